@@ -1,0 +1,97 @@
+"""The tool contract: what every tool offers, and what surrounds a running one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanobot.messages import ImagePart
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """What a tool's constructor may know (the plugin API: exactly these six fields)."""
+
+    workspace: Path
+    allowed_dir: Path | None
+    working_dir: str
+    exec_timeout: int
+    restrict_to_workspace: bool
+    brave_api_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """A result with more than text."""
+
+    text: str
+    images: tuple[ImagePart, ...] = ()
+
+
+@dataclass(frozen=True)
+class TurnContext:
+    """The turn a tool runs in: who asked, where, until when. Tools read it with `current_turn()`.
+
+    `deadline` is a value of the turn's monotonic clock, or None. `supports_images`: the model sees.
+    """
+
+    turn_id: str
+    session_key: str
+    channel: str = "cli"
+    chat_id: str = "direct"
+    sender_id: str = "owner"
+    message_id: str = ""
+    deadline: float | None = None
+    supports_images: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_turn: ContextVar[TurnContext] = ContextVar("nanobot_turn")
+_report: ContextVar[Callable[[str], None]] = ContextVar("nanobot_tool_report")
+
+
+def current_turn() -> TurnContext:
+    """The turn the calling tool runs in. Raises LookupError outside of a turn."""
+    return _turn.get()
+
+
+def report_output(text: str) -> None:
+    """Show live output of the running tool to whoever watches the turn."""
+    report = _report.get(None)
+    if report is not None:
+        report(text)
+
+
+class Tool(ABC):
+    """One thing the model can do. Subclasses keep no state about a chat or a turn.
+
+    `read_only` tools of one model response run concurrently. `repeatable` tools may be run again
+    when nanobot died before their result was recorded; reading tools are, and so is nothing else
+    unless it says so.
+    """
+
+    read_only: bool = False
+    repeatable: bool = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name used in tool calls."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What the model needs to know to choose and use the tool."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """JSON Schema of the arguments, `{"type": "object", …}`."""
+
+    @abstractmethod
+    async def execute(self, **kwargs: Any) -> str | ToolOutput:
+        """Run with validated arguments. Raises ToolError with a message the model can act on."""

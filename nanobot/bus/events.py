@@ -1,0 +1,118 @@
+"""What a turn emits: a closed union of frozen events, each one JSON object with a `type`.
+
+Every front end (terminal, `--json`, chat channels, subagents, cron) is a consumer of these events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from nanobot.messages import Outcome, StopReason, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    turn_id: str
+    session: str
+    model: str
+    type: Literal["turn_started"] = "turn_started"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+    type: Literal["text_delta"] = "text_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    text: str
+    type: Literal["reasoning_delta"] = "reasoning_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDiscarded:
+    """The model call broke after text was shown and is tried again: drop the deltas of this step."""
+
+    reason: str
+    type: Literal["text_discarded"] = "text_discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """`hint` is a one-line preview of the call, for example `web_search("query")`."""
+
+    call_id: str
+    name: str
+    hint: str
+    type: Literal["tool_started"] = "tool_started"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """Live output of a running tool."""
+
+    call_id: str
+    text: str
+    type: Literal["tool_output"] = "tool_output"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """`seconds` is wall time; `preview` the first line of the result."""
+
+    call_id: str
+    name: str
+    outcome: Outcome
+    seconds: float
+    preview: str
+    type: Literal["tool_finished"] = "tool_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """Tokens of one model call."""
+
+    usage: Usage
+    type: Literal["usage"] = "usage"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the owner should know that is not part of the answer (a retry, no tools, a limit)."""
+
+    text: str
+    type: Literal["notice"] = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """Always the last event. `error` and `error_type` are set when `stop_reason` is `error`."""
+
+    stop_reason: StopReason
+    text: str
+    usage: Usage
+    error: str = ""
+    error_type: str = ""
+    type: Literal["turn_finished"] = "turn_finished"
+
+
+TurnEvent = (
+    TurnStarted
+    | TextDelta
+    | ReasoningDelta
+    | TextDiscarded
+    | ToolStarted
+    | ToolOutput
+    | ToolFinished
+    | UsageReported
+    | Notice
+    | TurnFinished
+)
+
+
+def event_to_json(event: TurnEvent) -> dict[str, Any]:
+    """The event as a JSON-ready dict, `type` first."""
+    body = asdict(event)
+    return {"type": body.pop("type"), **body}

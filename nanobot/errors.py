@@ -1,0 +1,119 @@
+"""Every error nanobot raises on purpose.
+
+NanobotError
+├── ConfigError                 config.json is wrong: names file, path and fix
+├── StorageError                the database or a file cannot be read or written
+├── UsageError                  the caller asked for something that does not exist
+├── ProviderError               a model call failed
+│   ├── AuthError               key or login missing, wrong or expired
+│   ├── QuotaError              out of credit; not retried
+│   ├── RateLimitError          too many requests; retried
+│   ├── OverloadedError         5xx and overload; retried
+│   ├── ContextTooLongError     the request does not fit the model's window
+│   ├── BadRequestError         the provider refused the request as malformed
+│   ├── UnreachableError        no connection, or no answer in time; retried
+│   ├── BrokenStreamError       the answer ended early or made no sense; retried
+│   └── NoProviderError         nothing configured can serve the model
+├── ToolError                   a tool could not do what it was asked (shown to the model)
+│   └── AccessDenied            a path, address or command is not allowed
+├── TurnCancelled               the owner stopped the turn
+├── ChannelError                a chat platform refused or cannot be reached
+└── ScheduleError               a cron expression, time or zone is wrong
+
+Every message is one or two sentences for the person reading it: what happened, and what to do.
+"""
+
+
+class NanobotError(Exception):
+    """Base of all expected errors. `str(error)` is fit to be shown to the owner."""
+
+
+class ConfigError(NanobotError):
+    """The configuration cannot be used."""
+
+
+class StorageError(NanobotError):
+    """Disk, database or file trouble."""
+
+
+class UsageError(NanobotError):
+    """The request itself makes no sense (unknown session, unknown command, bad flag)."""
+
+
+class ProviderError(NanobotError):
+    """A model call failed.
+
+    `status` is the HTTP status when there was one. `retryable` says whether the transport
+    may try again; `retry_after` is the wait the provider asked for, in seconds.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class AuthError(ProviderError):
+    """The key or login is missing, wrong or expired."""
+
+
+class QuotaError(ProviderError):
+    """The account has no credit left."""
+
+
+class RateLimitError(ProviderError):
+    """Too many requests."""
+
+    retryable = True
+
+
+class OverloadedError(ProviderError):
+    """The provider is failing or overloaded (5xx, 529)."""
+
+    retryable = True
+
+
+class ContextTooLongError(ProviderError):
+    """The request does not fit into the model's context window."""
+
+
+class BadRequestError(ProviderError):
+    """The provider refused the request (unknown model, unsupported parameter, refused content)."""
+
+
+class UnreachableError(ProviderError):
+    """No connection, or no answer within the timeout."""
+
+    retryable = True
+
+
+class BrokenStreamError(ProviderError):
+    """The stream ended without its terminator, stalled, or carried something unreadable."""
+
+    retryable = True
+
+
+class NoProviderError(ProviderError):
+    """Nothing that is configured or found can serve the model."""
+
+
+class ToolError(NanobotError):
+    """A tool failed in a way the model should read and act on."""
+
+
+class AccessDenied(ToolError):
+    """A path, address or command outside what the tools may touch."""
+
+
+class TurnCancelled(NanobotError):
+    """The owner stopped the turn."""
+
+
+class ChannelError(NanobotError):
+    """A chat platform refused the request or cannot be reached."""
+
+
+class ScheduleError(NanobotError):
+    """A cron expression, time or time zone cannot be understood."""

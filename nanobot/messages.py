@@ -1,0 +1,220 @@
+"""The data every room speaks: messages and their parts, tool calls, usage, inbound and outbound.
+
+All values are frozen. `to_json` and `from_json` are the one storage and wire-neutral format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["user", "assistant", "tool"]
+Outcome = Literal["ok", "error", "cancelled", "interrupted"]
+StopReason = Literal["done", "limit", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Words somebody wrote."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPart:
+    """A note nanobot adds to a user message (clock, channel, recalled memories); not shown to people."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image, base64 without the data-URL prefix. `media_type` is for example `image/png`."""
+
+    media_type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """A model's thinking.
+
+    `signature` and `redacted` are opaque and replayed byte for byte, to `provider` only.
+    """
+
+    text: str
+    signature: str = ""
+    redacted: str = ""
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's request to run a tool.
+
+    `malformed` holds the raw argument text when it was no JSON object; such a call is answered with
+    an error and never run. `extra` is opaque provider data that must be sent back with the call.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    malformed: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool call came to. Every ToolCall in a valid history has exactly one."""
+
+    call_id: str
+    name: str
+    content: str
+    outcome: Outcome = "ok"
+    images: tuple[ImagePart, ...] = ()
+
+
+Part = TextPart | ContextPart | ImagePart | ReasoningPart | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation. Tool results travel in messages of role `tool`, one result each."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The words of the message, without context notes and reasoning."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def tool_results(self) -> tuple[ToolResult, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolResult))
+
+    @staticmethod
+    def user(text: str, *more: Part) -> Message:
+        return Message("user", (TextPart(text), *more))
+
+    @staticmethod
+    def assistant(text: str, *more: Part) -> Message:
+        return Message("assistant", (*((TextPart(text),) if text else ()), *more))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool as a model sees it. `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or more model calls. `input_tokens` includes the cached ones."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message or goes out with one. `path` is local and absolute."""
+
+    path: str
+    name: str
+    media_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """A message accepted from a channel.
+
+    `external_id` is the platform's own id: the pair (channel, external_id) is accepted once.
+    `session_key` names the conversation; `metadata` carries what the channel needs to reply
+    (thread, reply target). `sent_at` is Unix seconds.
+    """
+
+    channel: str
+    chat_id: str
+    sender_id: str
+    text: str
+    external_id: str
+    session_key: str
+    sent_at: float = 0.0
+    attachments: tuple[Attachment, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+OutboundKind = Literal["reply", "message", "progress"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """A message on its way to a chat. `id` is stable over retries: channels use it as idempotency key."""
+
+    id: str
+    channel: str
+    chat_id: str
+    text: str
+    kind: OutboundKind = "reply"
+    attachments: tuple[Attachment, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_PART_TYPES: dict[str, type[Part]] = {
+    "text": TextPart,
+    "context": ContextPart,
+    "image": ImagePart,
+    "reasoning": ReasoningPart,
+    "tool_call": ToolCall,
+    "tool_result": ToolResult,
+}
+_PART_NAMES = {cls: name for name, cls in _PART_TYPES.items()}
+
+
+def message_to_json(message: Message) -> dict[str, Any]:
+    """A JSON-ready dict: `{"role": …, "parts": [{"type": …, …}]}`; empty fields are left out."""
+    return {"role": message.role, "parts": [_part_to_json(part) for part in message.parts]}
+
+
+def message_from_json(data: Mapping[str, Any]) -> Message:
+    """Inverse of `message_to_json`; unknown fields of newer versions are ignored."""
+    return Message(data["role"], tuple(_part_from_json(part) for part in data["parts"]))
+
+
+def _part_to_json(part: Part) -> dict[str, Any]:
+    fields = {name: getattr(part, name) for name in part.__slots__}
+    body = {
+        name: value for name, value in fields.items() if value or name in ("text", "content", "arguments")
+    }
+    if isinstance(part, ToolResult) and part.images:
+        body["images"] = [_part_to_json(image) for image in part.images]
+    return {"type": _PART_NAMES[type(part)], **body}
+
+
+def _part_from_json(data: Mapping[str, Any]) -> Part:
+    cls = _PART_TYPES[data["type"]]
+    fields = {name: data[name] for name in cls.__slots__ if name in data}
+    if "images" in fields:
+        fields["images"] = tuple(_part_from_json(image) for image in fields["images"])
+    return cls(**fields)

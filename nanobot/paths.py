@@ -1,0 +1,78 @@
+"""Where nanobot keeps things, and how it writes them: `~/.nanobot`, or `$NANOBOT_HOME`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from nanobot.errors import StorageError
+
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+def home() -> Path:
+    """The folder of everything nanobot owns. Not created by this call."""
+    configured = os.environ.get("NANOBOT_HOME", "")
+    return Path(configured).expanduser().absolute() if configured else Path.home() / ".nanobot"
+
+
+def config_file() -> Path:
+    return home() / "config.json"
+
+
+def database_file() -> Path:
+    return home() / "nanobot.db"
+
+
+def make_private_dir(path: Path) -> Path:
+    """Create `path` (0700) with its parents. Raises StorageError naming the folder."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot create {path}: {error.strerror}. Make it writable, or set NANOBOT_HOME to another folder."
+        ) from error
+    return path
+
+
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o600) -> None:
+    """Replace `path` as a whole or not at all, surviving a crash at any point.
+
+    Raises StorageError. A symlink at `path` is followed, so a linked config file stays linked.
+    """
+    target = path.resolve()
+    content = data.encode() if isinstance(data, str) else data
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(target)
+        _sync_dir(target.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise StorageError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def _sync_dir(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def safe_name(name: str, *, limit: int = 120) -> str:
+    """`name` as one harmless file name: no separators, NUL, control or reserved Windows names."""
+    cleaned = _UNSAFE.sub("_", name).strip(" .")[:limit].strip(" .")
+    if not cleaned or _RESERVED.match(cleaned):
+        return f"_{cleaned}"
+    return cleaned

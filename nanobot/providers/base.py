@@ -1,0 +1,87 @@
+"""What a model provider is to the rest of nanobot: one streaming call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from nanobot.messages import Message, ToolDefinition, Usage
+
+FinishReason = Literal["stop", "tool_calls", "length", "refusal"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of a model.
+
+    `system` is the stable prompt text. `model` is the name as the owner wrote it; the provider
+    strips or adds prefixes. `session_key` may serve as a prompt-cache key.
+    """
+
+    model: str
+    system: str
+    messages: Sequence[Message]
+    tools: Sequence[ToolDefinition]
+    max_tokens: int
+    temperature: float | None = None
+    session_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningChunk:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed and is repeated after `delay` seconds; `discard` if chunks were already given."""
+
+    reason: str
+    delay: float
+    discard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The whole answer; always the last item. Tool calls appear here only, never from a broken stream.
+
+    Tools may be run only when `finish_reason` is `stop` or `tool_calls`.
+    """
+
+    message: Message
+    usage: Usage
+    finish_reason: FinishReason
+
+
+ModelEvent = TextChunk | ReasoningChunk | Retrying | Completion
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """What a resolved model can do. `context_window` is in tokens. `note` is told to the owner once."""
+
+    supports_tools: bool = True
+    supports_images: bool = True
+    context_window: int = 128_000
+    note: str = ""
+
+
+class Provider(Protocol):
+    """A resolved endpoint. Closing releases its connections (and, for a local model, its memory)."""
+
+    @property
+    def name(self) -> str:
+        """The registry name, for example `openrouter`."""
+
+    def traits(self, model: str) -> ModelTraits: ...
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Yield chunks and end with a Completion, or raise a ProviderError."""
+
+    async def aclose(self) -> None: ...
