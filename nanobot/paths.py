@@ -34,7 +34,8 @@ def make_private_dir(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(
-            f"Cannot create {path}: {error.strerror}. Make it writable, or set NANOBOT_HOME to another folder."
+            f"Cannot create {path}: {error.strerror}. "
+            "Make it writable, or set NANOBOT_HOME to another folder."
         ) from error
     return path
 
