@@ -3,6 +3,7 @@
 NanobotError
 ├── ConfigError                 config.json is wrong: names file, path and fix
 ├── StorageError                the database or a file cannot be read or written
+│   └── TurnTakenOver           another worker continues this turn; stop writing to it
 ├── UsageError                  the caller asked for something that does not exist
 ├── ProviderError               a model call failed
 │   ├── AuthError               key or login missing, wrong or expired
@@ -34,6 +35,10 @@ class ConfigError(NanobotError):
 
 class StorageError(NanobotError):
     """Disk, database or file trouble."""
+
+
+class TurnTakenOver(StorageError):
+    """The claim on a turn is no longer valid: another worker continues it."""
 
 
 class UsageError(NanobotError):

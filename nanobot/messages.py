@@ -5,12 +5,15 @@ All values are frozen. `to_json` and `from_json` are the one storage and wire-ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["user", "assistant", "tool"]
 Outcome = Literal["ok", "error", "cancelled", "interrupted"]
+# The result of a call that was running when its worker died.
+INTERRUPTED = "Interrupted before its result was recorded; whether it took effect is unknown."
+
 StopReason = Literal["done", "limit", "cancelled", "error"]
 
 
@@ -105,6 +108,12 @@ class Message:
     @staticmethod
     def assistant(text: str, *more: Part) -> Message:
         return Message("assistant", (*((TextPart(text),) if text else ()), *more))
+
+
+def unanswered_calls(messages: Sequence[Message]) -> list[ToolCall]:
+    """The tool calls without a result, in order."""
+    answered = {result.call_id for message in messages for result in message.tool_results}
+    return [call for message in messages for call in message.tool_calls if call.id not in answered]
 
 
 @dataclass(frozen=True, slots=True)

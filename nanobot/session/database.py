@@ -1,0 +1,194 @@
+"""One SQLite file behind two threads: a writer that commits in groups, and a reader.
+
+The event loop never waits for the disk. Writes that arrive while a commit is running share the next
+one, so fifty busy sessions cost about as many fsyncs as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from nanobot.errors import NanobotError, StorageError
+from nanobot.paths import make_private_dir
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_GROUP = 128  # writes that may share one commit
+_Function = Callable[[sqlite3.Connection], Any]
+_Job = tuple[_Function, "asyncio.Future[Any]"]
+
+
+class Database:
+    """Runs functions of a connection on its threads. `migrations[n]` brings version n to n + 1."""
+
+    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+        self.path = path
+        self._migrations = migrations
+        self._write_thread = ThreadPoolExecutor(1, "nanobot-db-write")
+        self._read_thread = ThreadPoolExecutor(1, "nanobot-db-read")
+        self._write_connection: sqlite3.Connection | None = None
+        self._read_connection: sqlite3.Connection | None = None
+        self._queued: list[_Job] = []
+        self._committing = False
+
+    async def write(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `function` in a transaction; its writes are on disk on return. Raises StorageError."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queued.append((lambda connection: function(connection, *args, **kwargs), future))
+        if not self._committing:
+            self._commit_next_group()
+        return await future
+
+    async def read(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function that only reads; it sees every write that has returned. Raises StorageError."""
+        if self._write_connection is None:
+            await self.write(_nothing)  # creates or migrates the file
+        call = functools.partial(self._read, lambda connection: function(connection, *args, **kwargs))
+        result: T = await asyncio.get_running_loop().run_in_executor(self._read_thread, call)
+        return result
+
+    async def aclose(self) -> None:
+        """Finish what is queued and close both connections."""
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self._read_thread.submit(self._close_reader).result()
+        self._write_thread.submit(self._close_writer).result()
+        self._read_thread.shutdown()
+        self._write_thread.shutdown()
+
+    def _close_reader(self) -> None:
+        if self._read_connection is not None:
+            self._read_connection.close()
+
+    def _close_writer(self) -> None:
+        if self._write_connection is not None:
+            self._write_connection.close()
+
+    # -- the event loop's side of group commit
+
+    def _commit_next_group(self) -> None:
+        jobs, self._queued = self._queued[:_GROUP], self._queued[_GROUP:]
+        self._committing = bool(jobs)
+        if jobs:
+            functions = [function for function, _ in jobs]
+            running = asyncio.get_running_loop().run_in_executor(self._write_thread, self._commit, functions)
+            running.add_done_callback(functools.partial(self._settle, jobs))
+
+    def _settle(self, jobs: list[_Job], running: asyncio.Future[list[Any]]) -> None:
+        error = running.exception()
+        outcomes = [error] * len(jobs) if error is not None else running.result()
+        for (_, future), outcome in zip(jobs, outcomes, strict=True):
+            if future.done():  # its caller was cancelled; the write stands
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        self._commit_next_group()
+
+    # -- the threads' side
+
+    def _commit(self, functions: list[_Function]) -> list[Any]:
+        """Run all in one transaction; a NanobotError undoes and fails only its own function."""
+        try:
+            connection = self._write_connection = self._write_connection or self._open_for_writing()
+            with _transaction(connection):
+                return [_run_in_savepoint(connection, function) for function in functions]
+        except (sqlite3.Error, OSError) as error:
+            raise _explain(error) from error
+
+    def _read(self, function: _Function) -> Any:
+        try:
+            connection = self._read_connection = self._read_connection or self._open()
+            return function(connection)
+        except (sqlite3.Error, OSError) as error:
+            raise _explain(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        make_private_dir(self.path.parent)
+        self.path.touch(mode=0o600)
+        connection = self._open()
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            self._migrate(connection)
+        except (sqlite3.Error, StorageError):
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if _version(connection) == len(self._migrations):
+            return
+        with _transaction(connection):
+            version = _version(connection)
+            if version > len(self._migrations):
+                raise StorageError(f"{self.path} was written by a newer nanobot. Upgrade this one.")
+            for script in self._migrations[version:]:
+                for statement in script.split(";\n"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    return None
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # something was raised, or the commit itself failed
+            connection.execute("ROLLBACK")
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, function: _Function) -> Any:
+    connection.execute("SAVEPOINT job")
+    try:
+        return function(connection)
+    except NanobotError as error:
+        connection.execute("ROLLBACK TO job")
+        return error
+    finally:
+        if connection.in_transaction:
+            connection.execute("RELEASE job")
+
+
+def _explain(error: Exception) -> StorageError:
+    text = str(error).lower()
+    if "full" in text or "no space" in text:
+        return StorageError("The disk is full: nothing more can be stored. Free some space and try again.")
+    if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
+        return StorageError(
+            f"The nanobot database cannot be written ({error}). Check the rights of the nanobot folder."
+        )
+    if "malformed" in text or "not a database" in text:
+        return StorageError(
+            f"The nanobot database is damaged ({error}). Move nanobot.db away or restore a copy of it."
+        )
+    return StorageError(f"The nanobot database failed: {error}.")

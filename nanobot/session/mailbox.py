@@ -1,0 +1,223 @@
+"""Inbox, lanes and outbox: the SQL of messages that must not be lost. Runs inside a transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from nanobot.messages import Attachment, InboundMessage, Message, OutboundMessage
+from nanobot.session import conversations
+from nanobot.session.store import Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
+from nanobot.session.workers import WorkerIdentity
+
+
+def accept(connection: sqlite3.Connection, inbound: InboundMessage, now: float) -> bool:
+    """Store an inbound message once; False when (channel, external_id) was accepted before."""
+    conversations.ensure_session(connection, inbound.session_key, now)
+    row = connection.execute(
+        "INSERT OR IGNORE INTO inbox (channel, external_id, session, received_at, body)"
+        " VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (inbound.channel, inbound.external_id, inbound.session_key, now, _to_json(inbound)),
+    ).fetchone()
+    if row is None:
+        return False
+    if conversations.running_turn(connection, inbound.session_key) is None:
+        _wait(connection, inbound.session_key)
+    return True
+
+
+def _wait(connection: sqlite3.Connection, session: str) -> None:
+    connection.execute(
+        "INSERT OR IGNORE INTO waiting SELECT ?, COALESCE(MAX(id), 0) FROM turns WHERE session = ?",
+        (session, session),
+    )
+
+
+def claim_next(connection: sqlite3.Connection, workers: WorkerIdentity, now: float) -> InboxTurn | None:
+    """A turn to work on: one whose worker is gone, else the next message of the longest unserved lane."""
+    me = workers.register(connection, now)
+    _interrupt_dead_terminals(connection, workers, now)
+    return _take_over(connection, workers, me, now) or _claim_waiting(connection, me, now)
+
+
+def _interrupt_dead_terminals(connection: sqlite3.Connection, workers: WorkerIdentity, now: float) -> None:
+    rows = connection.execute("SELECT * FROM turns WHERE state = 'running' AND origin = 'terminal'")
+    for turn in rows.fetchall():
+        if not workers.is_alive(connection, turn["worker"], now):
+            conversations.interrupt_turn(connection, turn, now)
+            release_lane(connection, turn["session"])
+
+
+def _take_over(
+    connection: sqlite3.Connection, workers: WorkerIdentity, me: int, now: float
+) -> InboxTurn | None:
+    rows = connection.execute(
+        "SELECT * FROM turns WHERE state = 'running' AND origin = 'inbox' AND worker <> ? ORDER BY id", (me,)
+    )
+    for turn in rows.fetchall():
+        if not workers.is_alive(connection, turn["worker"], now):
+            connection.execute(
+                "UPDATE turns SET worker = ?, epoch = epoch + 1 WHERE id = ?", (me, turn["id"])
+            )
+            claim = Claim(turn["id"], turn["session"], turn["epoch"] + 1)
+            body = connection.execute(
+                "SELECT body FROM inbox WHERE turn = ? ORDER BY id LIMIT 1", (turn["id"],)
+            ).fetchone()["body"]
+            return InboxTurn(claim, _inbound(body), resumed=True)
+    return None
+
+
+def _claim_waiting(connection: sqlite3.Connection, me: int, now: float) -> InboxTurn | None:
+    row = connection.execute(
+        "SELECT session FROM waiting WHERE NOT EXISTS"
+        " (SELECT 1 FROM turns WHERE turns.session = waiting.session AND state = 'running')"
+        " ORDER BY served LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    connection.execute("DELETE FROM waiting WHERE session = ?", (row["session"],))
+    head = _pending(connection, row["session"], 1)
+    if not head:
+        return None
+    claim = conversations.open_turn(connection, row["session"], "inbox", me, now)
+    _claim_message(connection, head[0]["id"], claim)
+    return InboxTurn(claim, _inbound(head[0]["body"]), resumed=False)
+
+
+def _pending(connection: sqlite3.Connection, session: str, limit: int) -> list[Any]:
+    return connection.execute(
+        "SELECT id, body FROM inbox WHERE session = ? AND state = 'pending' ORDER BY id LIMIT ?",
+        (session, limit),
+    ).fetchall()
+
+
+def _claim_message(connection: sqlite3.Connection, inbox_id: int, claim: Claim) -> None:
+    connection.execute("UPDATE inbox SET state = 'claimed', turn = ? WHERE id = ?", (claim.turn_id, inbox_id))
+
+
+def take_steering(
+    connection: sqlite3.Connection,
+    claim: Claim,
+    to_message: Callable[[InboundMessage], Message | None],
+    now: float,
+) -> list[StoredMessage]:
+    """Add the session's waiting messages to its running turn; one that `to_message` declines ends the run."""
+    conversations.check_claim(connection, claim)
+    taken = []
+    for row in _pending(connection, claim.session_key, 20):
+        message = to_message(_inbound(row["body"]))
+        if message is None:
+            break
+        _claim_message(connection, row["id"], claim)
+        taken.append(conversations.append(connection, claim, message, now))
+    return taken
+
+
+def finish_turn(
+    connection: sqlite3.Connection,
+    claim: Claim,
+    state: str,
+    error: str,
+    outbound: Sequence[OutboundMessage],
+    now: float,
+) -> None:
+    """Close the turn, acknowledge its messages, queue its replies and free the lane: all or nothing."""
+    conversations.close_turn(connection, claim, state, error, now)
+    connection.execute(
+        "UPDATE inbox SET state = 'done' WHERE turn = ? AND state = 'claimed'", (claim.turn_id,)
+    )
+    for message in outbound:
+        enqueue(connection, message, now)
+    release_lane(connection, claim.session_key)
+
+
+def release_lane(connection: sqlite3.Connection, session: str) -> None:
+    """Let the next message of the session be claimed."""
+    if _pending(connection, session, 1):
+        _wait(connection, session)
+
+
+# -- outbox
+
+
+def enqueue(connection: sqlite3.Connection, message: OutboundMessage, now: float) -> bool:
+    """Queue a delivery once: the message's `id` is its key. False when it was queued before."""
+    row = connection.execute(
+        "INSERT OR IGNORE INTO outbox (key, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?)"
+        " RETURNING id",
+        (message.id, message.channel, message.chat_id, now, _to_json(message)),
+    ).fetchone()
+    return row is not None
+
+
+def due_deliveries(connection: sqlite3.Connection, now: float, limit: int) -> list[Delivery]:
+    """The first pending delivery of each chat, when it is due: a chat's messages never overtake."""
+    rows = connection.execute(
+        "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"
+        " GROUP BY channel, chat_id) JOIN outbox ON id = first WHERE next_at <= ? ORDER BY id LIMIT ?",
+        (now, limit),
+    )
+    return [Delivery(row["id"], _outbound(row["body"]), row["attempts"], row["created_at"]) for row in rows]
+
+
+def delivered(connection: sqlite3.Connection, outbox_id: int, receipt: str) -> None:
+    connection.execute(
+        "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'",
+        (receipt, outbox_id),
+    )
+
+
+def delivery_failed(
+    connection: sqlite3.Connection, outbox_id: int, error: str, next_at: float | None
+) -> None:
+    """Try again at `next_at`, or park the delivery when that is None."""
+    connection.execute(
+        "UPDATE outbox SET attempts = attempts + 1, error = ?, next_at = COALESCE(?, next_at),"
+        " state = CASE WHEN ? IS NULL THEN 'parked' ELSE state END WHERE id = ? AND state = 'pending'",
+        (error, next_at, next_at, outbox_id),
+    )
+
+
+def outbox_entries(connection: sqlite3.Connection, limit: int) -> list[OutboxEntry]:
+    """Deliveries that wait or were parked, oldest first."""
+    rows = connection.execute("SELECT * FROM outbox WHERE state <> 'sent' ORDER BY id LIMIT ?", (limit,))
+    return [
+        OutboxEntry(
+            row["id"],
+            row["channel"],
+            row["chat_id"],
+            row["state"],
+            row["attempts"],
+            row["error"],
+            _outbound(row["body"]).text,
+        )
+        for row in rows
+    ]
+
+
+def retry_parked(connection: sqlite3.Connection, now: float) -> int:
+    """Make every parked delivery due again; returns how many there were."""
+    return connection.execute(
+        "UPDATE outbox SET state = 'pending', attempts = 0, next_at = ?, created_at = ?"
+        " WHERE state = 'parked'",
+        (now, now),
+    ).rowcount
+
+
+def _to_json(message: InboundMessage | OutboundMessage) -> str:
+    return json.dumps(asdict(message), ensure_ascii=False).encode("utf-8", "replace").decode()
+
+
+def _attachments(fields: dict[str, Any]) -> Mapping[str, Any]:
+    return fields | {"attachments": tuple(Attachment(**item) for item in fields["attachments"])}
+
+
+def _inbound(body: str) -> InboundMessage:
+    return InboundMessage(**_attachments(json.loads(body)))
+
+
+def _outbound(body: str) -> OutboundMessage:
+    return OutboundMessage(**_attachments(json.loads(body)))

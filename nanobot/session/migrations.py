@@ -1,0 +1,82 @@
+"""The database schema, one script a version; never edit a script that was released, append one."""
+
+_FIRST = """
+CREATE TABLE workers (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  pid INTEGER NOT NULL,
+  seen_at REAL NOT NULL
+);
+CREATE TABLE sessions (
+  key TEXT PRIMARY KEY,
+  title TEXT NOT NULL DEFAULT '',
+  created_at REAL NOT NULL,
+  updated_at REAL NOT NULL,
+  last_seq INTEGER NOT NULL DEFAULT 0,   -- the newest message
+  start_seq INTEGER NOT NULL DEFAULT 0,  -- the model's context begins after this message
+  settings TEXT NOT NULL DEFAULT '{}'
+);
+CREATE INDEX sessions_by_update ON sessions (updated_at);
+CREATE TABLE messages (
+  id INTEGER PRIMARY KEY,
+  session TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  turn INTEGER NOT NULL,
+  created_at REAL NOT NULL,
+  body TEXT NOT NULL,
+  UNIQUE (session, seq)
+);
+CREATE TABLE turns (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  session TEXT NOT NULL,
+  origin TEXT NOT NULL,                  -- terminal: only its terminal goes on; inbox: any worker may
+  state TEXT NOT NULL,                   -- running, or its stop reason, or interrupted
+  worker INTEGER NOT NULL,
+  epoch INTEGER NOT NULL DEFAULT 1,      -- rises with every takeover and fences the previous worker
+  first_seq INTEGER NOT NULL,
+  started_at REAL NOT NULL,
+  finished_at REAL,
+  error TEXT NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX one_running_turn ON turns (session) WHERE state = 'running';
+CREATE INDEX running_turns ON turns (id) WHERE state = 'running';
+CREATE INDEX turns_of_session ON turns (session, id);
+CREATE TABLE intents (
+  turn INTEGER NOT NULL,
+  call_id TEXT NOT NULL,
+  PRIMARY KEY (turn, call_id)
+) WITHOUT ROWID;
+CREATE TABLE inbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  channel TEXT NOT NULL,
+  external_id TEXT NOT NULL,
+  session TEXT NOT NULL,
+  received_at REAL NOT NULL,
+  state TEXT NOT NULL DEFAULT 'pending', -- pending, claimed, done
+  turn INTEGER,
+  body TEXT NOT NULL,
+  UNIQUE (channel, external_id)
+);
+CREATE INDEX pending_inbox ON inbox (session, id) WHERE state = 'pending';
+CREATE INDEX claimed_inbox ON inbox (turn) WHERE state = 'claimed';
+CREATE TABLE waiting (                   -- sessions with pending messages and no running turn
+  session TEXT PRIMARY KEY,
+  served INTEGER NOT NULL                -- their last turn: the longest unserved session is next
+);
+CREATE INDEX waiting_order ON waiting (served);
+CREATE TABLE outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT NOT NULL UNIQUE,
+  channel TEXT NOT NULL,
+  chat_id TEXT NOT NULL,
+  created_at REAL NOT NULL,
+  state TEXT NOT NULL DEFAULT 'pending', -- pending, sent, parked
+  attempts INTEGER NOT NULL DEFAULT 0,
+  next_at REAL NOT NULL DEFAULT 0,
+  error TEXT NOT NULL DEFAULT '',
+  receipt TEXT NOT NULL DEFAULT '',
+  body TEXT NOT NULL
+);
+CREATE INDEX pending_outbox ON outbox (channel, chat_id, id) WHERE state = 'pending'
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)

@@ -1,0 +1,145 @@
+"""The embedded Store: SQLite in `$NANOBOT_HOME/nanobot.db`. See store.py for what each method promises."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nanobot.errors import StorageError
+from nanobot.messages import InboundMessage, Message, OutboundMessage, StopReason
+from nanobot.session import conversations, mailbox
+from nanobot.session.database import Database
+from nanobot.session.migrations import MIGRATIONS
+from nanobot.session.store import (
+    Claim,
+    Delivery,
+    InboxTurn,
+    InterruptedTurn,
+    OutboxEntry,
+    SessionInfo,
+    StoredMessage,
+)
+from nanobot.session.workers import WorkerIdentity
+
+
+class SqliteStore:
+    """One database file; `clock` gives Unix seconds. The file is created by the first call."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._db = Database(path, MIGRATIONS)
+        self._worker = WorkerIdentity(path.parent / "run")
+        self._clock = clock
+
+    # -- sessions
+
+    async def sessions(self, limit: int = 50) -> list[SessionInfo]:
+        return await self._db.read(conversations.list_sessions, limit)
+
+    async def session(self, key: str) -> SessionInfo | None:
+        return await self._db.read(conversations.get_session, key)
+
+    async def history(self, key: str, *, after: int = 0, limit: int | None = None) -> list[StoredMessage]:
+        return await self._db.read(conversations.read_history, key, after, limit)
+
+    async def context(self, key: str, limit: int) -> list[StoredMessage]:
+        return await self._db.read(conversations.read_context, key, limit)
+
+    async def start_over(self, key: str) -> None:
+        await self._db.write(conversations.start_over, key)
+
+    async def move_start(self, key: str, seq: int) -> None:
+        await self._db.write(conversations.move_start, key, seq)
+
+    async def settings(self, key: str) -> dict[str, str]:
+        return await self._db.read(conversations.read_settings, key)
+
+    async def set_setting(self, key: str, name: str, value: str) -> None:
+        await self._db.write(conversations.set_setting, key, name, value, self._clock())
+
+    # -- turns
+
+    async def begin_turn(self, key: str) -> Claim | None:
+        return await self._db.write(self._begin_turn, key)
+
+    def _begin_turn(self, connection: sqlite3.Connection, key: str) -> Claim | None:
+        now = self._clock()
+        worker = self._worker.register(connection, now)
+        running = conversations.running_turn(connection, key)
+        if running is not None:
+            if self._worker.is_alive(connection, running["worker"], now):
+                return None
+            if running["origin"] == "inbox":
+                raise StorageError(
+                    f"The session {key} has an unfinished message that only the gateway can continue. "
+                    "Run `nanobot gateway`, or talk in another session with -s NAME."
+                )
+            conversations.interrupt_turn(connection, running, now)
+        return conversations.open_turn(connection, key, "terminal", worker, now)
+
+    async def append(self, claim: Claim, message: Message) -> StoredMessage:
+        return await self._db.write(conversations.append, claim, message, self._clock())
+
+    async def record_intent(self, claim: Claim, call_id: str) -> None:
+        await self._db.write(conversations.record_intent, claim, call_id)
+
+    async def intents(self, claim: Claim) -> frozenset[str]:
+        return await self._db.read(conversations.read_intents, claim)
+
+    async def finish_turn(
+        self, claim: Claim, reason: StopReason, error: str = "", outbound: Sequence[OutboundMessage] = ()
+    ) -> None:
+        await self._db.write(mailbox.finish_turn, claim, reason, error, outbound, self._clock())
+
+    async def last_interrupted(self, key: str) -> InterruptedTurn | None:
+        return await self._db.write(self._last_interrupted, key)
+
+    def _last_interrupted(self, connection: sqlite3.Connection, key: str) -> InterruptedTurn | None:
+        now = self._clock()
+        running = conversations.running_turn(connection, key)
+        if running is not None and running["origin"] == "terminal":
+            if self._worker.is_alive(connection, running["worker"], now):
+                return None
+            conversations.interrupt_turn(connection, running, now)
+            mailbox.release_lane(connection, key)
+        return conversations.last_interrupted(connection, key)
+
+    async def renew_worker(self) -> None:
+        """Give a sign of life; call it every `workers.RENEW` seconds while a turn runs."""
+        await self._db.write(self._worker.renew, self._clock())
+
+    # -- inbox and outbox
+
+    async def accept(self, inbound: InboundMessage) -> bool:
+        return await self._db.write(mailbox.accept, inbound, self._clock())
+
+    async def claim_next(self) -> InboxTurn | None:
+        return await self._db.write(mailbox.claim_next, self._worker, self._clock())
+
+    async def take_steering(
+        self, claim: Claim, to_message: Callable[[InboundMessage], Message | None]
+    ) -> list[StoredMessage]:
+        return await self._db.write(mailbox.take_steering, claim, to_message, self._clock())
+
+    async def enqueue(self, message: OutboundMessage) -> bool:
+        return await self._db.write(mailbox.enqueue, message, self._clock())
+
+    async def due_deliveries(self, limit: int = 32) -> list[Delivery]:
+        return await self._db.read(mailbox.due_deliveries, self._clock(), limit)
+
+    async def delivered(self, outbox_id: int, receipt: str) -> None:
+        await self._db.write(mailbox.delivered, outbox_id, receipt)
+
+    async def delivery_failed(self, outbox_id: int, error: str, next_at: float | None) -> None:
+        await self._db.write(mailbox.delivery_failed, outbox_id, error, next_at)
+
+    async def outbox(self, limit: int = 100) -> list[OutboxEntry]:
+        return await self._db.read(mailbox.outbox_entries, limit)
+
+    async def retry_parked(self) -> int:
+        return await self._db.write(mailbox.retry_parked, self._clock())
+
+    async def aclose(self) -> None:
+        await self._db.aclose()
+        self._worker.release()

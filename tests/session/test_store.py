@@ -1,0 +1,430 @@
+"""The SQLite store: order, lanes, fencing, takeover, delivery. Real files and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanobot.errors import StorageError, TurnTakenOver
+from nanobot.messages import (
+    ContextPart,
+    ImagePart,
+    InboundMessage,
+    Message,
+    OutboundMessage,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    message_from_json,
+    message_to_json,
+)
+from nanobot.session.sqlite import SqliteStore
+from nanobot.session.store import Claim
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    async with open_store(tmp_path, clock) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def open_store(home: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(home / "nanobot.db", clock)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def inbound(number: int, session: str = "tg:1", channel: str = "tg") -> InboundMessage:
+    return InboundMessage(channel, session.split(":")[1], "owner", f"text {number}", f"x{number}", session)
+
+
+async def begin(store: SqliteStore, key: str = "cli:direct") -> Claim:
+    claim = await store.begin_turn(key)
+    assert claim is not None
+    return claim
+
+
+async def test_messages_come_back_in_order_with_their_turn(store: SqliteStore) -> None:
+    claim = await begin(store)
+    call = ToolCall("c1", "read_file", {"path": "a"})
+    said = [
+        Message.user("hello"),
+        Message.assistant("", call),
+        Message("tool", (ToolResult("c1", "read_file", "content"),)),
+        Message.assistant("done"),
+    ]
+    for message in said:
+        await store.append(claim, message)
+    await store.finish_turn(claim, "done")
+
+    stored = await store.history("cli:direct")
+    assert [entry.message for entry in stored] == said
+    assert [entry.seq for entry in stored] == [1, 2, 3, 4]
+    assert {entry.turn_id for entry in stored} == {claim.turn_id}
+    info = await store.session("cli:direct")
+    assert info is not None
+    assert (info.title, info.messages) == ("hello", 4)
+
+
+async def test_one_turn_a_session_at_a_time(store: SqliteStore) -> None:
+    claim = await begin(store)
+    assert await store.begin_turn("cli:direct") is None
+    assert await store.begin_turn("cli:other") is not None
+    await store.finish_turn(claim, "done")
+    assert await store.begin_turn("cli:direct") is not None
+
+
+async def test_writes_of_concurrent_turns_all_arrive(store: SqliteStore) -> None:
+    async def talk(number: int) -> None:
+        claim = await begin(store, f"cli:{number}")
+        for index in range(10):
+            await store.append(claim, Message.user(str(index)))
+        await store.finish_turn(claim, "done")
+
+    await asyncio.gather(*(talk(number) for number in range(30)))
+    for number in range(30):
+        stored = await store.history(f"cli:{number}")
+        assert [entry.message.text for entry in stored] == [str(index) for index in range(10)]
+
+
+async def test_context_begins_after_new_and_nothing_is_deleted(store: SqliteStore) -> None:
+    claim = await begin(store)
+    for text in ("a", "b"):
+        await store.append(claim, Message.user(text))
+    await store.start_over("cli:direct")
+    await store.append(claim, Message.user("c"))
+    assert [entry.message.text for entry in await store.context("cli:direct", 10)] == ["c"]
+    assert len(await store.history("cli:direct")) == 3
+
+
+async def test_context_start_never_moves_back(store: SqliteStore) -> None:
+    claim = await begin(store)
+    for text in "abcd":
+        await store.append(claim, Message.user(text))
+    await store.move_start("cli:direct", 3)
+    await store.move_start("cli:direct", 1)
+    assert [entry.message.text for entry in await store.context("cli:direct", 10)] == ["d"]
+
+
+async def test_settings_are_kept_per_session(store: SqliteStore) -> None:
+    await store.set_setting("cli:a", "model", "x/y")
+    await store.set_setting("cli:a", "queue", "steer")
+    assert await store.settings("cli:a") == {"model": "x/y", "queue": "steer"}
+    assert await store.settings("cli:b") == {}
+
+
+# -- inbox and lanes
+
+
+async def test_the_same_external_id_is_accepted_once(store: SqliteStore) -> None:
+    assert await store.accept(inbound(1))
+    assert not await store.accept(inbound(1))
+    assert await store.accept(inbound(1, channel="other"))
+
+
+async def test_a_session_is_served_in_order_one_at_a_time(store: SqliteStore) -> None:
+    for number in range(3):
+        await store.accept(inbound(number))
+    for number in range(3):
+        turn = await store.claim_next()
+        assert turn is not None
+        assert turn.inbound.text == f"text {number}"
+        assert await store.claim_next() is None
+        await store.finish_turn(turn.claim, "done")
+    assert await store.claim_next() is None
+
+
+async def test_a_busy_chat_does_not_starve_the_others(store: SqliteStore) -> None:
+    for number in range(5):
+        await store.accept(inbound(number, "tg:busy"))
+    await store.accept(inbound(10, "tg:late"))
+    order = []
+    while (turn := await store.claim_next()) is not None:
+        order.append(turn.inbound.chat_id)
+        await store.finish_turn(turn.claim, "done")
+    assert order.index("late") <= 1
+    assert len(order) == 6
+
+
+async def test_a_terminal_and_the_inbox_share_the_lane(store: SqliteStore) -> None:
+    await store.accept(inbound(1))
+    claim = await begin(store, "tg:1")
+    assert await store.claim_next() is None
+    await store.finish_turn(claim, "done")
+    turn = await store.claim_next()
+    assert turn is not None
+    assert await store.begin_turn("tg:1") is None
+
+
+async def test_finishing_acknowledges_and_queues_the_reply_together(store: SqliteStore) -> None:
+    await store.accept(inbound(1))
+    turn = await store.claim_next()
+    assert turn is not None
+    reply = OutboundMessage("t1", "tg", "1", "answer")
+    await store.finish_turn(turn.claim, "done", outbound=[reply])
+    (delivery,) = await store.due_deliveries()
+    assert delivery.message == reply
+    await store.delivered(delivery.outbox_id, "42")
+    assert await store.due_deliveries() == []
+    assert await store.claim_next() is None
+
+
+async def test_steering_moves_waiting_messages_into_the_turn(store: SqliteStore) -> None:
+    for number in range(3):
+        await store.accept(inbound(number))
+    turn = await store.claim_next()
+    assert turn is not None
+    taken = await store.take_steering(
+        turn.claim, lambda message: None if message.text == "text 2" else Message.user(message.text)
+    )
+    assert [entry.message.text for entry in taken] == ["text 1"]
+    await store.finish_turn(turn.claim, "done")
+    following = await store.claim_next()
+    assert following is not None
+    assert following.inbound.text == "text 2"
+
+
+# -- fencing and takeover
+
+
+async def test_a_worker_without_signs_of_life_loses_its_turn(tmp_path: Path, clock: Clock) -> None:
+    async with open_store(tmp_path, clock) as paused, open_store(tmp_path, clock) as other:
+        await paused.accept(inbound(1))
+        lost = await paused.claim_next()
+        assert lost is not None
+        await paused.append(lost.claim, Message.user("text 1"))
+        assert await other.claim_next() is None
+        clock.now += 60
+        taken = await other.claim_next()
+        assert taken is not None
+        assert taken.resumed
+        assert taken.inbound == lost.inbound
+        for write in (
+            paused.append(lost.claim, Message.user("late")),
+            paused.record_intent(lost.claim, "c1"),
+            paused.finish_turn(lost.claim, "done", outbound=[OutboundMessage("late", "tg", "1", "x")]),
+        ):
+            with pytest.raises(TurnTakenOver):
+                await write
+        await other.finish_turn(taken.claim, "done")
+        assert await other.due_deliveries() == []
+        assert [entry.message.text for entry in await other.history("tg:1")] == ["text 1"]
+
+
+async def test_a_worker_that_gives_signs_of_life_keeps_its_turn(tmp_path: Path, clock: Clock) -> None:
+    async with open_store(tmp_path, clock) as busy, open_store(tmp_path, clock) as other:
+        await busy.accept(inbound(1))
+        assert await busy.claim_next() is not None
+        for _ in range(5):
+            clock.now += 10
+            await busy.renew_worker()
+            assert await other.claim_next() is None
+
+
+_DYING_WORKER = """
+import asyncio, os, sys
+from pathlib import Path
+from nanobot.messages import Message, ToolCall
+from nanobot.session.sqlite import SqliteStore
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), lambda: 1_000_000.0)
+    if sys.argv[2] == "inbox":
+        claim = (await store.claim_next()).claim
+    else:
+        claim = await store.begin_turn("cli:direct")
+    await store.append(claim, Message.user("do it"))
+    await store.append(claim, Message.assistant("", ToolCall("c1", "exec", {"command": "x"})))
+    await store.record_intent(claim, "c1")
+    print("ready", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def kill_a_worker(home: Path, kind: str) -> None:
+    """A real process claims a turn, gets half-way, and is killed."""
+    script = textwrap.dedent(_DYING_WORKER)
+    command = [sys.executable, "-c", script, str(home / "nanobot.db"), kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, signal.SIGKILL)
+
+
+async def test_a_killed_worker_is_noticed_at_once(tmp_path: Path, clock: Clock) -> None:
+    async with open_store(tmp_path, clock) as store:
+        await store.accept(inbound(1))
+        await asyncio.to_thread(kill_a_worker, tmp_path, "inbox")
+        taken = await store.claim_next()
+        assert taken is not None
+        assert taken.resumed
+        assert await store.intents(taken.claim) == {"c1"}
+        context = await store.context("tg:1", 10)
+        assert [entry.message.role for entry in context] == ["user", "assistant"]
+
+
+async def test_a_killed_terminal_leaves_a_valid_history_and_says_what_was_cut(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with open_store(tmp_path, clock) as store:
+        await asyncio.to_thread(kill_a_worker, tmp_path, "terminal")
+        interrupted = await store.last_interrupted("cli:direct")
+        assert interrupted is not None
+        assert interrupted.text == "do it"
+        last = (await store.history("cli:direct"))[-1].message
+        assert last.tool_results[0].outcome == "interrupted"
+        await store.finish_turn(await begin(store), "done")
+        assert await store.last_interrupted("cli:direct") is None
+
+
+async def test_a_terminal_does_not_jump_over_a_turn_of_the_gateway(tmp_path: Path, clock: Clock) -> None:
+    async with open_store(tmp_path, clock) as store:
+        await store.accept(inbound(1))
+        await asyncio.to_thread(kill_a_worker, tmp_path, "inbox")
+        with pytest.raises(StorageError, match="nanobot gateway"):
+            await store.begin_turn("tg:1")
+
+
+# -- outbox
+
+
+async def test_a_chat_keeps_its_order_while_a_delivery_is_retried(store: SqliteStore, clock: Clock) -> None:
+    for number, chat in enumerate(["1", "1", "2"]):
+        await store.enqueue(OutboundMessage(f"m{number}", "tg", chat, f"text {number}"))
+    first, other = await store.due_deliveries()
+    assert (first.message.id, other.message.id) == ("m0", "m2")
+    await store.delivery_failed(first.outbox_id, "no network", clock.now + 5)
+    assert [delivery.message.id for delivery in await store.due_deliveries()] == ["m2"]
+    clock.now += 5
+    retried = (await store.due_deliveries())[0]
+    assert (retried.message.id, retried.attempts) == ("m0", 1)
+
+
+async def test_a_parked_delivery_lets_the_next_pass_and_can_be_retried(
+    store: SqliteStore, clock: Clock
+) -> None:
+    for number in range(2):
+        await store.enqueue(OutboundMessage(f"m{number}", "tg", "1", f"text {number}"))
+    (first,) = await store.due_deliveries()
+    await store.delivery_failed(first.outbox_id, "chat not found", None)
+    assert [delivery.message.id for delivery in await store.due_deliveries()] == ["m1"]
+    parked = (await store.outbox())[0]
+    assert (parked.state, parked.error) == ("parked", "chat not found")
+    assert await store.retry_parked() == 1
+    assert [delivery.message.id for delivery in await store.due_deliveries()] == ["m0"]
+
+
+async def test_an_outbound_id_is_queued_once(store: SqliteStore) -> None:
+    assert await store.enqueue(OutboundMessage("m", "tg", "1", "a"))
+    assert not await store.enqueue(OutboundMessage("m", "tg", "1", "b"))
+
+
+# -- trouble
+
+
+async def test_an_unwritable_home_is_a_clear_error(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "file").write_text("")
+    async with open_store(tmp_path / "file" / "home", clock) as store:
+        with pytest.raises(StorageError, match="Cannot create"):
+            await store.sessions()
+
+
+async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "nanobot.db").write_text("this is no database " * 100)
+    async with open_store(tmp_path, clock) as store:
+        with pytest.raises(StorageError, match="damaged"):
+            await store.sessions()
+
+
+async def test_a_full_disk_fails_the_write_and_nothing_else(store: SqliteStore) -> None:
+    claim = await begin(store)
+    await store.append(claim, Message.user("kept"))
+    pages = await store._db.write(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
+    await store._db.read(lambda connection: None)
+    limit = store._db._write_connection
+    assert limit is not None
+    await asyncio.wrap_future(
+        store._db._write_thread.submit(limit.execute, f"PRAGMA max_page_count = {pages}")
+    )
+    with pytest.raises(StorageError, match="disk is full"):
+        await store.append(claim, Message.user("x" * 200_000))
+    await asyncio.wrap_future(
+        store._db._write_thread.submit(limit.execute, "PRAGMA max_page_count = 1000000")
+    )
+    await store.append(claim, Message.user("after"))
+    assert [entry.message.text for entry in await store.history("cli:direct")] == ["kept", "after"]
+
+
+async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys; from pathlib import Path; from nanobot.session.sqlite import SqliteStore\n"
+        "async def main():\n"
+        "    store = SqliteStore(Path(sys.argv[1])); claim = await store.begin_turn(f'cli:{sys.argv[2]}')\n"
+        "    await store.finish_turn(claim, 'done'); await store.aclose()\n"
+        "asyncio.run(main())"
+    )
+    database = tmp_path / "nanobot.db"
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(database), str(number))
+        for number in range(6)
+    ]
+    assert [await process.wait() for process in processes] == [0] * 6
+    async with open_store(tmp_path, Clock()) as store:
+        assert len(await store.sessions()) == 6
+    assert (database.stat().st_mode & 0o077) == 0
+
+
+# -- the stored form of messages
+
+_words = st.text(max_size=20)
+_parts = st.one_of(
+    st.builds(TextPart, _words),
+    st.builds(ContextPart, _words),
+    st.builds(ImagePart, st.just("image/png"), _words),
+    st.builds(ReasoningPart, _words, _words, _words, _words),
+    st.builds(ToolCall, _words, _words, st.dictionaries(_words, st.integers() | _words), _words),
+    st.builds(
+        ToolResult,
+        _words,
+        _words,
+        _words,
+        st.sampled_from(["ok", "error"]),
+        st.lists(st.builds(ImagePart, _words, _words), max_size=2).map(tuple),
+    ),
+)
+
+
+@settings(max_examples=200)
+@given(st.builds(Message, st.sampled_from(["user", "assistant", "tool"]), st.lists(_parts).map(tuple)))
+def test_a_message_survives_its_stored_form(message: Message) -> None:
+    assert message_from_json(message_to_json(message)) == message
