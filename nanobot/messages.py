@@ -6,7 +6,7 @@ All values are frozen. `to_json` and `from_json` are the one storage and wire-ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 Role = Literal["user", "assistant", "tool"]
@@ -212,18 +212,20 @@ def message_from_json(data: Mapping[str, Any]) -> Message:
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:
-    fields = {name: getattr(part, name) for name in part.__slots__}
-    body = {
-        name: value for name, value in fields.items() if value or name in ("text", "content", "arguments")
-    }
+    body: dict[str, Any] = {"type": _PART_NAMES[type(part)]}
+    for item in fields(part):
+        value = getattr(part, item.name)
+        required = item.default is MISSING and item.default_factory is MISSING
+        if value or required:
+            body[item.name] = value
     if isinstance(part, ToolResult) and part.images:
         body["images"] = [_part_to_json(image) for image in part.images]
-    return {"type": _PART_NAMES[type(part)], **body}
+    return body
 
 
 def _part_from_json(data: Mapping[str, Any]) -> Part:
     cls = _PART_TYPES[data["type"]]
-    fields = {name: data[name] for name in cls.__slots__ if name in data}
-    if "images" in fields:
-        fields["images"] = tuple(_part_from_json(image) for image in fields["images"])
-    return cls(**fields)
+    known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+    if "images" in known:
+        known["images"] = tuple(_part_from_json(image) for image in known["images"])
+    return cls(**known)
