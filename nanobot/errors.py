@@ -117,7 +117,15 @@ class TurnCancelled(NanobotError):
 
 
 class ChannelError(NanobotError):
-    """A chat platform refused the request or cannot be reached."""
+    """A chat platform refused the request or cannot be reached.
+
+    `permanent`: trying again is no use (chat gone, bot blocked). `retry_after` is in seconds.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after = retry_after
 
 
 class ScheduleError(NanobotError):

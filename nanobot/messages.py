@@ -147,11 +147,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with a message or goes out with one. `path` is local and absolute."""
+    """A file that came with a message or goes out with one.
+
+    `path` is local and absolute; empty while an inbound file is still on its platform, where `ref`
+    names it. `error` says why it could not be fetched.
+    """
 
     path: str
     name: str
     media_type: str = "application/octet-stream"
+    ref: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

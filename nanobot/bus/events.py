@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from nanobot.errors import NanobotError
 from nanobot.messages import Outcome, StopReason, Usage
 
 
@@ -110,6 +111,11 @@ TurnEvent = (
     | Notice
     | TurnFinished
 )
+
+
+def failed(error: NanobotError) -> TurnFinished:
+    """The end of a turn that could not even begin."""
+    return TurnFinished("error", "", Usage(), error=str(error), error_type=type(error).__name__)
 
 
 def event_to_json(event: TurnEvent) -> dict[str, Any]:

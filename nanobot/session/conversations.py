@@ -146,7 +146,13 @@ def read_intents(connection: sqlite3.Connection, claim: Claim) -> frozenset[str]
 
 
 def close_turn(connection: sqlite3.Connection, claim: Claim, state: str, error: str, now: float) -> None:
+    """End a turn, leaving a valid history: a call that has no result gets one."""
     check_claim(connection, claim)
+    first = connection.execute("SELECT first_seq FROM turns WHERE id = ?", (claim.turn_id,)).fetchone()[0]
+    stored = read_history(connection, claim.session_key, first - 1, None)
+    for call in unanswered_calls([entry.message for entry in stored]):
+        result = ToolResult(call.id, call.name, INTERRUPTED, "interrupted")
+        append(connection, claim, Message("tool", (result,)), now)
     connection.execute(
         "UPDATE turns SET state = ?, finished_at = ?, error = ? WHERE id = ?",
         (state, now, error, claim.turn_id),
@@ -155,13 +161,8 @@ def close_turn(connection: sqlite3.Connection, claim: Claim, state: str, error: 
 
 
 def interrupt_turn(connection: sqlite3.Connection, turn: sqlite3.Row, now: float) -> None:
-    """Close a turn whose terminal is gone, leaving a valid history: every call gets a result."""
-    claim = Claim(turn["id"], turn["session"], turn["epoch"])
-    stored = read_history(connection, turn["session"], turn["first_seq"] - 1, None)
-    for call in unanswered_calls([entry.message for entry in stored]):
-        result = ToolResult(call.id, call.name, INTERRUPTED, "interrupted")
-        append(connection, claim, Message("tool", (result,)), now)
-    close_turn(connection, claim, "interrupted", "", now)
+    """Close a turn whose terminal is gone."""
+    close_turn(connection, Claim(turn["id"], turn["session"], turn["epoch"]), "interrupted", "", now)
 
 
 def last_interrupted(connection: sqlite3.Connection, key: str) -> InterruptedTurn | None:

@@ -6,6 +6,10 @@ CREATE TABLE workers (
   pid INTEGER NOT NULL,
   seen_at REAL NOT NULL
 );
+CREATE TABLE leaders (
+  role TEXT PRIMARY KEY,                 -- for example: gateway
+  worker INTEGER NOT NULL
+);
 CREATE TABLE sessions (
   key TEXT PRIMARY KEY,
   title TEXT NOT NULL DEFAULT '',

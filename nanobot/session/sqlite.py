@@ -109,6 +109,15 @@ class SqliteStore:
         """Give a sign of life; call it every `workers.RENEW` seconds while a turn runs."""
         await self._db.write(self._worker.renew, self._clock())
 
+    async def lead(self, role: str) -> bool:
+        return await self._db.write(self._lead, role)
+
+    def _lead(self, connection: sqlite3.Connection, role: str) -> bool:
+        return self._worker.lead(connection, role, self._clock())
+
+    async def version(self) -> int:
+        return await self._db.read(_data_version)
+
     # -- inbox and outbox
 
     async def accept(self, inbound: InboundMessage) -> bool:
@@ -143,3 +152,7 @@ class SqliteStore:
     async def aclose(self) -> None:
         await self._db.aclose()
         self._worker.release()
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])

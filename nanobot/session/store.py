@@ -136,6 +136,12 @@ class Store(Protocol):
     async def renew_worker(self) -> None:
         """Give a sign of life; due every few seconds while turns run."""
 
+    async def lead(self, role: str) -> bool:
+        """Take or keep a role that one living worker has at a time; False while another has it."""
+
+    async def version(self) -> int:
+        """A number that changes whenever something was stored, by this process or another one."""
+
     # Inbox and outbox
 
     async def accept(self, inbound: InboundMessage) -> bool:

@@ -53,6 +53,16 @@ class WorkerIdentity:
         row = connection.execute("SELECT seen_at FROM workers WHERE id = ?", (worker,)).fetchone()
         return row is not None and now - row["seen_at"] < LEASE and self._holds_lock(worker)
 
+    def lead(self, connection: sqlite3.Connection, role: str, now: float) -> bool:
+        """Take or keep a role that one living worker has at a time; False while another has it."""
+        me = self.register(connection, now)
+        row = connection.execute("SELECT worker FROM leaders WHERE role = ?", (role,)).fetchone()
+        if row is not None and not self.is_alive(connection, row["worker"], now):
+            row = None
+        if row is None:
+            connection.execute("INSERT OR REPLACE INTO leaders VALUES (?, ?)", (role, me))
+        return row is None or row["worker"] == me
+
     def release(self) -> None:
         """Give up the identity; its turns may be taken over at once."""
         if self._lock >= 0:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,20 @@ class TurnContext:
 
 
 _turn: ContextVar[TurnContext] = ContextVar("nanobot_turn")
-_report: ContextVar[Callable[[str], None]] = ContextVar("nanobot_tool_report")
+_call_id: ContextVar[str] = ContextVar("nanobot_call_id", default="")
+_report: ContextVar[Callable[[str], None] | None] = ContextVar("nanobot_report", default=None)
+
+
+@contextlib.contextmanager
+def tool_surroundings(turn: TurnContext, call_id: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Set what `current_turn`, `current_call_id` and `report_output` give inside the block."""
+    tokens = (_turn.set(turn), _call_id.set(call_id), _report.set(report))
+    try:
+        yield
+    finally:
+        _turn.reset(tokens[0])
+        _call_id.reset(tokens[1])
+        _report.reset(tokens[2])
 
 
 def current_turn() -> TurnContext:
@@ -59,9 +73,14 @@ def current_turn() -> TurnContext:
     return _turn.get()
 
 
+def current_call_id() -> str:
+    """The id of the running tool call; with the turn id it names an effect that must happen once."""
+    return _call_id.get()
+
+
 def report_output(text: str) -> None:
     """Show live output of the running tool to whoever watches the turn."""
-    report = _report.get(None)
+    report = _report.get()
     if report is not None:
         report(text)
 

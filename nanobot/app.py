@@ -1,0 +1,125 @@
+"""The composition root: Config -> App. The one place that wires everything together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
+
+from nanobot import paths
+from nanobot.agent.assistant import Assistant, ModelPool, Request
+from nanobot.agent.context import PromptBuilder
+from nanobot.agent.tools.base import Tool, ToolContext, TurnContext
+from nanobot.agent.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.shell import Exec
+from nanobot.agent.tools.web import WebFetchTool, WebSearchTool
+from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
+from nanobot.config.schema import Config
+from nanobot.errors import NanobotError
+from nanobot.messages import Usage
+from nanobot.security.files import PathPolicy
+from nanobot.session.sqlite import SqliteStore
+from nanobot.session.store import Claim, Store
+from nanobot.session.workers import RENEW
+from nanobot.workspace import create_workspace
+
+_LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
+
+
+class App:
+    """nanobot, wired. Use `open_app`."""
+
+    def __init__(self, config: Config, store: Store, models: ModelPool, *, model: str = "") -> None:
+        self.config = config
+        self.store = store
+        self.models = models
+        self.workspace = config.workspace_path
+        self.tools = ToolRegistry(build_tools(config))
+        self.assistant = Assistant(
+            config,
+            store,
+            models,
+            self.tools,
+            PromptBuilder(self.workspace, config.memory.prompt_bytes),
+            model=model,
+            clock=lambda: datetime.now().astimezone(),
+        )
+
+    async def run(self, text: str, *, session_key: str) -> AsyncGenerator[TurnEvent, None]:
+        """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished."""
+        claim = await self.store.begin_turn(session_key)
+        if claim is None:
+            yield Notice("Waiting: another turn of this session is running.")
+        while claim is None:
+            await asyncio.sleep(_LANE_POLL)
+            claim = await self.store.begin_turn(session_key)
+        channel, _, chat_id = session_key.partition(":")
+        context = TurnContext(str(claim.turn_id), session_key, channel=channel, chat_id=chat_id)
+        renewing = asyncio.create_task(self._renew())
+        try:
+            async with contextlib.aclosing(self._run_claimed(claim, Request(context, text))) as events:
+                async for event in events:
+                    yield event
+        finally:
+            renewing.cancel()
+
+    async def _run_claimed(self, claim: Claim, request: Request) -> AsyncGenerator[TurnEvent, None]:
+        """The events of a claimed turn; acknowledged before its last event is shown."""
+        finished = TurnFinished("cancelled", "", Usage())
+        try:
+            async with contextlib.aclosing(self.assistant.run(claim, request)) as events:
+                async for event in events:
+                    if isinstance(event, TurnFinished):
+                        finished = event
+                    else:
+                        yield event
+        except NanobotError as error:
+            finished = failed(error)
+        finally:
+            try:
+                await self.store.finish_turn(claim, finished.stop_reason, finished.error)
+            except NanobotError as error:
+                finished = finished if finished.error else failed(error)
+        yield finished
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW)
+            await self.store.renew_worker()
+
+
+def build_tools(config: Config) -> list[Tool]:
+    """The built-in tools, in the order in which models see them."""
+    workspace = config.workspace_path
+    tools = config.tools
+    restricted = tools.restrict_to_workspace
+    context = ToolContext(
+        workspace=workspace,
+        allowed_dir=workspace if restricted else None,
+        working_dir=str(workspace),
+        exec_timeout=tools.exec.timeout,
+        restrict_to_workspace=restricted,
+        brave_api_key=tools.web.search.api_key or None,
+    )
+    media = paths.home() / "media"
+    files = PathPolicy(workspace, restrict=restricted, private=(paths.home(),), readable=(media,))
+    built: list[Tool] = [ReadFile(files), WriteFile(files), EditFile(files), ListDir(files)]
+    if tools.exec.enabled:
+        built.append(Exec(context, files, tools.exec.env))
+    search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
+    return [*built, search, WebFetchTool(allow_private=tools.web.allow_private)]
+
+
+@contextlib.asynccontextmanager
+async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
+    """Everything `nanobot agent` needs: workspace, store, model, tools. Raises NanobotError."""
+    create_workspace(config.workspace_path)
+    store = SqliteStore(paths.database_file())
+    models = ModelPool(config)
+    try:
+        yield App(config, store, models, model=model)
+    finally:
+        await models.aclose()
+        await store.aclose()

@@ -1,0 +1,391 @@
+"""The turn: what it does with answers, tools, errors, limits and cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from nanobot.agent.loop import TurnLimits, run_turn
+from nanobot.agent.tools.base import current_turn, report_output
+from nanobot.bus.events import (
+    Notice,
+    TextDelta,
+    TextDiscarded,
+    ToolFinished,
+    ToolOutput,
+    ToolStarted,
+    TurnEvent,
+    TurnFinished,
+    TurnStarted,
+    UsageReported,
+    event_to_json,
+)
+from nanobot.errors import OverloadedError, StorageError, ToolError
+from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult, Usage, unanswered_calls
+from nanobot.providers.base import Completion, ModelRequest, Retrying, TextChunk
+from nanobot.providers.scripted import Reply, ScriptedProvider
+from tests.agent.harness import Act, ListJournal, call, make_turn, play
+
+
+async def test_a_plain_answer() -> None:
+    played = await play([Reply(chunks=["Hel", "lo"], text="Hello", usage=Usage(10, 2))])
+    assert [type(event) for event in played.events] == [
+        TurnStarted,
+        TextDelta,
+        TextDelta,
+        UsageReported,
+        TurnFinished,
+    ]
+    assert (played.finished.stop_reason, played.finished.text) == ("done", "Hello")
+    assert played.finished.usage == Usage(10, 2)
+    assert played.journal.messages == [Message.assistant("Hello")]
+
+
+async def test_every_event_is_one_json_object_with_its_type() -> None:
+    played = await play([Reply(tool_calls=[call("act")]), "done"], [Act("act", lambda **_: "ok")])
+    kinds = [event_to_json(event)["type"] for event in played.events]
+    assert kinds[0] == "turn_started"
+    assert kinds[-1] == "turn_finished"
+    assert {"tool_started", "tool_finished", "usage", "text_delta"} <= set(kinds)
+
+
+async def test_a_tool_is_run_and_its_result_goes_back() -> None:
+    played = await play(
+        [Reply(text="Looking.", tool_calls=[call("look", value="x")]), "found"],
+        [Act("look", lambda value: f"<{value}>", read=True)],
+    )
+    assert played.finished.text == "found"
+    assert [message.role for message in played.journal.messages] == ["assistant", "tool", "assistant"]
+    assert played.provider.requests[1].messages[-1].tool_results[0].content == "<x>"
+    (finished,) = played.of(ToolFinished)
+    assert (finished.name, finished.outcome, finished.preview) == ("look", "ok", "<x>")
+
+
+async def test_reads_run_side_by_side_and_effects_in_order() -> None:
+    both_started = asyncio.Barrier(2)
+    order: list[str] = []
+
+    async def read(**_: object) -> str:
+        await asyncio.wait_for(both_started.wait(), 5)
+        return "read"
+
+    async def effect(value: str) -> str:
+        order.append(f"begin {value}")
+        await asyncio.sleep(0)
+        order.append(f"end {value}")
+        return value
+
+    calls = [call("read", "r1"), call("read", "r2"), call("do", "d1", value="a"), call("do", "d2", value="b")]
+    played = await play([Reply(tool_calls=calls), "ok"], [Act("read", read, read=True), Act("do", effect)])
+    assert order == ["begin a", "end a", "begin b", "end b"]
+    assert [result.call_id for result in played.results] == ["r1", "r2", "d1", "d2"]
+    assert played.journal.intended == ["d1", "d2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ToolError("no such file"), "Error: no such file"),
+        (ValueError("boom"), "Error: act failed: ValueError: boom"),
+        (SystemExit(3), "Error: act failed: SystemExit: 3"),
+    ],
+)
+async def test_a_failing_tool_is_an_error_the_model_reads(error: BaseException, shown: str) -> None:
+    def fail(**_: object) -> str:
+        raise error
+
+    played = await play([Reply(tool_calls=[call("act")]), "sorry"], [Act("act", fail)])
+    (result,) = played.results
+    assert (result.outcome, result.content) == ("error", shown)
+    assert played.finished.stop_reason == "done"
+
+
+async def test_an_unknown_tool_and_malformed_arguments_are_answered_not_run() -> None:
+    ran: list[str] = []
+    calls = [call("nope", "c1"), ToolCall("c2", "act", {}, malformed='{"value": ')]
+    played = await play([Reply(tool_calls=calls), "ok"], [Act("act", lambda **_: ran.append("x"))])
+    assert [result.outcome for result in played.results] == ["error", "error"]
+    assert ran == []
+
+
+async def test_wrong_arguments_are_explained() -> None:
+    played = await play(
+        [Reply(tool_calls=[ToolCall("c", "act", {"value": [1]})]), "ok"], [Act("act", lambda **_: "")]
+    )
+    assert "value" in played.results[0].content
+    assert played.results[0].outcome == "error"
+
+
+async def test_a_result_that_starts_with_error_counts_as_one() -> None:
+    played = await play([Reply(tool_calls=[call("act")]), "ok"], [Act("act", lambda **_: "Error: no")])
+    assert played.results[0].outcome == "error"
+
+
+async def test_a_huge_result_is_cut_in_the_middle() -> None:
+    played = await play(
+        [Reply(tool_calls=[call("act")]), "ok"], [Act("act", lambda **_: "a" * 100_000 + "THE END")]
+    )
+    content = played.results[0].content
+    assert len(content) < 70_000
+    assert content.endswith("THE END")
+
+
+async def test_tools_know_their_turn_and_report_live_output() -> None:
+    def work(**_: object) -> str:
+        report_output("half ")
+        return current_turn().session_key
+
+    played = await play([Reply(tool_calls=[call("act", "c1")]), "ok"], [Act("act", work)])
+    assert played.results[0].content == "cli:direct"
+    assert played.of(ToolOutput) == [ToolOutput("c1", "half ")]
+
+
+async def test_repeated_ids_are_made_unique() -> None:
+    steps = [Reply(tool_calls=[call("act", "same")]), Reply(tool_calls=[call("act", "same")]), "ok"]
+    played = await play(steps, [Act("act", iter("ab").__next__ and (lambda **_: "x"))])
+    ids = [c.id for message in played.journal.messages for c in message.tool_calls]
+    assert len(set(ids)) == 2
+    assert unanswered_calls(played.journal.messages) == []
+
+
+# -- limits and loops
+
+
+async def test_the_iteration_limit_ends_the_turn_with_a_reason() -> None:
+    counter = iter(range(100))
+    played = await play(
+        ScriptedProvider(lambda request: Reply(tool_calls=[call("act", value=str(next(counter)))])),
+        [Act("act", lambda value: value)],
+        limits=TurnLimits(max_iterations=3),
+    )
+    assert played.finished.stop_reason == "limit"
+    assert len(played.provider.requests) == 3
+    assert "maxToolIterations" in played.of(Notice)[-1].text
+    assert unanswered_calls(played.journal.messages) == []
+
+
+async def test_a_loop_is_told_to_the_model_and_then_stopped() -> None:
+    played = await play(
+        ScriptedProvider(lambda request: Reply(tool_calls=[call("act", value="same")])),
+        [Act("act", lambda value: "same result")],
+    )
+    assert played.finished.stop_reason == "limit"
+    assert len(played.provider.requests) == 4
+    notice = played.provider.requests[3].messages[-1]
+    assert "same tool call" in str(notice.parts)
+
+
+async def test_the_same_call_with_new_results_is_no_loop() -> None:
+    results = iter(range(100))
+    steps = [Reply(tool_calls=[call("poll")]) for _ in range(6)]
+    played = await play([*steps, "ready"], [Act("poll", lambda **_: str(next(results)))])
+    assert played.finished.stop_reason == "done"
+
+
+async def test_the_deadline_stops_a_hanging_tool_and_closes_the_history() -> None:
+    played = await play(
+        [Reply(tool_calls=[call("hang")])],
+        [Act("hang", lambda **_: asyncio.sleep(60))],
+        limits=TurnLimits(seconds=0.05),
+    )
+    assert played.finished.stop_reason == "limit"
+    assert unanswered_calls(played.journal.messages) == []
+
+
+# -- errors
+
+
+async def test_an_error_is_an_event_and_never_assistant_text() -> None:
+    played = await play([Reply(text="I was about", error=OverloadedError("Overloaded. Try later."))])
+    finished = played.finished
+    assert (finished.stop_reason, finished.error_type) == ("error", "OverloadedError")
+    assert finished.error == "Overloaded. Try later."
+    assert finished.text == ""
+    assert played.journal.messages == []
+
+
+async def test_an_empty_answer_is_asked_again_and_then_an_error() -> None:
+    played = await play(["", "there"])
+    assert played.finished.text == "there"
+    played = await play(["", ""])
+    assert played.finished.error_type == "BrokenStreamError"
+    assert played.journal.messages == []
+
+
+@pytest.mark.parametrize("reason", ["length", "refusal"])
+async def test_calls_of_an_unfinished_answer_are_never_run(reason: str) -> None:
+    ran: list[str] = []
+    reply = Reply(text="partly", tool_calls=[call("act")], finish_reason=reason)  # type: ignore[arg-type]
+    played = await play([reply], [Act("act", lambda **_: ran.append("x"))])
+    assert ran == []
+    assert played.finished.stop_reason == "done"
+    assert played.journal.messages == [Message.assistant("partly")]
+    assert played.of(Notice)
+
+
+async def test_a_retry_discards_what_was_shown() -> None:
+    class Flaky(ScriptedProvider):
+        async def stream(self, request: ModelRequest):  # type: ignore[no-untyped-def]
+            yield TextChunk("wrong ")
+            yield Retrying("The connection broke.", 1.0, discard=True)
+            yield TextChunk("right")
+            yield Completion(Message.assistant("right"), Usage(), "stop")
+
+    played = await play(Flaky([]))
+    kinds = [type(event) for event in played.events]
+    assert kinds.index(TextDiscarded) < kinds.index(Notice)
+    assert played.finished.text == "right"
+
+
+async def test_a_failing_store_ends_the_turn_with_its_error() -> None:
+    class Full(ListJournal):
+        async def append(self, message: Message) -> None:
+            raise StorageError("The disk is full.")
+
+    turn, _, _ = make_turn(["hello"])
+    turn = type(turn)(**{**turn.__dict__, "journal": Full()})
+    events = [event async for event in run_turn(turn)]
+    last = events[-1]
+    assert isinstance(last, TurnFinished)
+    assert (last.stop_reason, last.error) == ("error", "The disk is full.")
+
+
+# -- cancelling
+
+
+async def cancelled_at(
+    turn_event: type, steps: object, tools: Sequence[Act] = ()
+) -> tuple[list[TurnEvent], ListJournal]:
+    """Run a turn in a task and cancel the task at the first event of a kind."""
+    turn, journal, _ = make_turn(steps, tools)
+    events: list[TurnEvent] = []
+    seen = asyncio.Event()
+
+    async def consume() -> None:
+        async for event in run_turn(turn):
+            events.append(event)
+            if isinstance(event, turn_event):
+                seen.set()
+
+    task = asyncio.create_task(consume())
+    await asyncio.wait_for(seen.wait(), 5)
+    task.cancel()
+    await task
+    return events, journal
+
+
+async def test_cancelling_while_the_model_speaks_keeps_what_was_said() -> None:
+    events, journal = await cancelled_at(TextDelta, [Reply(text="Once upon", wait=asyncio.Event())])
+    last = events[-1]
+    assert isinstance(last, TurnFinished)
+    assert last.stop_reason == "cancelled"
+    assert journal.messages == [Message.assistant("Once upon")]
+
+
+async def test_cancelling_a_tool_leaves_a_valid_history() -> None:
+    stopped = asyncio.Event()
+
+    async def hang(**_: object) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+        return ""
+
+    calls = [call("hang", "c1"), call("hang", "c2")]
+    events, journal = await cancelled_at(ToolStarted, [Reply(tool_calls=calls)], [Act("hang", hang)])
+    last = events[-1]
+    assert isinstance(last, TurnFinished)
+    assert last.stop_reason == "cancelled"
+    assert stopped.is_set()
+    assert unanswered_calls(journal.messages) == []
+    outcomes = [result.outcome for message in journal.messages for result in message.tool_results]
+    assert outcomes == ["cancelled", "cancelled"]
+
+
+async def test_closing_the_iterator_early_stops_the_work() -> None:
+    stopped = asyncio.Event()
+
+    async def hang(**_: object) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+        return ""
+
+    turn, _, _ = make_turn([Reply(tool_calls=[call("hang")])], [Act("hang", hang)])
+    events = run_turn(turn)
+    async for event in events:
+        if isinstance(event, ToolStarted):
+            break
+    await events.aclose()
+    assert stopped.is_set()
+
+
+async def test_a_handed_over_turn_is_left_open() -> None:
+    turn, journal, _ = make_turn(
+        [Reply(tool_calls=[call("hang", "c1")])],
+        [Act("hang", lambda **_: asyncio.sleep(60))],
+        handed_over=lambda: True,
+    )
+    started = asyncio.Event()
+
+    async def consume() -> None:
+        async for event in run_turn(turn):
+            if isinstance(event, ToolStarted):
+                started.set()
+
+    task = asyncio.create_task(consume())
+    await asyncio.wait_for(started.wait(), 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [open_call.id for open_call in unanswered_calls(journal.messages)] == ["c1"]
+
+
+# -- resuming
+
+
+async def test_resuming_reuses_results_reruns_reads_and_reports_the_rest() -> None:
+    ran: list[str] = []
+    calls = [call("read", "r1"), call("read", "r2"), call("send", "s1"), call("send", "s2")]
+    recorded = [
+        Message.user("go"),
+        Message.assistant("", *calls),
+        Message("tool", (ToolResult("r1", "read", "recorded"),)),
+    ]
+    played = await play(
+        ["all done"],
+        [
+            Act("read", lambda **_: ran.append("read") or "again", read=True),
+            Act("send", lambda **_: ran.append("send") or "sent"),
+        ],
+        recorded,
+        intended=frozenset({"s1"}),
+    )
+    assert ran == ["read", "send"]
+    by_id = {result.call_id: result for result in played.results}
+    assert set(by_id) == {"r2", "s1", "s2"}
+    assert by_id["r2"].content == "again"
+    assert (by_id["s1"].outcome, by_id["s1"].content) == ("interrupted", INTERRUPTED)
+    assert by_id["s2"].outcome == "ok"
+    assert played.finished.text == "all done"
+
+
+async def test_resuming_an_answered_turn_asks_nothing_again() -> None:
+    played = await play([], (), [Message.user("go"), Message.assistant("answered")])
+    assert played.finished.stop_reason == "done"
+    assert played.finished.text == "answered"
+    assert played.provider.requests == []
+
+
+async def test_steering_messages_join_after_the_tools() -> None:
+    waiting = [[Message.user("also this")], []]
+
+    async def steer() -> list[Message]:
+        return waiting.pop(0)
+
+    played = await play([Reply(tool_calls=[call("act")]), "ok"], [Act("act", lambda **_: "x")], steer=steer)
+    assert played.provider.requests[1].messages[-1].text == "also this"
