@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import datetime
 
 from nanobot import paths
@@ -12,6 +12,7 @@ from nanobot.agent.assistant import Assistant, ModelPool, Request
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.tools.base import Tool, ToolContext, TurnContext
 from nanobot.agent.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.agent.tools.message import MessageTool
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.agent.tools.shell import Exec
 from nanobot.agent.tools.web import WebFetchTool, WebSearchTool
@@ -21,7 +22,7 @@ from nanobot.errors import NanobotError
 from nanobot.messages import Usage
 from nanobot.security.files import PathPolicy
 from nanobot.session.sqlite import SqliteStore
-from nanobot.session.store import Claim, Store
+from nanobot.session.store import Claim, SessionInfo, Store
 from nanobot.session.workers import RENEW
 from nanobot.workspace import create_workspace
 
@@ -36,7 +37,7 @@ class App:
         self.store = store
         self.models = models
         self.workspace = config.workspace_path
-        self.tools = ToolRegistry(build_tools(config))
+        self.tools = ToolRegistry(build_tools(config, store))
         self.assistant = Assistant(
             config,
             store,
@@ -90,7 +91,38 @@ class App:
             await self.store.renew_worker()
 
 
-def build_tools(config: Config) -> list[Tool]:
+class SessionDesk:
+    """What slash commands may do. `stop` ends the running turn; `only` limits the view to one session."""
+
+    def __init__(
+        self, app: App, stop: Callable[[str], Awaitable[bool]] | None = None, *, only: str = ""
+    ) -> None:
+        self._app = app
+        self._stop = stop
+        self._only = only
+        self.store = app.store
+        self.workspace = app.workspace
+
+    async def model_in_use(self, session_key: str) -> str:
+        resolution, _ = await self._app.models.get(await self._app.assistant.model_of(session_key))
+        return f"{resolution.model} ({resolution.provider_name})"
+
+    async def use_model(self, session_key: str, model: str) -> None:
+        await self._app.models.get(model)
+        await self.store.set_setting(session_key, "model", model)
+
+    async def list_sessions(self, limit: int) -> list[SessionInfo]:
+        """The newest sessions; a chat sees its own only."""
+        if not self._only:
+            return await self.store.sessions(limit)
+        own = await self.store.session(self._only)
+        return [own] if own else []
+
+    async def stop(self, session_key: str) -> bool:
+        return self._stop is not None and await self._stop(session_key)
+
+
+def build_tools(config: Config, store: Store) -> list[Tool]:
     """The built-in tools, in the order in which models see them."""
     workspace = config.workspace_path
     tools = config.tools
@@ -109,7 +141,8 @@ def build_tools(config: Config) -> list[Tool]:
     if tools.exec.enabled:
         built.append(Exec(context, files, tools.exec.env))
     search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
-    return [*built, search, WebFetchTool(allow_private=tools.web.allow_private)]
+    fetch = WebFetchTool(allow_private=tools.web.allow_private)
+    return [*built, search, fetch, MessageTool(store, files)]
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nanobot.app import App, build_tools, open_app
+from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished
 from nanobot.config.schema import Config
 from nanobot.messages import Message, unanswered_calls
@@ -172,7 +172,8 @@ async def test_leaving_in_the_middle_of_a_turn_leaves_a_valid_history() -> None:
         assert await app.store.begin_turn(SESSION) is not None
 
 
-def test_no_exec_tool_when_it_is_disabled() -> None:
-    config = Config.model_validate({"tools": {"exec": {"enabled": False}}})
-    assert "exec" not in [tool.name for tool in build_tools(config)]
-    assert "exec" in [tool.name for tool in build_tools(Config())]
+async def test_no_exec_tool_when_it_is_disabled() -> None:
+    async with open_app(Config.model_validate({"tools": {"exec": {"enabled": False}}})) as app:
+        assert "exec" not in app.tools.names
+    async with open_app(Config()) as app:
+        assert "exec" in app.tools.names

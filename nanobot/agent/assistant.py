@@ -15,6 +15,7 @@ from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
 from nanobot.messages import ContextPart, ImagePart, Message, TextPart
 from nanobot.providers.base import ModelTraits, Provider
+from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
 from nanobot.session.store import Claim, Store
 
@@ -46,6 +47,11 @@ class ModelPool:
             resolution = await resolve(self._config, model)
             self._open[model] = (resolution, open_provider(resolution, self._config))
         return self._open[model]
+
+    def use(self, model: str, provider: Provider) -> None:
+        """Serve `model` with an open provider from now on."""
+        spec = ProviderSpec(name=provider.name, keywords=(), env_key="")
+        self._open[model] = (Resolution(spec, model), provider)
 
     async def aclose(self) -> None:
         for _, provider in self._open.values():

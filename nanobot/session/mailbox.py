@@ -24,6 +24,10 @@ def accept(connection: sqlite3.Connection, inbound: InboundMessage, now: float) 
     ).fetchone()
     if row is None:
         return False
+    if "origin" not in inbound.metadata:  # a person wrote, not a schedule
+        connection.execute(
+            "INSERT OR REPLACE INTO chats VALUES (?, ?, ?)", (inbound.channel, inbound.chat_id, now)
+        )
     if conversations.running_turn(connection, inbound.session_key) is None:
         _wait(connection, inbound.session_key)
     return True
@@ -151,6 +155,33 @@ def enqueue(connection: sqlite3.Connection, message: OutboundMessage, now: float
         (message.id, message.channel, message.chat_id, now, _to_json(message)),
     ).fetchone()
     return row is not None
+
+
+def sent_in_turn(connection: sqlite3.Connection, turn_id: int, channel: str, chat_id: str) -> bool:
+    """Whether a tool call of the turn queued a message for this chat (ids as in tools/message.py)."""
+    prefix = f"turn-{turn_id}-call-"
+    row = connection.execute(
+        "SELECT 1 FROM outbox WHERE key >= ? AND key < ? AND channel = ? AND chat_id = ?",
+        (prefix, prefix + "\U0010ffff", channel, chat_id),
+    ).fetchone()
+    return row is not None
+
+
+def knows_chat(connection: sqlite3.Connection, channel: str, chat_id: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?", (channel, chat_id)
+    ).fetchone()
+    return row is not None
+
+
+def latest_chat(connection: sqlite3.Connection, channels: Sequence[str]) -> tuple[str, str] | None:
+    """The chat of these channels that wrote last."""
+    marks = ", ".join("?" * len(channels))
+    row = connection.execute(
+        f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) ORDER BY seen_at DESC LIMIT 1",
+        tuple(channels),
+    ).fetchone()
+    return (row["channel"], row["chat_id"]) if row else None
 
 
 def due_deliveries(connection: sqlite3.Connection, now: float, limit: int) -> list[Delivery]:

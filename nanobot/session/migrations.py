@@ -62,6 +62,12 @@ CREATE TABLE inbox (
 );
 CREATE INDEX pending_inbox ON inbox (session, id) WHERE state = 'pending';
 CREATE INDEX claimed_inbox ON inbox (turn) WHERE state = 'claimed';
+CREATE TABLE chats (                     -- who has ever written, and when last
+  channel TEXT NOT NULL,
+  chat_id TEXT NOT NULL,
+  seen_at REAL NOT NULL,
+  PRIMARY KEY (channel, chat_id)
+) WITHOUT ROWID;
 CREATE TABLE waiting (                   -- sessions with pending messages and no running turn
   session TEXT PRIMARY KEY,
   served INTEGER NOT NULL                -- their last turn: the longest unserved session is next

@@ -115,6 +115,9 @@ class SqliteStore:
     def _lead(self, connection: sqlite3.Connection, role: str) -> bool:
         return self._worker.lead(connection, role, self._clock())
 
+    async def resign(self, role: str) -> None:
+        await self._db.write(self._worker.resign, role)
+
     async def version(self) -> int:
         return await self._db.read(_data_version)
 
@@ -133,6 +136,15 @@ class SqliteStore:
 
     async def enqueue(self, message: OutboundMessage) -> bool:
         return await self._db.write(mailbox.enqueue, message, self._clock())
+
+    async def sent_in_turn(self, turn_id: int, channel: str, chat_id: str) -> bool:
+        return await self._db.read(mailbox.sent_in_turn, turn_id, channel, chat_id)
+
+    async def knows_chat(self, channel: str, chat_id: str) -> bool:
+        return await self._db.read(mailbox.knows_chat, channel, chat_id)
+
+    async def latest_chat(self, channels: Sequence[str]) -> tuple[str, str] | None:
+        return await self._db.read(mailbox.latest_chat, channels)
 
     async def due_deliveries(self, limit: int = 32) -> list[Delivery]:
         return await self._db.read(mailbox.due_deliveries, self._clock(), limit)

@@ -139,6 +139,9 @@ class Store(Protocol):
     async def lead(self, role: str) -> bool:
         """Take or keep a role that one living worker has at a time; False while another has it."""
 
+    async def resign(self, role: str) -> None:
+        """Give a role up, so that another worker can take it at once."""
+
     async def version(self) -> int:
         """A number that changes whenever something was stored, by this process or another one."""
 
@@ -157,6 +160,15 @@ class Store(Protocol):
 
     async def enqueue(self, message: OutboundMessage) -> bool:
         """Queue a delivery; False when its id was queued before."""
+
+    async def sent_in_turn(self, turn_id: int, channel: str, chat_id: str) -> bool:
+        """Whether a tool call of the turn queued a message for this chat."""
+
+    async def knows_chat(self, channel: str, chat_id: str) -> bool:
+        """Whether this chat has ever written."""
+
+    async def latest_chat(self, channels: Sequence[str]) -> tuple[str, str] | None:
+        """The (channel, chat id) that wrote last, among these channels."""
 
     async def due_deliveries(self, limit: int = 32) -> list[Delivery]:
         """At most one delivery a chat, so that messages never overtake each other."""

@@ -63,6 +63,9 @@ class WorkerIdentity:
             connection.execute("INSERT OR REPLACE INTO leaders VALUES (?, ?)", (role, me))
         return row is None or row["worker"] == me
 
+    def resign(self, connection: sqlite3.Connection, role: str) -> None:
+        connection.execute("DELETE FROM leaders WHERE role = ? AND worker = ?", (role, self._id))
+
     def release(self) -> None:
         """Give up the identity; its turns may be taken over at once."""
         if self._lock >= 0:

@@ -1,0 +1,33 @@
+"""Files that come with a message: shown to a model that sees, and named to every model."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from nanobot.messages import Attachment, ImagePart, InboundMessage
+
+_IMAGE_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
+_IMAGE_LIMIT = 5 * 1024 * 1024
+
+
+def load_images(attachments: Sequence[Attachment]) -> tuple[ImagePart, ...]:
+    """The attached images of a size and kind that models take; blocking."""
+    images = []
+    for attachment in attachments:
+        path = Path(attachment.path)
+        if not attachment.path or attachment.media_type not in _IMAGE_TYPES:
+            continue
+        if path.is_file() and path.stat().st_size <= _IMAGE_LIMIT:
+            images.append(ImagePart(attachment.media_type, base64.b64encode(path.read_bytes()).decode()))
+    return tuple(images)
+
+
+def describe(inbound: InboundMessage) -> str:
+    """A note that names the attached files, so that tools can open them."""
+    return "".join(f"[attached {_description(item)}]\n" for item in inbound.attachments)
+
+
+def _description(item: Attachment) -> str:
+    return f"{item.media_type}: {item.path}" if item.path else f"file {item.name!r}, {item.error}"

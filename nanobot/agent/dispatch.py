@@ -1,0 +1,283 @@
+"""From the inbox to turns: one lane a session, several lanes at once, nothing lost on the way.
+
+The dispatcher claims accepted messages from the store, runs their turns, and acknowledges each
+together with its reply. It can be killed at any moment: a claimed turn is taken over and resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from nanobot.agent.assistant import Assistant, Request
+from nanobot.agent.attachments import describe, load_images
+from nanobot.agent.commands import CommandHost, parse_command, run_command
+from nanobot.agent.tools.base import TurnContext
+from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
+from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.errors import NanobotError, StorageError, TurnTakenOver
+from nanobot.messages import InboundMessage, Message, OutboundMessage, Usage
+from nanobot.session.store import Claim, InboxTurn, Store
+from nanobot.session.workers import RENEW
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_OK = "HEARTBEAT_OK"
+_STORAGE_PAUSE = 5.0  # seconds before the store is tried again after it failed
+
+
+class ChatSurface(Protocol):
+    """What the dispatcher needs of the channels; all of it is best effort."""
+
+    async def show(self, inbound: InboundMessage, event: TurnEvent) -> None:
+        """Show a running turn to its chat: typing, growing text, tool hints."""
+
+    async def drop(self, session_key: str) -> None:
+        """Forget a turn that ended without its last event."""
+
+    async def fetch_attachments(self, inbound: InboundMessage) -> InboundMessage:
+        """The message with its files on disk."""
+
+
+class Dispatcher:
+    """Runs the turns of accepted messages. `limit` is how many run at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        assistant: Assistant,
+        signal: ChangeSignal,
+        chats: ChatSurface,
+        commands: Callable[[InboundMessage], CommandHost],
+        *,
+        limit: int,
+        queue_mode: str,
+    ) -> None:
+        self._store = store
+        self._assistant = assistant
+        self._signal = signal
+        self._chats = chats
+        self._commands = commands
+        self._limit = limit
+        self._queue_mode = queue_mode
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._stopped: set[str] = set()
+        self._draining = False
+        self._handed_over = False
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def arrived(self, inbound: InboundMessage) -> None:
+        """A message was accepted. `/stop` acts at once; its answer comes in the session's order."""
+        parsed = parse_command(inbound.text)
+        task = self._running.get(inbound.session_key)
+        if parsed and parsed[0] == "stop" and task is not None:
+            self._stopped.add(inbound.session_key)
+            task.cancel()
+        self._signal.notify()
+
+    def take_stopped(self, session_key: str) -> bool:
+        """Whether a turn of the session was stopped since this was last asked."""
+        stopped = session_key in self._stopped
+        self._stopped.discard(session_key)
+        return stopped
+
+    async def run(self) -> None:
+        """Serve until cancelled. Running turns are then handed over: their next worker resumes them."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            with self._signal.subscribe() as changed:
+                while True:
+                    await self._start_turns(changed)
+                    await wait_for(changed, RENEW)
+        finally:
+            renewing.cancel()
+            await self._hand_over()
+
+    async def drain(self, seconds: float) -> None:
+        """Start nothing new and give running turns time to finish."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=seconds)
+
+    async def _hand_over(self) -> None:
+        self._handed_over = True
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW)
+            with contextlib.suppress(StorageError):  # a lost lease shows at the next write
+                await self._store.renew_worker()
+
+    async def _start_turns(self, changed: asyncio.Event) -> None:
+        while len(self._running) < self._limit and not self._draining:
+            try:
+                turn = await self._store.claim_next()
+            except StorageError as error:
+                log.error("Cannot claim messages: %s", error)
+                await asyncio.sleep(_STORAGE_PAUSE)
+                return
+            if turn is None:
+                return
+            key = turn.claim.session_key
+            task = asyncio.create_task(self._serve(turn), name=f"turn {key}")
+            self._running[key] = task
+            task.add_done_callback(functools.partial(self._ended, key, changed))
+
+    def _ended(self, key: str, changed: asyncio.Event, task: asyncio.Task[None]) -> None:
+        del self._running[key]
+        changed.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("The turn of %s ended badly", key, exc_info=task.exception())
+
+    async def _serve(self, turn: InboxTurn) -> None:
+        try:
+            if not turn.resumed and parse_command(turn.inbound.text) is not None:
+                await self._finish(turn, TurnFinished("done", await self._command(turn.inbound), Usage()))
+            else:
+                await self._answer(turn)
+        except TurnTakenOver:
+            log.warning("The turn of %s was taken over by another gateway", turn.claim.session_key)
+
+    async def _command(self, inbound: InboundMessage) -> str:
+        try:
+            answer = await run_command(inbound.text, inbound.session_key, self._commands(inbound))
+        except NanobotError as error:
+            return str(error)
+        return answer or ""
+
+    async def _answer(self, turn: InboxTurn) -> None:
+        finished, notices = await self._attempt(turn)
+        while finished.error_type == StorageError.__name__:
+            log.error("The turn of %s waits for the disk: %s", turn.claim.session_key, finished.error)
+            await asyncio.sleep(_STORAGE_PAUSE)
+            finished, notices = await self._attempt(replace(turn, resumed=True))
+        await self._finish(turn, finished, notices)
+
+    async def _attempt(self, turn: InboxTurn) -> tuple[TurnFinished, list[str]]:
+        finished = TurnFinished("cancelled", "", Usage())
+        notices: list[str] = []
+        try:
+            request = await self._request(turn)
+            show = self._chats.show if "origin" not in turn.inbound.metadata else _show_nothing
+            async with contextlib.aclosing(self._assistant.run(turn.claim, request)) as events:
+                async for event in events:
+                    if isinstance(event, TurnFinished):
+                        finished = event
+                    elif isinstance(event, Notice):
+                        notices.append(event.text)
+                    await show(turn.inbound, event)
+        except TurnTakenOver:
+            raise
+        except NanobotError as error:
+            finished = failed(error)
+        finally:
+            await self._chats.drop(turn.claim.session_key)
+        return finished, notices
+
+    async def _request(self, turn: InboxTurn) -> Request:
+        begun = turn.resumed and await self._has_messages(turn.claim)
+        inbound = turn.inbound if begun else await self._chats.fetch_attachments(turn.inbound)
+        context = TurnContext(
+            turn_id=str(turn.claim.turn_id),
+            session_key=inbound.session_key,
+            channel=inbound.channel,
+            chat_id=inbound.chat_id,
+            sender_id=inbound.sender_id,
+            message_id=inbound.external_id,
+            metadata=inbound.metadata,
+        )
+        return Request(
+            context,
+            None if begun else inbound.text,
+            images=() if begun else await asyncio.to_thread(load_images, inbound.attachments),
+            note=describe(inbound),
+            steer=lambda: self._steer(turn.claim),
+            handed_over=lambda: self._handed_over,
+        )
+
+    async def _has_messages(self, claim: Claim) -> bool:
+        """Whether the turn got as far as recording its own message."""
+        newest = await self._store.context(claim.session_key, 1)
+        return bool(newest) and newest[0].turn_id == claim.turn_id
+
+    async def _steer(self, claim: Claim) -> Sequence[Message]:
+        settings = await self._store.settings(claim.session_key)
+        if settings.get("queue", self._queue_mode) != "steer":
+            return ()
+        return [entry.message for entry in await self._store.take_steering(claim, _steering_message)]
+
+    async def _is_silent(self, turn: InboxTurn, finished: TurnFinished) -> bool:
+        """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
+        inbound = turn.inbound
+        if finished.stop_reason == "error":
+            return False
+        if inbound.metadata.get("deliver") == "no":
+            return True
+        if inbound.metadata.get("origin") == "heartbeat" and is_heartbeat_ok(finished.text):
+            return True
+        return await self._store.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
+
+    async def _finish(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str] = ()) -> None:
+        """Acknowledge and queue the reply in one transaction, however long the disk needs to recover."""
+        text = _reply_text(finished, notices)
+        outbound = [_reply(turn, text)] if text and not await self._is_silent(turn, finished) else []
+        while True:
+            try:
+                await self._store.finish_turn(turn.claim, finished.stop_reason, finished.error, outbound)
+                break
+            except TurnTakenOver:
+                raise
+            except StorageError as error:
+                log.error("Cannot store the reply to %s: %s", turn.claim.session_key, error)
+                await asyncio.sleep(_STORAGE_PAUSE)
+        self._signal.notify()
+
+
+async def _show_nothing(inbound: InboundMessage, event: TurnEvent) -> None:
+    """Reminders and heartbeats speak only when they are done."""
+
+
+def is_heartbeat_ok(text: str) -> bool:
+    """Whether a heartbeat found nothing to report, however it is decorated."""
+    return text.strip(" \t\r\n*_`.~") == HEARTBEAT_OK
+
+
+def _steering_message(inbound: InboundMessage) -> Message | None:
+    """Commands and files wait for their own turn."""
+    if parse_command(inbound.text) is not None or inbound.attachments:
+        return None
+    return Message.user(inbound.text)
+
+
+def _reply(turn: InboxTurn, text: str) -> OutboundMessage:
+    inbound = turn.inbound
+    return OutboundMessage(
+        id=f"turn-{turn.claim.turn_id}",
+        channel=inbound.channel,
+        chat_id=inbound.chat_id,
+        text=text,
+        metadata=inbound.metadata,
+    )
+
+
+def _reply_text(finished: TurnFinished, notices: Sequence[str]) -> str:
+    """What the chat is told: the answer, and in words why there is none or not all of it."""
+    if finished.stop_reason == "error":
+        return f"⚠️ {finished.error}"
+    if finished.stop_reason == "cancelled":
+        return ""  # /stop answers for itself
+    if finished.stop_reason == "limit":
+        return "\n\n".join(part for part in (finished.text, f"⚠️ {notices[-1]}" if notices else "") if part)
+    return finished.text

@@ -1,0 +1,100 @@
+"""The message tool: words and files to a chat, through the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
+from nanobot.errors import ToolError
+from nanobot.messages import Attachment, OutboundMessage
+from nanobot.security.files import PathPolicy
+
+
+class Mailer(Protocol):
+    """What the tool needs of the store and the channels."""
+
+    async def enqueue(self, message: OutboundMessage) -> bool: ...
+
+    async def knows_chat(self, channel: str, chat_id: str) -> bool:
+        """Whether this chat has ever written to the owner's bot."""
+
+
+class MessageTool(Tool):
+    """Sends once even if a crash makes its turn run again: the call's id is the delivery's key."""
+
+    repeatable = True
+
+    def __init__(self, mailer: Mailer, paths: PathPolicy) -> None:
+        self._mailer = mailer
+        self._paths = paths
+
+    @property
+    def name(self) -> str:
+        return "message"
+
+    @property
+    def description(self) -> str:
+        return (
+            "Send text or files to a chat now; without channel and chat_id, to this one. Your final answer"
+            " is delivered by itself: use this for files, for interim news, or for another chat."
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {
+                "content": {"type": "string"},
+                "channel": {"type": "string"},
+                "chat_id": {"type": "string"},
+                "media": {"type": "array", "items": {"type": "string"}, "description": "File paths"},
+            },
+            "required": ["content"],
+        }
+
+    async def execute(self, **kwargs: Any) -> str:
+        content, media = kwargs["content"], kwargs.get("media", ())
+        turn = current_turn()
+        target = (kwargs.get("channel") or turn.channel, kwargs.get("chat_id") or turn.chat_id)
+        here = target == (turn.channel, turn.chat_id)
+        if not content.strip() and not media:
+            raise ToolError("There is nothing to send: give content or media.")
+        if target[0] == "cli":
+            raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
+        if not here and not await self._mailer.knows_chat(*target):
+            raise ToolError(
+                f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."
+            )
+        files = await asyncio.to_thread(self._attachments, media)
+        await self._mailer.enqueue(
+            OutboundMessage(
+                id=message_id(turn, current_call_id()),
+                channel=target[0],
+                chat_id=target[1],
+                text=content,
+                kind="message",
+                attachments=files,
+                metadata=turn.metadata if here else {},
+            )
+        )
+        return f"Queued for {target[0]}:{target[1]}."
+
+    def _attachments(self, media: Sequence[str]) -> tuple[Attachment, ...]:
+        return tuple(self._attachment(path) for path in media)
+
+    def _attachment(self, path: str) -> Attachment:
+        try:
+            self._paths.open_file(path).close()
+        except OSError as error:
+            raise ToolError(f"Cannot send {path}: {error.strerror}.") from error
+        resolved = self._paths.resolve(path)
+        kind = mimetypes.guess_type(resolved.name)[0] or "application/octet-stream"
+        return Attachment(str(resolved), resolved.name, kind)
+
+
+def message_id(turn: TurnContext, call_id: str) -> str:
+    """The delivery key of a message sent by a tool call; `sent_in_turn` looks for its beginning."""
+    return f"turn-{turn.turn_id}-call-{call_id}"

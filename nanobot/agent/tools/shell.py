@@ -1,0 +1,216 @@
+"""exec: a shell command in its own process group, watched while it runs, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nanobot.agent.tools.base import Tool, ToolContext, report_output
+from nanobot.errors import ToolError
+from nanobot.security.environment import child_environment
+from nanobot.security.files import PathPolicy
+from nanobot.security.policy import check_command
+
+OUTPUT_CHARS = 10_000
+STDERR_CHARS = 3_000
+LIVE_CHARS = 4_000
+LIVE_SECONDS = 0.1
+STOP_SECONDS = 1.0
+DRAIN_SECONDS = 0.5
+
+
+class Exec(Tool):
+    """Runs commands in `context.working_dir`, for at most `context.exec_timeout` seconds.
+
+    `env_names` are variables the owner lets commands see beyond the usual harmless ones.
+    """
+
+    name = "exec"
+    description = "Run a shell command, without a terminal or input. Long output is cut in the middle."
+    parameters = {  # noqa: RUF012
+        "type": "object",
+        "properties": {
+            "command": {"type": "string"},
+            "working_dir": {"type": "string", "description": "Default: the workspace"},
+        },
+        "required": ["command"],
+    }
+
+    def __init__(self, context: ToolContext, paths: PathPolicy, env_names: Iterable[str] = ()) -> None:
+        self._paths = paths
+        self._default_dir = context.working_dir
+        self._timeout = context.exec_timeout
+        self._env_names = tuple(env_names)
+        self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+
+    async def execute(self, command: str = "", working_dir: str | None = None, **_: Any) -> str:
+        folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
+        output = _Output()
+        # A task of its own: however often this call is cancelled, the clean-up runs to its end.
+        running = asyncio.create_task(self._run(command, folder, output))
+        try:
+            code = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            output.over.set()
+            await asyncio.shield(running)
+            raise
+        if code is None:
+            raise ToolError(
+                f"The command ran longer than {self._timeout} seconds and was stopped. Start long work in "
+                f"the background with its output in a file. Output until then:\n{output.text()}"
+            )
+        notes = (
+            [] if output.closed.is_set() else ["[a background process still runs; its output is not read]"]
+        )
+        return "\n".join([output.text(), *notes, *([f"Exit code: {code}"] if code else [])])
+
+    async def _run(self, command: str, folder: Path, output: _Output) -> int | None:
+        """The exit code; None when the command had to be stopped."""
+        transport = await self._start(command, folder, output)
+        try:
+            await _wait(output.over, self._timeout)
+            in_time = output.exited.is_set()
+        finally:
+            await _finish(transport, output)
+        return transport.get_returncode() if in_time else None
+
+    def _checked_folder(self, command: str, working_dir: str) -> Path:
+        if not command.strip() or "\0" in command:
+            raise ToolError("The command is empty or contains a NUL character.")
+        try:
+            folder = self._paths.working_dir(working_dir)
+        except OSError as error:
+            raise ToolError(
+                f"working_dir {working_dir}: {error.strerror}. Give an existing folder."
+            ) from error
+        check_command(command, self._paths, folder)
+        return folder
+
+    async def _start(self, command: str, folder: Path, output: _Output) -> asyncio.SubprocessTransport:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.subprocess_exec(
+                lambda: output,
+                self._shell,
+                "-c",
+                command,
+                stdin=asyncio.subprocess.DEVNULL,
+                cwd=folder,
+                env=child_environment(self._env_names),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise ToolError(f"The command could not be started: {error}.") from error
+        return transport
+
+
+async def _finish(transport: asyncio.SubprocessTransport, output: _Output) -> None:
+    """Read what is left after a normal end; stop the whole group after any other."""
+    try:
+        if output.exited.is_set():
+            await _wait(output.closed, DRAIN_SECONDS)
+        else:
+            await _stop_group(transport, output)
+    finally:
+        transport.close()
+        output.flush()
+
+
+async def _stop_group(transport: asyncio.SubprocessTransport, output: _Output) -> None:
+    try:
+        _signal_group(transport, signal.SIGTERM)
+        await _wait(output.closed, STOP_SECONDS)
+    finally:
+        _signal_group(transport, signal.SIGKILL)
+        await _wait(output.exited, STOP_SECONDS)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _signal_group(transport: asyncio.SubprocessTransport, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(transport.get_pid(), number)
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Collects both pipes in bounded memory and passes them on to whoever watches."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()  # nothing more to wait for: it exited, or its caller is gone
+        self.exited = asyncio.Event()
+        self.closed = asyncio.Event()
+        self._pipes = {1: _Pipe(), 2: _Pipe()}
+        self._unseen = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._take(self._pipes[fd].add(data))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._take(self._pipes[fd].add(b"", final=True))
+
+    def _take(self, text: str) -> None:
+        self._unseen = (self._unseen + text)[-LIVE_CHARS:]
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LIVE_SECONDS, self.flush)
+
+    def process_exited(self) -> None:
+        self.exited.set()
+        self.over.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+
+    def flush(self) -> None:
+        """Report what came in since the last time; a flood shows its newest part only."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._unseen:
+            report_output(self._unseen)
+            self._unseen = ""
+
+    def text(self) -> str:
+        """Both outputs within OUTPUT_CHARS; errors keep a share when there is much of both."""
+        out, err = self._pipes[1], self._pipes[2]
+        share = min(err.total, max(STDERR_CHARS, OUTPUT_CHARS - out.total))
+        text, errors = out.text(OUTPUT_CHARS - share), err.text(share)
+        parts = [text] if text else []
+        return "\n".join([*parts, f"STDERR:\n{errors}"] if errors else parts) or "(no output)"
+
+
+class _Pipe:
+    """The first and the last OUTPUT_CHARS of a stream of bytes, decoded as they come."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._head = ""
+        self._tail = ""
+
+    def add(self, data: bytes, *, final: bool = False) -> str:
+        text = self._decoder.decode(data, final)
+        self.total += len(text)
+        room = OUTPUT_CHARS - len(self._head)
+        self._head += text[:room]
+        self._tail = (self._tail + text[room:])[-OUTPUT_CHARS:]
+        return text
+
+    def text(self, limit: int) -> str:
+        """At most `limit` characters and a note about the middle that is left out."""
+        if self.total <= limit:
+            return (self._head + self._tail).rstrip("\n")
+        first, last = self._head[: limit // 2], (self._head + self._tail)[-(limit // 2) :]
+        return f"{first}\n[… {self.total - len(first) - len(last)} characters left out …]\n{last}".rstrip(
+            "\n"
+        )

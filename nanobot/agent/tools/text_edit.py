@@ -1,0 +1,108 @@
+"""Finding the text an edit means, and saying what was found instead. Pure functions, for edit_file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from itertools import islice
+
+NEAR_MISS_LINES = 200
+FUZZY_LINES = 20_000
+FUZZY_CHARS = 500
+DIFF_LINES = 30
+
+_LINE_END = re.compile(r"\r?\n")
+
+
+def with_line_ends_of(text: str, old: str, new: str) -> tuple[str, str]:
+    """`old` and `new` with the line ends `text` uses, or else those with which `old` is found."""
+    as_crlf = _LINE_END.sub("\r\n", old), _LINE_END.sub("\r\n", new)
+    as_lf = _LINE_END.sub("\n", old), _LINE_END.sub("\n", new)
+    choices = [(old, new), as_crlf, as_lf]
+    ends = text.count("\n")
+    if ends and ends == text.count("\r\n"):
+        choices.insert(0, as_crlf)
+    return next((choice for choice in choices if choice[0] in text), choices[0])
+
+
+def occurrences(text: str, old: str) -> str:
+    """Where `old` occurs in `text`, for a text in which it occurs more than once."""
+    lines: list[str] = []
+    position = text.find(old)
+    while position >= 0 and len(lines) < 10:
+        lines.append(str(text.count("\n", 0, position) + 1))
+        position = text.find(old, position + 1)
+    more = ", …" if position >= 0 else ""
+    return f"occurs {max(text.count(old), 2)} times, at lines {', '.join(lines)}{more}"
+
+
+def near_miss(text: str, old: str) -> str:
+    """The place of `text` most like `old`, as a small diff. The cost is linear in the text."""
+    wanted = _lines(old)[:NEAR_MISS_LINES]
+    lines = _lines(text)
+    start = _best_start([_squeezed(line) for line in lines], [_squeezed(line) for line in wanted])
+    if start is None:
+        return "Nothing in the file resembles it; read_file shows what is there."
+    found = lines[start : start + len(wanted)]
+    same = [_squeezed(line) for line in found] == [_squeezed(line) for line in wanted]
+    what = "Only whitespace differs" if same else "The nearest text is"
+    return f"{what} at line {start + 1} (- old_text, + file):\n{_diff_lines(wanted, found, start + 1)}"
+
+
+def diff(before: str, after: str, first_line: int) -> str:
+    """A small unified diff, numbered by the lines of the file."""
+    return _diff_lines(_lines(before)[:400], _lines(after)[:400], first_line)
+
+
+def _best_start(lines: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Index of the line where `wanted` fits best: by equal lines, else by its longest line."""
+    places: dict[str, list[int]] = {}
+    for number, line in enumerate(wanted):
+        if line:
+            places.setdefault(line, []).append(number)
+    votes: dict[int, int] = {}
+    for number, line in enumerate(lines):
+        for place in places.get(line, ())[:5]:
+            votes[number - place] = votes.get(number - place, 0) + 1 + len(line)
+    if votes:
+        return max(0, max(votes, key=lambda start: votes[start]))
+    longest = max(places, key=len, default="")
+    nearest = _most_similar(lines, longest)
+    return None if nearest is None else max(0, nearest - places[longest][0])
+
+
+def _most_similar(lines: Sequence[str], wanted: str) -> int | None:
+    matcher = difflib.SequenceMatcher(b=wanted[:FUZZY_CHARS], autojunk=False)
+    best, best_ratio = None, 0.5
+    for number, line in enumerate(islice(lines, FUZZY_LINES)):
+        matcher.set_seq1(line[: 2 * FUZZY_CHARS])
+        if matcher.real_quick_ratio() <= best_ratio or matcher.quick_ratio() <= best_ratio:
+            continue
+        ratio = matcher.ratio()
+        if ratio > best_ratio:
+            best, best_ratio = number, ratio
+    return best
+
+
+def _diff_lines(before: Sequence[str], after: Sequence[str], first_line: int) -> str:
+    lines = list(difflib.unified_diff(before, after, lineterm="", n=1))[2:]
+    shown = [_numbered(line, first_line)[:200] for line in lines[:DIFF_LINES]]
+    if len(lines) > DIFF_LINES:
+        shown.append(f"[{len(lines) - DIFF_LINES} more lines of difference]")
+    return "\n".join(shown)
+
+
+def _numbered(line: str, first_line: int) -> str:
+    """The `@@ -3,2 +3,4 @@` of a hunk as the line of the file; other lines as they are."""
+    hunk = re.match(r"@@ -(\d+)\S* \+\S+ @@$", line)
+    return f"@@ line {first_line + max(int(hunk[1]), 1) - 1} @@" if hunk else line
+
+
+def _lines(text: str) -> list[str]:
+    lines = _LINE_END.split(text)
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _squeezed(line: str) -> str:
+    return " ".join(line.split())

@@ -1,0 +1,110 @@
+"""Delivers what is in the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.errors import ChannelError, NanobotError, StorageError
+from nanobot.messages import OutboundMessage
+from nanobot.session.store import Delivery, Store
+
+log = logging.getLogger(__name__)
+
+PARK_AFTER = 6 * 3600.0  # seconds after which a delivery that keeps failing is parked
+_SEND_TIMEOUT = 120.0
+_FIRST_RETRY = 1.0
+_LONGEST_RETRY = 300.0
+
+
+class Outbox:
+    """Delivers queued messages: in order within a chat, side by side across chats, until it works.
+
+    `send` gives the platform's receipt or raises ChannelError. Between a successful send and its
+    record lies a moment in which a crash makes the delivery happen again; channels prevent the
+    double with the message's `id` where their platform has an idempotency key.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signal: ChangeSignal,
+        send: Callable[[OutboundMessage], Awaitable[str]],
+        *,
+        clock: Callable[[], float] = time.time,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._signal = signal
+        self._send = send
+        self._clock = clock
+        self._jitter = jitter or random.Random()
+        self._sending: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Deliver until cancelled; what is being sent then is finished or tried again later."""
+        with self._signal.subscribe() as changed:
+            try:
+                while True:
+                    await self._start_due(changed)
+                    await wait_for(changed, 1.0)
+            finally:
+                for task in self._sending.values():
+                    task.cancel()
+                await asyncio.gather(*self._sending.values(), return_exceptions=True)
+
+    async def _start_due(self, changed: asyncio.Event) -> None:
+        try:
+            due = await self._store.due_deliveries()
+        except StorageError as error:
+            log.error("Cannot read the outbox: %s", error)
+            return
+        for delivery in due:
+            if delivery.outbox_id not in self._sending:
+                task = asyncio.create_task(self._deliver(delivery))
+                self._sending[delivery.outbox_id] = task
+                task.add_done_callback(functools.partial(self._sent, delivery.outbox_id, changed))
+
+    def _sent(self, outbox_id: int, changed: asyncio.Event, task: asyncio.Task[None]) -> None:
+        del self._sending[outbox_id]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("Delivery %s ended badly", outbox_id, exc_info=task.exception())
+        changed.set()  # the chat's next message may be due
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT):
+                receipt = await self._send(delivery.message)
+            await self._store.delivered(delivery.outbox_id, receipt)
+        except TimeoutError:
+            await self._failed(delivery, ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds."))
+        except ChannelError as error:
+            await self._failed(delivery, error)
+        except NanobotError as error:
+            log.error("Delivery %s was not recorded: %s", delivery.outbox_id, error)
+
+    async def _failed(self, delivery: Delivery, error: ChannelError) -> None:
+        now = self._clock()
+        next_at: float | None = now + self._delay(delivery.attempts, error)
+        if error.permanent or now - delivery.created_at > PARK_AFTER:
+            next_at = None
+        message = delivery.message
+        log.warning(
+            "Delivery to %s:%s failed (%s)%s",
+            message.channel,
+            message.chat_id,
+            error,
+            "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`",
+        )
+        await self._store.delivery_failed(delivery.outbox_id, str(error), next_at)
+
+    def _delay(self, attempts: int, error: ChannelError) -> float:
+        if error.retry_after is not None:
+            return error.retry_after
+        backoff = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** min(attempts, 20))
+        return backoff * self._jitter.uniform(0.5, 1.0)

@@ -1,0 +1,171 @@
+"""Runs the enabled channels and does what all of them share.
+
+For every inbound event, in this order: the channel authenticates it, access is checked, it is accepted
+into the store, and only then is anything else done with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanobot.channels.base import Channel, ChannelHost, is_allowed
+from nanobot.channels.registry import allow_from, enabled_channels, load_channel
+from nanobot.config.channels import ChannelsConfig
+from nanobot.errors import ChannelError
+from nanobot.messages import Attachment, InboundMessage, OutboundMessage
+from nanobot.paths import make_private_dir, safe_name
+from nanobot.session.store import Store
+
+log = logging.getLogger(__name__)
+
+_FIRST_RESTART = 1.0  # seconds
+_LONGEST_RESTART = 300.0
+_STABLE = 60.0  # a connection that lasted this long starts the backoff anew
+
+
+@dataclass
+class ChannelStatus:
+    """How a channel is doing. Times are Unix seconds, 0 for never."""
+
+    name: str
+    state: str = "starting"  # starting, connected, waiting, failed
+    connected_since: float = 0.0
+    last_error: str = ""
+    received: int = 0
+    refused: int = 0
+    sent: int = 0
+
+
+class ChannelManager:
+    """The enabled channels of a config. `arrived` is told of every newly accepted message."""
+
+    def __init__(
+        self,
+        config: ChannelsConfig,
+        store: Store,
+        media: Path,
+        arrived: Callable[[InboundMessage], None],
+        *,
+        commands: tuple[tuple[str, str], ...] = (),
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._media = media
+        self._arrived = arrived
+        self._commands = commands
+        self._jitter = jitter or random.Random()
+        self._sections = enabled_channels(config)
+        self._channels: dict[str, Channel] = {}
+        self.status = {name: ChannelStatus(name) for name in self._sections}
+
+    def channel(self, name: str) -> Channel | None:
+        """The running channel of that name."""
+        return self._channels.get(name)
+
+    async def run(self) -> None:
+        """Run all channels until cancelled; one that fails does not touch the others."""
+        async with asyncio.TaskGroup() as group:
+            for name, section in self._sections.items():
+                group.create_task(self._supervise(name, section), name=f"channel {name}")
+
+    async def send(self, message: OutboundMessage) -> str:
+        """Deliver through the message's channel. Raises ChannelError."""
+        channel = self._channels.get(message.channel)
+        if channel is None:
+            raise ChannelError(f"The channel {message.channel} is not running.")
+        try:
+            receipt = await channel.send(message)
+        except ChannelError as error:
+            self.status[message.channel].last_error = str(error)
+            raise
+        self.status[message.channel].sent += 1
+        return receipt
+
+    async def fetch_attachments(self, inbound: InboundMessage) -> InboundMessage:
+        """The message with its files on disk. A file that cannot be had says why in its place."""
+        if not inbound.attachments:
+            return inbound
+        fetched = [
+            await self._fetch(inbound, number, item) for number, item in enumerate(inbound.attachments)
+        ]
+        return dataclasses.replace(inbound, attachments=tuple(fetched))
+
+    async def _fetch(self, inbound: InboundMessage, number: int, item: Attachment) -> Attachment:
+        folder = make_private_dir(self._media / safe_name(inbound.channel))
+        target = folder / safe_name(f"{inbound.external_id}-{number}-{item.name}")
+        channel = self._channels.get(inbound.channel)
+        try:
+            if not target.exists():
+                if channel is None:
+                    raise ChannelError(f"The channel {inbound.channel} is not running.")
+                await channel.fetch(item, target)
+        except ChannelError as error:
+            log.warning("Cannot fetch %s from %s: %s", item.name, inbound.channel, error)
+            return dataclasses.replace(item, error=f"could not be fetched: {error}")
+        return dataclasses.replace(item, path=str(target))
+
+    async def _supervise(self, name: str, section: Any) -> None:
+        """Keep a channel running: restart it with growing pauses, give up on what cannot work."""
+        status = self.status[name]
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                channel = self._channels[name] = self._build(name, section)
+                await channel.run()
+                status.last_error = "The connection ended."
+            except ChannelError as error:
+                status.last_error = str(error)
+                if error.permanent:
+                    status.state = "failed"
+                    log.error("Channel %s: %s", name, error)
+                    return
+            except Exception as error:
+                log.exception("Channel %s failed", name)
+                status.last_error = f"{type(error).__name__}: {error}"
+            failures = 0 if time.monotonic() - started > _STABLE else failures
+            pause = min(_LONGEST_RESTART, _FIRST_RESTART * 2.0**failures) * self._jitter.uniform(0.5, 1.0)
+            failures = min(failures + 1, 10)
+            status.state = "waiting"
+            log.warning("Channel %s starts again in %.0f s: %s", name, pause, status.last_error)
+            await asyncio.sleep(pause)
+
+    def _build(self, name: str, section: Any) -> Channel:
+        allowed = allow_from(section)
+        if not allowed:
+            log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
+
+        async def accept(inbound: InboundMessage, names: Collection[str] = ()) -> bool:
+            return await self._accept(name, allowed, inbound, names)
+
+        host = ChannelHost(accept, lambda: self._connected(name), self._commands)
+        return load_channel(name)(name, section, host)
+
+    def _connected(self, name: str) -> None:
+        status = self.status[name]
+        if status.state != "connected":
+            status.state, status.connected_since = "connected", time.time()
+            log.info("Channel %s is connected", name)
+
+    async def _accept(
+        self, name: str, allowed: list[str], inbound: InboundMessage, names: Collection[str]
+    ) -> bool:
+        status = self.status[name]
+        if not is_allowed(allowed, inbound.sender_id, names):
+            status.refused += 1
+            log.warning("Channel %s: %s is not in allowFrom", name, inbound.sender_id)
+            return False
+        inbound = dataclasses.replace(inbound, channel=name)
+        accepted = await self._store.accept(inbound)
+        if accepted:
+            status.received += 1
+            self._arrived(inbound)
+        return accepted

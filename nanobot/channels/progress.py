@@ -1,0 +1,136 @@
+"""Shows a running turn in its chat: typing, the answer as it grows, and what the owner chose to see.
+
+Nothing here is promised to arrive: the reply itself goes through the outbox. A slow or failing platform
+never slows a turn down, because each turn's progress is sent by a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable
+
+from nanobot.bus.events import TextDelta, TextDiscarded, ToolStarted, TurnEvent, TurnFinished, TurnStarted
+from nanobot.channels.base import Channel
+from nanobot.channels.manager import ChannelManager
+from nanobot.config.channels import ChannelsConfig
+from nanobot.errors import ChannelError
+from nanobot.messages import InboundMessage, OutboundMessage
+
+log = logging.getLogger(__name__)
+
+_TYPING_EVERY = 4.0  # seconds; platforms show it for about five
+_EDIT_EVERY = 1.0  # seconds between two edits of a growing answer
+_FLUSH = 5.0  # seconds the last progress may take before the reply is queued
+
+
+class ChannelProgress:
+    """One `show` for every event of every turn that a channel's message began."""
+
+    def __init__(self, config: ChannelsConfig, channels: ChannelManager) -> None:
+        self._texts = config.send_progress
+        self._hints = config.show_tool_progress or config.send_tool_hints
+        self._channels = channels
+        self._turns: dict[str, _TurnProgress] = {}
+
+    async def show(self, inbound: InboundMessage, event: TurnEvent) -> None:
+        """Take one event of the turn that answers `inbound`."""
+        channel = self._channels.channel(inbound.channel)
+        if channel is None:
+            return
+        if isinstance(event, TurnStarted):
+            self._turns[inbound.session_key] = _TurnProgress(
+                channel, inbound, event.turn_id, texts=self._texts, hints=self._hints
+            )
+        elif isinstance(event, TurnFinished):
+            progress = self._turns.pop(inbound.session_key, None)
+            if progress is not None:
+                await progress.close()
+        elif (progress := self._turns.get(inbound.session_key)) is not None:
+            progress.take(event)
+
+    async def drop(self, session_key: str) -> None:
+        """Forget a turn that ended without its last event."""
+        progress = self._turns.pop(session_key, None)
+        if progress is not None:
+            await progress.close()
+
+
+class _TurnProgress:
+    """What the chat has been shown of one turn."""
+
+    def __init__(
+        self, channel: Channel, inbound: InboundMessage, turn_id: str, *, texts: bool, hints: bool
+    ) -> None:
+        self._channel = channel
+        self._inbound = inbound
+        self._turn_id = turn_id
+        self._texts = texts
+        self._hints = hints
+        self._text = ""
+        self._muted = False
+        self._changed = asyncio.Event()
+        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+        self._sent = 0
+        self._tasks = [asyncio.create_task(self._type()), asyncio.create_task(self._send_lines())]
+        if texts and channel.capabilities.streaming:
+            self._tasks.append(asyncio.create_task(self._stream()))
+
+    def take(self, event: TurnEvent) -> None:
+        if isinstance(event, TextDelta):
+            self._text += event.text
+            self._changed.set()
+        elif isinstance(event, TextDiscarded):
+            self._text = ""
+        elif isinstance(event, ToolStarted):
+            if self._texts and self._text.strip() and not self._channel.capabilities.streaming:
+                self._waiting.put_nowait(self._text.strip())
+            self._text = ""
+            self._muted = self._muted or event.name == "message"  # the final text may not be sent at all
+            if self._hints:
+                self._waiting.put_nowait(event.hint)
+
+    async def close(self) -> None:
+        """Send what waits, then stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH):
+                await self._waiting.join()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _type(self) -> None:
+        if self._channel.capabilities.typing:
+            while True:
+                await self._try(self._channel.show_typing(self._inbound))
+                await asyncio.sleep(_TYPING_EVERY)
+
+    async def _send_lines(self) -> None:
+        while True:
+            text = await self._waiting.get()
+            self._sent += 1
+            message = self._message(f"turn-{self._turn_id}-{self._sent}", text)
+            await self._try(self._channel.send(message))
+            self._waiting.task_done()
+
+    async def _stream(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._text.strip() and not self._muted:
+                message = self._message(f"turn-{self._turn_id}", self._text)
+                await self._try(self._channel.show_partial(message))
+            await asyncio.sleep(_EDIT_EVERY)
+
+    def _message(self, message_id: str, text: str) -> OutboundMessage:
+        inbound = self._inbound
+        return OutboundMessage(
+            message_id, inbound.channel, inbound.chat_id, text, kind="progress", metadata=inbound.metadata
+        )
+
+    async def _try(self, work: Awaitable[object]) -> None:
+        try:
+            await work
+        except ChannelError as error:
+            log.debug("Progress for %s was not shown: %s", self._inbound.session_key, error)

@@ -1,0 +1,315 @@
+"""Schedules against an oracle that walks every minute of a year and knows nothing of cronsim."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanobot.cron.schedule import (
+    At,
+    Cron,
+    Every,
+    Schedule,
+    local_zone,
+    next_run,
+    parse_at,
+    parse_cron,
+    parse_every,
+    schedule_from_json,
+    schedule_to_json,
+    slots_between,
+)
+from nanobot.errors import ScheduleError
+
+BERLIN = ZoneInfo("Europe/Berlin")
+ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]
+EXPRESSIONS = [
+    "30 2 * * *",
+    "0,30 2 * * *",
+    "15 1,2,3 * * *",
+    "45 1 * * 0",
+    "0 9 * * 1-5",
+    "10 0 1,15 * 5",
+    "5 2 */2 * *",
+    "0 * * * *",
+    "*/15 4 * * *",
+    "*/20 1-3 * * *",
+    "0 */6 * * *",
+    "*/30 * * 3,4,10,11 *",
+]
+MINUTE = timedelta(minutes=1)
+YEAR_START = datetime(2026, 1, 1, tzinfo=UTC)
+YEAR_END = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def seconds(text: str, zone: str = "UTC") -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
+
+
+@dataclass
+class Tick:
+    """One real minute: its Unix time, the clock on the wall, and the wall minutes that just came up."""
+
+    epoch: int
+    wall: datetime
+    new: list[datetime]
+
+
+def year_of_minutes(zone: ZoneInfo) -> Iterator[Tick]:
+    latest = datetime.fromtimestamp(YEAR_START.timestamp() - 60, zone).replace(tzinfo=None)
+    for epoch in range(int(YEAR_START.timestamp()), int(YEAR_END.timestamp()), 60):
+        wall = datetime.fromtimestamp(epoch, zone).replace(tzinfo=None, fold=0)
+        new = []
+        while latest < wall:
+            latest += MINUTE
+            new.append(latest)
+        yield Tick(epoch, wall, new)
+
+
+def expand(field: str, low: int, high: int) -> set[int]:
+    values: set[int] = set()
+    for term in field.split(","):
+        span, _, step = term.partition("/")
+        first, _, last = span.partition("-")
+        start, end = (low, high) if span == "*" else (int(first), int(last or first))
+        values.update(range(start, end + 1, int(step or 1)))
+    return values
+
+
+class Oracle:
+    """Debian's rules, restated: which minutes an expression runs in."""
+
+    def __init__(self, expr: str) -> None:
+        minute, hour, day, month, weekday = expr.split()
+        self.minutes = expand(minute, 0, 59)
+        self.hours = expand(hour, 0, 23)
+        self.days = expand(day, 1, 31)
+        self.months = expand(month, 1, 12)
+        self.weekdays = expand(weekday, 0, 7)
+        self.both = day.startswith("*") or weekday.startswith("*")
+        self.fixed = not minute.startswith("*") and not hour.startswith("*")
+        self.slots: list[float] = []
+
+    def matches(self, wall: datetime) -> bool:
+        if wall.minute not in self.minutes or wall.hour not in self.hours or wall.month not in self.months:
+            return False
+        day, weekday = wall.day in self.days, wall.isoweekday() % 7 in self.weekdays
+        return (day and weekday) if self.both else (day or weekday)
+
+    def see(self, tick: Tick) -> None:
+        walls = tick.new if self.fixed else [tick.wall]
+        if any(self.matches(wall) for wall in walls):
+            self.slots.append(float(tick.epoch))
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_year_has_no_slot_missed_or_doubled(zone: str) -> None:
+    oracles = {expr: Oracle(expr) for expr in EXPRESSIONS}
+    minutes = set().union(*(oracle.minutes for oracle in oracles.values()))
+    for tick in year_of_minutes(ZoneInfo(zone)):
+        if tick.wall.minute not in minutes and len(tick.new) == 1:
+            continue  # nobody's minute: only saves time
+        for oracle in oracles.values():
+            oracle.see(tick)
+    start, end = YEAR_START.timestamp() - 1, YEAR_END.timestamp() - 1
+    for expr, oracle in oracles.items():
+        assert list(slots_between(Cron(expr, zone), start, end, limit=100_000)) == oracle.slots, expr
+
+
+def wall_times(schedule: Schedule, start: str, end: str) -> list[str]:
+    slots = slots_between(schedule, seconds(start, "Europe/Berlin"), seconds(end, "Europe/Berlin"))
+    return [datetime.fromtimestamp(slot, BERLIN).strftime("%d %H:%M%z") for slot in slots]
+
+
+def test_a_fixed_time_in_the_gap_runs_right_after_it() -> None:
+    job = Cron("30 2 * * *", "Europe/Berlin")
+    assert wall_times(job, "2026-03-28T12:00", "2026-03-30T12:00") == ["29 03:00+0200", "30 02:30+0200"]
+
+
+def test_a_fixed_time_in_the_repeated_hour_runs_once() -> None:
+    job = Cron("30 2 * * *", "Europe/Berlin")
+    assert wall_times(job, "2026-10-24T12:00", "2026-10-26T12:00") == ["25 02:30+0200", "26 02:30+0100"]
+
+
+def test_an_hourly_job_never_pauses() -> None:
+    job = Cron("0 * * * *", "Europe/Berlin")
+    night = wall_times(job, "2026-10-25T01:30", "2026-10-25T03:30")
+    assert night == ["25 02:00+0200", "25 02:00+0100", "25 03:00+0100"]
+
+
+def test_a_leap_day_is_found_years_ahead_and_an_impossible_one_refused() -> None:
+    assert next_run(Cron("0 0 29 2 *", "UTC"), seconds("2026-01-01")) == seconds("2028-02-29")
+    with pytest.raises(ScheduleError, match="day-of-month"):
+        parse_cron("0 0 30 2 *")
+
+
+def test_a_wildcard_job_finds_the_first_of_two_equal_minutes_from_far_away() -> None:
+    job = Cron("*/30 2 25 10 *", "Europe/Berlin")
+    assert wall_times(job, "2026-01-01T00:00", "2026-12-31T00:00") == [
+        "25 02:00+0200",
+        "25 02:30+0200",
+        "25 02:00+0100",
+        "25 02:30+0100",
+    ]
+
+
+def test_no_tz_means_the_given_local_zone() -> None:
+    noon = seconds("2026-06-01T12:00")
+    assert next_run(Cron("0 15 * * *"), noon, local=BERLIN) == seconds("2026-06-01T13:00")
+
+
+@pytest.mark.parametrize(
+    ("alias", "expr"),
+    [("@hourly", "0 * * * *"), ("@Daily", "0 0 * * *"), ("@weekly", "0 0 * * 0"), (" @yearly ", "0 0 1 1 *")],
+)
+def test_aliases(alias: str, expr: str) -> None:
+    assert parse_cron(alias) == Cron(expr)
+
+
+@pytest.mark.parametrize(
+    ("expr", "tz", "words"),
+    [
+        ("0 9 * *", None, "five fields"),
+        ("0 0 9 * * *", None, "five fields"),
+        ("@reboot", None, "five fields"),
+        ("", None, "five fields"),
+        ("61 9 * * *", None, "bad minute"),
+        ("0 9 * * FOO", None, "bad day-of-week"),
+        ("0 9 * * *", "Mars/Olympus", "IANA name"),
+        ("0 9 * * *", "../../etc/passwd", "IANA name"),
+        ("0 9 * * *", "/etc/passwd", "IANA name"),
+    ],
+)
+def test_a_wrong_cron_expression_names_the_fix(expr: str, tz: str | None, words: str) -> None:
+    with pytest.raises(ScheduleError, match=words):
+        parse_cron(expr, tz=tz)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(alphabet="0123456789*/,-#LWMONSUNJAN@?", max_size=5), max_size=6) | st.lists(st.text())
+)
+def test_any_text_is_a_schedule_or_a_schedule_error(words: list[str]) -> None:
+    text = " ".join(words)
+    for parse in (parse_cron, parse_at):
+        with contextlib.suppress(ScheduleError):
+            slot = next_run(parse(text), 0.0, local=BERLIN)
+            assert slot is None or slot > 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "tz", "expected"),
+    [
+        ("2026-05-01T09:00", "Asia/Kolkata", seconds("2026-05-01T03:30")),
+        ("2026-05-01T09:00+02:00", "Asia/Kolkata", seconds("2026-05-01T07:00")),
+        ("2026-05-01T09:00:00Z", None, seconds("2026-05-01T09:00")),
+        ("2026-05-01 09:00", None, seconds("2026-05-01T07:00")),
+        ("2026-03-29T02:30", "Europe/Berlin", seconds("2026-03-29T01:00")),
+        ("2026-10-25T02:30", "Europe/Berlin", seconds("2026-10-25T00:30")),
+        ("2026-10-04T02:10", "Australia/Lord_Howe", seconds("2026-10-03T15:30")),
+    ],
+)
+def test_at_reads_iso_times(text: str, tz: str | None, expected: float) -> None:
+    assert parse_at(text, tz=tz, local=BERLIN) == At(expected)
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "", "2026-13-01T00:00", "0001-01-01T00:00"])
+def test_at_refuses_the_rest(text: str) -> None:
+    with pytest.raises(ScheduleError, match="Write it like"):
+        parse_at(text, local=BERLIN)
+
+
+def test_at_runs_once_and_never_when_past() -> None:
+    assert next_run(At(100.0), 99.9) == 100.0
+    assert next_run(At(100.0), 100.0) is None
+    assert list(slots_between(At(100.0), 0, 1000)) == [100.0]
+    assert list(slots_between(At(100.0), 0, 99)) == []
+
+
+@pytest.mark.parametrize("interval", [0, 0.5, -3, float("nan"), float("inf")])
+def test_every_needs_a_second(interval: float) -> None:
+    with pytest.raises(ScheduleError, match="one second or more"):
+        parse_every(interval, anchor=0)
+
+
+def test_every_counts_from_its_anchor() -> None:
+    job = Every(60, anchor=1000)
+    assert next_run(job, 0) == 1060
+    assert next_run(job, 1060) == 1120
+    assert list(slots_between(job, 1060, 1240)) == [1120, 1180, 1240]
+
+
+def test_slots_between_is_bounded() -> None:
+    assert len(list(slots_between(Every(1, 0), 0, 1e9, limit=7))) == 7
+
+
+moments = st.floats(min_value=1.6e9, max_value=2.2e9)
+schedules = st.one_of(
+    st.builds(At, moments),
+    st.builds(Every, st.floats(min_value=1, max_value=1e7), moments),
+    st.builds(Cron, st.sampled_from(EXPRESSIONS), st.sampled_from(ZONES)),
+)
+
+
+@settings(deadline=None)
+@given(schedules, moments)
+def test_next_run_moves_on_and_agrees_with_slots_between(schedule: Schedule, after: float) -> None:
+    slots = list(slots_between(schedule, after, float("inf"), limit=5))
+    cursor = after
+    for slot in slots:
+        assert slot > cursor
+        between = cursor + (slot - cursor) / 2
+        # A start anywhere between two slots finds the same next one (unless they are one bit apart).
+        assert between == slot or next_run(schedule, between) == slot
+        cursor = slot
+    assert next_run(schedule, after) == (slots[0] if slots else None)
+
+
+@settings(deadline=None)
+@given(schedules)
+def test_json_keeps_a_schedule_to_the_millisecond(schedule: Schedule) -> None:
+    stored = json.loads(json.dumps(schedule_to_json(schedule)))
+    once = schedule_from_json(stored)
+    assert schedule_to_json(once) == stored
+    assert schedule_from_json(schedule_to_json(once)) == once
+
+
+def test_old_files_are_read() -> None:
+    every = {"kind": "every", "atMs": None, "everyMs": 3_600_000, "expr": None, "tz": None}
+    assert schedule_from_json(every, anchor=50.0) == Every(3600, 50.0)
+    cron = {"kind": "cron", "atMs": None, "everyMs": None, "expr": "0 9 * * *", "tz": "Asia/Kolkata"}
+    assert schedule_from_json(cron) == Cron("0 9 * * *", "Asia/Kolkata")
+    assert schedule_from_json({"kind": "at", "atMs": 1500}) == At(1.5)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"kind": "moon"},
+        {"kind": "at", "atMs": "soon"},
+        {"kind": "at", "atMs": True},
+        {"kind": "every", "everyMs": None},
+        {"kind": "every", "everyMs": 10},
+        {"kind": "cron", "expr": None},
+        {"kind": "cron", "expr": "* * * * *", "tz": 3},
+    ],
+)
+def test_a_damaged_file_is_a_schedule_error(data: dict[str, object]) -> None:
+    with pytest.raises(ScheduleError):
+        schedule_from_json(data)
+
+
+def test_the_local_zone_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", ":Asia/Kolkata")
+    assert local_zone().key == "Asia/Kolkata"
+    monkeypatch.setenv("TZ", "nonsense/zone")
+    assert local_zone().key  # falls back to the machine's own

@@ -1,0 +1,194 @@
+"""The gateway end to end: accepted messages are answered in order, once, by the chat they came from."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+from nanobot.app import open_app
+from nanobot.gateway import Gateway
+from nanobot.messages import ToolCall
+from nanobot.providers.base import ModelRequest
+from nanobot.providers.scripted import Reply, ScriptedProvider
+from tests.gateway.conftest import config_for, running_gateway
+from tests.peers.loopback_platform import Platform
+
+
+def echo(request: ModelRequest) -> str:
+    return f"you said: {request.messages[-1].text}"
+
+
+async def test_messages_are_answered_in_order(platform: Platform) -> None:
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        for number in range(5):
+            platform.user_sends("anna", f"m{number}")
+        platform.user_sends("ben", "hello")
+        assert await platform.wait_for("anna", 5) == [f"you said: m{number}" for number in range(5)]
+        assert await platform.wait_for("ben", 1) == ["you said: hello"]
+        assert platform.unacknowledged == {}
+
+
+async def test_what_was_sent_while_the_gateway_was_down_is_answered(platform: Platform) -> None:
+    platform.user_sends("anna", "anybody there?")
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        assert await platform.wait_for("anna", 1) == ["you said: anybody there?"]
+
+
+async def test_a_stranger_is_refused_before_anything_else(platform: Platform) -> None:
+    config = config_for(platform, allow=["anna"])
+    provider = ScriptedProvider(echo)
+    async with running_gateway(config, provider) as (app, gateway):
+        platform.user_sends("eve", "/help")
+        platform.user_sends("anna", "hi")
+        await platform.wait_for("anna", 1)
+        assert platform.texts("eve") == []
+        assert await app.store.session("loopback:eve") is None
+        assert gateway.channels.status["loopback"].refused == 1
+
+
+async def test_slash_commands_answer_in_the_chat(platform: Platform) -> None:
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        platform.user_sends("anna", "/help")
+        platform.user_sends("anna", "/nonsense")
+        shown = await platform.wait_for("anna", 2)
+        assert "/new" in shown[0]
+        assert "no command /nonsense" in shown[1]
+
+
+async def test_a_chat_sees_no_sessions_of_others(platform: Platform) -> None:
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        platform.user_sends("anna", "my secret plan")
+        await platform.wait_for("anna", 1)
+        platform.user_sends("eve", "/sessions")
+        (listing,) = await platform.wait_for("eve", 1)
+        assert "secret" not in listing
+        assert "anna" not in listing
+
+
+async def test_stop_ends_the_running_turn(platform: Platform) -> None:
+    asked = asyncio.Event()
+
+    def model(request: ModelRequest) -> Reply:
+        asked.set()
+        return Reply("I will never", wait=asyncio.Event()) if len(request.messages) == 1 else Reply("fresh")
+
+    provider = ScriptedProvider(model)
+    async with running_gateway(config_for(platform), provider):
+        platform.user_sends("anna", "go")
+        await asyncio.wait_for(asked.wait(), 10)
+        platform.user_sends("anna", "/stop")
+        platform.user_sends("anna", "next")
+        assert await platform.wait_for("anna", 2) == ["Stopped.", "fresh"]
+
+
+async def test_steering_joins_the_running_turn(platform: Platform) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+    call = ToolCall("c1", "list_dir", {"path": "."})
+
+    def model(request: ModelRequest) -> Reply:
+        asked.set()
+        if len(request.messages) == 1:
+            return Reply(tool_calls=[call], wait=release)
+        return Reply(text=" + ".join(m.text for m in request.messages if m.role == "user"))
+
+    provider = ScriptedProvider(model)
+    config = config_for(platform, agents={"defaults": {"queueMode": "steer"}})
+    async with running_gateway(config, provider):
+        platform.user_sends("anna", "one")
+        await asyncio.wait_for(asked.wait(), 10)
+        platform.user_sends("anna", "two")
+        await platform.wait_until(lambda: not platform.unacknowledged)
+        release.set()
+        assert await platform.wait_for("anna", 1) == ["one + two"]
+
+
+async def test_an_error_is_reported_as_one(platform: Platform) -> None:
+    provider = ScriptedProvider([])
+    async with running_gateway(config_for(platform), provider):
+        platform.user_sends("anna", "hi")
+        (shown,) = await platform.wait_for("anna", 1)
+        assert shown.startswith("⚠️")
+
+
+async def test_a_failing_delivery_is_tried_again_and_others_are_not_held_up(platform: Platform) -> None:
+    failures = itertools.count()
+    platform.fail = lambda shown: "busy" if shown.chat == "anna" and next(failures) < 2 else None
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)) as (_, gateway):
+        platform.user_sends("anna", "a")
+        platform.user_sends("ben", "b")
+        assert await platform.wait_for("ben", 1) == ["you said: b"]
+        assert await platform.wait_for("anna", 1) == ["you said: a"]
+        assert gateway.channels.status["loopback"].last_error == "busy"
+
+
+async def test_a_hopeless_delivery_is_parked_at_once(platform: Platform) -> None:
+    platform.fail = lambda shown: "permanent: chat is gone" if shown.text.endswith("first") else None
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)) as (app, _):
+        platform.user_sends("anna", "first")
+        platform.user_sends("anna", "second")
+        assert await platform.wait_for("anna", 1) == ["you said: second"]
+        parked = [entry for entry in await app.store.outbox() if entry.state == "parked"]
+        assert [entry.error for entry in parked] == ["permanent: chat is gone"]
+
+
+async def test_attachments_are_fetched_after_acceptance_and_named(platform: Platform) -> None:
+    provider = ScriptedProvider(["seen"])
+    async with running_gateway(config_for(platform), provider):
+        platform.user_sends("anna", "look", files=["../../evil.txt"])
+        await platform.wait_for("anna", 1)
+    note = str(provider.requests[0].messages[-1].parts)
+    assert "text/plain: " in note
+    assert "/media/loopback/" in note
+    assert "/" not in note.split("/media/loopback/")[1].split("]")[0]
+
+
+async def test_the_message_tool_speaks_once_and_the_answer_is_not_repeated(
+    platform: Platform, tmp_path: Any
+) -> None:
+    call = ToolCall("c1", "message", {"content": "Here it is."})
+    provider = ScriptedProvider([Reply(tool_calls=[call]), "I sent it.", "plain"])
+    async with running_gateway(config_for(platform), provider):
+        platform.user_sends("anna", "send it")
+        assert await platform.wait_for("anna", 1) == ["Here it is."]
+        platform.user_sends("anna", "and now?")
+        assert await platform.wait_for("anna", 2) == ["Here it is.", "plain"]
+
+
+async def test_the_message_tool_only_writes_to_chats_that_wrote_before(platform: Platform) -> None:
+    to_eve = ToolCall("c1", "message", {"content": "psst", "chat_id": "eve"})
+    to_ben = ToolCall("c2", "message", {"content": "hi ben", "chat_id": "ben"})
+    provider = ScriptedProvider(["hello ben", Reply(tool_calls=[to_eve, to_ben]), "done"])
+    async with running_gateway(config_for(platform), provider):
+        platform.user_sends("ben", "hi")
+        await platform.wait_for("ben", 1)
+        platform.user_sends("anna", "tell them")
+        assert await platform.wait_for("anna", 1) == ["done"]
+        assert await platform.wait_for("ben", 2) == ["hello ben", "hi ben"]
+        assert platform.texts("eve") == []
+
+
+async def test_interim_words_are_progress_and_hints_are_optional(platform: Platform) -> None:
+    call = ToolCall("c1", "list_dir", {"path": "."})
+    steps = [Reply(text="Let me look.", tool_calls=[call]), "found"]
+    channels = {"showToolProgress": True}
+    async with running_gateway(config_for(platform, channels=channels), ScriptedProvider(steps)):
+        platform.user_sends("anna", "look")
+        assert await platform.wait_for("anna", 3) == ["Let me look.", 'list_dir(".")', "found"]
+
+
+async def test_a_second_gateway_stands_by_and_takes_over(platform: Platform) -> None:
+    config = config_for(platform)
+    async with open_app(config) as other:
+        other.models.use(other.assistant.default_model, ScriptedProvider(echo))
+        second, stop, leading = Gateway(other), asyncio.Event(), asyncio.Event()
+        async with running_gateway(config, ScriptedProvider(echo)):
+            task = asyncio.create_task(second.run(stop, leading.set))
+            platform.user_sends("anna", "one")
+            await platform.wait_for("anna", 1)
+            assert not second.leading
+        await asyncio.wait_for(leading.wait(), 10)
+        platform.user_sends("anna", "two")
+        assert await platform.wait_for("anna", 2) == ["you said: one", "you said: two"]
+        stop.set()
+        await asyncio.wait_for(task, 15)
