@@ -58,17 +58,20 @@ class Exec(Tool):
             code = await asyncio.shield(running)
         except asyncio.CancelledError:
             output.over.set()
-            await asyncio.shield(running)
+            with contextlib.suppress(ToolError):
+                await asyncio.shield(running)
             raise
         if code is None:
             raise ToolError(
                 f"The command ran longer than {self._timeout} seconds and was stopped. Start long work in "
                 f"the background with its output in a file. Output until then:\n{output.text()}"
             )
-        notes = (
-            [] if output.closed.is_set() else ["[a background process still runs; its output is not read]"]
-        )
-        return "\n".join([output.text(), *notes, *([f"Exit code: {code}"] if code else [])])
+        lines = [output.text()]
+        if output.held_open:
+            lines.append("[a background process still runs; its output is not read]")
+        if code:
+            lines.append(f"Exit code: {code}")
+        return "\n".join(lines)
 
     async def _run(self, command: str, folder: Path, output: _Output) -> int | None:
         """The exit code; None when the command had to be stopped."""
@@ -115,6 +118,7 @@ async def _finish(transport: asyncio.SubprocessTransport, output: _Output) -> No
     try:
         if output.exited.is_set():
             await _wait(output.closed, DRAIN_SECONDS)
+            output.held_open = not output.closed.is_set()
         else:
             await _stop_group(transport, output)
     finally:
@@ -149,6 +153,7 @@ class _Output(asyncio.SubprocessProtocol):
         self.over = asyncio.Event()  # nothing more to wait for: it exited, or its caller is gone
         self.exited = asyncio.Event()
         self.closed = asyncio.Event()
+        self.held_open = False  # a process in the background kept the pipes
         self._pipes = {1: _Pipe(), 2: _Pipe()}
         self._unseen = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -161,7 +166,7 @@ class _Output(asyncio.SubprocessProtocol):
 
     def _take(self, text: str) -> None:
         self._unseen = (self._unseen + text)[-LIVE_CHARS:]
-        if self._timer is None:
+        if text and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LIVE_SECONDS, self.flush)
 
     def process_exited(self) -> None:

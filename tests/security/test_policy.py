@@ -1,0 +1,239 @@
+"""The courtesy guard for commands: the deny list of compat.md, B1, B6, B8, and A4 by command."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nanobot.errors import AccessDenied
+from nanobot.security.files import PathPolicy
+from nanobot.security.policy import check_command
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".nanobot/workspace/sub").mkdir(parents=True)
+    return tmp_path / ".nanobot"
+
+
+def check(home: Path, command: str, *, restrict: bool = False) -> None:
+    workspace = home / "workspace"
+    paths = PathPolicy(workspace, restrict=restrict, private=(home,), readable=(home / "media",))
+    check_command(command.replace("OWN_PID", str(os.getpid())), paths, workspace)
+
+
+DENY_LIST = [
+    "rm -rf /",
+    "rm -r x",
+    "rm -f x",
+    "RM -RF x",
+    "sudo rm -fr x",
+    "ls; rm -rf x",
+    "rm x -rf",
+    "del /f x",
+    "del /q x",
+    "rmdir /s x",
+    "format c:",
+    "ls && format c:",
+    "mkfs.ext4 /dev/sda",
+    "diskpart",
+    "dd if=/dev/zero of=x",
+    "echo x > /dev/sda",
+    "cat x >/dev/nvme0n1",
+    "shutdown now",
+    "sudo reboot",
+    "true; poweroff",
+    ":(){ :|:& };:",
+    "b(){ b|b& };b",
+    "systemctl poweroff",
+    "sh -c 'reboot'",
+]
+B1_DISGUISES = [
+    "rm --recursive --force x",
+    "rm --recurs x",
+    "/bin/rm -rf x",
+    "r?m -rf x",
+    "/bin/r? -rf x",
+    "[r]m -rf x",
+    r"r\m -rf x",
+    "'r'm -rf x",
+    'r""m -r""f x',
+    "$(echo r)m -rf x",
+    "`echo r`m -rf x",
+    "a=r; b=m; $a$b -rf x",
+    "x=rm; $x -rf /",
+    "rm${IFS}-rf${IFS}x",
+    "{rm,-rf,x}",
+    "$'\\x72m' -rf x",
+    "rm \\\n-rf x",
+    "find . -delete",
+    "find . -exec rm -rf {} +",
+    "ls | xargs rm -f",
+    "python -c \"import shutil; shutil.rmtree('x')\"",
+    "python3 -c \"import os; os.system('rm -rf x')\"",
+    "echo cm0gLXJmIHg= | base64 -d | sh",
+    'sh -c "$(echo cm0gLXJmIHg= | base64 --decode)"',
+    "bash <(base64 -d x)",
+    "eval $(echo x | xxd -r -p)",
+    "echo 'shutdown now' | sh",
+    "echo $(rm -rf x)",
+    "(rm -rf x)",
+    "{ rm -rf x; }",
+    "A=1 rm -rf x",
+    "timeout 5 rm -rf x",
+    "if true; then rm -rf x; fi",
+    "true&rm -rf x",
+    "true|rm -rf x",
+    "ls #\nrm -rf x",
+]
+B6_POWERSHELL = [
+    "powershell -enc ZQBj",
+    "pwsh -EncodedCommand ZQBj",
+    "powershell /e ZQBj",
+]
+B8_OWN_DEATH = [
+    "pkill nanobot",
+    "pkill -f 'nanobot gateway'",
+    "killall -9 nanobot",
+    "kill OWN_PID",
+    "kill -9 OWN_PID",
+    "kill $PPID",
+    "kill -9 ${PPID}",
+    "kill -9 -1",
+    "kill -s TERM -1",
+    "ps aux | grep nanobot | xargs kill",
+    "pkill python3",
+    "kill $(pgrep nanobot)",
+    "systemctl --user stop nanobot",
+]
+A4_PRIVATE = [
+    "cat ~/.nanobot/config.json",
+    "cat $HOME/.nanobot/config.json",
+    'cat "${HOME}"/.nanobot/nanobot.db',
+    "cat ../config.json",
+    "cd .. && cat config.json",
+    "sqlite3 ~/.nanobot/nanobot.db .dump",
+    "cat < ../config.json",
+    "tar cf x.tar ~/.nanobot",
+    "cat ~/.nano*/config.json",
+    "cat $PWD/../config.json",
+    "curl file://$HOME/.nanobot/config.json",
+    "cat /proc/$PPID/environ",
+    "cp ~/.nanobot/workspace/../config.json x",
+    "python3 -c \"print(open('../config.json').read())\"",
+    "strings /proc/self/environ",
+    "grep --file=../config.json x",
+]
+
+
+@pytest.mark.parametrize("command", DENY_LIST + B1_DISGUISES + B6_POWERSHELL + B8_OWN_DEATH + A4_PRIVATE)
+def test_refused(home: Path, command: str) -> None:
+    with pytest.raises(AccessDenied, match="Command refused"):
+        check(home, command)
+
+
+def test_a4_a_link_in_the_workspace_does_not_help(home: Path) -> None:
+    (home / "workspace/innocent").symlink_to(home)
+    with pytest.raises(AccessDenied):
+        check(home, "cat innocent/config.json")
+
+
+EVERYDAY = [
+    "ls -la",
+    "rm notes.txt",
+    "git status && git log --oneline | head -5",
+    "python3 -c 'print(1 + 1)'",
+    "grep -rf patterns .",
+    "cat ~/.nanobot/workspace/notes.txt",
+    "ls ../media",
+    "npm run format",
+    "ruff format .",
+    "python -m ruff format .",
+    "docker run --rm -it alpine",
+    "find . -name '*.py' | wc -l",
+    "kill 1",
+    "kill -1 5",
+    "echo $HOME/bin",
+    "$HOME/bin/tool -x",
+    "$PYTHON -m pytest",
+    "curl -s https://example.com/a/../b | jq .",
+    "base64 -d picture.b64 > picture.png",
+    "date -d @0",
+    "echo shutdown",
+    "grep reboot log.txt",
+    "sed -i 's/a/b/' x",
+    "cd ~/.nanobot/workspace && kill 5",
+    "make && ./run -r",
+    "echo x > /dev/null",
+    "awk '{print $1}' x",
+    'for f in *.txt; do cp "$f" sub; done',
+    "information --format",
+    "rmdir sub",
+]
+
+
+@pytest.mark.parametrize("command", EVERYDAY)
+def test_everyday_commands_run(home: Path, command: str) -> None:
+    check(home, command)
+
+
+OUTSIDE = [
+    "cat /etc/passwd",
+    "ls ..",
+    "ls ../..",
+    "cat sub/../../../x",
+    "cd / && ls",
+    "cat ~/.ssh/id_rsa",
+    "cat $HOME/x",
+    "ls ~root",
+    "cp x /tmp",
+    "echo x > /pwned",
+    "tar -C/etc -cf x.tar .",
+    "cat <../../x",
+    "cd",
+    "cd -",
+    "cat '/etc'/passwd",
+    "ls -I/etc",
+    "dd of=/etc/x",
+    "ls;cat /etc/passwd",
+    "echo $(cat /etc/passwd)",
+    "echo `cat /etc/passwd`",
+    "curl file:///etc/passwd",
+]
+
+
+@pytest.mark.parametrize("command", OUTSIDE)
+def test_restricted_commands_cannot_name_what_is_outside(home: Path, command: str) -> None:
+    with pytest.raises(AccessDenied):
+        check(home, command, restrict=True)
+
+
+INSIDE = [
+    "ls",
+    "cat sub/../a.txt",
+    "/usr/bin/env python3 x.py",
+    "make 2>/dev/null",
+    "git diff a..b",
+    "cp x ../media/..//workspace/y",
+    "curl https://example.com/x",
+    "cat $PWD/x",
+    "cd sub && ls",
+]
+
+
+@pytest.mark.parametrize("command", INSIDE)
+def test_restricted_commands_work_inside(home: Path, command: str) -> None:
+    check(home, command, restrict=True)
+
+
+@pytest.mark.parametrize(
+    "piece", ["x", "a.", "rm ", "{,", "|/", "$(", "rm -rr", "[", "`", "(", "$a", "a/", "f(){a|"]
+)
+def test_long_commands_are_judged_in_linear_time(home: Path, piece: str) -> None:
+    """Each of these took minutes with a careless pattern; the test timeout is the judge."""
+    command = piece * (120_000 // len(piece))
+    try:
+        check(home, command)
+    except AccessDenied:
+        assert "rm" in command

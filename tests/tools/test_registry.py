@@ -1,0 +1,235 @@
+"""The registry: fixed order, arguments checked and converted, one-line hints."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanobot.agent.tools.base import Tool, ToolContext
+from nanobot.agent.tools.filesystem import file_tools
+from nanobot.agent.tools.registry import ToolRegistry, _is_plain, _plain_problem
+from nanobot.agent.tools.shell import Exec
+from nanobot.errors import ToolError, UsageError
+from nanobot.messages import ToolCall
+from nanobot.security.files import PathPolicy
+
+
+class Sample(Tool):
+    name = "sample"
+    description = "A tool for tests."
+    parameters: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, schema: dict[str, Any], name: str = "sample") -> None:
+        self.parameters = schema
+        self.name = name
+
+    async def execute(self, **kwargs: Any) -> str:
+        return json.dumps(kwargs)
+
+
+def of(required: tuple[str, ...] = (), **properties: Any) -> Sample:
+    return Sample({"type": "object", "properties": properties, "required": list(required)})
+
+
+def validate(tool: Tool, **arguments: Any) -> dict[str, Any]:
+    return ToolRegistry([tool]).validate(tool, arguments)
+
+
+def failure(tool: Tool, **arguments: Any) -> str:
+    with pytest.raises(ToolError) as caught:
+        validate(tool, **arguments)
+    return str(caught.value)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ToolRegistry:
+    paths = PathPolicy(tmp_path, restrict=False)
+    return ToolRegistry(
+        [*file_tools(paths), Exec(ToolContext(tmp_path, None, str(tmp_path), 60, False, None), paths)]
+    )
+
+
+def test_definitions_keep_their_order_and_are_small(registry: ToolRegistry) -> None:
+    names = [definition.name for definition in registry.definitions()]
+    assert names == ["read_file", "write_file", "edit_file", "list_dir", "exec"]
+    assert [d.name for d in registry.definitions({"exec", "read_file"})] == ["read_file", "exec"]
+    for definition in registry.definitions():
+        size = len(json.dumps([definition.name, definition.description, dict(definition.parameters)]))
+        assert size <= 350
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="sample"):
+        ToolRegistry([of(), of()])
+
+
+def test_an_unknown_tool_names_the_nearest(registry: ToolRegistry) -> None:
+    with pytest.raises(ToolError, match="read_file"):
+        registry.get("readfile")
+    with pytest.raises(ToolError, match="exec"):
+        registry.get("zzz")
+
+
+def test_errors_name_the_argument_and_the_signature(registry: ToolRegistry) -> None:
+    tool = registry.get("read_file")
+    assert failure(tool) == (
+        "Missing required argument 'path'. "
+        "read_file takes: path (string, required), offset (integer), limit (integer)."
+    )
+    assert "'offset' must be integer, got \"many\"" in failure(tool, path="a", offset="many")
+    assert "'offset' must be at least 1, got 0" in failure(tool, path="a", offset=0)
+    assert "'path' must be string, got null" in failure(tool, path=None)
+    assert "Unknown argument \"file_path\"; did you mean 'path'?" in failure(tool, file_path="a")
+
+
+@pytest.mark.parametrize(
+    ("schema", "given_value", "fitted"),
+    [
+        ({"type": "integer"}, "5", 5),
+        ({"type": "integer"}, 5.0, 5),
+        ({"type": "integer"}, " 7 ", 7),
+        ({"type": "number"}, "2.5", 2.5),
+        ({"type": "boolean"}, "true", True),
+        ({"type": "boolean"}, "False", False),
+        ({"type": "string"}, 5, "5"),
+        ({"type": "string"}, "5", "5"),
+        ({"type": "array", "items": {"type": "integer"}}, '["1", 2]', [1, 2]),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, '{"n": "3"}', {"n": 3}),
+        ({"type": ["integer", "null"]}, "null", None),
+        ({"type": ["integer", "null"]}, None, None),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "4", 4),
+        ({}, "5", "5"),
+    ],
+)
+def test_safe_conversions(schema: dict[str, Any], given_value: Any, fitted: Any) -> None:
+    result = validate(of(("value",), value=schema), value=given_value)["value"]
+    assert result == fitted
+    assert type(result) is type(fitted)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "integer"}, "5.5"),
+        ({"type": "integer"}, True),
+        ({"type": "integer"}, "1" * 5000),
+        ({"type": "boolean"}, "yes"),
+        ({"type": "boolean"}, 1),
+        ({"type": "array"}, "a"),
+        ({"type": "array"}, "[" * 100_000),
+        ({"type": "string"}, ["a"]),
+        ({"type": "string", "enum": ["a", "b"]}, "c"),
+        ({"type": "array", "items": {"type": "integer"}}, [1, "x"]),
+        ({"type": "array", "maxItems": 1}, [1, 2]),
+        ({"type": "string", "minLength": 1}, ""),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "x"),
+        ({"type": "string", "pattern": "^a"}, "b"),
+    ],
+)
+def test_what_does_not_fit_is_refused_naming_the_argument(schema: dict[str, Any], value: Any) -> None:
+    message = failure(of(value=schema), value=value)
+    assert "'value" in message
+    assert len(message) < 500
+
+
+def test_the_place_of_an_error_deep_inside_is_named() -> None:
+    inner = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    tool = of(items={"type": "array", "items": inner})
+    assert "'items[1].n' must be integer" in failure(tool, items=[{"n": 1}, {"n": "x"}])
+    assert "'items[0].n'" in failure(tool, items=[{}])
+
+
+def test_unknown_and_null_options_are_dropped() -> None:
+    tool = of(("a",), a={"type": "string"}, b={"type": "integer"})
+    assert validate(tool, a="x", b=None, zzz=1) == {"a": "x"}
+    open_schema = {"type": "object", "properties": {"a": {}}, "additionalProperties": True}
+    assert validate(Sample(open_schema), a=1, z=2) == {"a": 1, "z": 2}
+    assert validate(Sample({"type": "object"}), z=2) == {"z": 2}
+
+
+def test_schemas_of_others_are_checked_in_full_and_never_fetched() -> None:
+    defs = {"$defs": {"n": {"type": "integer"}}, "type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}
+    assert validate(Sample(defs), n=1) == {"n": 1}
+    assert "'n'" in failure(Sample(defs), n="x")
+    remote = {"type": "object", "properties": {"n": {"$ref": "http://127.0.0.1:9/schema.json"}}}
+    assert "schema is broken" in failure(Sample(remote), n=1)
+    assert "schema is broken" in failure(
+        Sample({"type": "object", "properties": {"n": {"type": "int"}}}), n=1
+    )
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0]) | st.text("ab", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=5,
+)
+KEYWORDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(
+            ["string", "integer", "number", "boolean", "array", "object", "null", ["string", "null"]]
+        ),
+        "enum": st.lists(VALUES, min_size=1, max_size=3),
+        "minimum": st.integers(-2, 2),
+        "maxLength": st.integers(0, 3),
+        "minItems": st.integers(0, 2),
+        "required": st.just(["a"]),
+        "additionalProperties": st.booleans(),
+    },
+)
+SCHEMAS = st.recursive(
+    KEYWORDS,
+    lambda inner: st.tuples(KEYWORDS, inner, inner).map(
+        lambda parts: {**parts[0], "items": parts[1], "properties": {"a": parts[2]}}
+    ),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(schema=SCHEMAS, value=VALUES)
+def test_the_fast_check_agrees_with_jsonschema(schema: dict[str, Any], value: Any) -> None:
+    assert _is_plain(schema)
+    assert (_plain_problem(value, schema, "x") == "") == jsonschema.Draft202012Validator(schema).is_valid(
+        value
+    )
+
+
+def test_checking_the_own_tools_does_not_import_jsonschema() -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from nanobot.agent.tools.filesystem import ReadFile\n"
+        "from nanobot.agent.tools.registry import ToolRegistry\n"
+        "from nanobot.security.files import PathPolicy\n"
+        "tool = ReadFile(PathPolicy(Path('.'), restrict=False))\n"
+        "ToolRegistry([tool]).validate(tool, {'path': 'a', 'offset': '3'})\n"
+        "sys.exit('jsonschema' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "hint"),
+    [
+        ("read_file", {"limit": 5, "path": "notes.md"}, 'read_file("notes.md")'),
+        ("exec", {"command": "ls\n\x1b[31m -la"}, 'exec("ls\\n\\u001b[31m -la")'),
+        ("web_search", {"query": "größe"}, 'web_search("größe")'),
+        ("other", {}, "other()"),
+        ("evil\n\u202e", {"n": 5}, "evil  (5)"),
+    ],
+)
+def test_hints(registry: ToolRegistry, name: str, arguments: dict[str, Any], hint: str) -> None:
+    assert registry.hint(ToolCall("1", name, arguments)) == hint
+
+
+@given(name=st.text(max_size=100), value=st.text(max_size=300) | VALUES)
+def test_hints_are_one_short_printable_line(name: str, value: Any) -> None:
+    hint = ToolRegistry([]).hint(ToolCall("1", name, {"a": value}))
+    assert len(hint) <= 80
+    assert hint.isprintable()
