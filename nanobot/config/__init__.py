@@ -1,0 +1,1 @@
+"""config.json: `schema` says what may be in it, `loader` reads and changes it."""

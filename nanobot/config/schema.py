@@ -1,0 +1,151 @@
+"""Every key of config.json, its type, default and meaning. docs/config.md is generated from here."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from nanobot import paths
+from nanobot.config.channels import ChannelsConfig
+from nanobot.config.section import Section, key, part
+
+
+class AgentDefaults(Section):
+    workspace: str = key("~/.nanobot/workspace", "Folder the assistant works in.", min_length=1)
+    model: str = key("anthropic/claude-opus-4-5", "Model, with or without a provider prefix.")
+    max_tokens: int = key(8192, "Most tokens of one model reply.", ge=1)
+    temperature: float = key(0.1, "Sampling temperature.", ge=0, le=2)
+    max_tool_iterations: int = key(40, "Most model calls of one turn.", ge=1)
+    subagent_max_iterations: int = key(15, "Most model calls of one subagent.", ge=1)
+    memory_window: int = key(100, "Messages kept in full before older ones are summarised.", ge=1)
+    context_window: int | None = key(None, "Context size in tokens; null: as known for the model.", ge=1)
+    turn_timeout_seconds: int = key(1800, "Longest time a turn may take (s).", ge=1)
+    max_concurrent_turns: int = key(8, "Chats answered at the same time.", ge=1)
+    queue_mode: Literal["queue", "steer"] = key("queue", "New messages wait, or join the running turn.")
+
+
+class SubagentProfile(Section):
+    tools: list[str] = key([], "Tools it may use; empty: the default set.")
+    skills: list[str] = key([], "Skills loaded into its prompt.")
+    model: str | None = key(None, "Its model; null: the model of the main agent.")
+    max_iterations: int = key(15, "Most model calls.", ge=1)
+
+
+class AgentsConfig(Section):
+    defaults: AgentDefaults = part(AgentDefaults, "How the assistant works.")
+    subagent_profiles: dict[str, SubagentProfile] = key({}, "Kinds of subagents, by name.")
+
+
+class ProviderConfig(Section):
+    api_key: str = key("", "API key.", secret=True)
+    api_base: str | None = key(None, "Base URL; null: the provider's public one.")
+    extra_headers: dict[str, str] | None = key(None, "Headers added to every request.", secret=True)
+
+
+class ProvidersConfig(Section):
+    """One line per provider; the name is that of its row in `nanobot/providers/registry.py`."""
+
+    custom: ProviderConfig = ProviderConfig()
+    anthropic: ProviderConfig = ProviderConfig()
+    openai: ProviderConfig = ProviderConfig()
+    openrouter: ProviderConfig = ProviderConfig()
+    deepseek: ProviderConfig = ProviderConfig()
+    groq: ProviderConfig = ProviderConfig()
+    zhipu: ProviderConfig = ProviderConfig()
+    dashscope: ProviderConfig = ProviderConfig()
+    vllm: ProviderConfig = ProviderConfig()
+    gemini: ProviderConfig = ProviderConfig()
+    moonshot: ProviderConfig = ProviderConfig()
+    minimax: ProviderConfig = ProviderConfig()
+    aihubmix: ProviderConfig = ProviderConfig()
+    siliconflow: ProviderConfig = ProviderConfig()
+    volcengine: ProviderConfig = ProviderConfig()
+    openai_codex: ProviderConfig = ProviderConfig()
+    github_copilot: ProviderConfig = ProviderConfig()
+
+
+class GatewayConfig(Section):
+    host: str = key("127.0.0.1", "Address the gateway listens on.")
+    port: int = key(18790, "Port of `/health` and `/status`.", ge=0, le=65535)
+    token: str = key("", "Bearer token; required when host is not loopback.", secret=True)
+
+
+class HeartbeatConfig(Section):
+    enabled: bool = key(True, "Whether the gateway reads HEARTBEAT.md by itself.")
+    interval_minutes: int = key(30, "Minutes between two readings.", ge=1)
+
+
+class CronConfig(Section):
+    catch_up_window: int = key(3600, "A missed job still runs if it is at most this late (s).", ge=0)
+
+
+class RecallConfig(Section):
+    enabled: bool = key(True, "Whether matching memories are added to a new message.")
+    limit: int = key(5, "Most memories added to one message.", ge=1)
+
+
+class MemoryConfig(Section):
+    scope: Literal["chat", "all"] = key("chat", "A chat recalls its own turns, or all private chats.")
+    prompt_bytes: int = key(6144, "Bytes of MEMORY.md that are in every prompt.", ge=0)
+    recall: RecallConfig = part(RecallConfig, "Recall before a turn.")
+
+
+class ExecConfig(Section):
+    enabled: bool = key(True, "Whether there is an exec tool at all, subagents included.")
+    timeout: int = key(60, "Longest time of one command (s).", ge=1)
+    env: list[str] = key([], "Names of further environment variables that commands may see.")
+    restrict_to_workspace: bool = key(False, "Older place of tools.restrictToWorkspace.")
+
+
+class WebSearchConfig(Section):
+    api_key: str = key("", "Brave key; empty: BRAVE_API_KEY, else a search without key.", secret=True)
+    max_results: int = key(5, "Results of one search.", ge=1, le=10)
+
+
+class WebConfig(Section):
+    search: WebSearchConfig = part(WebSearchConfig, "Web search.")
+    allow_private: list[str] = key([], "Private hosts or networks that may be opened (`10.1.0.0/16`).")
+
+
+class McpServerConfig(Section):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+    command: str = key("", "Program to start (stdio).")
+    args: list[str] = key([], "Its arguments.", secret=True)
+    env: dict[str, str] = key({}, "Its environment, beyond the safe basics.", secret=True)
+    url: str = key("", "Address of a remote server.", secret=True)
+    headers: dict[str, str] = key({}, "Headers of every request to it.", secret=True)
+    type: str = key("", "`stdio`, `http` or `sse`; empty: from command or url.")
+    tool_timeout: float = key(30, "Longest time of one call (s).", gt=0)
+    enabled: bool = key(True, "Whether the server is used.")
+    enabled_tools: list[str] | None = key(None, "Tools that are offered; null: all.")
+
+
+class ToolsConfig(Section):
+    restrict_to_workspace: bool = key(False, "Whether all tools are confined to the workspace.")
+    exec: ExecConfig = part(ExecConfig, "Shell commands.")
+    web: WebConfig = part(WebConfig, "Web access.")
+    mcp_servers: dict[str, McpServerConfig] = key({}, "MCP servers by name, as in Claude Desktop.")
+
+    def model_post_init(self, _context: Any) -> None:
+        if self.exec.restrict_to_workspace and "restrict_to_workspace" not in self.model_fields_set:
+            self.restrict_to_workspace = True
+
+
+class Config(Section):
+    agents: AgentsConfig = part(AgentsConfig, "The assistant.")
+    providers: ProvidersConfig = part(ProvidersConfig, "Model providers.")
+    channels: ChannelsConfig = part(ChannelsConfig, "Chat platforms.")
+    tools: ToolsConfig = part(ToolsConfig, "Tools.")
+    gateway: GatewayConfig = part(GatewayConfig, "The gateway.")
+    heartbeat: HeartbeatConfig = part(HeartbeatConfig, "Periodic tasks.")
+    cron: CronConfig = part(CronConfig, "Scheduled jobs.")
+    memory: MemoryConfig = part(MemoryConfig, "Long-term memory.")
+
+    @property
+    def workspace_path(self) -> Path:
+        """The workspace as an absolute path. `~/.nanobot` and relative paths mean nanobot's home."""
+        configured = Path(self.agents.defaults.workspace)
+        if configured.is_relative_to("~/.nanobot"):
+            return paths.home() / configured.relative_to("~/.nanobot")
+        return paths.home() / os.path.expanduser(configured)  # noqa: PTH111 (Path's raises)

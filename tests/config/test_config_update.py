@@ -1,0 +1,139 @@
+"""Changing config.json: only what was asked, whole or not at all, and never over a broken file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanobot.config.loader import load_config, update_config_file, write_default_config
+from nanobot.errors import ConfigError, StorageError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_changes_keep_everything_else(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        '{"zzz": {"kept": 1.50}, "agents": {"defaults": {"max_tokens": 1, "note": "mine"}}, "$schema": "s"}'
+    )
+    update_config_file(
+        path,
+        {
+            "agents.defaults.maxTokens": 2,
+            "agents.defaults.model": "m",
+            "providers.openai_codex.api_key": "${KEY}",
+            "tools.mcpServers.my-files.command": "npx",
+            "tools.mcpServers.my-files.env.API_KEY": "Größe",
+        },
+    )
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(text)
+    assert list(data) == ["zzz", "agents", "$schema", "providers", "tools"]
+    assert data["zzz"] == {"kept": 1.5}
+    assert data["agents"] == {"defaults": {"max_tokens": 2, "note": "mine", "model": "m"}}
+    assert data["providers"] == {"openaiCodex": {"apiKey": "${KEY}"}}
+    assert data["tools"]["mcpServers"]["my-files"] == {"command": "npx", "env": {"API_KEY": "Größe"}}
+    assert "Größe" in text
+    assert mode(path) == 0o600
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text("xyz", min_size=1, max_size=3), JSON, max_size=4), st.integers(1, 99))
+def test_unknown_content_survives_any_number_of_updates(unknown: dict[str, Any], tokens: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(unknown), encoding="utf-8")
+        for value in (tokens, tokens + 1):
+            update_config_file(path, {"agents.defaults.maxTokens": value})
+        written = json.loads(path.read_text(encoding="utf-8"))
+        assert list(written) == [*unknown, "agents"]
+        assert written == {**unknown, "agents": {"defaults": {"maxTokens": tokens + 1}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "reason"),
+    [
+        ('{"a": 1,}', {"gateway.port": 1}, "Remove the comma"),
+        ("", {"gateway.port": 1}, "line 1, column 1"),
+        ('{"gateway": 5}', {"gateway.port": 1}, "'gateway' should be an object"),
+        ("{}", {"gateway.port": "hunter2"}, "gateway.port: expected a valid integer"),
+        ("{}", {"agents.defaults.modle": "m"}, "did you mean model"),
+        ("{}", {"gateway.port.deep": 1}, "gateway.port: expected a valid integer"),
+    ],
+)
+def test_a_refused_change_leaves_the_file_alone(
+    tmp_path: Path, content: str, changes: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        update_config_file(path, changes)
+    assert reason in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_and_folder_are_created(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "config.json"
+    update_config_file(path, {"gateway.port": 1})
+    assert json.loads(path.read_text()) == {"gateway": {"port": 1}}
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+    with pytest.raises(StorageError):
+        write_default_config(path / "below" / "config.json")
+
+
+def test_a_linked_file_stays_linked(tmp_path: Path) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    target, link = tmp_path / "dotfiles" / "nanobot.json", tmp_path / "config.json"
+    target.write_text("{}")
+    link.symlink_to(target)
+    update_config_file(link, {"gateway.port": 1})
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == {"gateway": {"port": 1}}
+
+
+def test_what_cannot_be_encoded_keeps_its_escape(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(r'{"x": "\ud800 ö"}')
+    update_config_file(path, {"gateway.port": 1})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"x": "\ud800 ö", "gateway": {"port": 1}}
+
+
+def test_names_of_the_owners_choice_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"tools": {"mcp_servers": {"my-files": {"command": "a"}}}}')
+    update_config_file(path, {"tools.mcpServers.my_files.command": "b"})
+    servers = json.loads(path.read_text())["tools"]["mcp_servers"]
+    assert servers == {"my-files": {"command": "a"}, "my_files": {"command": "b"}}
+
+
+def test_the_starter_file_is_valid_and_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "config.json"
+    assert write_default_config(path)
+    assert mode(path) == 0o600
+    loaded = load_config(path, {})
+    assert loaded.warnings == ()
+    assert loaded.config.agents.defaults.model_fields_set == set(), "so that a model can be chosen"
+    path.write_text("broken")
+    assert not write_default_config(path)
+    assert path.read_text() == "broken"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    assert not write_default_config(path)
+    assert path.is_symlink()
