@@ -1,0 +1,25 @@
+"""Where `nanobot` and `python -m nanobot` start: answers `--version` before anything is imported."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code: 0 answered, 1 failed, 2 usage, 130 interrupted."""
+    if sys.argv[1:] in (["--version"], ["-v"]):
+        from nanobot import __version__
+
+        print(f"nanobot {__version__}")
+        return
+    try:
+        from nanobot.cli.main import run
+
+        code = run()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

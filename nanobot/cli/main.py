@@ -1,0 +1,257 @@
+"""The command line: every command and its options. What a command does is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nanobot.errors import NanobotError, UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+app = _group("nanobot: an ultra-lightweight personal AI assistant.")
+session_app = _group("Look into past conversations.")
+config_app = _group("Describe and check the configuration.")
+channels_app = _group("See how the chat platforms are doing.")
+outbox_app = _group("Look after messages that could not be delivered.")
+app.add_typer(session_app, name="session")
+app.add_typer(config_app, name="config")
+app.add_typer(channels_app, name="channels")
+app.add_typer(outbox_app, name="outbox")
+
+
+def run() -> int:
+    """Run the command line of this process and return its exit code.
+
+    The one place where an expected error becomes a line on stderr.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = _call(app)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _call(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except NanobotError as error:
+        from nanobot.cli.screen import complain
+
+        complain(f"Error: {error}")
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from nanobot import __version__
+
+        print(f"nanobot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _nanobot(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", help="Print the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def agent(
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Ask this, print the reply, and exit.")
+    ] = None,
+    session: Annotated[
+        str, typer.Option("--session", "-s", help="Conversation to go on with; NAME means cli:NAME.")
+    ] = "",
+    resume: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on with the latest conversation of the terminal.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
+    json_events: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per event and nothing else.")
+    ] = False,
+    markdown: Annotated[bool, typer.Option(help="Format replies on a terminal.")] = True,
+    logs: Annotated[bool, typer.Option(help="Print log messages and notes to stderr.")] = False,
+) -> None:
+    """Talk to the assistant: interactively, or once with -m or with text on standard input."""
+    from nanobot.cli.agent import AgentOptions, run_agent
+
+    options = AgentOptions(message, session, resume, model, json_events, markdown, logs)
+    raise typer.Exit(run_agent(options))
+
+
+@app.command()
+def onboard(
+    provider: Annotated[str, typer.Option(help="Provider to set up, for example openrouter.")] = "",
+    api_key: Annotated[
+        str,
+        typer.Option(help="Its key; `-` reads it from standard input. Other users can see arguments."),
+    ] = "",
+    api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "",
+    api_base: Annotated[str, typer.Option(help="Base URL, for providers without a public one.")] = "",
+    model: Annotated[str, typer.Option(help="Model to use.")] = "",
+    skip_check: Annotated[bool, typer.Option("--skip-check", help="Do not try the model.")] = False,
+    non_interactive: Annotated[bool, typer.Option("--non-interactive", help="Ask nothing.")] = False,
+) -> None:
+    """Set up configuration, workspace and model. Running it again changes only what you answer."""
+    from nanobot.cli.onboard import OnboardOptions, run_onboard
+
+    options = OnboardOptions(provider, api_key, api_key_env, api_base, model, skip_check, non_interactive)
+    raise typer.Exit(run_onboard(options))
+
+
+@app.command()
+def status(json_output: Json = False) -> None:
+    """Show configuration, model, providers, channels and storage, without calling a model."""
+    from nanobot.cli.status import run_status
+
+    raise typer.Exit(run_status(as_json=json_output))
+
+
+@session_app.command("list")
+def session_list(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    json_output: Json = False,
+) -> None:
+    """List conversations, newest first."""
+    from nanobot.cli.sessions import list_sessions
+
+    list_sessions(limit, as_json=json_output)
+
+
+@session_app.command("show")
+def session_show(
+    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the last messages.")] = 20,
+    json_output: Json = False,
+) -> None:
+    """Print the last messages of a conversation."""
+    from nanobot.cli.sessions import show_session
+
+    show_session(name, limit, as_json=json_output)
+
+
+@session_app.command("export")
+def session_export(
+    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")],
+    form: Annotated[str, typer.Option("--format", "-f", help="md or jsonl.")] = "md",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
+) -> None:
+    """Write a whole conversation as Markdown or JSON Lines."""
+    from nanobot.cli.sessions import export_session
+
+    export_session(name, form, output)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of config.json."""
+    from nanobot.cli.config import print_schema
+
+    print_schema()
+
+
+@config_app.command("path")
+def config_path() -> None:
+    """Print where the configuration is."""
+    from nanobot.cli.config import print_path
+
+    print_path()
+
+
+@config_app.command("check")
+def config_check(json_output: Json = False) -> None:
+    """Read the configuration and report what is wrong with it."""
+    from nanobot.cli.config import check_config
+
+    raise typer.Exit(check_config(as_json=json_output))
+
+
+gateway_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(gateway_app, name="gateway")
+
+
+@gateway_app.callback()
+def gateway(
+    context: typer.Context,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="Port of /health and /status.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Run what works day and night: channels, schedules, deliveries."""
+    if context.invoked_subcommand is None:
+        from nanobot.cli.gateway import run_gateway
+
+        raise typer.Exit(run_gateway(port, verbose=verbose))
+
+
+@gateway_app.command("install")
+def gateway_install() -> None:
+    """Install and start the gateway as a systemd service of this user."""
+    from nanobot.cli.service import install
+
+    raise typer.Exit(install())
+
+
+@gateway_app.command("uninstall")
+def gateway_uninstall() -> None:
+    """Stop and remove that service."""
+    from nanobot.cli.service import uninstall
+
+    raise typer.Exit(uninstall())
+
+
+@channels_app.command("status")
+def channels_status(json_output: Json = False) -> None:
+    """Show which channels are enabled and how they are doing."""
+    from nanobot.cli.channels import show_channels
+
+    show_channels(as_json=json_output)
+
+
+@channels_app.command("login")
+def channels_login() -> None:
+    """Link WhatsApp."""
+    raise NanobotError("WhatsApp is not supported by this version yet. Telegram is, see the README.")
+
+
+@outbox_app.command("list")
+def outbox_list(json_output: Json = False) -> None:
+    """List messages that wait or were given up."""
+    from nanobot.cli.outbox import list_outbox
+
+    list_outbox(as_json=json_output)
+
+
+@outbox_app.command("retry")
+def outbox_retry() -> None:
+    """Try again to deliver what was given up."""
+    from nanobot.cli.outbox import retry_parked
+
+    retry_parked()

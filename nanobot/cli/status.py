@@ -1,0 +1,131 @@
+"""`nanobot status`: what is configured and what would be used. Calls no model; only loopback is probed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from nanobot import paths
+from nanobot.cli.screen import clean
+from nanobot.cli.sessions import open_store
+from nanobot.config.loader import load_config
+from nanobot.config.schema import Config
+from nanobot.errors import NanobotError, ProviderError
+from nanobot.providers.registry import PROVIDERS, ProviderSpec
+from nanobot.providers.resolve import resolve
+from nanobot.session.store import GATEWAY_ROLE
+
+
+def run_status(*, as_json: bool) -> int:
+    """Print the report; 1 when the configuration cannot be used."""
+    report = asyncio.run(_report())
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    return int(bool(report["config"]["error"]))
+
+
+async def _report() -> dict[str, Any]:
+    file = paths.config_file()
+    report: dict[str, Any] = {
+        "config": {"path": str(file), "exists": file.exists(), "error": "", "warnings": []},
+        "storage": await _storage(),
+    }
+    try:
+        loaded = load_config()
+    except NanobotError as error:
+        report["config"]["error"] = str(error)
+        return report
+    config = loaded.config
+    report["config"]["warnings"] = list(loaded.warnings)
+    report["workspace"] = {"path": str(config.workspace_path), "exists": config.workspace_path.is_dir()}
+    report["model"] = await _model(config)
+    report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
+    channels = ((name, getattr(config.channels, name)) for name in type(config.channels).model_fields)
+    report["channels"] = [name for name, channel in channels if getattr(channel, "enabled", False)]
+    return report
+
+
+async def _model(config: Config) -> dict[str, Any]:
+    wanted = config.agents.defaults.model
+    try:
+        resolution = await resolve(config, wanted)
+    except ProviderError as error:
+        return {"configured": wanted, "error": str(error)}
+    return {
+        "configured": wanted,
+        "used": resolution.model,
+        "provider": resolution.provider_name,
+        "address": resolution.api_base,
+        "steps": list(resolution.steps),
+        "error": "",
+    }
+
+
+def _has_key(spec: ProviderSpec, config: Config) -> bool:
+    section = getattr(config.providers, spec.name, None)
+    variables = [spec.env_key, *(name for name, value in spec.env_extras if value == "{api_key}")]
+    return bool(section and section.api_key) or any(os.environ.get(name) for name in variables if name)
+
+
+async def _storage() -> dict[str, Any]:
+    file = paths.database_file()
+    storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "error": ""}
+    storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
+    try:
+        async with open_store() as store:
+            if store is not None:
+                storage["sessions"] = len(await store.sessions(1_000_000))
+                storage["bytes"] = file.stat().st_size
+                storage["gateway_pid"] = await store.leader(GATEWAY_ROLE)
+                storage["outbox"] = asdict(await store.backlog())
+    except NanobotError as error:
+        storage["error"] = str(error)
+    return storage
+
+
+def _print(report: dict[str, Any]) -> None:
+    config, storage = report["config"], report["storage"]
+    _row("Config", config["path"] + ("" if config["exists"] else " (missing: defaults apply)"))
+    if config["error"]:
+        _row("", f"Error: {config['error']}")
+    for warning in config["warnings"]:
+        _row("", f"Warning: {warning}")
+    if "model" in report:
+        missing = "" if report["workspace"]["exists"] else " (missing: created by the first turn)"
+        _row("Workspace", report["workspace"]["path"] + missing)
+        _print_model(report["model"])
+        _row("Keys", _listed(name for name, known in report["providers"].items() if known))
+        _row("No key", _listed(name for name, known in report["providers"].items() if not known))
+        _row("Channels", _listed(report["channels"]))
+    pid, outbox = storage["gateway_pid"], storage["outbox"]
+    _row("Gateway", f"runs (process {pid})" if pid else "not running")
+    _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked")
+    if outbox["parked"]:
+        _row("", f"Last error: {outbox['error']}. Try again: nanobot outbox retry")
+    _row("Sessions", str(storage["sessions"]))
+    _row("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
+
+
+def _print_model(model: dict[str, Any]) -> None:
+    if model["error"]:
+        _row("Model", model["configured"])
+        _row("", f"Error: {model['error']}")
+        return
+    address = f" at {model['address']}" if model["address"] else ""
+    _row("Model", f"{model['used']}, provider {model['provider']}{address}")
+    for step in model["steps"]:
+        _row("", step)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _row(title: str, text: str) -> None:
+    print(f"{title:<10} {clean(text)}")

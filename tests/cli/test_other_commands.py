@@ -1,0 +1,178 @@
+"""status, session, config and onboard as commands; and what each command imports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+
+import pytest
+
+from tests.cli.conftest import Nanobot
+from tests.providers.loopback import Loopback, chat_stream
+
+HELLO = {"text": "Hi there."}
+
+
+def test_status_of_a_fresh_machine(nanobot: Nanobot) -> None:
+    done = nanobot.run("status", "--json", env={"GROQ_API_KEY": "gsk-secret"})
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert not report["config"]["exists"]
+    assert (report["model"]["provider"], report["providers"]["groq"], report["providers"]["openai"]) == (
+        "groq",
+        True,
+        False,
+    )
+    assert report["model"]["steps"]
+    assert "gsk-secret" not in done.stdout + nanobot.run("status", env={"GROQ_API_KEY": "gsk-secret"}).stdout
+    assert not nanobot.home.exists()
+
+
+def test_status_with_a_broken_config(nanobot: Nanobot) -> None:
+    nanobot.run("agent", "-m", "hello", "--model", nanobot.script(HELLO))
+    config = nanobot.home / "config.json"
+    config.write_text('{"agents": [}')
+    done = nanobot.run("status")
+    assert done.returncode == 1
+    assert f"Error: {config}" in done.stdout
+    assert "Sessions   1" in done.stdout
+    assert nanobot.run("config", "check").returncode == 1
+    assert config.read_text() == '{"agents": [}'
+
+
+def test_sessions(nanobot: Nanobot) -> None:
+    assert nanobot.run("session", "list", "--json").stdout == "[]\n"
+    look = {"tool_calls": [{"name": "list_dir", "arguments": {"path": "."}}]}
+    nanobot.run("agent", "-m", "show ```me```", "-s", "work", "--model", nanobot.script(look, HELLO))
+    listed = json.loads(nanobot.run("session", "list", "--json").stdout)
+    assert [(info["key"], info["messages"]) for info in listed] == [("cli:work", 4)]
+    last = json.loads(nanobot.run("session", "show", "work", "-n", "1", "--json").stdout)
+    assert [item["parts"][0]["text"] for item in last["items"]] == ["Hi there."]
+    file = nanobot.folder / "work.md"
+    assert nanobot.run("session", "export", "work", "-o", str(file)).returncode == 0
+    for words in ("show ```me```", 'list_dir {"path": "."}', "Result of `list_dir` (ok)", "Hi there."):
+        assert words in file.read_text()
+    assert "Hi there." in nanobot.run("session", "show", "work").stdout
+
+
+@pytest.mark.parametrize("command", [["show", "none"], ["export", "none"], ["export", "x", "-f", "pdf"]])
+def test_session_usage_errors(nanobot: Nanobot, command: list[str]) -> None:
+    done = nanobot.run("session", *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+
+
+def test_config_commands(nanobot: Nanobot) -> None:
+    assert nanobot.run("config", "path").stdout == f"{nanobot.home / 'config.json'}\n"
+    assert "agents" in json.loads(nanobot.run("config", "schema").stdout)["properties"]
+    assert json.loads(nanobot.run("config", "check", "--json").stdout)["error"] == ""
+
+
+def test_onboard_without_terminal_creates_and_keeps(nanobot: Nanobot) -> None:
+    assert nanobot.run("onboard").returncode == 0
+    config, soul = nanobot.home / "config.json", nanobot.home / "workspace" / "SOUL.md"
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    config.write_text('{"agents": {"defaults": {"model": "groq/x"}}, "extra": 1}')
+    soul.write_text("mine")
+    assert nanobot.run("onboard").returncode == 0
+    assert json.loads(config.read_text())["extra"] == 1
+    assert soul.read_text() == "mine"
+
+
+def test_onboard_with_flags(nanobot: Nanobot) -> None:
+    flags = ("onboard", "--non-interactive", "--provider", "groq", "--skip-check")
+    missing = nanobot.run(*flags)
+    assert (missing.returncode, nanobot.home.exists()) == (2, False)
+    assert nanobot.run(*flags, "--api-key-env", "MY_KEY", env={"MY_KEY": "from-env"}).returncode == 0
+    config = nanobot.home / "config.json"
+    assert json.loads(config.read_text())["providers"]["groq"]["apiKey"] == "from-env"
+    assert nanobot.run(*flags, "--api-key", "-", "--model", "groq/m", stdin="from-stdin\n").returncode == 0
+    written = json.loads(config.read_text())
+    assert written["providers"]["groq"]["apiKey"] == "from-stdin"
+    assert written["agents"]["defaults"]["model"] == "groq/m"
+    loud = nanobot.run(*flags, "--api-key", "from-argument")
+    assert loud.returncode == 0
+    assert "can be seen" in loud.stderr
+    assert "from-argument" not in loud.stdout + loud.stderr
+
+
+async def test_onboard_checks_the_model(nanobot: Nanobot) -> None:
+    async with Loopback(chat_stream(text="ready")) as server:
+        flags = ("onboard", "--provider", "custom", "--api-base", f"{server.url}/v1", "--model", "tiny")
+        done = await asyncio.to_thread(nanobot.run, *flags)
+        assert done.returncode == 0, done.stderr
+        assert server.requests[0].json()["model"] == "tiny"
+    config = (nanobot.home / "config.json").read_text()
+    refused = await asyncio.to_thread(nanobot.run, *flags, "--api-key", "-", stdin="another\n")
+    assert refused.returncode == 1
+    assert (nanobot.home / "config.json").read_text() == config
+
+
+async def test_onboard_wizard(nanobot: Nanobot) -> None:
+    async with Loopback(chat_stream(text="ready"), chat_stream(text="I am nanobot.")) as server:
+        base = f"{server.url}/v1"
+        await asyncio.to_thread(_answer_the_wizard, nanobot, base)
+        assert server.requests[0].headers["authorization"] == "Bearer sk-secret"
+    written = json.loads((nanobot.home / "config.json").read_text())
+    assert written["providers"]["custom"] == {"apiKey": "sk-secret", "apiBase": base}
+    assert written["agents"]["defaults"]["model"] == "tiny"
+
+
+def _answer_the_wizard(nanobot: Nanobot, base: str) -> None:
+    terminal = nanobot.open("onboard")
+    terminal.wait_for(r"^Provider \[\d+\]:")
+    terminal.send("custom\n")
+    terminal.wait_for("^Base URL:")
+    terminal.send(f"{base}\n")
+    terminal.wait_for("^API key")
+    terminal.send("sk-secret\n")
+    terminal.wait_for("^Model:")
+    terminal.send("tiny\n")
+    terminal.wait_for("I am nanobot.")
+    assert terminal.leave() == 0
+    assert b"sk-secret" not in terminal.raw
+
+
+def test_onboard_interrupted_changes_nothing(nanobot: Nanobot) -> None:
+    terminal = nanobot.open("onboard")
+    terminal.wait_for("^Provider")
+    terminal.interrupt()
+    terminal.wait_for("Nothing was changed.")
+    assert terminal.leave() == 130
+    assert not nanobot.home.exists()
+
+
+HEAVY = {
+    "rich",
+    "prompt_toolkit",
+    "httpx2",
+    "jsonschema",
+    "lxml",
+    "readability",
+    "ddgs",
+    "mcp",
+    "xllamacpp",
+    "pygments",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (["--version"], {"typer", "pydantic", "asyncio", "sqlite3", "typing", "logging"}),
+        (["--help"], {"pydantic", "asyncio", "sqlite3"} | HEAVY),
+        (["config", "path"], {"sqlite3"} | HEAVY),
+        (["session", "list"], HEAVY),
+        (["status"], HEAVY),
+        (["agent", "-m", "hello", "--model", "SCRIPT"], HEAVY),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_commands_import_what_they_need(nanobot: Nanobot, arguments: list[str], unneeded: set[str]) -> None:
+    words = [nanobot.script(HELLO) if word == "SCRIPT" else word for word in arguments]
+    done = nanobot.run(*words, env={"PYTHONPROFILEIMPORTTIME": "1", "GROQ_API_KEY": "x"})
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert "nanobot" in imported
+    assert not imported & unneeded
