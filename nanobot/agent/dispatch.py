@@ -28,6 +28,8 @@ from nanobot.session.workers import RENEW
 log = logging.getLogger(__name__)
 
 HEARTBEAT_OK = "HEARTBEAT_OK"
+_STOPPED = TurnFinished("cancelled", "", Usage())
+_MOST_TAKEOVERS = 50  # a turn whose worker died this often is what kills it
 _STORAGE_PAUSE = 5.0  # seconds before the store is tried again after it failed
 
 
@@ -139,16 +141,36 @@ class Dispatcher:
         del self._running[key]
         changed.set()
         if not task.cancelled() and task.exception() is not None:
-            log.error("The turn of %s ended badly", key, exc_info=task.exception())
+            log.error("The turn of %s could not be closed", key, exc_info=task.exception())
 
     async def _serve(self, turn: InboxTurn) -> None:
+        """Work on a turn and close it, also when it breaks or is stopped before it could close itself."""
+        work = asyncio.create_task(self._work(turn))
         try:
-            if not turn.resumed and parse_command(turn.inbound.text) is not None:
-                await self._finish(turn, TurnFinished("done", await self._command(turn.inbound), Usage()))
-            else:
-                await self._answer(turn)
-        except TurnTakenOver:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait([work])
+        if self._handed_over:
+            return
+        if work.cancelled():
+            await self._finish(turn, _STOPPED)
+        elif isinstance(error := work.exception(), TurnTakenOver):
             log.warning("The turn of %s was taken over by another gateway", turn.claim.session_key)
+        elif error is not None:
+            log.error("The turn of %s ended badly", turn.claim.session_key, exc_info=error)
+            await self._finish(
+                turn, failed(NanobotError("Something went wrong inside nanobot; see its log."))
+            )
+
+    async def _work(self, turn: InboxTurn) -> None:
+        inbound = turn.inbound
+        if turn.claim.epoch > _MOST_TAKEOVERS:
+            await self._finish(turn, failed(NanobotError("This message stopped nanobot again and again.")))
+        elif "origin" not in inbound.metadata and parse_command(inbound.text) is not None:
+            await self._finish(turn, TurnFinished("done", await self._command(inbound), Usage()))
+        else:
+            await self._answer(turn)
 
     async def _command(self, inbound: InboundMessage) -> str:
         try:
@@ -166,7 +188,7 @@ class Dispatcher:
         await self._finish(turn, finished, notices)
 
     async def _attempt(self, turn: InboxTurn) -> tuple[TurnFinished, list[str]]:
-        finished = TurnFinished("cancelled", "", Usage())
+        finished = _STOPPED
         notices: list[str] = []
         try:
             request = await self._request(turn)
@@ -221,6 +243,9 @@ class Dispatcher:
     async def _is_silent(self, turn: InboxTurn, finished: TurnFinished) -> bool:
         """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
         inbound = turn.inbound
+        if inbound.channel == "cli":  # a job that was set up in a terminal
+            log.info("%s: %s", inbound.session_key, finished.text or finished.error)
+            return True
         if finished.stop_reason == "error":
             return False
         if inbound.metadata.get("deliver") == "no":

@@ -82,7 +82,9 @@ class ToolRunner:
                     return "interrupted", ToolOutput(INTERRUPTED)
                 await self._intend(call.id)
             with tool_surroundings(self._context, call.id, self._reporter(call)):
-                return _outcome(await self._execute_safely(tool, call))
+                output = await self._execute_safely(tool, call)
+            failed = tool.errors_are_text and output.text.startswith("Error")
+            return "error" if failed else "ok", output
         except ToolError as error:
             return "error", ToolOutput(f"Error: {error}")
 
@@ -99,11 +101,6 @@ class ToolRunner:
 
     def _reporter(self, call: ToolCall) -> Callable[[str], None]:
         return lambda text: self._emit(ToolOutputEvent(call.id, text))
-
-
-def _outcome(output: ToolOutput) -> tuple[Outcome, ToolOutput]:
-    """Plugins report a failure as text that starts with "Error"."""
-    return ("error" if output.text.startswith("Error") else "ok"), output
 
 
 def _shorten(text: str) -> str:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
-from nanobot.agent.tools import text_edit
 from nanobot.agent.tools.base import Tool, ToolOutput, current_turn
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy
+from nanobot.tools import text_edit
 
 PAGE_LINES = 2_000
 PAGE_CHARS = 40_000
@@ -44,6 +44,8 @@ _BINARIES = {
 
 class _FileTool(Tool):
     """Runs `run` in a thread and turns system errors into advice."""
+
+    errors_are_text = False
 
     def __init__(self, paths: PathPolicy) -> None:
         self._paths = paths

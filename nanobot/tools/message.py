@@ -25,6 +25,7 @@ class Mailer(Protocol):
 class MessageTool(Tool):
     """Sends once even if a crash makes its turn run again: the call's id is the delivery's key."""
 
+    errors_are_text = False
     repeatable = True
 
     def __init__(self, mailer: Mailer, paths: PathPolicy) -> None:

@@ -31,6 +31,7 @@ class Exec(Tool):
     `env_names` are variables the owner lets commands see beyond the usual harmless ones.
     """
 
+    errors_are_text = False
     name = "exec"
     description = "Run a shell command, without a terminal or input. Long output is cut in the middle."
     parameters = {  # noqa: RUF012

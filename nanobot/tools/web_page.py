@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from nanobot.agent.tools.web_html import clean_text, html_to_text
+from nanobot.tools.web_html import clean_text, html_to_text
 
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|ecmascript|yaml|x-yaml|toml|x-ndjson|x-sh|sql|graphql)$"

@@ -192,3 +192,20 @@ async def test_a_second_gateway_stands_by_and_takes_over(platform: Platform) -> 
         assert await platform.wait_for("anna", 2) == ["you said: one", "you said: two"]
         stop.set()
         await asyncio.wait_for(task, 15)
+
+
+async def test_a_bug_in_a_turn_is_reported_and_frees_the_lane(platform: Platform) -> None:
+    answers = iter([RuntimeError("bug"), None])
+
+    def model(request: ModelRequest) -> str:
+        error = next(answers)
+        if error is not None:
+            raise error
+        return "fine again"
+
+    async with running_gateway(config_for(platform), ScriptedProvider(model)):
+        platform.user_sends("anna", "one")
+        platform.user_sends("anna", "two")
+        shown = await platform.wait_for("anna", 2)
+        assert "went wrong" in shown[0]
+        assert shown[1] == "fine again"

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
-from nanobot.agent.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile, file_tools
-from nanobot.agent.tools.text_edit import near_miss
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.security.files import PathPolicy
+from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile, file_tools
+from nanobot.tools.text_edit import near_miss
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.agent.tools.base import Tool, ToolContext
-from nanobot.agent.tools.filesystem import file_tools
-from nanobot.agent.tools.registry import ToolRegistry, _is_plain, _plain_problem
-from nanobot.agent.tools.shell import Exec
+from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.errors import ToolError, UsageError
 from nanobot.messages import ToolCall
 from nanobot.security.files import PathPolicy
+from nanobot.tools.filesystem import file_tools
+from nanobot.tools.shell import Exec
 
 
 class Sample(Tool):
@@ -79,13 +79,15 @@ def test_an_unknown_tool_names_the_nearest(registry: ToolRegistry) -> None:
 def test_errors_name_the_argument_and_the_signature(registry: ToolRegistry) -> None:
     tool = registry.get("read_file")
     assert failure(tool) == (
-        "Missing required argument 'path'. "
+        "'path' is a required property. "
         "read_file takes: path (string, required), offset (integer), limit (integer)."
     )
-    assert "'offset' must be integer, got \"many\"" in failure(tool, path="a", offset="many")
-    assert "'offset' must be at least 1, got 0" in failure(tool, path="a", offset=0)
-    assert "'path' must be string, got null" in failure(tool, path=None)
-    assert "Unknown argument \"file_path\"; did you mean 'path'?" in failure(tool, file_path="a")
+    assert "Argument 'offset': 'many' is not of type 'integer'" in failure(tool, path="a", offset="many")
+    assert "Argument 'offset': 0 is less than the minimum of 1" in failure(tool, path="a", offset=0)
+    assert "Argument 'path': None is not of type 'string'" in failure(tool, path=None)
+    wrong_name = failure(tool, file_path="a")
+    assert "Unknown argument 'file_path'" in wrong_name
+    assert "path (string, required)" in wrong_name
 
 
 @pytest.mark.parametrize(
@@ -99,11 +101,9 @@ def test_errors_name_the_argument_and_the_signature(registry: ToolRegistry) -> N
         ({"type": "boolean"}, "False", False),
         ({"type": "string"}, 5, "5"),
         ({"type": "string"}, "5", "5"),
-        ({"type": "array", "items": {"type": "integer"}}, '["1", 2]', [1, 2]),
-        ({"type": "object", "properties": {"n": {"type": "integer"}}}, '{"n": "3"}', {"n": 3}),
-        ({"type": ["integer", "null"]}, "null", None),
-        ({"type": ["integer", "null"]}, None, None),
-        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "4", 4),
+        ({"type": "array", "items": {"type": "integer"}}, "[1, 2]", [1, 2]),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, '{"n": 3}', {"n": 3}),
+        ({"type": ["integer", "null"]}, 4, 4),
         ({}, "5", "5"),
     ],
 )
@@ -141,8 +141,8 @@ def test_what_does_not_fit_is_refused_naming_the_argument(schema: dict[str, Any]
 def test_the_place_of_an_error_deep_inside_is_named() -> None:
     inner = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     tool = of(items={"type": "array", "items": inner})
-    assert "'items[1].n' must be integer" in failure(tool, items=[{"n": 1}, {"n": "x"}])
-    assert "'items[0].n'" in failure(tool, items=[{}])
+    assert "Argument 'items.1.n'" in failure(tool, items=[{"n": 1}, {"n": "x"}])
+    assert "Argument 'items.0'" in failure(tool, items=[{}])
 
 
 def test_unknown_and_null_options_are_dropped() -> None:
@@ -164,47 +164,41 @@ def test_schemas_of_others_are_checked_in_full_and_never_fetched() -> None:
     )
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0]) | st.text("ab", max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
-    max_leaves=5,
-)
-KEYWORDS = st.fixed_dictionaries(
+VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.text("ab1", max_size=3)
+PROPERTY = st.fixed_dictionaries(
     {},
     optional={
-        "type": st.sampled_from(
-            ["string", "integer", "number", "boolean", "array", "object", "null", ["string", "null"]]
-        ),
+        "type": st.sampled_from(["string", "integer", "number", "boolean", "array"]),
         "enum": st.lists(VALUES, min_size=1, max_size=3),
         "minimum": st.integers(-2, 2),
-        "maxLength": st.integers(0, 3),
-        "minItems": st.integers(0, 2),
-        "required": st.just(["a"]),
-        "additionalProperties": st.booleans(),
+        "maximum": st.integers(-2, 2),
+        "minLength": st.integers(0, 2),
     },
 )
-SCHEMAS = st.recursive(
-    KEYWORDS,
-    lambda inner: st.tuples(KEYWORDS, inner, inner).map(
-        lambda parts: {**parts[0], "items": parts[1], "properties": {"a": parts[2]}}
-    ),
-    max_leaves=3,
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    properties=st.dictionaries(st.sampled_from("abc"), PROPERTY, max_size=3),
+    required=st.lists(st.sampled_from("abc"), max_size=2, unique=True),
+    arguments=st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3),
 )
-
-
-@settings(max_examples=400, deadline=None)
-@given(schema=SCHEMAS, value=VALUES)
-def test_the_fast_check_agrees_with_jsonschema(schema: dict[str, Any], value: Any) -> None:
-    assert _is_plain(schema)
-    assert (_plain_problem(value, schema, "x") == "") == jsonschema.Draft202012Validator(schema).is_valid(
-        value
-    )
+def test_what_is_accepted_fits_the_schema(
+    properties: dict[str, Any], required: list[str], arguments: dict[str, Any]
+) -> None:
+    schema = {"type": "object", "properties": properties, "required": required}
+    tool = Sample(schema)
+    try:
+        fitted = validate(tool, **arguments)
+    except ToolError:
+        return
+    assert jsonschema.Draft202012Validator(schema).is_valid(fitted)
 
 
 def test_checking_the_own_tools_does_not_import_jsonschema() -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from nanobot.agent.tools.filesystem import ReadFile\n"
+        "from nanobot.tools.filesystem import ReadFile\n"
         "from nanobot.agent.tools.registry import ToolRegistry\n"
         "from nanobot.security.files import PathPolicy\n"
         "tool = ReadFile(PathPolicy(Path('.'), restrict=False))\n"

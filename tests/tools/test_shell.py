@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nanobot.agent.tools.base import ToolContext, TurnContext, tool_surroundings
-from nanobot.agent.tools.shell import Exec
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.security.files import PathPolicy
+from nanobot.tools.shell import Exec
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.tools.web import WebFetchTool
 from nanobot.errors import AccessDenied, ConfigError, ToolError
+from nanobot.tools.web import WebFetchTool
 from tests.tools.loopback import http_server
 
 WORDS = "The river rises in the hills and flows past three old towns before it meets the sea. "

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from nanobot.agent.tools.web import DdgsSearch, SearchResult, WebSearchTool
 from nanobot.errors import ToolError
+from nanobot.tools.web import DdgsSearch, SearchResult, WebSearchTool
 from tests.tools.loopback import http_server
 
 KEY = "BSA-test-key"

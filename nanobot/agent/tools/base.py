@@ -95,6 +95,7 @@ class Tool(ABC):
 
     read_only: bool = False
     repeatable: bool = False
+    errors_are_text: bool = True  # a result that begins with "Error" is a failure, as plugins report it
 
     @property
     @abstractmethod

@@ -1,0 +1,109 @@
+"""The cron tool: reminders and recurring tasks of the current chat."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
+from nanobot.cron.jobs import JobBook
+from nanobot.errors import NanobotError, ToolError
+from nanobot.session.store import Job
+
+TERMINAL = "cli"
+_NAME = 30  # characters of the message that name a job
+
+
+class CronTool(Tool):
+    """A job's id comes from the call that adds it: when a crash makes the call run again, it adds once."""
+
+    errors_are_text = False
+    repeatable = True
+
+    def __init__(self, jobs: JobBook) -> None:
+        self._jobs = jobs
+
+    @property
+    def name(self) -> str:
+        return "cron"
+
+    @property
+    def description(self) -> str:
+        return "Schedule reminders and recurring tasks for this chat. To add, give message and one time."
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {
+                "action": {"type": "string", "enum": ["add", "list", "remove"]},
+                "message": {"type": "string", "description": "What to say or do when due"},
+                "every_seconds": {"type": "integer"},
+                "cron_expr": {"type": "string", "description": "Like 0 9 * * 1-5"},
+                "tz": {"type": "string", "description": "IANA zone of cron_expr"},
+                "at": {"type": "string", "description": "ISO time, once"},
+                "job_id": {"type": "string"},
+            },
+            "required": ["action"],
+        }
+
+    async def execute(self, **kwargs: Any) -> str:
+        turn = current_turn()
+        if kwargs["action"] == "list":
+            return "\n".join(_line(job) for job in await self._visible(turn)) or "No jobs are scheduled."
+        if kwargs["action"] == "remove":
+            return await self._remove(turn, kwargs.get("job_id") or "")
+        return await self._add(turn, kwargs)
+
+    async def _add(self, turn: TurnContext, asked: dict[str, Any]) -> str:
+        message = (asked.get("message") or "").strip()
+        if "origin" in turn.metadata:
+            raise ToolError(
+                "This turn is itself a scheduled one: it cannot schedule more. Just do what is due."
+            )
+        if not message:
+            raise ToolError("Give the message: what to say or do when the time comes.")
+        job = Job(
+            id=hashlib.sha256(f"{turn.turn_id}:{current_call_id()}".encode()).hexdigest()[:8],
+            name=message[:_NAME],
+            message=message,
+            schedule={},
+            channel=turn.channel,
+            chat_id=turn.chat_id,
+            deliver=turn.channel != TERMINAL,
+            metadata=turn.metadata,
+        )
+        try:
+            job = await self._jobs.add(
+                job,
+                every=asked.get("every_seconds"),
+                cron=asked.get("cron_expr") or "",
+                tz=asked.get("tz") or "",
+                at=asked.get("at") or "",
+            )
+        except NanobotError as error:
+            raise ToolError(str(error)) from error
+        note = (
+            "" if job.deliver else f"\nA terminal is no chat: the output stays in the session cron:{job.id}."
+        )
+        return f"Added: {_line(job)}{note}"
+
+    async def _remove(self, turn: TurnContext, job_id: str) -> str:
+        if job_id not in [job.id for job in await self._visible(turn)]:
+            raise ToolError(f"This chat has no job {job_id!r}. The list action shows the ids.")
+        await self._jobs.remove(job_id)
+        return f"Removed job {job_id}."
+
+    async def _visible(self, turn: TurnContext) -> list[Job]:
+        """The jobs of the turn's chat; in the terminal, where the owner sits, all of them."""
+        jobs = await self._jobs.all()
+        if turn.channel == TERMINAL and "origin" not in turn.metadata:
+            return jobs
+        return [job for job in jobs if (job.channel, job.chat_id) == (turn.channel, turn.chat_id)]
+
+
+def _line(job: Job) -> str:
+    due = datetime.fromtimestamp(job.next_at).astimezone() if job.next_at is not None else None
+    when = f"next {due:%Y-%m-%d %H:%M:%S %z}" if due and job.enabled else "disabled"
+    return f"{job.id} {job.name!r}, {when}" + (f", last run: {job.last_status}" if job.last_status else "")
