@@ -118,7 +118,12 @@ class McpServerConfig(Section):
     type: str = key("", "`stdio`, `http` or `sse`; empty: from command or url.")
     tool_timeout: float = key(30, "Longest time of one call (s).", gt=0)
     enabled: bool = key(True, "Whether the server is used.")
+    disabled: bool = key(False, "The opposite of enabled, as some programs write it.")
+    auto_approve: list[str] = key([], "Accepted from configurations of other programs; not used.")
     enabled_tools: list[str] | None = key(None, "Tools that are offered; null: all.")
+
+    def model_post_init(self, _context: Any) -> None:
+        self.enabled = self.enabled and not self.disabled
 
 
 class ToolsConfig(Section):

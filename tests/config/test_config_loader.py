@@ -74,7 +74,7 @@ def test_the_fixture_names_every_key_older_releases_had() -> None:
     new = {"gateway.token", "channels.telegram.groupPolicy", "channels.slack.allowFrom", "tools.exec.env"}
     new |= {f"agents.defaults.{key}" for key in ("contextWindow", "turnTimeoutSeconds", "queueMode")}
     new |= {"agents.defaults.maxConcurrentTurns", "tools.web.allowPrivate"}
-    new |= {"tools.mcpServers.*.enabledTools"}
+    new |= {f"tools.mcpServers.*.{key}" for key in ("enabledTools", "disabled", "autoApprove")}
     new |= {"tools.restrictToWorkspace", "channels.telegram.apiBase"}
     new |= {"channels.mochat.mention.requireMention", "channels.mochat.groups.*.requireInGroups"}
     data = json.loads(LEGACY.read_text(encoding="utf-8"))
