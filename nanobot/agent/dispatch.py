@@ -93,6 +93,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serve until cancelled. Running turns are then handed over: their next worker resumes them."""
+        self._handed_over = False  # a gateway that lost the lead may get it back
         renewing = asyncio.create_task(self._renew())
         try:
             with self._signal.subscribe() as changed:
@@ -138,7 +139,8 @@ class Dispatcher:
             task.add_done_callback(functools.partial(self._ended, key, changed))
 
     def _ended(self, key: str, changed: asyncio.Event, task: asyncio.Task[None]) -> None:
-        del self._running[key]
+        if self._running.get(key) is task:  # its lane may have its next turn already
+            del self._running[key]
         changed.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("The turn of %s could not be closed", key, exc_info=task.exception())
@@ -154,7 +156,8 @@ class Dispatcher:
         if self._handed_over:
             return
         if work.cancelled():
-            await self._finish(turn, _STOPPED)
+            with contextlib.suppress(TurnTakenOver):  # it had just been closed
+                await self._finish(turn, _STOPPED)
         elif isinstance(error := work.exception(), TurnTakenOver):
             log.warning("The turn of %s was taken over by another gateway", turn.claim.session_key)
         elif error is not None:

@@ -8,18 +8,22 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import ParamSpec
 
 from nanobot.bus.queue import ChangeSignal, wait_for
-from nanobot.errors import ChannelError, NanobotError, StorageError
+from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage
 from nanobot.session.store import Delivery, Store
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+
 PARK_AFTER = 6 * 3600.0  # seconds after which a delivery that keeps failing is parked
 _SEND_TIMEOUT = 120.0
 _FIRST_RETRY = 1.0
 _LONGEST_RETRY = 300.0
+_STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
 
 
 class Outbox:
@@ -80,13 +84,12 @@ class Outbox:
         try:
             async with asyncio.timeout(_SEND_TIMEOUT):
                 receipt = await self._send(delivery.message)
-            await self._store.delivered(delivery.outbox_id, receipt)
         except TimeoutError:
             await self._failed(delivery, ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds."))
         except ChannelError as error:
             await self._failed(delivery, error)
-        except NanobotError as error:
-            log.error("Delivery %s was not recorded: %s", delivery.outbox_id, error)
+        else:
+            await self._record(self._store.delivered, delivery.outbox_id, receipt)
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> None:
         now = self._clock()
@@ -101,7 +104,16 @@ class Outbox:
             error,
             "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`",
         )
-        await self._store.delivery_failed(delivery.outbox_id, str(error), next_at)
+        await self._record(self._store.delivery_failed, delivery.outbox_id, str(error), next_at)
+
+    async def _record(self, write: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Store how it went, however long the disk needs: sending again would show the message twice."""
+        while True:
+            try:
+                return await write(*args, **kwargs)
+            except StorageError as error:
+                log.error("The outcome of a delivery cannot be recorded: %s", error)
+                await asyncio.sleep(_STORAGE_PAUSE)
 
     def _delay(self, attempts: int, error: ChannelError) -> float:
         if error.retry_after is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from nanobot.channels.base import Channel, ChannelHost, is_allowed
 from nanobot.channels.registry import allow_from, enabled_channels, load_channel
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError
+from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
 from nanobot.session.store import Store
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RESTART = 1.0  # seconds
 _LONGEST_RESTART = 300.0
+_FETCH_PAUSES = (0.5, 2.0, 5.0)  # seconds before a download is tried again
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
 
 
@@ -101,16 +102,27 @@ class ChannelManager:
     async def _fetch(self, inbound: InboundMessage, number: int, item: Attachment) -> Attachment:
         folder = make_private_dir(self._media / safe_name(inbound.channel))
         target = folder / safe_name(f"{inbound.external_id}-{number}-{item.name}")
-        channel = self._channels.get(inbound.channel)
         try:
             if not target.exists():
-                if channel is None:
-                    raise ChannelError(f"The channel {inbound.channel} is not running.")
-                await channel.fetch(item, target)
+                await self._download(inbound.channel, item, target)
         except ChannelError as error:
             log.warning("Cannot fetch %s from %s: %s", item.name, inbound.channel, error)
             return dataclasses.replace(item, error=f"could not be fetched: {error}")
         return dataclasses.replace(item, path=str(target))
+
+    async def _download(self, name: str, item: Attachment, target: Path) -> None:
+        """Fetch a file, with patience: after a restart a turn may go on before its channel is connected."""
+        for pause in (*_FETCH_PAUSES, None):
+            channel = self._channels.get(name)
+            try:
+                if channel is None:
+                    raise ChannelError(f"The channel {name} is not running.")
+                await channel.fetch(item, target)
+                return
+            except ChannelError as error:
+                if error.permanent or pause is None:
+                    raise
+                await asyncio.sleep(error.retry_after or pause)
 
     async def _supervise(self, name: str, section: Any) -> None:
         """Keep a channel running: restart it with growing pauses, give up on what cannot work."""
@@ -128,6 +140,8 @@ class ChannelManager:
                     status.state = "failed"
                     log.error("Channel %s: %s", name, error)
                     return
+            except StorageError as error:  # nothing can be accepted: the platform keeps it meanwhile
+                status.last_error = str(error)
             except Exception as error:
                 log.exception("Channel %s failed", name)
                 status.last_error = f"{type(error).__name__}: {error}"

@@ -1,0 +1,160 @@
+"""The Telegram Bot API as the channel uses it: the library's Bot, and what its errors mean for the owner."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+from telegram import Bot
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    TelegramError,
+)
+from telegram.request import HTTPXRequest
+
+from nanobot.config.channels import TelegramConfig
+from nanobot.errors import ChannelError
+
+_OFFICIAL_SERVER = "https://api.telegram.org"
+_TOKEN = re.compile(r"\d+:[A-Za-z0-9_-]+")
+_SEND_TIMEOUT = 20.0  # seconds without a byte
+_UPLOAD_TIMEOUT = 100.0
+_CONNECTIONS = 16
+
+# What Telegram says, in lower case, and what the owner is told instead.
+_MEANINGS = {
+    "file is too big": "Telegram gives bots no files over 20 MB.",
+    "chat not found": "Telegram knows no such chat: the person has to write to the bot first.",
+    "bot was blocked": "The person has blocked the bot.",
+    "bot was kicked": "The bot was removed from the group.",
+    "user is deactivated": "The person has deleted their account.",
+}
+
+
+@contextlib.asynccontextmanager
+async def open_bot(config: TelegramConfig, poll_grace: float) -> AsyncIterator[Bot]:
+    """The bot of a config. A poll may take `poll_grace` seconds longer than Telegram holds it.
+
+    Makes no request by itself. Raises ChannelError when the config cannot work.
+    """
+    token = config.token.strip()
+    if not _TOKEN.fullmatch(token):
+        raise ChannelError(
+            "channels.telegram.token is no bot token: @BotFather gives you one like 123456:ABC-DEF.",
+            permanent=True,
+        )
+    _keep_addresses_out_of_logs()
+    server = (config.api_base or _OFFICIAL_SERVER).rstrip("/")
+    async with contextlib.AsyncExitStack() as stack:
+        polls = _new_request(config.proxy, connection_pool_size=1, read_timeout=poll_grace)
+        stack.push_async_callback(polls.shutdown)
+        calls = _new_request(
+            config.proxy,
+            connection_pool_size=_CONNECTIONS,
+            read_timeout=_SEND_TIMEOUT,
+            write_timeout=_SEND_TIMEOUT,
+            pool_timeout=_SEND_TIMEOUT,
+            media_write_timeout=_UPLOAD_TIMEOUT,
+        )
+        stack.push_async_callback(calls.shutdown)
+        # Not `initialize`d: that would check the token with an error that spells it out.
+        yield Bot(token, f"{server}/bot", f"{server}/file/bot", request=calls, get_updates_request=polls)
+
+
+@contextlib.contextmanager
+def channel_errors() -> Iterator[None]:
+    """Turns the library's errors into ChannelError."""
+    try:
+        yield
+    except TelegramError as error:
+        raise _channel_error(error) from error
+
+
+def says(error: TelegramError, *words: str) -> bool:
+    """Whether Telegram's description holds one of `words`; the library changes its case."""
+    return any(word in str(error).lower() for word in words)
+
+
+class _FloodWait(TelegramError):
+    """Too many requests. The library's own error for it comes with a deprecation warning."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Telegram asks to wait {seconds:.0f} seconds")
+        self.seconds = seconds
+
+
+class _Request(HTTPXRequest):
+    """Reads some refusals before the library does, which logs every error page as a bug."""
+
+    async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
+        status, payload = await super().do_request(*args, **kwargs)
+        if status == 429:
+            raise _FloodWait(_retry_after(payload))
+        if status == 413:
+            raise BadRequest("The file is larger than Telegram takes")
+        if status >= 500:
+            raise NetworkError(f"status {status}")
+        return status, payload
+
+
+def _retry_after(payload: bytes) -> float:
+    try:
+        return float(json.loads(payload)["parameters"]["retry_after"])
+    except (ValueError, KeyError, TypeError):
+        return 5.0
+
+
+def _new_request(proxy: str | None, **limits: Any) -> HTTPXRequest:
+    # The reasons are left out below: they would spell out the address with its password.
+    try:
+        return _Request(proxy=proxy or None, **limits)
+    except RuntimeError:
+        raise ChannelError(
+            'A SOCKS proxy needs a library that is missing. Run: pip install "python-telegram-bot[socks]"',
+            permanent=True,
+        ) from None
+    except (ValueError, httpx.InvalidURL):
+        raise ChannelError(
+            "channels.telegram.proxy is no proxy address: write http://host:port or socks5://host:port.",
+            permanent=True,
+        ) from None
+
+
+def _keep_addresses_out_of_logs() -> None:
+    """The token is part of every address, and these loggers write addresses below these levels."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    logging.getLogger("telegram").setLevel(logging.INFO)
+
+
+def _channel_error(error: TelegramError) -> ChannelError:
+    text = _TOKEN.sub("***", str(error)).strip().rstrip(".")
+    meaning = next((meaning for said, meaning in _MEANINGS.items() if says(error, said)), "")
+    match error:
+        case _FloodWait():
+            return ChannelError(f"{text}.", retry_after=error.seconds)
+        case InvalidToken():
+            return ChannelError(
+                "Telegram does not accept the bot token: compare channels.telegram.token with @BotFather's.",
+                permanent=True,
+            )
+        case Conflict():
+            return ChannelError(
+                "Another program receives the messages of this bot: stop it, or create a bot of its own "
+                f"for nanobot ({text})."
+            )
+        case ChatMigrated():
+            return ChannelError(f"The group has a new id now: {error.new_chat_id}.", permanent=True)
+        case BadRequest() | Forbidden():
+            return ChannelError(meaning or f"Telegram refused the request: {text}.", permanent=True)
+    return ChannelError(f"Telegram cannot be reached ({text}).")
