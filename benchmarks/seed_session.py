@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nanobot.messages import Message
-from nanobot.session.sqlite import SqliteStore
+from nanobot.storage.sqlite import SqliteStore
 
 
 async def main(database: Path, session: str, messages: int) -> None:

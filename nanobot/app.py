@@ -11,19 +11,20 @@ from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.tools.base import Tool, ToolContext, TurnContext
-from nanobot.agent.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
-from nanobot.agent.tools.message import MessageTool
 from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.agent.tools.shell import Exec
-from nanobot.agent.tools.web import WebFetchTool, WebSearchTool
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
+from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
 from nanobot.messages import Usage
 from nanobot.security.files import PathPolicy
-from nanobot.session.sqlite import SqliteStore
-from nanobot.session.store import Claim, SessionInfo, Store
-from nanobot.session.workers import RENEW
+from nanobot.session.store import RENEW, Claim, SessionInfo, Store
+from nanobot.storage.sqlite import SqliteStore
+from nanobot.tools.cron import CronTool
+from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.tools.message import MessageTool
+from nanobot.tools.shell import Exec
+from nanobot.tools.web import WebFetchTool, WebSearchTool
 from nanobot.workspace import create_workspace
 
 _LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
@@ -142,7 +143,7 @@ def build_tools(config: Config, store: Store) -> list[Tool]:
         built.append(Exec(context, files, tools.exec.env))
     search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
     fetch = WebFetchTool(allow_private=tools.web.allow_private)
-    return [*built, search, fetch, MessageTool(store, files)]
+    return [*built, search, fetch, MessageTool(store, files), CronTool(JobBook(store))]
 
 
 @contextlib.asynccontextmanager

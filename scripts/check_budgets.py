@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOM_LIMITS = {"core": 4000, "security": 1000, "providers": 2000, "cli": 2000, "tools": 2000, "gateway": 400}
+ROOM_LIMITS = {"core": 4000, "security": 1000, "providers": 2000, "cli": 2000, "tools": 2000, "gateway": 400, "storage": 1500}
 CORE_ROOMS = ("agent", "bus", "config", "cron", "heartbeat", "session")
 FILE_LIMIT = 400
 FUNCTION_LIMIT = 60
@@ -23,6 +23,7 @@ FUNCTION_LIMIT = 60
 BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("nanobot/agent/tool_calls.py", "_execute_safely"): "a tool call",
     ("nanobot/channels/manager.py", "_supervise"): "a channel task",
+    ("nanobot/gateway/http.py", "_exchange"): "an HTTP handler",
 }
 BROAD_NAMES = {"Exception", "BaseException"}
 UNFINISHED = re.compile(r"\b(TODO|FIXME|NotImplementedError)\b")

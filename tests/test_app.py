@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ async def test_ten_turns_share_a_byte_identical_prefix() -> None:
             await say(app, f"question {number}")
         bodies = [request.json() for request in server.requests]
     assert len(bodies) == 20
-    for earlier, later in zip(bodies, bodies[1:], strict=False):
+    for earlier, later in itertools.pairwise(bodies):
         assert later["tools"] == earlier["tools"]
         assert later["messages"][: len(earlier["messages"])] == earlier["messages"]
 
@@ -75,7 +76,7 @@ async def test_the_prefix_moves_only_once_in_many_turns() -> None:
         bodies = [request.json()["messages"] for request in server.requests]
     moved = [
         index
-        for index, (earlier, later) in enumerate(zip(bodies, bodies[1:], strict=False))
+        for index, (earlier, later) in enumerate(itertools.pairwise(bodies))
         if later[: len(earlier)] != earlier
     ]
     assert 1 <= len(moved) <= 6

@@ -22,8 +22,7 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.errors import NanobotError, StorageError, TurnTakenOver
 from nanobot.messages import InboundMessage, Message, OutboundMessage, Usage
-from nanobot.session.store import Claim, InboxTurn, Store
-from nanobot.session.workers import RENEW
+from nanobot.session.store import RENEW, Claim, InboxTurn, Store
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from nanobot.bus.events import (
     TurnStarted,
     UsageReported,
 )
-from nanobot.errors import BrokenStreamError, NanobotError, TurnTakenOver
+from nanobot.errors import BrokenStreamError, NanobotError, StorageError
 from nanobot.messages import (
     ContextPart,
     Message,
@@ -157,7 +157,7 @@ class _Run:
             if self._turn.handed_over():
                 raise
             return await self._stop("cancelled")
-        except TurnTakenOver as error:
+        except StorageError as error:  # whoever goes on with the turn finds what was recorded
             return self._finished("error", error)
         except NanobotError as error:
             return await self._fail(error)

@@ -1,17 +1,20 @@
 """The Store protocol: everything nanobot must not forget, behind one small interface.
 
-No SQL lives outside `session/`. Nothing here assumes a single process: workers are identified,
-a turn belongs to the worker that claimed it, and every write of a turn carries its claim, so a
-worker that lost its turn (killed, paused, taken over) cannot write to it any more.
+Adapters have rooms of their own; the embedded one is `storage/`, and no SQL is outside of it. Nothing
+here assumes a single process: workers are identified, a turn belongs to the worker that claimed it, and
+every write of a turn carries its claim, so a worker that lost its turn cannot write to it any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from nanobot.messages import InboundMessage, Message, OutboundMessage, StopReason
+
+RENEW = 5.0  # seconds between two signs of life of a worker that has turns
+GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
 
 Origin = Literal["terminal", "inbox"]
 
@@ -86,6 +89,39 @@ class OutboxEntry:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A message that is due at times. `schedule` is as in cron/schedule.py; times are Unix seconds.
+
+    The channel `cli` has no chat to deliver to. `metadata` is what the channel needs to reply.
+    The last three fields tell how it went so far; they are derived and not stored with the job.
+    """
+
+    id: str
+    name: str
+    message: str
+    schedule: Mapping[str, Any]
+    channel: str = "cli"
+    chat_id: str = "direct"
+    deliver: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    enabled: bool = True
+    next_at: float | None = None
+    created_at: float = 0.0
+    last_status: str = ""  # ok, error, running, skipped, or empty when it never ran
+    last_error: str = ""
+    missed: int = 0  # slots among the latest that nobody was there for
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the outbox. `error` is the newest one that led to parking."""
+
+    pending: int
+    parked: int
+    error: str
+
+
 class Store(Protocol):
     """All methods raise StorageError when the disk or the database fails, TurnTakenOver on a lost claim."""
 
@@ -140,7 +176,10 @@ class Store(Protocol):
         """Take or keep a role that one living worker has at a time; False while another has it."""
 
     async def resign(self, role: str) -> None:
-        """Give a role up, so that another worker can take it at once."""
+        """Give up a role and all running turns, so that any worker can take them at once."""
+
+    async def leader(self, role: str) -> int | None:
+        """The process id of the living worker that has the role."""
 
     async def version(self) -> int:
         """A number that changes whenever something was stored, by this process or another one."""
@@ -181,7 +220,32 @@ class Store(Protocol):
     async def outbox(self, limit: int = 100) -> list[OutboxEntry]:
         """Deliveries that wait or were parked."""
 
+    async def backlog(self) -> Backlog:
+        """How many deliveries wait and how many were parked."""
+
     async def retry_parked(self) -> int:
         """Make parked deliveries due again; returns how many."""
+
+    # Schedules
+
+    async def jobs(self) -> list[Job]:
+        """All jobs, oldest first."""
+
+    async def add_jobs(self, jobs: Sequence[Job], imported: str = "") -> bool:
+        """Add jobs whose id is new; False when the file `imported` was taken over before."""
+
+    async def remove_job(self, job_id: str) -> bool: ...
+
+    async def advance_job(
+        self, job: Job, next_at: float | None, missed: Sequence[float] = (), due: InboundMessage | None = None
+    ) -> bool:
+        """Move a job on to `next_at` (None: switch it off), and accept `due` for its newest slot, at once.
+
+        `missed` are older slots; the newest is missed too while an earlier `due` still waits. A job that
+        fires for the last time is removed. False when somebody else has moved the job since it was read.
+        """
+
+    async def accept_tick(self, inbound: InboundMessage, slot: float) -> bool:
+        """Accept a heartbeat in a fresh context, once a slot and never beside another one."""
 
     async def aclose(self) -> None: ...

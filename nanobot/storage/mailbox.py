@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from nanobot.messages import Attachment, InboundMessage, Message, OutboundMessage
-from nanobot.session import conversations
-from nanobot.session.store import Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
-from nanobot.session.workers import WorkerIdentity
+from nanobot.session.store import Backlog, Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
+from nanobot.storage import conversations
+from nanobot.storage.workers import WorkerIdentity
 
 
 def accept(connection: sqlite3.Connection, inbound: InboundMessage, now: float) -> bool:
@@ -68,7 +68,8 @@ def _take_over(
             )
             claim = Claim(turn["id"], turn["session"], turn["epoch"] + 1)
             body = connection.execute(
-                "SELECT body FROM inbox WHERE turn = ? ORDER BY id LIMIT 1", (turn["id"],)
+                "SELECT body FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1",
+                (turn["id"],),
             ).fetchone()["body"]
             return InboxTurn(claim, _inbound(body), resumed=True)
     return None
@@ -96,6 +97,11 @@ def _pending(connection: sqlite3.Connection, session: str, limit: int) -> list[A
         "SELECT id, body FROM inbox WHERE session = ? AND state = 'pending' ORDER BY id LIMIT ?",
         (session, limit),
     ).fetchall()
+
+
+def is_waiting(connection: sqlite3.Connection, session: str) -> bool:
+    """Whether a message of the session was not begun yet."""
+    return bool(_pending(connection, session, 1))
 
 
 def _claim_message(connection: sqlite3.Connection, inbox_id: int, claim: Claim) -> None:
@@ -214,7 +220,11 @@ def delivery_failed(
 
 def outbox_entries(connection: sqlite3.Connection, limit: int) -> list[OutboxEntry]:
     """Deliveries that wait or were parked, oldest first."""
-    rows = connection.execute("SELECT * FROM outbox WHERE state <> 'sent' ORDER BY id LIMIT ?", (limit,))
+    rows = connection.execute(
+        "SELECT * FROM outbox WHERE state = 'pending' UNION ALL"
+        " SELECT * FROM outbox WHERE state = 'parked' ORDER BY id LIMIT ?",
+        (limit,),
+    )
     return [
         OutboxEntry(
             row["id"],
@@ -227,6 +237,15 @@ def outbox_entries(connection: sqlite3.Connection, limit: int) -> list[OutboxEnt
         )
         for row in rows
     ]
+
+
+def read_backlog(connection: sqlite3.Connection) -> Backlog:
+    row = connection.execute(
+        "SELECT (SELECT COUNT(*) FROM outbox WHERE state = 'pending') AS pending,"
+        " (SELECT COUNT(*) FROM outbox WHERE state = 'parked') AS parked,"
+        " (SELECT error FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT 1) AS error"
+    ).fetchone()
+    return Backlog(row["pending"], row["parked"], row["error"] or "")
 
 
 def retry_parked(connection: sqlite3.Connection, now: float) -> int:

@@ -86,7 +86,25 @@ CREATE TABLE outbox (
   receipt TEXT NOT NULL DEFAULT '',
   body TEXT NOT NULL
 );
-CREATE INDEX pending_outbox ON outbox (channel, chat_id, id) WHERE state = 'pending'
+CREATE INDEX pending_outbox ON outbox (channel, chat_id, id) WHERE state = 'pending';
+CREATE INDEX parked_outbox ON outbox (id) WHERE state = 'parked';
+CREATE TABLE jobs (
+  id TEXT PRIMARY KEY,
+  enabled INTEGER NOT NULL,
+  next_at REAL,                          -- NULL: it does not run again
+  created_at REAL NOT NULL,
+  body TEXT NOT NULL
+);
+CREATE TABLE fired (                     -- the slots of a job, or of the heartbeat, that are over
+  job TEXT NOT NULL,
+  slot REAL NOT NULL,
+  status TEXT NOT NULL,                  -- fired, missed
+  PRIMARY KEY (job, slot)
+) WITHOUT ROWID;
+CREATE TABLE imports (                   -- files of the older nanobot that were taken over
+  name TEXT PRIMARY KEY,
+  imported_at REAL NOT NULL
+)
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST,)

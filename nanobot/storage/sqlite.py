@@ -9,19 +9,21 @@ from pathlib import Path
 
 from nanobot.errors import StorageError
 from nanobot.messages import InboundMessage, Message, OutboundMessage, StopReason
-from nanobot.session import conversations, mailbox
-from nanobot.session.database import Database
-from nanobot.session.migrations import MIGRATIONS
 from nanobot.session.store import (
+    Backlog,
     Claim,
     Delivery,
     InboxTurn,
     InterruptedTurn,
+    Job,
     OutboxEntry,
     SessionInfo,
     StoredMessage,
 )
-from nanobot.session.workers import WorkerIdentity
+from nanobot.storage import conversations, mailbox, schedules
+from nanobot.storage.database import Database
+from nanobot.storage.migrations import MIGRATIONS
+from nanobot.storage.workers import WorkerIdentity
 
 
 class SqliteStore:
@@ -116,7 +118,20 @@ class SqliteStore:
         return self._worker.lead(connection, role, self._clock())
 
     async def resign(self, role: str) -> None:
-        await self._db.write(self._worker.resign, role)
+        try:
+            await self._db.write(self._worker.resign, role)
+        finally:
+            self._worker.release()
+
+    async def leader(self, role: str) -> int | None:
+        return await self._db.read(self._leader, role)
+
+    def _leader(self, connection: sqlite3.Connection, role: str) -> int | None:
+        row = connection.execute(
+            "SELECT id, pid FROM leaders JOIN workers ON id = worker WHERE role = ?", (role,)
+        ).fetchone()
+        alive = row is not None and self._worker.is_alive(connection, row["id"], self._clock())
+        return int(row["pid"]) if alive else None
 
     async def version(self) -> int:
         return await self._db.read(_data_version)
@@ -158,8 +173,30 @@ class SqliteStore:
     async def outbox(self, limit: int = 100) -> list[OutboxEntry]:
         return await self._db.read(mailbox.outbox_entries, limit)
 
+    async def backlog(self) -> Backlog:
+        return await self._db.read(mailbox.read_backlog)
+
     async def retry_parked(self) -> int:
         return await self._db.write(mailbox.retry_parked, self._clock())
+
+    # -- schedules
+
+    async def jobs(self) -> list[Job]:
+        return await self._db.read(schedules.list_jobs)
+
+    async def add_jobs(self, jobs: Sequence[Job], imported: str = "") -> bool:
+        return await self._db.write(schedules.add_jobs, jobs, imported, self._clock())
+
+    async def remove_job(self, job_id: str) -> bool:
+        return await self._db.write(schedules.remove_job, job_id)
+
+    async def advance_job(
+        self, job: Job, next_at: float | None, missed: Sequence[float] = (), due: InboundMessage | None = None
+    ) -> bool:
+        return await self._db.write(schedules.advance_job, job, next_at, missed, due, self._clock())
+
+    async def accept_tick(self, inbound: InboundMessage, slot: float) -> bool:
+        return await self._db.write(schedules.accept_tick, inbound, slot, self._clock())
 
     async def aclose(self) -> None:
         await self._db.aclose()

@@ -11,9 +11,9 @@ import sqlite3
 from pathlib import Path
 
 from nanobot.paths import make_private_dir
+from nanobot.session.store import RENEW
 
 LEASE = 15.0  # seconds without a sign of life after which a worker's turns may be taken over
-RENEW = 5.0  # seconds between two signs of life
 
 
 class WorkerIdentity:
@@ -26,25 +26,34 @@ class WorkerIdentity:
         self._folder = folder
         self._id = 0
         self._lock = -1
+        self._seen_at = 0.0
 
     def register(self, connection: sqlite3.Connection, now: float) -> int:
         """This worker's id; the first call adds the row, takes the lock and removes dead workers."""
         if self._id:
-            self.renew(connection, now)
+            if abs(now - self._seen_at) >= RENEW:  # an idle gateway looks often and must not write as often
+                self.renew(connection, now)
             return self._id
         make_private_dir(self._folder)
         row = connection.execute(
             "INSERT INTO workers (pid, seen_at) VALUES (?, ?) RETURNING id", (os.getpid(), now)
         ).fetchone()
-        self._id = int(row["id"])
-        self._lock = os.open(self._path(self._id), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = os.open(self._path(row["id"]), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        self._id, self._lock, self._seen_at = int(row["id"]), lock, now
         self._forget_dead(connection)
         return self._id
 
     def renew(self, connection: sqlite3.Connection, now: float) -> None:
-        """Give a sign of life."""
-        connection.execute("UPDATE workers SET seen_at = ? WHERE id = ?", (now, self._id))
+        """Give a sign of life; this also adds the row again when a full disk undid its first commit."""
+        if self._id:
+            row = (self._id, os.getpid(), now)
+            connection.execute("INSERT OR REPLACE INTO workers (id, pid, seen_at) VALUES (?, ?, ?)", row)
+            self._seen_at = now
 
     def is_alive(self, connection: sqlite3.Connection, worker: int, now: float) -> bool:
         """Whether a worker still holds its turns."""

@@ -30,7 +30,7 @@ class CronTool(Tool):
 
     @property
     def description(self) -> str:
-        return "Schedule reminders and recurring tasks for this chat. To add, give message and one time."
+        return "Reminders and recurring tasks of this chat. add: message and every_seconds, cron_expr or at."
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -59,9 +59,7 @@ class CronTool(Tool):
     async def _add(self, turn: TurnContext, asked: dict[str, Any]) -> str:
         message = (asked.get("message") or "").strip()
         if "origin" in turn.metadata:
-            raise ToolError(
-                "This turn is itself a scheduled one: it cannot schedule more. Just do what is due."
-            )
+            raise ToolError("This turn is itself a scheduled one and cannot schedule more: do what is due.")
         if not message:
             raise ToolError("Give the message: what to say or do when the time comes.")
         job = Job(
@@ -77,17 +75,16 @@ class CronTool(Tool):
         try:
             job = await self._jobs.add(
                 job,
-                every=asked.get("every_seconds"),
+                every=asked.get("every_seconds") or None,
                 cron=asked.get("cron_expr") or "",
                 tz=asked.get("tz") or "",
                 at=asked.get("at") or "",
             )
         except NanobotError as error:
             raise ToolError(str(error)) from error
-        note = (
-            "" if job.deliver else f"\nA terminal is no chat: the output stays in the session cron:{job.id}."
-        )
-        return f"Added: {_line(job)}{note}"
+        if job.deliver:
+            return f"Added: {_line(job)}"
+        return f"Added: {_line(job)}\nA terminal is no chat: its output stays in the session cron:{job.id}."
 
     async def _remove(self, turn: TurnContext, job_id: str) -> str:
         if job_id not in [job.id for job in await self._visible(turn)]:

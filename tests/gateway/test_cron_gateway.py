@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from nanobot.bus.queue import wait_for
 from nanobot.cron.jobs import JobBook
+from nanobot.errors import AuthError
+from nanobot.gateway import Gateway
 from nanobot.messages import ToolCall
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
@@ -16,6 +19,14 @@ from tests.gateway.conftest import config_for, running_gateway
 from tests.peers.loopback_platform import Platform
 
 OFF = {"enabled": False}
+
+
+async def until(gateway: Gateway, condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that shows in the store."""
+    with gateway.signal.subscribe() as changed:
+        async with asyncio.timeout(20):
+            while not await condition():
+                await wait_for(changed, 1)
 
 
 def newest(request: ModelRequest) -> str:
@@ -45,7 +56,7 @@ def busy_model(request: ModelRequest) -> Reply:
     return Reply(f"the answer to {who}: {results[1]} / {results[2]}")
 
 
-async def test_two_chats_a_job_and_a_heartbeat_at_once(platform: Platform, home: Path) -> None:
+async def test_two_chats_a_job_and_a_heartbeat_at_once(platform: Platform) -> None:
     provider = ScriptedProvider(busy_model)
     async with running_gateway(config_for(platform), provider) as (app, gateway):
         platform.user_sends("anna", "I am anna")
@@ -62,6 +73,11 @@ async def test_two_chats_a_job_and_a_heartbeat_at_once(platform: Platform, home:
             )
         )
         await book.enable("0badcafe", False)
+
+        async def idle() -> bool:
+            return gateway.dispatcher.running == 0
+
+        await until(gateway, idle)
         jobs = await book.all()
     assert set(platform.texts("anna")) <= {"interim for anna", "interim for Heartbeat"}
     assert set(platform.texts("ben")) <= {"interim for ben", "interim for Heartbeat"}
@@ -86,25 +102,36 @@ async def test_a_job_answers_in_its_chat_and_knows_what_it_is(platform: Platform
 
 @pytest.mark.parametrize("deliver", [True, False])
 async def test_a_failing_job_is_visible(platform: Platform, deliver: bool) -> None:
-    async with running_gateway(config_for(platform, heartbeat=OFF), ScriptedProvider([])) as (app, _):
+    async with running_gateway(config_for(platform, heartbeat=OFF), ScriptedProvider([])) as (app, gateway):
         book = JobBook(app.store)
         await book.add(Job("0badcafe", "tea", "tea", {}, "loopback", "anna", deliver), every=1)
         assert (await platform.wait_for("anna", 1))[0].startswith("⚠️")
-        job = await book.get("0badcafe")
-        assert (job.last_status, "no reply left" in job.last_error) == ("error", True)
+
+        async def failed() -> bool:
+            job = await book.get("0badcafe")
+            return job.last_status == "error" and "no reply left" in job.last_error
+
+        await until(gateway, failed)
 
 
 async def test_a_quiet_job_says_nothing_and_one_without_chat_leaves_no_delivery(platform: Platform) -> None:
-    async with running_gateway(config_for(platform, heartbeat=OFF), ScriptedProvider(lambda _: "done")) as (
-        app,
-        _,
-    ):
+    def model(request: ModelRequest) -> Reply:
+        failure = AuthError("The key is wrong.") if "chatless" in newest(request) else None
+        return Reply("done", error=failure)
+
+    provider = ScriptedProvider(model)
+    async with running_gateway(config_for(platform, heartbeat=OFF), provider) as (app, gateway):
         book = JobBook(app.store)
         await book.add(Job("0badcafe", "quiet", "x", {}, "loopback", "anna", deliver=False), every=1)
         await book.add(Job("0badcaff", "chatless", "x", {}, deliver=False), every=1)
-        platform.user_sends("ben", "wake me when they are done")
-        while {job.last_status for job in await book.all()} != {"ok"}:
-            await platform.wait_for("ben", 1)
+
+        async def both_ran() -> bool:
+            return {(job.name, job.last_status) for job in await book.all()} == {
+                ("quiet", "ok"),
+                ("chatless", "error"),
+            }
+
+        await until(gateway, both_ran)
         assert platform.texts("anna") == []
         assert await app.store.outbox() == []
 
@@ -118,9 +145,11 @@ async def test_a_heartbeat_with_nothing_to_tell_is_silent(platform: Platform) ->
         assert not await gateway.heartbeat.tick()  # the file of a fresh workspace asks for nothing
         (app.workspace / "HEARTBEAT.md").write_text("- [ ] a task")
         assert await gateway.heartbeat.tick()
-        while len(provider.requests) < 2:
-            await platform.wait_for("anna", 1)
+
+        async def ticked() -> bool:
+            return len(provider.requests) == 2 and gateway.dispatcher.running == 0
+
+        await until(gateway, ticked)
         platform.user_sends("anna", "hi")
         assert await platform.wait_for("anna", 2) == ["hello", "hello again"]
     assert len(provider.requests[1].messages) == 1
-    assert time.time() > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nanobot.storage.sqlite import SqliteStore
 from tests.gateway.processes import Home
 from tests.peers.loopback_platform import Platform
 
@@ -140,17 +141,14 @@ async def test_an_open_address_without_a_token_is_refused(home: Home, host: str)
     assert "Set gateway.host to 127.0.0.1, or set gateway.token" in gateway.log[-2]
 
 
-async def test_no_channel_is_said_and_it_runs_all_the_same(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    try:
-        gateway = await home.gateway()
-        assert str(home.home / "config.json") in await gateway.says("No channel is enabled")
-        assert (await _status(await gateway.port()))["channels"] == []
-        gateway.send(signal.SIGTERM)
-        assert await gateway.ended() == 0
-        assert len([line for line in gateway.log if "/health" in line]) == 1
-    finally:
-        await home.close()
+async def test_no_channel_is_said_and_it_runs_all_the_same(home: Home) -> None:
+    home.configure(channels={})
+    gateway = await home.gateway()
+    assert str(home.home / "config.json") in await gateway.says("No channel is enabled")
+    assert (await _status(await gateway.port()))["channels"] == []
+    gateway.send(signal.SIGTERM)
+    assert await gateway.ended() == 0
+    assert len([line for line in gateway.log if "/health" in line]) == 1
 
 
 async def test_a_broken_config_is_one_line(home: Home) -> None:
@@ -176,6 +174,20 @@ async def test_systemd_is_told(home: Home, tmp_path: Path, abstract: bool) -> No
         assert await asyncio.wait_for(loop.sock_recv(systemd, 100), 20) == b"STOPPING=1"
         assert await gateway.ended() == 0
         assert "stands by" in await standing_by.says("stands by")
+
+
+async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
+    """An idle gateway looks several times a second; a write each time would wake it up again."""
+    watcher, gateway = (SqliteStore(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
+    assert await gateway.lead("gateway")
+    before = await watcher.version()
+    assert await gateway.lead("gateway")
+    assert await gateway.claim_next() is None
+    assert await watcher.version() == before
+    await gateway.resign("gateway")
+    assert await watcher.version() != before
+    await watcher.aclose()
+    await gateway.aclose()
 
 
 async def _status(port: int) -> dict[str, object]:

@@ -14,7 +14,7 @@ import pytest
 
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ConfigError
-from nanobot.http_surface import HttpSurface, listening_address
+from nanobot.gateway.http import HttpSurface, listening_address
 
 REPORT = {"leading": True}
 Report = Callable[[], Awaitable[Mapping[str, object]]]
@@ -68,7 +68,7 @@ async def report() -> Mapping[str, object]:
 async def serving(
     caplog: pytest.LogCaptureFixture, report: Report = report, **config: Any
 ) -> AsyncIterator[Client]:
-    caplog.set_level(logging.INFO, "nanobot.http_surface")
+    caplog.set_level(logging.INFO, "nanobot.gateway.http")
     surface = HttpSurface(GatewayConfig(port=0, **config), report)
     listening = asyncio.Event()
     task = asyncio.create_task(surface.run(listening.set))

@@ -30,8 +30,8 @@ from nanobot.messages import (
     message_from_json,
     message_to_json,
 )
-from nanobot.session.sqlite import SqliteStore
 from nanobot.session.store import Claim
+from nanobot.storage.sqlite import SqliteStore
 
 
 class Clock:
@@ -253,7 +253,7 @@ _DYING_WORKER = """
 import asyncio, os, sys
 from pathlib import Path
 from nanobot.messages import Message, ToolCall
-from nanobot.session.sqlite import SqliteStore
+from nanobot.storage.sqlite import SqliteStore
 
 async def main():
     store = SqliteStore(Path(sys.argv[1]), lambda: 1_000_000.0)
@@ -387,7 +387,7 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(store: SqliteStore) 
 
 async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> None:
     script = (
-        "import asyncio, sys; from pathlib import Path; from nanobot.session.sqlite import SqliteStore\n"
+        "import asyncio, sys; from pathlib import Path; from nanobot.storage.sqlite import SqliteStore\n"
         "async def main():\n"
         "    store = SqliteStore(Path(sys.argv[1])); claim = await store.begin_turn(f'cli:{sys.argv[2]}')\n"
         "    await store.finish_turn(claim, 'done'); await store.aclose()\n"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import logging
+import time
 from collections.abc import Callable
 
-from nanobot import paths
+from nanobot import __version__, paths
 from nanobot.agent.commands import COMMANDS
 from nanobot.agent.dispatch import Dispatcher
 from nanobot.app import App, SessionDesk
@@ -20,22 +23,35 @@ from nanobot.bus.queue import ChangeSignal
 from nanobot.channels.delivery import Outbox
 from nanobot.channels.manager import ChannelManager
 from nanobot.channels.progress import ChannelProgress
-from nanobot.errors import StorageError
+from nanobot.cron.service import CronService
+from nanobot.errors import ConfigError, StorageError
+from nanobot.gateway.http import HttpSurface, listening_address
+from nanobot.heartbeat.service import Heartbeat
 from nanobot.messages import InboundMessage
+from nanobot.session.store import GATEWAY_ROLE
 
 log = logging.getLogger(__name__)
 
-ROLE = "gateway"
 _LEAD_EVERY = 1.0  # seconds between two claims of the lead
+_PORT_PAUSE = 5.0  # seconds between two tries of a port that a hung gateway keeps
 _DRAIN = 6.0  # seconds running turns may take to finish after SIGTERM
 _LAST_DELIVERIES = 2.0
 
 
 class Gateway:
-    """Channels, dispatcher, deliveries and schedules of one home."""
+    """Channels, dispatcher, deliveries and schedules of one home; with `http`, also `/health` and `/status`.
 
-    def __init__(self, app: App) -> None:
+    `standing_by` is told when another gateway leads.
+    """
+
+    def __init__(
+        self, app: App, *, http: bool = False, standing_by: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = app
+        self._http = HttpSurface(app.config.gateway, self.report) if http else None
+        self._standing_by = standing_by
+        self._stood_by = False
+        self._started = time.monotonic()
         config = app.config
         self.signal = ChangeSignal(app.store)
         self.channels = ChannelManager(
@@ -55,58 +71,87 @@ class Gateway:
             queue_mode=config.agents.defaults.queue_mode,
         )
         self.outbox = Outbox(app.store, self.signal, self.channels.send)
+        self.cron = CronService(app.store, self.signal, paths.home(), catch_up=config.cron.catch_up_window)
+        self.heartbeat = Heartbeat(
+            app.store,
+            app.workspace / "HEARTBEAT.md",
+            tuple(self.channels.status),
+            interval=config.heartbeat.interval_minutes * 60,
+        )
         self.leading = False
 
     async def run(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
-        """Stand by until this gateway leads, then serve, until `stop` is set. `leading` is told."""
+        """Stand by until this gateway leads, then serve, until `stop` is set. `leading` is told.
+
+        Raises ConfigError when its HTTP address cannot or must not be used.
+        """
+        if self._http:
+            await listening_address(self._app.config.gateway)
         while not stop.is_set():
             if await self._take_lead():
-                leading()
-                await self._serve(stop)
+                await self._serve(stop, leading)
             else:
                 await _sleep_unless(stop, _LEAD_EVERY)
 
     def status(self) -> dict[str, object]:
-        """What `/status` and `nanobot channels status` show."""
+        """What is going on in this process."""
         return {
             "leading": self.leading,
-            "runningTurns": self.dispatcher.running,
+            "running_turns": self.dispatcher.running,
             "channels": [vars(status) for status in self.channels.status.values()],
+        }
+
+    async def report(self) -> dict[str, object]:
+        """What `/status` and `nanobot channels status` show. Raises StorageError."""
+        return {
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._started, 1),
+            **self.status(),
+            "outbox": dataclasses.asdict(await self._app.store.backlog()),
         }
 
     async def _take_lead(self) -> bool:
         try:
-            lead = await self._app.store.lead(ROLE)
+            lead = await self._app.store.lead(GATEWAY_ROLE)
         except StorageError as error:
             log.error("Cannot claim the lead: %s", error)
-            return False
+            return self.leading  # a failing disk is no other gateway
         if not lead and not self._told_standing_by:
             log.warning("Another gateway serves this home; this one stands by and takes over if it dies.")
+            self._stood_by = True
+            self._standing_by()
         self._told_standing_by = not lead
         return lead
 
     _told_standing_by = False
 
-    async def _serve(self, stop: asyncio.Event) -> None:
+    async def _serve(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
         """Run everything until `stop`, or until the lead is lost."""
         self.leading = True
         services = [
             self.signal.watch,
             self.dispatcher.run,
             self.outbox.run,
-            self.channels.run,
+            self.cron.run,
+            self._run_channels,
         ]
-        running = [asyncio.create_task(service(), name=service.__qualname__) for service in services]
+        if self._app.config.heartbeat.enabled:
+            services.append(self.heartbeat.run)
+        if self._http:
+            services.append(functools.partial(self._serve_http, self._http, leading))
+        else:
+            leading()
+        running = [asyncio.create_task(service()) for service in services]
         keeping = asyncio.create_task(self._keep_lead(stop))
         try:
             await asyncio.wait([keeping, *running], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
-                await self._wind_down(running[-1])
+                await self._wind_down()
         finally:
             self.leading = False
             await _cancel_all([keeping, *running])
             with contextlib.suppress(StorageError):
-                await self._app.store.resign(ROLE)
+                await self._app.store.resign(GATEWAY_ROLE)
         for task in running:
             if not task.cancelled() and task.exception() is not None:
                 raise task.exception() or RuntimeError
@@ -117,7 +162,23 @@ class Gateway:
             if not stop.is_set() and not await self._take_lead():
                 return
 
-    async def _wind_down(self, channels: asyncio.Task[None]) -> None:
+    async def _serve_http(self, http: HttpSurface, leading: Callable[[], None]) -> None:
+        """One that stood by serves chats without HTTP as long as a hung leader keeps the port."""
+        while True:
+            try:
+                await http.run(leading)
+            except ConfigError as error:
+                if not self._stood_by:
+                    raise
+                log.warning("No /health and /status yet. %s", error)
+            await asyncio.sleep(_PORT_PAUSE)
+
+    async def _run_channels(self) -> None:
+        """Schedules go on when there is no channel, or none that can work."""
+        await self.channels.run()
+        await asyncio.Event().wait()
+
+    async def _wind_down(self) -> None:
         """Take nothing new, finish what runs or leave it to the next worker, send what is ready."""
         log.info("Stopping: %d turns are running", self.dispatcher.running)
         await self.dispatcher.drain(_DRAIN)

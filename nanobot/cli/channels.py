@@ -1,0 +1,80 @@
+"""`nanobot channels`: how the chat platforms are doing."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from datetime import datetime
+from typing import Any
+
+from nanobot.channels.registry import CHANNELS, enabled_channels, load_channel
+from nanobot.cli.agent import load_and_warn
+from nanobot.cli.screen import clean
+from nanobot.cli.sessions import open_store
+from nanobot.config.schema import GatewayConfig
+from nanobot.errors import ChannelError
+from nanobot.session.store import GATEWAY_ROLE
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+def show_channels(*, as_json: bool) -> None:
+    """Ask the running gateway; without one, show what is configured."""
+    config = load_and_warn().config
+    pid = asyncio.run(_leading_process())
+    note, live = _ask(pid, config.gateway) if pid else ("not running. Start it with `nanobot gateway`.", {})
+    enabled = enabled_channels(config.channels)
+    channels: list[dict[str, Any]] = [
+        {"name": name, "enabled": name in enabled, "problem": _problem(name) if name in enabled else ""}
+        | live.get(name, {})
+        for name in dict.fromkeys([*enabled, *(spec.name for spec in CHANNELS)])
+    ]
+    if as_json:
+        print(json.dumps({"gateway_pid": pid, "note": note, "channels": channels}, indent=2))
+        return
+    print(clean(f"Gateway: {note}"))
+    for channel in channels:
+        print(clean(f"{channel['name']}: {_describe(channel)}"))
+
+
+def _describe(channel: dict[str, Any]) -> str:
+    text = "enabled" if channel["enabled"] else "not enabled"
+    if "state" in channel:
+        since = f" since {datetime.fromtimestamp(channel['connected_since']):%Y-%m-%d %H:%M}"
+        text = channel["state"] + (since if channel["state"] == "connected" else "")
+        text += f", {channel['received']} received, {channel['refused']} refused, {channel['sent']} sent"
+    error = channel["problem"] or channel.get("last_error")
+    return f"{text}. Last error: {error}" if error else text
+
+
+def _problem(name: str) -> str:
+    """Why an enabled channel cannot work, such as a missing library."""
+    try:
+        load_channel(name)
+    except ChannelError as error:
+        return str(error)
+    return ""
+
+
+def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]]]:
+    """How the running gateway is, and its channels by name."""
+    host = _ANY_ADDRESS.get(config.host, config.host)
+    connection = http.client.HTTPConnection(host, config.port, timeout=5)
+    token = {"Authorization": b"Bearer " + config.token.strip().encode()}
+    try:
+        connection.request("GET", "/status", headers=token)
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            return f"process {pid} refused to tell ({response.status} {response.reason}).", {}
+        channels = json.loads(response.read())["channels"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        return f"process {pid} runs, but not at gateway.host and gateway.port ({error}).", {}
+    finally:
+        connection.close()
+    return f"process {pid} runs.", {channel["name"]: channel for channel in channels}
+
+
+async def _leading_process() -> int | None:
+    async with open_store() as store:
+        return await store.leader(GATEWAY_ROLE) if store else None

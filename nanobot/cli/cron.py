@@ -1,0 +1,153 @@
+"""`nanobot cron`: scheduled jobs. A running gateway notices every change within a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from nanobot.cron.jobs import JobBook
+    from nanobot.session.store import Job
+
+T = TypeVar("T")
+
+cron_app = typer.Typer(
+    help="Schedule jobs.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+JobId = Annotated[str, typer.Argument(metavar="ID", help="As `nanobot cron list` shows it.")]
+
+
+@cron_app.command("add")
+def add(
+    name: Annotated[str, typer.Option("--name", "-n", help="What to call the job.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="What the assistant is told.")],
+    every: Annotated[int | None, typer.Option("--every", "-e", help="Run every so many seconds.")] = None,
+    cron: Annotated[str, typer.Option("--cron", "-c", help="Cron expression, like '0 9 * * 1-5'.")] = "",
+    tz: Annotated[str, typer.Option(help="IANA zone of the cron expression.")] = "",
+    at: Annotated[str, typer.Option(help="Run once, at this ISO time.")] = "",
+    deliver: Annotated[bool, typer.Option("--deliver", "-d", help="Send the answer to the chat.")] = False,
+    to: Annotated[str, typer.Option(help="Chat id to send it to.")] = "",
+    channel: Annotated[str, typer.Option(help="Channel of that chat, for example telegram.")] = "",
+) -> None:
+    """Add a job, with one of --every, --cron and --at."""
+    from nanobot.session.store import Job
+
+    _check_target(deliver, channel, to)
+    job = Job("", name, message, {}, channel or "cli", to or "direct", deliver)
+    job = _with_jobs(lambda book: book.add(job, every=every, cron=cron, tz=tz, at=at))
+    print(f"Added job {job.id}, next run {_when(job)}.")
+    if not deliver:
+        print(f"Its output stays in the session cron:{job.id}; --deliver --channel NAME --to CHAT sends it.")
+
+
+@cron_app.command("list")
+def list_jobs(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Also the disabled ones.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List jobs with their next and their last run."""
+    jobs = _with_jobs(lambda book: book.all())
+    shown = [job for job in jobs if everything or job.enabled or job.last_status == "skipped"]
+    if json_output:
+        import dataclasses
+        import json
+
+        print(json.dumps([dataclasses.asdict(job) for job in shown], indent=2))
+        return
+    if shown:
+        _print_table(shown)
+    else:
+        print("No jobs. Add one: nanobot cron add --name daily --message 'Good morning!' --cron '0 9 * * *'")
+    if len(jobs) > len(shown):
+        print(f"Disabled: {len(jobs) - len(shown)} more; --all shows them.")
+
+
+@cron_app.command("remove")
+def remove(job_id: JobId) -> None:
+    """Remove a job."""
+    job = _with_jobs(lambda book: book.remove(job_id))
+    print(f"Removed job {job.id} ({job.name}).")
+
+
+@cron_app.command("enable")
+def enable(
+    job_id: JobId, disable: Annotated[bool, typer.Option("--disable", help="Disable it instead.")] = False
+) -> None:
+    """Enable a job, or disable it."""
+    job = _with_jobs(lambda book: book.enable(job_id, not disable))
+    print(f"Job {job.id} ({job.name}): " + ("disabled." if disable else f"next run {_when(job)}."))
+
+
+@cron_app.command("run")
+def run(
+    job_id: JobId,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Also when it is disabled.")] = False,
+) -> None:
+    """Run a job now, in the running gateway."""
+    job = _with_jobs(lambda book: book.run_now(job_id, force=force))
+    print(f"Job {job.id} ({job.name}) runs now; `nanobot session show cron:{job.id}` shows what it says.")
+
+
+def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
+    """Do `work` on the jobs of this home, those of an older nanobot included."""
+    from nanobot import paths
+    from nanobot.cron.jobs import JobBook
+    from nanobot.cron.jobs_file import import_jobs
+    from nanobot.storage.sqlite import SqliteStore
+
+    async def open_and_work() -> T:
+        store = SqliteStore(paths.database_file())
+        try:
+            await import_jobs(store, paths.home(), datetime.now().timestamp())
+            return await work(JobBook(store))
+        finally:
+            await store.aclose()
+
+    return asyncio.run(open_and_work())
+
+
+def _check_target(deliver: bool, channel: str, to: str) -> None:
+    """Raises UsageError when the answers could not be delivered."""
+    from nanobot.channels.registry import enabled_channels
+    from nanobot.config.loader import load_config
+    from nanobot.errors import UsageError
+
+    if bool(channel) != bool(to) or (deliver and not to):
+        raise UsageError("To deliver, say where: --deliver --channel NAME --to CHAT.")
+    if channel and channel not in (enabled := enabled_channels(load_config().config.channels)):
+        names = ", ".join(enabled) or "none"
+        raise UsageError(f"The channel {channel} is not enabled in config.json; enabled: {names}.")
+
+
+def _print_table(jobs: list[Job]) -> None:
+    from nanobot.cli.screen import one_line
+
+    rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN"]]
+    for job in jobs:
+        target = f"{job.channel}:{job.chat_id}" if job.deliver else "-"
+        missed = f"{job.missed} missed" if job.missed else ""
+        last = ", ".join(part for part in (job.last_status, job.last_error, missed) if part) or "-"
+        cells = (job.id, job.name, _schedule(job), _when(job), target, last)
+        rows.append([one_line(cell, 100) for cell in cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _schedule(job: Job) -> str:
+    match job.schedule:
+        case {"kind": "every", "seconds": seconds}:
+            return f"every {seconds:g} s"
+        case {"kind": "cron", "expr": expr, "tz": tz}:
+            return f"{expr} {tz or ''}".strip()
+    return "once"
+
+
+def _when(job: Job) -> str:
+    return (
+        f"{datetime.fromtimestamp(job.next_at):%Y-%m-%d %H:%M:%S}" if job.next_at is not None else "disabled"
+    )

@@ -1,0 +1,45 @@
+"""`nanobot outbox`: deliveries that wait or were given up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+
+from nanobot.cli.screen import clean, one_line
+from nanobot.cli.sessions import open_store
+from nanobot.session.store import GATEWAY_ROLE, OutboxEntry
+
+_SHOWN_TEXT = 60  # characters of a message
+
+
+def list_outbox(*, as_json: bool) -> None:
+    entries = asyncio.run(_entries())
+    if as_json:
+        print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        return
+    for entry in entries:
+        error = f"; last error: {entry.error}" if entry.error else ""
+        print(f"{entry.outbox_id}  {entry.state}  {clean(f'{entry.channel}:{entry.chat_id}')}", end="  ")
+        print(f"{one_line(entry.text, _SHOWN_TEXT)!r}, failed {entry.attempts} times{clean(error)}")
+    if not entries:
+        print("Everything was delivered.")
+
+
+def retry_parked() -> None:
+    """Make parked deliveries due again; a running gateway begins at once."""
+    print(asyncio.run(_retry()))
+
+
+async def _entries() -> list[OutboxEntry]:
+    async with open_store() as store:
+        return await store.outbox() if store else []
+
+
+async def _retry() -> str:
+    async with open_store() as store:
+        count = await store.retry_parked() if store else 0
+        if store is None or not count:
+            return "No delivery was parked."
+        running = await store.leader(GATEWAY_ROLE)
+    return f"To be delivered now: {count}" + ("." if running else ", as soon as `nanobot gateway` runs.")

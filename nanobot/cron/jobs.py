@@ -1,0 +1,110 @@
+"""The jobs of a home: adding, finding and changing them, and the message a job becomes when it is due."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from nanobot.cron.schedule import (
+    Schedule,
+    next_run,
+    parse_at,
+    parse_cron,
+    parse_every,
+    schedule_from_json,
+    schedule_to_json,
+)
+from nanobot.errors import ScheduleError, UsageError
+from nanobot.messages import InboundMessage
+from nanobot.session.store import GATEWAY_ROLE, Job, Store
+
+
+class JobBook:
+    """Every method raises StorageError when the database fails."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def add(
+        self, job: Job, *, every: float | None = None, cron: str = "", tz: str = "", at: str = ""
+    ) -> Job:
+        """Add `job`, once for each id, at one kind of time; no id: a new one. Raises ScheduleError."""
+        now = self._clock()
+        schedule = _parse(every, cron, tz, at, now)
+        due = next_run(schedule, now)
+        if due is None:
+            raise ScheduleError(f"The time {at} has passed. Give one in the future.")
+        job_id = job.id or os.urandom(4).hex()
+        job = replace(job, id=job_id, schedule=schedule_to_json(schedule), next_at=due, created_at=now)
+        await self._store.add_jobs([job])
+        return job
+
+    async def all(self) -> list[Job]:
+        return await self._store.jobs()
+
+    async def get(self, job_id: str) -> Job:
+        """Raises UsageError for an unknown id."""
+        for job in await self._store.jobs():
+            if job.id == job_id:
+                return job
+        raise UsageError(f"There is no job {job_id}. `nanobot cron list --all` shows them.")
+
+    async def remove(self, job_id: str) -> Job:
+        """Returns what was removed. Raises UsageError for an unknown id."""
+        job = await self.get(job_id)
+        await self._store.remove_job(job_id)
+        return job
+
+    async def enable(self, job_id: str, on: bool) -> Job:
+        """Switch a job on from now, or off. Raises UsageError."""
+        while True:  # a gateway may move the job meanwhile
+            job = await self.get(job_id)
+            next_at = next_run(schedule_from_json(job.schedule), self._clock()) if on else None
+            if on and next_at is None:
+                raise UsageError(f"The time of job {job_id} has passed. Remove it and add it anew.")
+            if await self._store.advance_job(job, next_at):
+                return replace(job, enabled=on, next_at=next_at)
+
+    async def run_now(self, job_id: str, *, force: bool) -> Job:
+        """Make a job due beside its schedule; a disabled one needs `force`. Raises UsageError."""
+        job = await self.get(job_id)
+        if await self._store.leader(GATEWAY_ROLE) is None:
+            raise UsageError("No gateway is running that could run the job. Start one: nanobot gateway")
+        if not job.enabled and not force:
+            raise UsageError(f"The job {job_id} is disabled. Run it with --force, or enable it.")
+        now = self._clock()
+        await self._store.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
+        return job
+
+
+def _parse(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:
+    if sum((every is not None, bool(cron), bool(at))) != 1:
+        raise ScheduleError("Say when: give exactly one of an interval, a cron expression and a time.")
+    if tz and not cron:
+        raise ScheduleError("A time zone goes with a cron expression only. Write the offset into the time.")
+    if every is not None:
+        return parse_every(every, anchor=now)
+    return parse_cron(cron, tz=tz or None) if cron else parse_at(at)
+
+
+def due_message(job: Job, slot: float) -> InboundMessage:
+    """What reaches the model for one slot. It is a reminder, and must not read like a request to plan."""
+    return InboundMessage(
+        channel=job.channel,
+        chat_id=job.chat_id,
+        sender_id="cron",
+        text=f"[Scheduled job {job.name!r} is due now. It was set up earlier: do it, or deliver the reminder,"
+        f" in this chat. Do not schedule it again.]\n\n{job.message}",
+        external_id=f"cron:{job.id}:{slot}",
+        session_key=f"cron:{job.id}",
+        sent_at=slot,
+        metadata={
+            **job.metadata,
+            "origin": "cron",
+            "job": job.id,
+            **({} if job.deliver else {"deliver": "no"}),
+        },
+    )

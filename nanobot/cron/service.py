@@ -1,0 +1,89 @@
+"""Fires jobs when they are due. Runs in the leading gateway; two at once do no harm."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.cron.jobs import due_message
+from nanobot.cron.jobs_file import import_jobs
+from nanobot.cron.schedule import newest_slots, next_run, schedule_from_json
+from nanobot.errors import ScheduleError, StorageError
+from nanobot.session.store import Job, Store
+
+log = logging.getLogger(__name__)
+
+ON_TIME = 60.0  # seconds a slot may be late without counting as missed: a takeover takes some
+_LONGEST_WAIT = 30.0  # seconds; the clock on the wall may be set meanwhile
+_MOST_SLOTS = 30  # the newest slots of a job that are looked at after a pause
+
+
+class CronService:
+    """`catch_up` is how many seconds late the newest missed slot of a job may still fire.
+
+    `home` may hold the jobs of an older nanobot.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signal: ChangeSignal,
+        home: Path,
+        *,
+        catch_up: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._signal = signal
+        self._home = home
+        self._catch_up = max(catch_up, ON_TIME)
+        self._clock = clock
+        self._seen = math.inf  # the clock at the last look
+
+    async def run(self) -> None:
+        """Fire what is due until cancelled; a change of the jobs is noticed at once."""
+        try:
+            await import_jobs(self._store, self._home, self._clock())
+        except StorageError as error:
+            log.error("The jobs of the older nanobot are not taken over: %s", error)
+        with self._signal.subscribe() as changed:
+            while True:
+                await wait_for(changed, await self.fire_due())
+
+    async def fire_due(self) -> float:
+        """Fire every job whose time has come. Returns the seconds until the next one, 30 at most."""
+        now = self._clock()
+        set_back, self._seen = now < self._seen, now  # also true at the first look
+        wait = _LONGEST_WAIT
+        try:
+            for job in await self._store.jobs():
+                next_at = job.next_at if job.enabled else None
+                if next_at is not None and (next_at <= now or set_back):
+                    next_at = await self._advance(job, next_at, now)
+                if next_at is not None:
+                    wait = min(wait, next_at - now)
+        except StorageError as error:
+            log.error("Cannot look after the jobs: %s", error)
+        return max(0.0, wait)
+
+    async def _advance(self, job: Job, due: float, now: float) -> float | None:
+        """Fire the newest slot of a job if it is due, and say when the next one is."""
+        try:
+            schedule = schedule_from_json(job.schedule)
+            next_at = next_run(schedule, now)
+            slots = newest_slots(schedule, due, now, _MOST_SLOTS) if due <= now else []
+        except ScheduleError as error:
+            log.error("Job %s (%s) is switched off: %s", job.id, job.name, error)
+            next_at, slots = None, []
+        fires = bool(slots) and now - slots[-1] <= self._catch_up
+        message = due_message(job, slots.pop()) if fires else None
+        if slots:
+            log.warning("Job %s (%s) missed %d of its times or more", job.id, job.name, len(slots))
+        if next_at != due and await self._store.advance_job(job, next_at, slots, message) and message:
+            log.info("Job %s (%s) is due", job.id, job.name)
+            self._signal.notify()
+        return next_at

@@ -1,0 +1,79 @@
+"""The heartbeat: every now and then the assistant looks into HEARTBEAT.md by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanobot.errors import StorageError
+from nanobot.messages import InboundMessage
+from nanobot.session.store import Store
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 30.0  # seconds; the clock on the wall may be set meanwhile
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_NOTHING_TO_DO = re.compile(r"(#.*|([-*+]|\d+[.)])?\s*(\[\s?\]|\[[xX]\](\s.*)?)?)")
+_PROMPT = (
+    "[Heartbeat: nobody has written.] Read HEARTBEAT.md in the workspace and work on its open tasks that are"
+    " due. Your answer goes to the owner's chat. If there is nothing to tell, answer exactly HEARTBEAT_OK."
+)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Ticks at every full `interval` (seconds) of the clock, into the chat of `channels` that wrote last."""
+
+    store: Store
+    file: Path
+    channels: Sequence[str]
+    interval: float
+    clock: Callable[[], float] = time.time
+
+    async def run(self) -> None:
+        """Tick until cancelled. The interval that is already running is not made up for."""
+        last = self._slot()
+        while True:
+            await asyncio.sleep(min(_LONGEST_WAIT, self.interval - self.clock() % self.interval))
+            if self._slot() != last:
+                last = self._slot()
+                try:
+                    await self.tick()
+                except (StorageError, OSError) as error:
+                    log.error("The heartbeat failed: %s", error)
+
+    async def tick(self) -> bool:
+        """Start a turn if HEARTBEAT.md asks for one; False when not, or when one runs or ran already."""
+        if not await asyncio.to_thread(has_tasks, self.file):
+            return False
+        chat = await self.store.latest_chat(self.channels)
+        if chat is None:
+            log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
+            return False
+        slot = self._slot()
+        inbound = InboundMessage(
+            *chat,
+            sender_id="heartbeat",
+            text=_PROMPT,
+            external_id=f"heartbeat:{slot}",
+            session_key="heartbeat",
+            sent_at=self.clock(),
+            metadata={"origin": "heartbeat"},
+        )
+        return await self.store.accept_tick(inbound, slot * self.interval)
+
+    def _slot(self) -> int:
+        return int(self.clock() // self.interval)
+
+
+def has_tasks(file: Path) -> bool:
+    """Whether there is more than blanks, headings, comments, empty bullets and done checkboxes."""
+    if not file.is_file():
+        return False
+    lines = _COMMENT.sub("", file.read_text("utf-8", errors="replace")).splitlines()
+    return not all(_NOTHING_TO_DO.fullmatch(line.strip()) for line in lines)

@@ -1,0 +1,150 @@
+"""The jobs of an older nanobot are taken over once, whatever else their file holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanobot.cron.jobs_file import import_jobs
+from nanobot.session.store import Job
+from nanobot.storage.sqlite import SqliteStore
+
+NOW = 1_800_000_000.0
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """A job as the older nanobot writes it."""
+    return {
+        "id": "1a2b3c4d",
+        "name": "daily",
+        "enabled": True,
+        "schedule": {"kind": "cron", "atMs": None, "everyMs": None, "expr": "0 9 * * *", "tz": "UTC"},
+        "payload": {
+            "kind": "agent_turn",
+            "message": "Good morning!",
+            "deliver": True,
+            "channel": "telegram",
+            "to": "42",
+        },
+        "state": {"nextRunAtMs": None, "lastRunAtMs": None, "lastStatus": None, "lastError": None},
+        "createdAtMs": (NOW - 90) * 1000,
+        "updatedAtMs": (NOW - 90) * 1000,
+        "deleteAfterRun": False,
+        **changes,
+    }
+
+
+async def imported(home: Path, content: str) -> list[Job]:
+    """The jobs after two imports, the file being untouched."""
+    path = home / "cron" / "jobs.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    store = SqliteStore(home / "nanobot.db")
+    try:
+        await import_jobs(store, home, NOW)
+        await import_jobs(store, home, NOW)
+        assert path.read_text() == content
+        return await store.jobs()
+    finally:
+        await store.aclose()
+
+
+def file_of(*jobs: Any) -> str:
+    return json.dumps({"version": 1, "jobs": jobs})
+
+
+async def test_a_job_keeps_all_that_matters(tmp_path: Path) -> None:
+    (job,) = await imported(tmp_path, file_of(entry()))
+    assert (job.id, job.name, job.message, job.deliver) == ("1a2b3c4d", "daily", "Good morning!", True)
+    assert (job.channel, job.chat_id, job.enabled) == ("telegram", "42", True)
+    assert job.schedule == {"kind": "cron", "expr": "0 9 * * *", "tz": "UTC"}
+    assert job.next_at == NOW + 3600  # NOW is 08:00 UTC
+
+
+async def test_intervals_count_from_the_creation_and_other_kinds_of_payload_run_too(tmp_path: Path) -> None:
+    payload = {"kind": "system_event", "message": "x", "deliver": False, "channel": None, "to": None}
+    (job,) = await imported(
+        tmp_path, file_of(entry(schedule={"kind": "every", "everyMs": 60_000}, payload=payload))
+    )
+    assert (job.next_at, job.channel, job.deliver) == (NOW + 30, "cli", False)
+
+
+async def test_a_time_that_was_never_served_is_left_to_the_catch_up(tmp_path: Path) -> None:
+    missed = entry(id="missed", schedule={"kind": "at", "atMs": (NOW - 10) * 1000})
+    served = missed | {"id": "served", "state": {"lastRunAtMs": NOW * 1000}}
+    jobs = {job.id: job for job in await imported(tmp_path, file_of(missed, served, entry(enabled=False)))}
+    assert (jobs["missed"].enabled, jobs["missed"].next_at) == (True, NOW - 10)
+    assert not jobs["served"].enabled
+    assert (jobs["1a2b3c4d"].enabled, jobs["1a2b3c4d"].next_at) == (False, None)
+
+
+async def test_a_removed_job_does_not_come_back(tmp_path: Path) -> None:
+    (job,) = await imported(tmp_path, file_of(entry()))
+    store = SqliteStore(tmp_path / "nanobot.db")
+    await store.remove_job(job.id)
+    await import_jobs(store, tmp_path, NOW)
+    assert await store.jobs() == []
+    await store.aclose()
+
+
+BAD: list[Any] = [
+    None,
+    [],
+    {},
+    entry(id="../../x"),
+    entry(id=None) | {"id": ""},
+    entry(schedule={"kind": "moon"}),
+    entry(schedule={"kind": "cron", "expr": "61 * * * *"}),
+    entry(schedule={"kind": "cron", "expr": "0 9 * * *", "tz": "Mars/Olympus"}),
+    entry(schedule={"kind": "every", "everyMs": 0}),
+    entry(schedule={"kind": "every", "everyMs": "often"}),
+    entry(schedule={"kind": "at", "atMs": None}),
+    entry(payload=None),
+    entry(payload={}),
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_bad_entry_is_reported_and_left_out(
+    tmp_path: Path, bad: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = await imported(tmp_path, file_of(bad, entry(id="good")))
+    assert [job.id for job in jobs] == ["good"]
+    assert len([line for line in caplog.messages if "left out" in line]) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"version": 1}', '{"jobs": 5}'])
+async def test_a_file_that_cannot_be_read_is_tried_again_when_mended(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await imported(tmp_path, content) == []
+    assert "cannot be read" in caplog.text
+    assert len(await imported(tmp_path, file_of(entry()))) == 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "tz"]), inner),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(["id", "schedule", "payload", "state", "createdAtMs", "name", "enabled"]), json_values)
+async def test_no_value_breaks_the_import(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+) -> None:
+    logging.getLogger("nanobot").setLevel(logging.CRITICAL)
+    try:
+        jobs = await imported(
+            tmp_path_factory.mktemp("home"), file_of(entry(**{field: value}), entry(id="g"))
+        )
+        assert "g" in [job.id for job in jobs]
+    finally:
+        logging.getLogger("nanobot").setLevel(logging.NOTSET)
