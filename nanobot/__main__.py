@@ -12,6 +12,11 @@ def main() -> None:
 
         print(f"nanobot {__version__}")
         return
+    import os
+    import signal
+
+    # Ctrl-C in the middle of an import would end in a traceback; commands put their own handler later.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         from nanobot.cli.main import run
 

@@ -103,6 +103,7 @@ class SessionDesk:
         self._only = only
         self.store = app.store
         self.workspace = app.workspace
+        self.queue_mode: str = app.config.agents.defaults.queue_mode
 
     async def model_in_use(self, session_key: str) -> str:
         resolution, _ = await self._app.models.get(await self._app.assistant.model_of(session_key))
@@ -110,7 +111,7 @@ class SessionDesk:
 
     async def use_model(self, session_key: str, model: str) -> None:
         await self._app.models.get(model)
-        await self.store.set_setting(session_key, "model", model)
+        await self._app.assistant.use_model(session_key, model)
 
     async def list_sessions(self, limit: int) -> list[SessionInfo]:
         """The newest sessions; a chat sees its own only."""

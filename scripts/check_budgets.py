@@ -23,6 +23,8 @@ FUNCTION_LIMIT = 60
 BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("nanobot/agent/tool_calls.py", "_execute_safely"): "a tool call",
     ("nanobot/channels/manager.py", "_supervise"): "a channel task",
+    ("nanobot/channels/manager.py", "contained"): "a channel task",
+    ("nanobot/channels/registry.py", "load_channel"): "a plugin import",
     ("nanobot/gateway/http.py", "_exchange"): "an HTTP handler",
 }
 BROAD_NAMES = {"Exception", "BaseException"}

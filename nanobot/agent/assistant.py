@@ -79,10 +79,16 @@ class Assistant:
         self._prompt = prompt
         self._clock = clock
         self.default_model = model or config.agents.defaults.model
+        self._insisted = model  # named when the process was started: it beats what sessions remember
 
     async def model_of(self, session_key: str) -> str:
-        """The model of a session: chosen with /model, or the default."""
-        return (await self._store.settings(session_key)).get("model") or self.default_model
+        """The model that was named at the start, else the one chosen with /model, else the default."""
+        return self._insisted or (await self._store.settings(session_key)).get("model") or self.default_model
+
+    async def use_model(self, session_key: str, model: str) -> None:
+        """Answer the session with `model` from now on."""
+        await self._store.set_setting(session_key, "model", model)
+        self._insisted = ""
 
     async def run(self, claim: Claim, request: Request) -> AsyncGenerator[TurnEvent, None]:
         """Run a claimed turn. The caller acknowledges it with `store.finish_turn`."""

@@ -19,6 +19,10 @@ from nanobot.session.store import SessionInfo, Store
 # A path such as /etc/hosts is no command.
 _COMMAND = re.compile(r"/([A-Za-z][\w-]*)(?:@\w+)?(?:\s+(.*))?", re.DOTALL)
 _LISTED_SESSIONS = 10
+_QUEUE_MODES = {
+    "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
+    "steer": "Mode steer: a message that comes while an answer is being written joins it.",
+}
 
 
 class CommandHost(Protocol):
@@ -28,6 +32,9 @@ class CommandHost(Protocol):
     def store(self) -> Store: ...
     @property
     def workspace(self) -> Path: ...
+    @property
+    def queue_mode(self) -> str:
+        """`queue` or `steer`, for sessions that did not choose."""
 
     async def model_in_use(self, session_key: str) -> str:
         """The session's model and who serves it, in words. Raises ProviderError."""
@@ -128,6 +135,16 @@ async def _model(request: Request) -> str:
     return f"This conversation uses {await host.model_in_use(key)}. /model NAME changes it."
 
 
+async def _queue(request: Request) -> str:
+    store, key, wanted = request.host.store, request.session_key, request.arguments.lower()
+    if wanted and wanted not in _QUEUE_MODES:
+        raise UsageError(f"There is no {wanted[:40]!r}. /queue queue or /queue steer, please.")
+    if wanted:
+        await store.set_setting(key, "queue", wanted)
+    mode = (await store.settings(key)).get("queue", request.host.queue_mode)
+    return f"{_QUEUE_MODES[mode]} /queue queue or /queue steer changes it."
+
+
 async def _sessions(request: Request) -> str:
     sessions = await request.host.list_sessions(_LISTED_SESSIONS)
     if not sessions:
@@ -147,5 +164,6 @@ COMMANDS: tuple[Command, ...] = (
     Command("stop", "", "Stop the answer that is being written.", _stop),
     Command("status", "", "Show model, workspace and session.", _status),
     Command("model", "[NAME]", "Show or change the model.", _model),
+    Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue),
     Command("sessions", "", "List the latest conversations.", _sessions),
 )

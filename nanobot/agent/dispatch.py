@@ -92,7 +92,6 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serve until cancelled. Running turns are then handed over: their next worker resumes them."""
-        self._handed_over = False  # a gateway that lost the lead may get it back
         self._handed_over = self._draining = False  # this gateway may have lost the lead and regained it
         renewing = asyncio.create_task(self._renew())
         try:

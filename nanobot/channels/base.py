@@ -53,7 +53,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def run(self) -> None:
-        """Connect and receive until cancelled; any error ends it, and it is started again after a while.
+        """Connect and receive until cancelled; after any error it is called again, after a while.
 
         For each message call `await self.host.accept(inbound, names)`; `names` are further names of
         the sender that `allowFrom` may list, such as a user name.
@@ -67,7 +67,11 @@ class Channel(ABC):
         """Tell the chat that an answer is coming; called every few seconds while a turn runs."""
 
     async def show_partial(self, message: OutboundMessage) -> None:
-        """Show an unfinished answer; `send` of the same `message.id` completes it."""
+        """Show an unfinished answer; `send` of the same `message.id` completes it.
+
+        When that is of the kind `progress`, the words were interim: they stay, and what comes later under
+        this id is another message.
+        """
 
     async def fetch(self, attachment: Attachment, target: Path) -> None:
         """Download the file `attachment.ref` names to `target`. Raises ChannelError."""

@@ -21,6 +21,7 @@ P = ParamSpec("P")
 
 PARK_AFTER = 6 * 3600.0  # seconds after which a delivery that keeps failing is parked
 _SEND_TIMEOUT = 120.0
+_AT_ONCE = 32  # deliveries begun at one look
 _FIRST_RETRY = 1.0
 _LONGEST_RETRY = 300.0
 _STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
@@ -64,7 +65,8 @@ class Outbox:
 
     async def _start_due(self, changed: asyncio.Event) -> None:
         try:
-            due = await self._store.due_deliveries()
+            # More than are being sent: those that hang must not keep the others from sight.
+            due = await self._store.due_deliveries(_AT_ONCE + len(self._sending))
         except StorageError as error:
             log.error("Cannot read the outbox: %s", error)
             return

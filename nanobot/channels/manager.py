@@ -7,11 +7,12 @@ into the store, and only then is anything else done with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from nanobot.channels.base import Channel, ChannelHost, is_allowed
 from nanobot.channels.registry import allow_from, enabled_channels, load_channel
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError, StorageError
+from nanobot.errors import ChannelError, NanobotError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
 from nanobot.session.store import Store
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _FIRST_RESTART = 1.0  # seconds
 _LONGEST_RESTART = 300.0
 _FETCH_PAUSES = (0.5, 2.0, 5.0)  # seconds before a download is tried again
+_FETCH_TIMEOUT = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
 
 
@@ -45,8 +47,23 @@ class ChannelStatus:
     sent: int = 0
 
 
+@contextlib.contextmanager
+def contained(name: str) -> Iterator[None]:
+    """Makes a bug of the channel `name` a ChannelError, which is waited for, shown and tried again."""
+    try:
+        yield
+    except NanobotError:
+        raise
+    except Exception as error:
+        log.exception("Channel %s failed", name)
+        raise ChannelError(f"{name} failed: {type(error).__name__}: {error}") from error
+
+
 class ChannelManager:
-    """The enabled channels of a config. `arrived` is told of every newly accepted message."""
+    """The enabled channels of a config. `arrived` is told of every newly accepted message.
+
+    Raises ConfigError when an `allowFrom` is no list.
+    """
 
     def __init__(
         self,
@@ -64,6 +81,7 @@ class ChannelManager:
         self._commands = commands
         self._jitter = jitter or random.Random()
         self._sections = enabled_channels(config)
+        self._allowed = {name: allow_from(name, section) for name, section in self._sections.items()}
         self._channels: dict[str, Channel] = {}
         self.status = {name: ChannelStatus(name) for name in self._sections}
 
@@ -83,7 +101,8 @@ class ChannelManager:
         if channel is None:
             raise ChannelError(f"The channel {message.channel} is not running.")
         try:
-            receipt = await channel.send(message)
+            with contained(message.channel):
+                receipt = await channel.send(message)
         except ChannelError as error:
             self.status[message.channel].last_error = str(error)
             raise
@@ -112,12 +131,16 @@ class ChannelManager:
 
     async def _download(self, name: str, item: Attachment, target: Path) -> None:
         """Fetch a file, with patience: after a restart a turn may go on before its channel is connected."""
+        partial = target.with_name(f".{target.name}")  # a crash leaves no half of a file under its name
         for pause in (*_FETCH_PAUSES, None):
             channel = self._channels.get(name)
             try:
                 if channel is None:
                     raise ChannelError(f"The channel {name} is not running.")
-                await channel.fetch(item, target)
+                with contained(name):
+                    async with asyncio.timeout(_FETCH_TIMEOUT):
+                        await channel.fetch(item, partial)
+                    partial.replace(target)
                 return
             except ChannelError as error:
                 if error.permanent or pause is None:
@@ -131,7 +154,8 @@ class ChannelManager:
         while True:
             started = time.monotonic()
             try:
-                channel = self._channels[name] = self._build(name, section)
+                # The same object every time: it knows which parts of a message are sent already.
+                channel = self._channels[name] = self._channels.get(name) or self._build(name, section)
                 await channel.run()
                 status.last_error = "The connection ended."
             except ChannelError as error:
@@ -153,7 +177,7 @@ class ChannelManager:
             await asyncio.sleep(pause)
 
     def _build(self, name: str, section: Any) -> Channel:
-        allowed = allow_from(section)
+        allowed = self._allowed[name]
         if not allowed:
             log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
 

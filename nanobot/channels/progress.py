@@ -13,9 +13,9 @@ from collections.abc import Awaitable
 
 from nanobot.bus.events import TextDelta, TextDiscarded, ToolStarted, TurnEvent, TurnFinished, TurnStarted
 from nanobot.channels.base import Channel
-from nanobot.channels.manager import ChannelManager
+from nanobot.channels.manager import ChannelManager, contained
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError
+from nanobot.errors import NanobotError
 from nanobot.messages import InboundMessage, OutboundMessage
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class _TurnProgress:
         self._text = ""
         self._muted = False
         self._changed = asyncio.Event()
-        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: asyncio.Queue[OutboundMessage] = asyncio.Queue()
         self._sent = 0
         self._tasks = [asyncio.create_task(self._type()), asyncio.create_task(self._send_lines())]
         if texts and channel.capabilities.streaming:
@@ -84,12 +84,18 @@ class _TurnProgress:
         elif isinstance(event, TextDiscarded):
             self._text = ""
         elif isinstance(event, ToolStarted):
-            if self._texts and self._text.strip() and not self._channel.capabilities.streaming:
-                self._waiting.put_nowait(self._text.strip())
+            if self._texts and self._text.strip():
+                self._say(self._text, completes=self._channel.capabilities.streaming)
             self._text = ""
             self._muted = self._muted or event.name == "message"  # the final text may not be sent at all
             if self._hints:
-                self._waiting.put_nowait(event.hint)
+                self._say(event.hint)
+
+    def _say(self, text: str, *, completes: bool = False) -> None:
+        """Send a message of its own, or complete the growing one with it."""
+        self._sent += 1
+        message_id = f"turn-{self._turn_id}" + ("" if completes else f"-{self._sent}")
+        self._waiting.put_nowait(self._message(message_id, text.strip()))
 
     async def close(self) -> None:
         """Send what waits, then stop."""
@@ -108,16 +114,14 @@ class _TurnProgress:
 
     async def _send_lines(self) -> None:
         while True:
-            text = await self._waiting.get()
-            self._sent += 1
-            message = self._message(f"turn-{self._turn_id}-{self._sent}", text)
-            await self._try(self._channel.send(message))
+            await self._try(self._channel.send(await self._waiting.get()))
             self._waiting.task_done()
 
     async def _stream(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            await self._waiting.join()  # what was said before stands above
             if self._text.strip() and not self._muted:
                 message = self._message(f"turn-{self._turn_id}", self._text)
                 await self._try(self._channel.show_partial(message))
@@ -131,6 +135,7 @@ class _TurnProgress:
 
     async def _try(self, work: Awaitable[object]) -> None:
         try:
-            await work
-        except ChannelError as error:
+            with contained(self._channel.name):
+                await work
+        except NanobotError as error:
             log.debug("Progress for %s was not shown: %s", self._inbound.session_key, error)

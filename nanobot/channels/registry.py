@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -11,6 +12,8 @@ from typing import Any
 from nanobot.channels.base import Channel
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, ConfigError
+
+log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "nanobot.channels"
 
@@ -42,13 +45,15 @@ def enabled_channels(config: ChannelsConfig) -> dict[str, Any]:
     return {name: section for name, section in sections.items() if _setting(section, "enabled")}
 
 
-def allow_from(section: Any) -> list[str]:
-    """The `allowFrom` of a section. Raises ConfigError when it is no list of ids."""
+def allow_from(name: str, section: Any) -> list[str]:
+    """The `allowFrom` of the channel's section. Raises ConfigError when it is no list of ids."""
     value = _setting(section, "allow_from", "allowFrom")
     if value is None and not (isinstance(section, Mapping) and _null_allow_from(section)):
         return []
-    if not isinstance(value, list):
-        raise ConfigError('allowFrom must be a list of ids, for example ["12345"]; [] admits everyone.')
+    if not isinstance(value, list) or not all(isinstance(entry, str | int) for entry in value):
+        raise ConfigError(
+            f'channels.{name}.allowFrom must be a list of ids, for example ["12345"]; [] admits everyone.'
+        )
     return [str(entry) for entry in value]
 
 
@@ -80,6 +85,13 @@ def load_channel(name: str) -> type[Channel]:
         raise ChannelError(
             f'{name} needs a library that is missing ({error}). Run: pip install "nanobot-ai[{extra}]"',
             permanent=True,
+        ) from error
+    except ChannelError:
+        raise
+    except Exception as error:
+        log.exception("Channel %s cannot be loaded", name)
+        raise ChannelError(
+            f"{name} cannot be loaded ({type(error).__name__}: {error}).", permanent=True
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Channel)):
         raise ChannelError(f"The plugin of channel {name} is no Channel class.", permanent=True)

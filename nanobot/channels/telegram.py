@@ -91,6 +91,7 @@ class TelegramChannel(Channel):
         self._shown: dict[str, _Shown] = {}
 
     async def run(self) -> None:
+        self._next_update = None  # Telegram knows what was confirmed
         async with open_bot(self.config, self._grace) as bot:
             try:
                 with channel_errors():
@@ -204,6 +205,8 @@ class TelegramChannel(Channel):
         await asyncio.to_thread(_check_files, message.attachments)
         shown = self._progress_of(message.id)
         shown.closed = True
+        if message.kind == "progress":
+            del self._shown[message.id]  # interim words stay; the answer will be a message of its own
         if shown.growing is not None:
             await asyncio.wait([shown.growing])
         parts: list[str | Attachment] = [*split_for_telegram(message.text), *message.attachments]

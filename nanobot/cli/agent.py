@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import select
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nanobot.agent.commands import run_command
-from nanobot.app import SessionDesk, open_app
-from nanobot.bus.events import TurnEvent, TurnFinished
-from nanobot.cli.render import JsonRenderer, PlainRenderer, Renderer, WholeReplyRenderer
+from nanobot.app import App, SessionDesk, open_app
+from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
+from nanobot.cli.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
 from nanobot.cli.screen import complain, terminal_is_smart
 from nanobot.cli.sessions import DEFAULT_SESSION, session_key
 from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
-from nanobot.messages import Usage
 from nanobot.session.store import Store
-
-if TYPE_CHECKING:
-    from nanobot.session.store import SessionInfo
-
-_STDIN_PATIENCE = 3.0  # seconds after which the owner is told what is being waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +36,23 @@ class AgentOptions:
 
 def run_agent(options: AgentOptions) -> int:
     """One reply or a conversation; returns the exit code. Raises NanobotError before a turn began."""
-    start_logging(wanted=options.logs)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # now that everything is imported
+    handler = logging.StreamHandler() if options.logs else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if options.logs else logging.CRITICAL, handlers=[handler])
     if options.session and options.resume:
         raise UsageError("--session and --continue exclude each other. Give one of them.")
     if options.message is None and sys.stdin.isatty() and not options.json_events:
         from nanobot.cli.interactive import converse
 
         return converse(options)
-    if not options.json_events:
-        return asyncio.run(_answer_once(options))
     try:
         return asyncio.run(_answer_once(options))
     except NanobotError as error:
-        failed = TurnFinished("error", "", Usage(), error=str(error), error_type=type(error).__name__)
-        JsonRenderer(sys.stdout).show(failed)
+        if not options.json_events:
+            raise
+        JsonRenderer(sys.stdout).show(failed(error))
         return 2 if isinstance(error, UsageError) else 1
-
-
-def start_logging(*, wanted: bool) -> None:
-    """Log to stderr, or nowhere."""
-    handler = logging.StreamHandler() if wanted else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO if wanted else logging.CRITICAL, handlers=[handler])
 
 
 def load_and_warn() -> LoadedConfig:
@@ -78,26 +66,30 @@ def load_and_warn() -> LoadedConfig:
 async def choose_session(options: AgentOptions, store: Store) -> str:
     """The key of the conversation that --session or --continue names."""
     if options.resume:
-        latest = next((info for info in await store.sessions(1000) if _is_from_terminal(info)), None)
-        return latest.key if latest else DEFAULT_SESSION
+        keys = [info.key for info in await store.sessions(1000)]
+        return next((key for key in keys if key.startswith("cli:")), DEFAULT_SESSION)
     return session_key(options.session) if options.session else DEFAULT_SESSION
 
 
-def _is_from_terminal(info: SessionInfo) -> bool:
-    return info.key.startswith("cli:")
+async def model_note(app: App, session: str) -> str:
+    """What the owner must know about the session's model. Raises ProviderError when none can serve it."""
+    resolution, provider = await app.models.get(await app.assistant.model_of(session))
+    return provider.traits(resolution.model).note
 
 
 async def _answer_once(options: AgentOptions) -> int:
     text = _whole_message(options.message)
-    loaded = load_and_warn()
-    async with open_app(loaded.config, model=options.model) as app:
+    async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
         if options.message is not None:
             reply = await run_command(options.message, key, SessionDesk(app))
             if reply is not None:
                 print(reply)
                 return 0
-        finished = await show_turn(app.run(text, session_key=key), make_renderer(options))
+        renderer = make_renderer(options)
+        if note := await model_note(app, key):
+            renderer.show(Notice(note))
+        finished = await show_turn(app.run(text, session_key=key), renderer)
         return report(finished, quiet=options.json_events)
 
 
@@ -116,11 +108,9 @@ def make_renderer(options: AgentOptions, *, interactive: bool = False) -> Render
     """How this process shows a turn, given its options and what stdout is."""
     if options.json_events:
         return JsonRenderer(sys.stdout)
-    if not sys.stdout.isatty():
-        return WholeReplyRenderer(sys.stdout, sys.stderr if options.logs or sys.stderr.isatty() else None)
-    logs_interfere = options.logs and sys.stderr.isatty()  # they would be printed between the live lines
-    if logs_interfere or not terminal_is_smart():
-        return PlainRenderer(sys.stdout)
+    if options.logs or not terminal_is_smart():  # log lines would be printed between the live lines
+        shows_notes = options.logs or sys.stderr.isatty()
+        return WholeReplyRenderer(sys.stdout, Notes(sys.stderr) if shows_notes else Renderer())
     from nanobot.cli.live import LiveRenderer
 
     return LiveRenderer(sys.stdout, markdown=options.markdown, leading_blank=interactive)
@@ -140,16 +130,11 @@ def report(finished: TurnFinished | None, *, quiet: bool = False) -> int:
 
 def _whole_message(message: str | None) -> str:
     """The text of -m, followed by what is piped in. Raises UsageError when there is nothing."""
-    if message is not None:
-        message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin(patient=message is not None)
-    text = "\n\n".join(part for part in (message, piped) if part and part.strip())
+    given = (message or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    piped = (
+        "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
+    )
+    text = "\n\n".join(part for part in (given, piped) if part.strip())
     if not text:
         raise UsageError('There is nothing to answer. Write `nanobot agent -m "…"` or pipe text in.')
     return text
-
-
-def _read_stdin(*, patient: bool) -> str:
-    if patient and not select.select([sys.stdin], [], [], _STDIN_PATIENCE)[0]:
-        complain("Waiting for standard input to end; add </dev/null if nothing is coming.")
-    return sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")

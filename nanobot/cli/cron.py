@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -106,6 +105,8 @@ def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
             return await work(JobBook(store))
         finally:
             await store.aclose()
+
+    import asyncio
 
     return asyncio.run(open_and_work())
 

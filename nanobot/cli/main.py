@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nanobot.cli.cron import cron_app
 from nanobot.errors import NanobotError, UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+SessionName = Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")]
 
 
 def _group(text: str) -> typer.Typer:
     return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-app = _group("nanobot: an ultra-lightweight personal AI assistant.")
+app = _group("nanobot: an ultra-lightweight personal AI assistant. --version alone prints its version.")
 session_app = _group("Look into past conversations.")
-config_app = _group("Describe and check the configuration.")
+config_app = _group("Describe config.json; `nanobot status` checks it.")
 channels_app = _group("See how the chat platforms are doing.")
 outbox_app = _group("Look after messages that could not be delivered.")
 app.add_typer(session_app, name="session")
 app.add_typer(config_app, name="config")
+app.add_typer(cron_app, name="cron")
 app.add_typer(channels_app, name="channels")
 app.add_typer(outbox_app, name="outbox")
 
@@ -35,66 +37,39 @@ def run() -> int:
 
     The one place where an expected error becomes a line on stderr.
     """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us; the next file must not get its number
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    code = 0
     try:
-        code = _call(app)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
-
-
-def _call(command: Callable[[], None]) -> int:
-    try:
-        command()
+        app()
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except NanobotError as error:
         from nanobot.cli.screen import complain
 
         complain(f"Error: {error}")
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from nanobot import __version__
-
-        print(f"nanobot {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _nanobot(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-v", help="Print the version and exit.", is_eager=True, callback=_show_version
-        ),
-    ] = False,
-) -> None:
-    pass
+        code = 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:
+        code = 1
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    return code
 
 
 @app.command()
 def agent(
-    message: Annotated[
-        str | None, typer.Option("--message", "-m", help="Ask this, print the reply, and exit.")
-    ] = None,
-    session: Annotated[
-        str, typer.Option("--session", "-s", help="Conversation to go on with; NAME means cli:NAME.")
-    ] = "",
-    resume: Annotated[
-        bool, typer.Option("--continue", "-c", help="Go on with the latest conversation of the terminal.")
-    ] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Ask this, print the reply.")] = None,
+    session: Annotated[str, typer.Option("--session", "-s", help="Conversation to go on with.")] = "",
+    resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest one.")] = False,
     model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
-    json_events: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per event and nothing else.")
-    ] = False,
+    json_events: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
     markdown: Annotated[bool, typer.Option(help="Format replies on a terminal.")] = True,
     logs: Annotated[bool, typer.Option(help="Print log messages and notes to stderr.")] = False,
 ) -> None:
@@ -108,10 +83,7 @@ def agent(
 @app.command()
 def onboard(
     provider: Annotated[str, typer.Option(help="Provider to set up, for example openrouter.")] = "",
-    api_key: Annotated[
-        str,
-        typer.Option(help="Its key; `-` reads it from standard input. Other users can see arguments."),
-    ] = "",
+    api_key: Annotated[str, typer.Option(help="Its key, seen by other users; `-` reads it from stdin.")] = "",
     api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "",
     api_base: Annotated[str, typer.Option(help="Base URL, for providers without a public one.")] = "",
     model: Annotated[str, typer.Option(help="Model to use.")] = "",
@@ -146,50 +118,35 @@ def session_list(
 
 @session_app.command("show")
 def session_show(
-    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")],
+    name: SessionName,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the last messages.")] = 20,
-    json_output: Json = False,
 ) -> None:
     """Print the last messages of a conversation."""
-    from nanobot.cli.sessions import show_session
+    from nanobot.cli.sessions import print_session
 
-    show_session(name, limit, as_json=json_output)
+    print_session(name, "md", last=limit)
 
 
 @session_app.command("export")
 def session_export(
-    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")],
+    name: SessionName,
     form: Annotated[str, typer.Option("--format", "-f", help="md or jsonl.")] = "md",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
 ) -> None:
     """Write a whole conversation as Markdown or JSON Lines."""
-    from nanobot.cli.sessions import export_session
+    from nanobot.cli.sessions import print_session
 
-    export_session(name, form, output)
+    print_session(name, form, output=output)
 
 
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of config.json."""
-    from nanobot.cli.config import print_schema
+    import json
 
-    print_schema()
+    from nanobot.config.loader import config_schema as schema
 
-
-@config_app.command("path")
-def config_path() -> None:
-    """Print where the configuration is."""
-    from nanobot.cli.config import print_path
-
-    print_path()
-
-
-@config_app.command("check")
-def config_check(json_output: Json = False) -> None:
-    """Read the configuration and report what is wrong with it."""
-    from nanobot.cli.config import check_config
-
-    raise typer.Exit(check_config(as_json=json_output))
+    print(json.dumps(schema(), indent=2))
 
 
 gateway_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -199,9 +156,7 @@ app.add_typer(gateway_app, name="gateway")
 @gateway_app.callback()
 def gateway(
     context: typer.Context,
-    port: Annotated[
-        int | None, typer.Option("--port", "-p", min=0, max=65535, help="Port of /health and /status.")
-    ] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="HTTP port.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run what works day and night: channels, schedules, deliveries."""

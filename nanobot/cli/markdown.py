@@ -13,19 +13,14 @@ from rich.text import Text
 from nanobot.cli.screen import clean, without_styles
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
 
 _TRAILING_BLANKS = re.compile(r"[ ]+((?:\x1b\[[0-9;]*m)*)$")
-_LONGEST_ESCAPE = 32  # characters; what looks longer is no escape sequence
+_UNFINISHED = re.compile(r"(?:\x1b[^\x1b]{0,31}|\r)?\Z")  # an escape sequence or line end that may go on
 
 
 class _LeftHeading(Heading):
-    """Headings where they stand, not centred and boxed."""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self.text.justify = "left"
-        self.text.stylize("bold")
-        yield self.text
+    LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}
 
 
 class _OpenCodeBlock(CodeBlock):
@@ -46,94 +41,73 @@ class _Answer(Markdown):
 
 
 class AnswerText:
-    """The text of an answer while it grows.
-
-    Blocks (paragraph, list, code …) before the last one cannot change any more. Of a last block that
-    is taller than the room given to it, the upper lines are taken as final too; from then on the
-    block keeps its width.
-    """
+    """An answer while it grows. Blocks (paragraph, list, code …) before the last one are final."""
 
     def __init__(self, console: Console, *, markdown: bool) -> None:
         self._console = console
         self._markdown = markdown
         self._held_back = ""
         self._text = ""
-        self._printed = 0  # lines of the last block that are final already
-        self._printed_width = 0
         self.separate = False  # whether a blank line goes before the next block
-
-    def __bool__(self) -> bool:
-        return bool(self._text or self._held_back)
 
     def add(self, text: str) -> None:
         raw = self._held_back + text
-        cut = _whole_escapes(raw)
-        self._text += clean(raw[:cut])
-        self._held_back = raw[cut:]
+        unfinished = _UNFINISHED.search(raw)
+        self._held_back = unfinished[0] if unfinished else ""
+        self._text += clean(raw.removesuffix(self._held_back))
 
     def discard(self) -> None:
         """Forget what has not become final."""
         self._held_back = self._text = ""
-        self._printed = self._printed_width = 0
 
-    def advance(self, width: int, room: int) -> tuple[list[str], list[str]]:
+    def advance(self, width: int) -> tuple[list[str], list[str]]:
         """The lines that became final since the last call, and those that may still change."""
         *done, self._text = self._split()
         final = [line for block in done for line in self._finish(block, width)]
-        lines = self._block(self._text, width)
-        overflow = max(self._printed, len(lines) - max(1, room))
-        if overflow > self._printed:
-            final += lines[self._printed : overflow]
-            self._printed, self._printed_width = overflow, self._printed_width or width
-        return final, lines[overflow:]
+        return final, self._lines(self._text, width)
 
     def finish(self, width: int) -> list[str]:
         """The rest of the answer as final lines."""
         self._text += clean(self._held_back)
+        if self._text and not self._text.endswith("\n"):
+            self._text += "\n"
         lines = [line for block in self._split() for line in self._finish(block, width)]
         self.discard()
         self.separate = True
         return lines
 
-    def _finish(self, text: str, width: int) -> list[str]:
-        if not text:
-            return []
-        lines = self._block(text, width)[self._printed :]
-        self._printed = self._printed_width = 0
-        self.separate = self._markdown
+    def _finish(self, block: str, width: int) -> list[str]:
+        lines = self._lines(block, width)
+        self.separate = self._markdown if lines else self.separate
         return lines
 
     def _split(self) -> list[str]:
-        """The text as blocks; only the last one can still change."""
+        """The text as blocks; the last one can still change. An unfinished line begins no block."""
+        whole, end, rest = self._text.rpartition("\n")
         if not self._markdown:
-            whole, end, rest = self._text.rpartition("\n")
             return [whole + end, rest]
-        lines = self._text.split("\n")
-        starts = [token.map[0] for token in _Answer(self._text).parsed if token.level == 0 and token.map]
+        lines = [*whole.split("\n"), rest] if end else [rest]
+        starts = [token.map[0] for token in _Answer(whole).parsed if token.level == 0 and token.map]
         cuts = [0, *starts[1:], len(lines)]
-        return ["\n".join(lines[start:end]) for start, end in itertools.pairwise(cuts)]
+        return ["\n".join(lines[start:stop]) for start, stop in itertools.pairwise(cuts)]
 
-    def _block(self, text: str, width: int) -> list[str]:
-        lines = self._render(text, self._printed_width or width) if text else []
+    def _lines(self, block: str, width: int) -> list[str]:
+        if not block:
+            return []
+        if self._markdown:
+            lines = _without_margins(render(self._console, _Answer(block, hyperlinks=False), width))
+        else:
+            lines = render(self._console, Text(block.removesuffix("\n")), width)
         return ["", *lines] if lines and self.separate else lines
 
-    def _render(self, text: str, width: int) -> list[str]:
-        if self._markdown:
-            answer: RenderableType = _Answer(text, hyperlinks=False)
-        else:
-            answer = Text(text.removesuffix("\n"))
-        with self._console.capture() as capture:
-            self._console.print(answer, width=width)
-        lines = [_TRAILING_BLANKS.sub(r"\1", line) for line in capture.get().split("\n")[:-1]]
-        return _without_margins(lines) if self._markdown else lines
 
-
-def _whole_escapes(raw: str) -> int:
-    """Where to cut `raw` so that an escape sequence or line end that may go on is not split."""
-    start = raw.rfind("\x1b", -_LONGEST_ESCAPE)
-    if start >= 0:
-        return start
-    return len(raw) - raw.endswith("\r")
+def render(
+    console: Console, content: RenderableType, width: int, *, style: str = "", cut: bool = False
+) -> list[str]:
+    """`content` as lines for the terminal, without trailing blanks; too long ones are wrapped or `cut`."""
+    with console.capture() as capture:
+        console.print(content, style=style, width=width, no_wrap=cut, overflow="ellipsis" if cut else "fold")
+    return [_TRAILING_BLANKS.sub(r"\1", line) for line in capture.get().split("\n")[:-1]]
 
 
 def _without_margins(lines: list[str]) -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -15,17 +13,14 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from nanobot import paths
 from nanobot.agent.commands import COMMANDS
-from nanobot.errors import StorageError
+from nanobot.cli.screen import terminal_is_smart
 
 
 class _CommandCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         typed = document.text
-        if not typed.startswith("/") or any(character.isspace() for character in typed):
-            return
-        choices = [(command.name, command.description) for command in COMMANDS]
-        for name, description in [*choices, ("exit", "Leave.")]:
-            if name.startswith(typed[1:].lower()):
+        for name, description in [*((row.name, row.description) for row in COMMANDS), ("exit", "Leave.")]:
+            if typed and f"/{name}".startswith(typed.lower()):
                 yield Completion(f"/{name}", start_position=-len(typed), display_meta=description)
 
 
@@ -35,29 +30,28 @@ class _History(FileHistory):
             super().store_string(string)
 
 
-def make_prompt() -> PromptSession[str]:
-    """A prompt whose Enter sends and whose Alt+Enter begins a line. Raises StorageError."""
-    return PromptSession(
+def make_prompt() -> Callable[[], Awaitable[str]]:
+    """Reads what the owner types: Enter sends, Alt+Enter begins a line. Raises StorageError."""
+    if not terminal_is_smart():
+        return _read_plainly
+    history = paths.make_private_dir(paths.home() / "history") / "cli_history"
+    with contextlib.suppress(OSError):
+        history.touch(mode=0o600)
+    session: PromptSession[str] = PromptSession(
         message="> ",
         multiline=True,
         prompt_continuation="  ",
-        history=_History(str(_history_file())),
+        history=_History(str(history)),
         completer=_CommandCompleter(),
         complete_while_typing=True,
-        enable_history_search=False,
         key_bindings=_keys(),
         include_default_pygments_style=False,
     )
+    return session.prompt_async
 
 
-def _history_file() -> Path:
-    path = paths.make_private_dir(paths.home() / "history") / "cli_history"
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        path.chmod(0o600)
-    except OSError as error:
-        raise StorageError(f"Cannot write {path}: {error.strerror}.") from error
-    return path
+async def _read_plainly() -> str:
+    return input("> ")  # noqa: ASYNC250  nothing else happens while this terminal waits
 
 
 def _keys() -> KeyBindings:

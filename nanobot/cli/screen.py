@@ -16,8 +16,6 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_ERASE_LINE = "\x1b[2K"
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -40,7 +38,7 @@ def without_styles(line: str) -> str:
 def one_line(text: str, limit: int) -> str:
     """The cleaned first line of `text`, at most `limit` characters."""
     line = " ".join(clean(text).strip().split("\n", 1)[0].split())
-    return line if len(line) <= limit else line[: max(1, limit - 1)] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def complain(text: str) -> None:
@@ -53,39 +51,26 @@ def terminal_is_smart() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def can_print(characters: str, out: TextIO) -> bool:
-    """Whether `out` can show these characters in its encoding."""
-    try:
-        characters.encode(out.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @contextlib.contextmanager
 def quiet_keys() -> Iterator[None]:
     """Keep keys typed meanwhile from being echoed into the output; they stay readable for the next prompt."""
-    if not sys.stdin.isatty():
-        yield
-        return
     import termios
 
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
+    before = termios.tcgetattr(sys.stdin)
     silent = [*before]
     silent[3] &= ~termios.ECHO
-    termios.tcsetattr(descriptor, termios.TCSANOW, silent)
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 class Screen:
     """Final lines that scroll away, and below them live lines that are repainted in place.
 
-    Lines are ready for the terminal, styles included. Repainting writes once and
-    touches only the lines that changed, so nothing flickers.
+    Lines are ready for the terminal, styles included. A change is written at once and line over
+    line, and only if there is one, so nothing flickers.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -98,44 +83,20 @@ class Screen:
         """Columns of the terminal right now."""
         return max(10, shutil.get_terminal_size().columns)
 
-    @property
-    def room(self) -> int:
-        """How many live lines fit: never the whole screen, or repainting would scroll."""
-        return max(1, shutil.get_terminal_size().lines - 2)
-
     def paint(self, final: Sequence[str], live: Sequence[str]) -> None:
-        """Print `final` above the live lines and replace those by `live` (cut from the top to fit)."""
-        width, shown = self.width, self._fitting(live)
-        kept = 0 if final or width != self._width else _common_prefix(self._live, shown)
-        if kept == len(self._live) == len(shown) and not final:
+        """Print `final` above the live lines and replace those by the last of `live` that fit."""
+        width = self.width
+        room = max(1, shutil.get_terminal_size().lines - 2)  # with more, repainting would scroll
+        shown = list(live[-room:])
+        if not final and (shown, width) == (self._live, self._width):
             return
-        rows = sum(_rows(line, width) for line in self._live[kept:])
+        rows = sum(_rows(line, width) for line in self._live)
         up = f"\x1b[{rows}A\r" if rows else ""
-        lines = (*final, *shown[kept:])
-        text = "".join(f"{_ERASE_LINE}{line}\n" for line in lines)
-        left = rows - sum(_rows(line, width) for line in lines)
+        lines = "".join(f"\x1b[2K{line}\n" for line in (*final, *shown))
+        cursor = "\x1b[?25l" if shown else "\x1b[?25h"
         self._live, self._width = shown, width
-        self._out.write((_HIDE_CURSOR if shown else _SHOW_CURSOR) + up + text + _erase_rows(left))
+        self._out.write(f"{cursor}{up}{lines}\x1b[J")
         self._out.flush()
-
-    def close(self) -> None:
-        """Remove the live lines."""
-        self.paint((), ())
-
-    def _fitting(self, lines: Sequence[str]) -> list[str]:
-        """The last of `lines` that fit on the screen."""
-        room, width = self.room, self.width
-        first = len(lines)
-        while first and (room := room - _rows(lines[first - 1], width)) >= 0:
-            first -= 1
-        return list(lines[first:])
-
-
-def _erase_rows(count: int) -> str:
-    """Empty `count` rows from the cursor on and stay. Not with "erase below": tmux keeps a copy of that."""
-    if count <= 0:
-        return ""
-    return _ERASE_LINE + f"\x1b[B{_ERASE_LINE}" * (count - 1) + (f"\x1b[{count - 1}A" if count > 1 else "")
 
 
 def _rows(line: str, width: int) -> int:
@@ -143,12 +104,3 @@ def _rows(line: str, width: int) -> int:
     from rich.cells import cell_len
 
     return max(1, -(-cell_len(without_styles(line)) // width))
-
-
-def _common_prefix(one: Sequence[str], other: Sequence[str]) -> int:
-    length = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        length += 1
-    return length

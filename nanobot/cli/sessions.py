@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,11 @@ from typing import Any
 from nanobot import paths
 from nanobot.cli.screen import clean, one_line
 from nanobot.errors import UsageError
-from nanobot.messages import Message, TextPart, ToolCall, ToolResult, message_to_json
-from nanobot.session.sqlite import SqliteStore
+from nanobot.messages import TextPart, ToolCall, ToolResult, message_to_json
 from nanobot.session.store import SessionInfo, Store, StoredMessage
+from nanobot.storage.sqlite import SqliteStore
 
 DEFAULT_SESSION = "cli:direct"
-_SHOWN_RESULT = 200  # characters of a tool result in `session show`
 _SPEAKERS = {"user": "You", "assistant": "nanobot"}
 
 
@@ -32,44 +32,37 @@ def session_key(name: str) -> str:
 
 
 def list_sessions(limit: int, *, as_json: bool) -> None:
-    sessions = asyncio.run(_read_list(limit))
+    async def read() -> list[SessionInfo]:
+        async with open_store() as store:
+            return await store.sessions(limit) if store else []
+
+    sessions = asyncio.run(read())
     if as_json:
-        print(json.dumps([_info_to_json(info) for info in sessions], indent=2))
-        return
-    if not sessions:
+        print(json.dumps([asdict(info) for info in sessions], indent=2))
+    elif not sessions:
         print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
-        return
-    width = max(len(info.key) for info in sessions)
-    for info in sessions:
-        line = f"{info.key:<{width}}  {info.messages:>6}  {_when(info.updated_at)}  {info.title}"
-        print(_for_stdout(line.rstrip()))
+    else:
+        lines = (
+            f"{info.key:<24} {info.messages:>6}  {_when(info.updated_at)}  {info.title}" for info in sessions
+        )
+        _write("\n".join(lines))
 
 
-def show_session(name: str, limit: int, *, as_json: bool) -> None:
-    """Raises UsageError for an unknown session."""
-    info, messages = asyncio.run(_read_session(name, limit))
-    if as_json:
-        print(json.dumps({**_info_to_json(info), "items": [_stored_to_json(item) for item in messages]}))
-        return
-    for stored in messages:
-        for line in _shown(stored):
-            print(_for_stdout(line))
-
-
-def export_session(name: str, form: str, output: Path | None) -> None:
-    """Write the whole session. Raises UsageError for an unknown session or format, StorageError."""
+def print_session(name: str, form: str, *, last: int | None = None, output: Path | None = None) -> None:
+    """Write a session, or its last messages, as md or jsonl. Raises UsageError and StorageError."""
     if form not in ("md", "jsonl"):
         raise UsageError(f"{form!r} is no export format. Use md or jsonl.")
-    info, messages = asyncio.run(_read_session(name, None))
+    info, messages = asyncio.run(_read_session(name, last))
     if form == "jsonl":
-        text = "".join(json.dumps(_stored_to_json(item), ensure_ascii=False) + "\n" for item in messages)
+        lines = [json.dumps(_to_json(stored), ensure_ascii=False) for stored in messages]
     else:
-        text = "\n".join(_as_markdown(info, messages)) + "\n"
-    data = text.encode("utf-8", "replace")
+        period = f"{_when(info.created_at)} to {_when(info.updated_at)}"
+        lines = [f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n"]
+        lines += [text for stored in messages for text in _as_markdown(stored)]
     if output is None:
-        sys.stdout.buffer.write(data)
+        _write("\n".join(lines))
     else:
-        paths.write_atomic(output, data)
+        paths.write_atomic(output, "\n".join([*lines, ""]).encode("utf-8", "replace"))
 
 
 @asynccontextmanager
@@ -86,11 +79,6 @@ async def open_store() -> AsyncIterator[Store | None]:
         await store.aclose()
 
 
-async def _read_list(limit: int) -> list[SessionInfo]:
-    async with open_store() as store:
-        return await store.sessions(limit) if store else []
-
-
 async def _read_session(name: str, limit: int | None) -> tuple[SessionInfo, list[StoredMessage]]:
     """A session and its last `limit` messages."""
     key = session_key(name)
@@ -102,35 +90,18 @@ async def _read_session(name: str, limit: int | None) -> tuple[SessionInfo, list
         return info, await store.history(key, after=after)
 
 
-def _shown(stored: StoredMessage) -> Iterator[str]:
+def _as_markdown(stored: StoredMessage) -> Iterator[str]:
     message = stored.message
-    if message.text.strip():
-        yield f"{_SPEAKERS.get(message.role, message.role)}, {_when(stored.created_at)}"
-        yield f"{message.text.strip()}\n"
-    for call in message.tool_calls:
-        yield f"  {one_line(_call(call), 120)}"
-    for result in message.tool_results:
-        yield f"  → {result.outcome}: {one_line(result.content, _SHOWN_RESULT)}\n"
-
-
-def _as_markdown(info: SessionInfo, messages: Sequence[StoredMessage]) -> Iterator[str]:
-    yield f"# {one_line(info.title, 200) or info.key}\n"
-    yield f"Session `{info.key}`, {_when(info.created_at)} to {_when(info.updated_at)}.\n"
-    for stored in messages:
-        yield from _message_as_markdown(stored.message, stored.created_at)
-
-
-def _message_as_markdown(message: Message, created_at: float) -> Iterator[str]:
     if message.role != "tool":
-        yield f"## {_SPEAKERS[message.role]}, {_when(created_at)}\n"
+        yield f"## {_SPEAKERS[message.role]}, {_when(stored.created_at)}\n"
     for part in message.parts:
         match part:
             case TextPart(text=text) if text.strip():
                 yield f"{text.strip()}\n"
-            case ToolCall():
-                yield _fenced(_call(part))
-            case ToolResult(content=content, outcome=outcome):
-                yield f"Result of `{part.name}` ({outcome}):\n\n{_fenced(content)}"
+            case ToolCall(name=tool, arguments=arguments, malformed=malformed):
+                yield _fenced(f"{tool} {malformed or json.dumps(dict(arguments), ensure_ascii=False)}")
+            case ToolResult(name=tool, content=content, outcome=outcome):
+                yield f"Result of `{tool}` ({outcome}):\n\n{_fenced(content)}"
 
 
 def _fenced(text: str) -> str:
@@ -141,33 +112,17 @@ def _fenced(text: str) -> str:
     return f"{fence}\n{text.rstrip()}\n{fence}\n"
 
 
-def _call(call: ToolCall) -> str:
-    arguments = call.malformed or json.dumps(dict(call.arguments), ensure_ascii=False)
-    return f"{call.name} {arguments}"
-
-
-def _info_to_json(info: SessionInfo) -> dict[str, Any]:
-    return {
-        "key": info.key,
-        "title": info.title,
-        "messages": info.messages,
-        "created_at": info.created_at,
-        "updated_at": info.updated_at,
-    }
-
-
-def _stored_to_json(stored: StoredMessage) -> dict[str, Any]:
-    return {
-        "seq": stored.seq,
-        "turn": stored.turn_id,
-        "created_at": stored.created_at,
-        **message_to_json(stored.message),
-    }
+def _to_json(stored: StoredMessage) -> dict[str, Any]:
+    place = {"seq": stored.seq, "turn": stored.turn_id, "created_at": stored.created_at}
+    return {**place, **message_to_json(stored.message)}
 
 
 def _when(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp).strftime("%Y-%m-%d %H:%M")
 
 
-def _for_stdout(text: str) -> str:
-    return clean(text) if sys.stdout.isatty() else text
+def _write(text: str) -> None:
+    if sys.stdout.isatty():
+        print(clean(text))
+    else:
+        sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "replace"))

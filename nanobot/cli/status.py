@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from nanobot import paths
+from nanobot.channels.registry import PLANNED, enabled_channels
 from nanobot.cli.screen import clean
 from nanobot.cli.sessions import open_store
 from nanobot.config.loader import load_config
@@ -46,8 +46,7 @@ async def _report() -> dict[str, Any]:
     report["workspace"] = {"path": str(config.workspace_path), "exists": config.workspace_path.is_dir()}
     report["model"] = await _model(config)
     report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
-    channels = ((name, getattr(config.channels, name)) for name in type(config.channels).model_fields)
-    report["channels"] = [name for name, channel in channels if getattr(channel, "enabled", False)]
+    report["channels"] = list(enabled_channels(config.channels))
     return report
 
 
@@ -77,6 +76,7 @@ async def _storage() -> dict[str, Any]:
     file = paths.database_file()
     storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "error": ""}
     storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
+    storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0}
     try:
         async with open_store() as store:
             if store is not None:
@@ -84,6 +84,12 @@ async def _storage() -> dict[str, Any]:
                 storage["bytes"] = file.stat().st_size
                 storage["gateway_pid"] = await store.leader(GATEWAY_ROLE)
                 storage["outbox"] = asdict(await store.backlog())
+                jobs = await store.jobs()
+                storage["jobs"] = {
+                    "enabled": sum(job.enabled for job in jobs),
+                    "failed": sum(job.last_status == "error" for job in jobs),
+                    "missed": sum(job.missed for job in jobs),
+                }
     except NanobotError as error:
         storage["error"] = str(error)
     return storage
@@ -91,31 +97,27 @@ async def _storage() -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     config, storage = report["config"], report["storage"]
+    outbox, jobs = storage["outbox"], storage["jobs"]
     _row("Config", config["path"] + ("" if config["exists"] else " (missing: defaults apply)"))
-    if config["error"]:
-        _row("", f"Error: {config['error']}")
-    for warning in config["warnings"]:
-        _row("", f"Warning: {warning}")
+    for problem in filter(None, (config["error"] and f"Error: {config['error']}", *config["warnings"])):
+        _row("", problem)
     if "model" in report:
         missing = "" if report["workspace"]["exists"] else " (missing: created by the first turn)"
         _row("Workspace", report["workspace"]["path"] + missing)
         _print_model(report["model"])
-        _row("Keys", _listed(name for name, known in report["providers"].items() if known))
-        _row("No key", _listed(name for name, known in report["providers"].items() if not known))
-        _row("Channels", _listed(report["channels"]))
-    pid, outbox = storage["gateway_pid"], storage["outbox"]
-    _row("Gateway", f"runs (process {pid})" if pid else "not running")
-    _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked")
-    if outbox["parked"]:
-        _row("", f"Last error: {outbox['error']}. Try again: nanobot outbox retry")
+        _row("Keys", ", ".join(name for name, known in report["providers"].items() if known) or "none")
+        _row("Channels", ", ".join(map(_channel, report["channels"])) or "none")
+    _row("Gateway", f"runs (process {storage['gateway_pid']})" if storage["gateway_pid"] else "not running")
+    parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
+    _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
+    _row("Jobs", f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed")
     _row("Sessions", str(storage["sessions"]))
     _row("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
 
 
 def _print_model(model: dict[str, Any]) -> None:
     if model["error"]:
-        _row("Model", model["configured"])
-        _row("", f"Error: {model['error']}")
+        _row("Model", f"{model['configured']}. Error: {model['error']}")
         return
     address = f" at {model['address']}" if model["address"] else ""
     _row("Model", f"{model['used']}, provider {model['provider']}{address}")
@@ -123,9 +125,9 @@ def _print_model(model: dict[str, Any]) -> None:
         _row("", step)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
 def _row(title: str, text: str) -> None:
     print(f"{title:<10} {clean(text)}")
+
+
+def _channel(name: str) -> str:
+    return f"{name} (not in this version yet)" if name in PLANNED else name

@@ -221,8 +221,8 @@ def delivery_failed(
 def outbox_entries(connection: sqlite3.Connection, limit: int) -> list[OutboxEntry]:
     """Deliveries that wait or were parked, oldest first."""
     rows = connection.execute(
-        "SELECT * FROM outbox WHERE state = 'pending' UNION ALL"
-        " SELECT * FROM outbox WHERE state = 'parked' ORDER BY id LIMIT ?",
+        "SELECT * FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' UNION ALL"
+        " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
         (limit,),
     )
     return [

@@ -64,11 +64,14 @@ async def home(tmp_path: Path, installed: Path) -> AsyncIterator[Home]:
 
 async def reply_to(chat: Path, name: str) -> str:
     """What was answered to the chat, as soon as it is there."""
+    text = ""
     async with asyncio.timeout(20):
-        while not (written := [file for file in (chat / "replies" / name).glob("*") if file.read_text()]):
+        while not text:
             await asyncio.sleep(0.05)
-    (reply,) = written
-    return reply.read_text(encoding="utf-8")
+            text = "".join(
+                file.read_text(encoding="utf-8") for file in (chat / "replies" / name).glob("*.txt")
+            )
+    return text
 
 
 def put(chat: Path, name: str, text: str) -> None:
@@ -94,6 +97,19 @@ async def test_the_example_answers(home: Home) -> None:
     assert not list((chat / "inbox").iterdir())
     assert "unknown key" not in "\n".join(gateway.log)
     assert "answers everyone" not in "\n".join(gateway.log)
+
+
+async def test_the_example_brings_files(home: Home) -> None:
+    chat = home.folder / "chat"
+    call = {"name": "message", "arguments": {"content": "Here it is.", "media": ["SOUL.md"]}}
+    home.script({"tool_calls": [call]}, {"text": "Sent."})
+    gateway = await home.gateway()
+    await gateway.says("Channel folder is connected")
+    put(chat, "first", "Send me a file.")
+    assert "Here it is." in await reply_to(chat, "first")
+    assert (chat / "replies" / "first" / "SOUL.md").read_text() == (
+        home.home / "workspace/SOUL.md"
+    ).read_text()
 
 
 async def test_the_example_obeys_allow_from(home: Home) -> None:

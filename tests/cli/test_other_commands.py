@@ -37,7 +37,6 @@ def test_status_with_a_broken_config(nanobot: Nanobot) -> None:
     assert done.returncode == 1
     assert f"Error: {config}" in done.stdout
     assert "Sessions   1" in done.stdout
-    assert nanobot.run("config", "check").returncode == 1
     assert config.read_text() == '{"agents": [}'
 
 
@@ -47,8 +46,9 @@ def test_sessions(nanobot: Nanobot) -> None:
     nanobot.run("agent", "-m", "show ```me```", "-s", "work", "--model", nanobot.script(look, HELLO))
     listed = json.loads(nanobot.run("session", "list", "--json").stdout)
     assert [(info["key"], info["messages"]) for info in listed] == [("cli:work", 4)]
-    last = json.loads(nanobot.run("session", "show", "work", "-n", "1", "--json").stdout)
-    assert [item["parts"][0]["text"] for item in last["items"]] == ["Hi there."]
+    last = nanobot.run("session", "show", "work", "-n", "1").stdout
+    assert "Hi there." in last
+    assert "list_dir" not in last
     file = nanobot.folder / "work.md"
     assert nanobot.run("session", "export", "work", "-o", str(file)).returncode == 0
     for words in ("show ```me```", 'list_dir {"path": "."}', "Result of `list_dir` (ok)", "Hi there."):
@@ -63,10 +63,8 @@ def test_session_usage_errors(nanobot: Nanobot, command: list[str]) -> None:
     assert done.stderr.startswith("Error: ")
 
 
-def test_config_commands(nanobot: Nanobot) -> None:
-    assert nanobot.run("config", "path").stdout == f"{nanobot.home / 'config.json'}\n"
+def test_config_schema(nanobot: Nanobot) -> None:
     assert "agents" in json.loads(nanobot.run("config", "schema").stdout)["properties"]
-    assert json.loads(nanobot.run("config", "check", "--json").stdout)["error"] == ""
 
 
 def test_onboard_without_terminal_creates_and_keeps(nanobot: Nanobot) -> None:
@@ -93,7 +91,6 @@ def test_onboard_with_flags(nanobot: Nanobot) -> None:
     assert written["agents"]["defaults"]["model"] == "groq/m"
     loud = nanobot.run(*flags, "--api-key", "from-argument")
     assert loud.returncode == 0
-    assert "can be seen" in loud.stderr
     assert "from-argument" not in loud.stdout + loud.stderr
 
 
@@ -121,7 +118,7 @@ async def test_onboard_wizard(nanobot: Nanobot) -> None:
 
 def _answer_the_wizard(nanobot: Nanobot, base: str) -> None:
     terminal = nanobot.open("onboard")
-    terminal.wait_for(r"^Provider \[\d+\]:")
+    terminal.wait_for(r"^Provider \[\w+\]:")
     terminal.send("custom\n")
     terminal.wait_for("^Base URL:")
     terminal.send(f"{base}\n")
@@ -162,7 +159,7 @@ HEAVY = {
     [
         (["--version"], {"typer", "pydantic", "asyncio", "sqlite3", "typing", "logging"}),
         (["--help"], {"pydantic", "asyncio", "sqlite3"} | HEAVY),
-        (["config", "path"], {"sqlite3"} | HEAVY),
+        (["config", "schema"], {"sqlite3"} | HEAVY),
         (["session", "list"], HEAVY),
         (["status"], HEAVY),
         (["agent", "-m", "hello", "--model", "SCRIPT"], HEAVY),

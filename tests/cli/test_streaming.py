@@ -7,7 +7,7 @@ import itertools
 
 import pyte
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -32,13 +32,12 @@ BLOCKS = [
 ]
 
 
-def stream(pieces: list[str], width: int, room: int, *, markdown: bool = True) -> list[str]:
+def stream(pieces: list[str], width: int, *, markdown: bool = True) -> list[str]:
     answer = AnswerText(Console(file=io.StringIO(), width=width), markdown=markdown)
     lines: list[str] = []
     for piece in pieces:
         answer.add(piece)
-        final, live = answer.advance(width, room)
-        assert len(live) <= room
+        final, _ = answer.advance(width)
         lines += final
     return [without_styles(line) for line in lines + answer.finish(width)]
 
@@ -53,16 +52,16 @@ def cut(text: str, places: list[int]) -> list[str]:
     st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5),
     st.lists(st.integers(0, 5000), max_size=12),
     st.sampled_from([20, 80]),
-    st.sampled_from([3, 200]),
 )
-def test_pieces_do_not_matter(blocks: list[str], places: list[int], width: int, room: int) -> None:
+@example(["1. first\n2. second", "1. first\n2. second", "# Title"], [309], 20)
+def test_pieces_do_not_matter(blocks: list[str], places: list[int], width: int) -> None:
     text = "\n\n".join(blocks)
-    assert stream(cut(text, places), width, room) == stream([text], width, 10_000)
+    assert stream(cut(text, places), width) == stream([text], width)
 
 
 @given(st.lists(st.text(st.sampled_from("ab \n*#")), max_size=5))
 def test_plain_text_stays_as_it_is(pieces: list[str]) -> None:
-    lines = stream(pieces, 80, 100, markdown=False)
+    lines = stream(pieces, 80, markdown=False)
     assert lines == [
         line.rstrip(" ") for line in "".join(pieces).removesuffix("\n").split("\n")
     ] or not "".join(pieces)

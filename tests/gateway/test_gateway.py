@@ -103,6 +103,37 @@ async def test_steering_joins_the_running_turn(platform: Platform) -> None:
         assert await platform.wait_for("anna", 1) == ["one + two"]
 
 
+async def test_queue_shows_and_chooses_what_new_messages_do(platform: Platform) -> None:
+    release, asked = asyncio.Event(), asyncio.Event()
+    call = ToolCall("c1", "list_dir", {"path": "."})
+
+    def model(request: ModelRequest) -> Reply:
+        if any(m.text == "one" for m in request.messages) and request.messages[-1].text == "one":
+            asked.set()
+            return Reply(tool_calls=[call], wait=release)
+        return Reply(text=" + ".join(m.text for m in request.messages if m.role == "user"))
+
+    async with running_gateway(config_for(platform), ScriptedProvider(model)) as (app, _):
+        for text in ("/queue", "/queue sideways", "/queue Steer", "/queue"):
+            platform.user_sends("anna", text)
+        shown, wrong, chosen, again = await platform.wait_for("anna", 4)
+        assert shown.startswith("Mode queue: ")
+        assert "no 'sideways'" in wrong
+        assert chosen == again
+        assert chosen.startswith("Mode steer: ")
+        platform.user_sends("anna", "one")
+        await asyncio.wait_for(asked.wait(), 10)
+        platform.user_sends("anna", "two")
+        await platform.wait_until(lambda: not platform.unacknowledged)
+        release.set()
+        assert (await platform.wait_for("anna", 5))[-1] == "one + two"
+        platform.user_sends("ben", "/queue")
+        assert (await platform.wait_for("ben", 1))[0].startswith("Mode queue: ")
+        platform.user_sends("anna", "/queue queue")
+        assert (await platform.wait_for("anna", 6))[-1].startswith("Mode queue: ")
+        assert (await app.store.settings("loopback:anna"))["queue"] == "queue"
+
+
 async def test_an_error_is_reported_as_one(platform: Platform) -> None:
     provider = ScriptedProvider([])
     async with running_gateway(config_for(platform), provider):
@@ -130,6 +161,15 @@ async def test_a_hopeless_delivery_is_parked_at_once(platform: Platform) -> None
         assert await platform.wait_for("anna", 1) == ["you said: second"]
         parked = [entry for entry in await app.store.outbox() if entry.state == "parked"]
         assert [entry.error for entry in parked] == ["permanent: chat is gone"]
+
+
+async def test_a_channel_that_breaks_while_sending_is_tried_again_after_a_pause(platform: Platform) -> None:
+    tries = itertools.count()
+    platform.fail = lambda shown: "bug" if next(tries) < 1 else None
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        platform.user_sends("anna", "a")
+        assert await platform.wait_for("anna", 1) == ["you said: a"]
+        assert next(tries) == 2
 
 
 async def test_attachments_are_fetched_after_acceptance_and_named(platform: Platform) -> None:

@@ -41,7 +41,9 @@ class LoopbackChannel(Channel):
         if update["op"] == "sent":
             future = self._waiting.pop(update["key"], None)
             if future is not None and not future.done():
-                if update.get("error"):
+                if update.get("error") == "bug":
+                    future.set_exception(RuntimeError("a bug of the channel"))
+                elif update.get("error"):
                     future.set_exception(ChannelError(update["error"], permanent=update["permanent"]))
                 else:
                     future.set_result(update["receipt"])
