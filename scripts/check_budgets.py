@@ -13,7 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOM_LIMITS = {"core": 4000, "security": 1000, "providers": 2000, "cli": 2000, "tools": 2000, "gateway": 400, "storage": 1500}
+ROOM_LIMITS = {
+    "core": 4000,
+    "security": 1000,
+    "providers": 2000,
+    "cli": 2000,
+    "tools": 2000,
+    "gateway": 400,
+    "storage": 1500,
+}
 CORE_ROOMS = ("agent", "bus", "config", "cron", "heartbeat", "session")
 FILE_LIMIT = 400
 FUNCTION_LIMIT = 60

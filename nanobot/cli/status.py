@@ -106,7 +106,8 @@ def _print(report: dict[str, Any]) -> None:
         _row("Workspace", report["workspace"]["path"] + missing)
         _print_model(report["model"])
         _row("Keys", ", ".join(name for name, known in report["providers"].items() if known) or "none")
-        _row("Channels", ", ".join(map(_channel, report["channels"])) or "none")
+        channels = [f"{name} (not supported yet)" if name in PLANNED else name for name in report["channels"]]
+        _row("Channels", ", ".join(channels) or "none")
     _row("Gateway", f"runs (process {storage['gateway_pid']})" if storage["gateway_pid"] else "not running")
     parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
     _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
@@ -127,7 +128,3 @@ def _print_model(model: dict[str, Any]) -> None:
 
 def _row(title: str, text: str) -> None:
     print(f"{title:<10} {clean(text)}")
-
-
-def _channel(name: str) -> str:
-    return f"{name} (not in this version yet)" if name in PLANNED else name
