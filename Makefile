@@ -8,7 +8,7 @@ export NANOBOT_CHAT_MESSAGE := $(value MSG)
 unexport MSG
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test check fmt bench peers lock clean dev
+.PHONY: help chat test check fmt bench soak peers lock clean dev
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,8 +31,12 @@ fmt: dev ## format the code and repair what the linter can
 	$(VENV_PYTHON) -m ruff check --fix-only .
 	$(VENV_PYTHON) -m ruff format .
 
-bench: dev ## measure start-up, a turn, a tool call and a long session against the promises
+bench: dev ## measure start-up, turns, long sessions and the running gateway against the promises
 	$(VENV_PYTHON) benchmarks/bench.py
+	$(VENV_PYTHON) benchmarks/gateway_bench.py
+
+soak: dev ## kill the gateway again and again and look for what got lost; SOAK_KILLS=1000 for a long run
+	$(VENV_PYTHON) benchmarks/soak.py
 
 peers: dev ## run the tests that need programs from npm or apt
 	npm ci --no-audit --no-fund
@@ -42,7 +46,7 @@ lock: ## choose the newest versions again: rewrites requirements/*.txt
 	scripts/lock.sh
 
 clean: ## delete everything that a command here has made
-	rm -rf .venv .venv.old-* node_modules dist benchmarks/last.json
+	rm -rf .venv .venv.old-* node_modules dist benchmarks/last*.json
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find nanobot scripts benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,11 +1,12 @@
 """The kill loop (`make soak`): gateways die by kill -9 again and again; nothing accepted may be lost.
 
-A loopback chat platform, a loopback model and a feeder live in this process. One or two real gateways
-run beside it on one home, and one of them is killed every 0.3 to 2 seconds. Each message makes the model
-ask for 0 to 6 tool calls: reads, and commands that append a line to a log and must never run twice.
+A chat platform, a model and the users live in this process, all on loopback. One or two real gateways run
+beside it on one home, and one of them is killed every 0.3 to 2 seconds. Each message makes the model ask for
+0 to 6 tool calls: reads (pure), notes to another chat (repeatable: they have a delivery key), and commands
+that append a line to a log (once only: when nobody knows whether one ran, the model must be told so).
 
-    SOAK_KILLS=1000 make soak      # the long run
-    python benchmarks/soak.py --gateways 2 --kills 150
+    SOAK_KILLS=1000 make soak                            # the long run, both variants
+    python benchmarks/soak.py --gateways 2 --kills 50    # one variant
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ import argparse
 import asyncio
 import collections
 import contextlib
-import json
+import functools
 import os
 import random
+import re
 import signal
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.model_server import chunk, read_request  # noqa: E402
+from loopback_gateway import start_gateway, write_config  # noqa: E402
+from soak_model import places, serve_model  # noqa: E402
+
 from tests.peers.loopback_platform import Platform  # noqa: E402
 
-PLUGIN = ROOT / "tests" / "peers" / "loopback_plugin"
-INTERRUPTED = "Interrupted before its result was recorded"
+REPLY = re.compile(r"re ((?:c\d+|log) m\d+)(?: \(interrupted ([\w ]+)\))?")
+UNANSWERED = 3  # a user who waits for so many replies writes nothing more
+PATIENCE = 180.0  # seconds without any reply after which the run is over, whatever is missing
 
 
 @dataclass
@@ -46,206 +51,200 @@ class Soak:
     messages: int
     seed: int
     home: Path
-    takeovers: list[float] = field(default_factory=list)
     sent: dict[str, list[str]] = field(default_factory=lambda: collections.defaultdict(list))
+    shown: dict[str, list[str]] = field(default_factory=lambda: collections.defaultdict(list))
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)  # something was shown
     killed: int = 0
+    leader_died: float = 0.0  # 0 when its work has been taken over
+    dead_leader: int = 0  # process id
+    takeovers: list[float] = field(default_factory=list)
+    broken_histories: list[str] = field(default_factory=list)
+
+    @property
+    def database(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.home / 'nanobot.db'}?mode=ro", uri=True, isolation_level=None)
 
 
-def plan(text: str) -> list[list[dict[str, Any]]]:
-    """The tool calls the model asks for in answer to `text`, step by step; the same every time."""
-    chance = random.Random(text)
-    calls = [chance.choice(("list_dir", "read_file", "exec")) for _ in range(chance.randint(0, 6))]
-    steps = []
-    while calls:
-        size = chance.randint(1, 3)
-        steps.append([call_body(text, name, f"{len(steps)}.{n}") for n, name in enumerate(calls[:size])])
-        calls = calls[size:]
-    return steps
+# -- the gateways
 
 
-def call_body(text: str, name: str, place: str) -> dict[str, Any]:
-    key = f"{text}#{place}"
-    arguments: dict[str, str] = {
-        "list_dir": {"path": "."},
-        "read_file": {"path": "AGENTS.md"},
-        "exec": {"command": f"echo '{key}' >> effects.log"},
-    }[name]
-    return {"id": place.replace(".", "_"), "name": name, "arguments": json.dumps(arguments)}
+def leader(soak: Soak) -> int:
+    """The process id of the gateway that serves."""
+    with contextlib.closing(soak.database) as database:
+        row = database.execute("SELECT pid FROM leaders JOIN workers ON id = worker").fetchone()
+        return int(row[0]) if row else 0
 
 
-def answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The stream chunks that follow a conversation."""
-    last_user = max(i for i, message in enumerate(messages) if message["role"] == "user")
-    text = str(messages[last_user]["content"]).strip().splitlines()[-1]
-    since = messages[last_user:]
-    steps, done = plan(text), sum(bool(message.get("tool_calls")) for message in since)
-    if done < len(steps):
-        calls = [
-            {
-                "index": i,
-                "id": call["id"],
-                "type": "function",
-                "function": {k: call[k] for k in ("name", "arguments")},
-            }
-            for i, call in enumerate(steps[done])
-        ]
-        return [chunk({"role": "assistant", "tool_calls": calls}, None), chunk({}, "tool_calls")]
-    told = any(INTERRUPTED in str(message["content"]) for message in since)
-    return [chunk({"content": f"re {text}" + (" (interrupted)" if told else "")}, None), chunk({}, "stop")]
-
-
-async def serve_model(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while True:
-            chunks = answer((await read_request(reader))["messages"])
-            body = "".join(f"data: {json.dumps(item)}\n\n" for item in chunks) + "data: [DONE]\n\n"
-            head = (
-                f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
-            writer.write((head + body).encode())
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # the gateway was killed
-    finally:
-        writer.close()
-
-
-def write_config(soak: Soak, platform_port: int, model_port: int) -> None:
-    soak.home.mkdir(parents=True, exist_ok=True)
-    config = {
-        "providers": {"custom": {"apiKey": "none", "apiBase": f"http://127.0.0.1:{model_port}/v1"}},
-        "agents": {"defaults": {"model": "soak", "maxConcurrentTurns": 8}},
-        "channels": {"sendProgress": False, "loopback": {"enabled": True, "port": platform_port}},
-        "heartbeat": {"enabled": False},
-        "gateway": {"port": 0},
-    }
-    (soak.home / "config.json").write_text(json.dumps(config))
-
-
-async def start_gateway(soak: Soak) -> asyncio.subprocess.Process:
-    environment = os.environ | {"NANOBOT_HOME": str(soak.home), "PYTHONPATH": f"{PLUGIN}:{ROOT}"}
-    log = (soak.home / "gateway.log").open("ab")
-    with log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nanobot", "gateway", "--port", "0", env=environment, stdout=log, stderr=log
-        )
-
-
-async def feed(soak: Soak, platform: Platform, session: int, stop: asyncio.Event) -> None:
-    """One user: the agreed number of messages, and on until the last kill."""
-    chance = random.Random(f"{soak.seed}-{session}")
-    chat, number = f"c{session}", 0
-    while number < soak.messages or not stop.is_set():
-        number += 1
-        text = f"{chat} m{number}"
-        soak.sent[chat].append(text)
-        platform.user_sends(chat, text)
-        with contextlib.suppress(TimeoutError):  # some users write again before they are answered
-            waiting = len(soak.sent[chat])
-            await platform.wait_for(chat, waiting, seconds=chance.choice((0.5, 2.0, 20.0)))
-        with contextlib.suppress(TimeoutError):
-            await platform.wait_for(chat, len(soak.sent[chat]) - 20, seconds=60)
-
-
-async def kill_again_and_again(soak: Soak, platform: Platform) -> None:
+async def kill_again_and_again(soak: Soak) -> None:
     chance = random.Random(soak.seed)
     while soak.killed < soak.kills:
         await asyncio.sleep(chance.uniform(0.3, 2.0))
         index = chance.randrange(soak.gateways)
         victim = soak.processes[index]
-        with contextlib.suppress(ProcessLookupError):
-            victim.send_signal(signal.SIGKILL)
+        if victim.pid == leader(soak):
+            soak.leader_died = soak.leader_died or time.monotonic()
+            soak.dead_leader = victim.pid
+        victim.send_signal(signal.SIGKILL)
         await victim.wait()
         soak.killed += 1
-        died, seen = time.monotonic(), len(platform.shown)
-        soak.processes[index] = await start_gateway(soak)
-        asyncio.get_running_loop().create_task(note_takeover(soak, platform, died, seen))
+        soak.processes[index] = await start_gateway(soak.home)
         if soak.killed % 50 == 0:
-            print(f"  {soak.killed} kills, {len(platform.shown)} replies", flush=True)
+            print(f"  {soak.killed} kills, {sum(map(len, soak.shown.values()))} messages shown", flush=True)
 
 
-async def note_takeover(soak: Soak, platform: Platform, died: float, seen: int) -> None:
-    with contextlib.suppress(TimeoutError):
-        await platform.wait_until(lambda: len(platform.shown) > seen, 60)
-        soak.takeovers.append(time.monotonic() - died)
+# -- the users
+
+
+async def feed(soak: Soak, platform: Platform, chat: str, stop: asyncio.Event) -> None:
+    """One user: the agreed number of messages, and on until the last kill."""
+    chance = random.Random(f"{soak.seed}-{chat}")
+    sent = soak.sent[chat]
+    while len(sent) < soak.messages or not stop.is_set():
+        sent.append(f"{chat} m{len(sent) + 1}")
+        platform.user_sends(chat, sent[-1])
+        await asyncio.sleep(chance.uniform(0.0, 4.0))
+        async with soak.news:
+            await soak.news.wait_for(lambda: len(sent) - len(soak.shown[chat]) < UNANSWERED)
+
+
+async def watch(soak: Soak, platform: Platform) -> None:
+    """Sort what the platform shows by chat; the first message of a new leader ends a takeover."""
+    seen = 0
+    while True:
+        fresh = platform.shown[seen:]
+        seen += len(fresh)
+        for message in fresh:
+            soak.shown[message.chat].append(message.text)
+        if fresh and soak.leader_died and leader(soak) != soak.dead_leader:
+            soak.takeovers.append(time.monotonic() - soak.leader_died)
+            soak.leader_died = 0.0
+        async with soak.news:
+            soak.news.notify_all()
+        await asyncio.sleep(0.05)
+
+
+async def until_all_is_answered(soak: Soak, platform: Platform) -> None:
+    expected = len(expected_notes(soak)) + sum(map(len, soak.sent.values()))
+    last, since = 0, time.monotonic()
+    while len(platform.shown) < expected and time.monotonic() - since < PATIENCE:
+        if len(platform.shown) > last:
+            last, since = len(platform.shown), time.monotonic()
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(1)  # time for a reply too many
+
+
+def expected_notes(soak: Soak) -> set[str]:
+    texts = [text for sent in soak.sent.values() for text in sent]
+    return {f"{text}#{place}" for text in texts for place in places(text, "message")}
 
 
 async def run(soak: Soak) -> bool:
     async with Platform() as platform:
-        model = await asyncio.start_server(serve_model, "127.0.0.1", 0, limit=64 * 2**20)
-        write_config(soak, platform.port, model.sockets[0].getsockname()[1])
-        started = time.monotonic()
-        soak.processes = [await start_gateway(soak) for _ in range(soak.gateways)]
-        stop = asyncio.Event()
-        feeders = [asyncio.create_task(feed(soak, platform, n, stop)) for n in range(soak.sessions)]
-        await kill_again_and_again(soak, platform)
+        model = await asyncio.start_server(
+            functools.partial(serve_model, soak.broken_histories), "127.0.0.1", 0, limit=2**26
+        )
+        write_config(soak.home, platform.port, model.sockets[0].getsockname()[1])
+        started, stop = time.monotonic(), asyncio.Event()
+        soak.processes = [await start_gateway(soak.home) for _ in range(soak.gateways)]
+        watching = asyncio.create_task(watch(soak, platform))
+        soak.sent["log"].append("log m1")
+        platform.user_sends("log", "log m1")  # notes go only to a chat that has written before
+        await platform.wait_for("log", 1)
+        feeders = [asyncio.create_task(feed(soak, platform, f"c{n}", stop)) for n in range(soak.sessions)]
+        await kill_again_and_again(soak)
         stop.set()
-        await asyncio.gather(*feeders)
         with contextlib.suppress(TimeoutError):
-            total = sum(map(len, soak.sent.values()))
-            await platform.wait_until(
-                lambda: len({m.text.split(" (")[0] for m in platform.shown}) >= total, 300
-            )
+            await asyncio.wait_for(asyncio.gather(*feeders), PATIENCE)
+        await until_all_is_answered(soak, platform)
         for process in soak.processes:
             process.terminate()
         await asyncio.gather(*(process.wait() for process in soak.processes))
+        watching.cancel()
         model.close()
         return report(soak, platform, time.monotonic() - started)
 
 
+# -- the verdict
+
+
 def report(soak: Soak, platform: Platform, seconds: float) -> bool:
-    lost = reordered = duplicated = 0
-    for chat, texts in soak.sent.items():
-        replies = [text.removeprefix("re ").split(" (")[0] for text in platform.texts(chat)]
-        lost += len(set(texts) - set(replies))
-        duplicated += len(replies) - len(set(replies))
-        first = list(dict.fromkeys(replies))
-        reordered += first != [text for text in texts if text in set(first)]
+    """Print what was seen; True when every promise held."""
+    accepted = sum(map(len, soak.sent.values())) - len(platform.unacknowledged)
+    replies: dict[str, list[str]] = collections.defaultdict(list)
+    notes: collections.Counter[str] = collections.Counter()
+    told: set[str] = set()
+    strange = list(soak.broken_histories)
+    for message in platform.shown:
+        if match := REPLY.fullmatch(message.text):
+            replies[message.chat].append(match[1])
+            told |= {f"{match[1]}#{place}" for place in (match[2] or "").split()}
+        elif message.chat == "log" and "#" in message.text:
+            notes[message.text] += 1
+        else:
+            strange.append(f"{message.chat}: {message.text}")
+    lost = sum(len(set(texts) - set(replies[chat])) for chat, texts in soak.sent.items())
+    first = {chat: list(dict.fromkeys(texts)) for chat, texts in replies.items()}
+    reordered = sum(
+        texts != [text for text in soak.sent[chat] if text in set(texts)] for chat, texts in first.items()
+    )
     effects = collections.Counter((soak.home / "workspace" / "effects.log").read_text().splitlines())
-    repeated = sum(count > 1 for count in effects.values())
-    told = sum("(interrupted)" in message.text for message in platform.shown)
+    answered = [text for texts in first.values() for text in texts]
+    once = {f"{text}#{place}" for text in answered for place in places(text, "exec")}
+    with contextlib.closing(soak.database) as database:
+        intact = database.execute("PRAGMA integrity_check").fetchone()[0]
+        unfinished = database.execute("SELECT COUNT(*) FROM inbox WHERE state <> 'done'").fetchone()[0]
     takeovers = soak.takeovers or [0.0]
-    rows = {
-        "gateways / kills / seconds": f"{soak.gateways} / {soak.killed} / {seconds:.0f}",
-        "accepted": sum(map(len, soak.sent.values())),
-        "answered": len(platform.shown),
+    bad = {
         "lost": lost,
         "reordered chats": reordered,
-        "duplicated replies seen": duplicated,
+        "duplicated replies seen": sum(map(len, replies.values())) - sum(map(len, first.values())),
+        "notes lost": len(expected_notes(soak) - set(notes)),
+        "notes duplicated": sum(count > 1 for count in notes.values()),
+        "once-only effects repeated": sum(count > 1 for count in effects.values()),
+        "once-only effects missing unreported": len(once - set(effects) - told),
+        "not acknowledged to the platform": len(platform.unacknowledged),
+        "not done in the inbox": unfinished,
+        "other replies and broken histories": len(strange),
+        "damage to the database": int(intact != "ok"),
+    }
+    rows = {
+        "gateways / kills / seconds": f"{soak.gateways} / {soak.killed} / {seconds:.0f}",
+        "accepted": accepted,
+        "answered": len(answered),
+        **bad,
+        "once-only effects / notes": f"{len(effects)} / {len(notes)}",
+        "calls reported as interrupted": len(told),
         "sends repeated under one key": platform.repeated,
-        "once-only effects": len(effects),
-        "once-only effects repeated": repeated,
-        "replies that report an interruption": told,
         "takeover p50 / max (s)": f"{statistics.median(takeovers):.2f} / {max(takeovers):.2f}",
     }
     for name, value in rows.items():
         print(f"{name:<38} {value}")
-    return lost == reordered == duplicated == repeated == 0
+    print(*strange[:5], sep="\n", flush=True)
+    return not any(bad.values())
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--gateways", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=int(os.environ.get("SOAK_KILLS", "60")))
+    parser.add_argument("--gateways", type=int, choices=(1, 2), help="only this variant")
+    parser.add_argument("--kills", type=int, default=int(os.environ.get("SOAK_KILLS", "80")))
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--messages", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nanobot-soak-") as folder:
-        soak = Soak(
-            options.gateways,
-            options.kills,
-            options.sessions,
-            options.messages,
-            options.seed,
-            Path(folder) / "home",
-        )
-        print(
-            f"{soak.gateways} gateway(s), {soak.kills} kills, {soak.sessions} sessions × {soak.messages}",
-            flush=True,
-        )
-        return 0 if asyncio.run(run(soak)) else 1
+    one = options.kills * 6 // 10
+    variants = {options.gateways: options.kills} if options.gateways else {1: one, 2: options.kills - one}
+    good = []
+    for gateways, kills in variants.items():
+        with tempfile.TemporaryDirectory(prefix="nanobot-soak-") as folder:
+            home = Path(folder) / "home"
+            soak = Soak(gateways, kills, options.sessions, options.messages, options.seed, home)
+            print(
+                f"{gateways} gateway(s), {kills} kills, {soak.sessions} sessions, seed {soak.seed}",
+                flush=True,
+            )
+            good.append(asyncio.run(run(soak)))
+    return 0 if all(good) else 1
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def database_file() -> Path:
     return home() / "nanobot.db"
 
 
+def port_file() -> Path:
+    """Where the leading gateway notes the port it listens at."""
+    return home() / "run" / "port"
+
+
 def make_private_dir(path: Path) -> Path:
     """Create `path` (0700) with its parents. Raises StorageError naming the folder."""
     try:

@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from nanobot.errors import StorageError
-from nanobot.paths import make_private_dir
+from nanobot.paths import make_private_dir, write_atomic
 
 
 def create_workspace(workspace: Path) -> list[Path]:
@@ -33,5 +33,5 @@ def _copy_missing(source: Traversable, target: Path, created: list[Path]) -> Non
             path.mkdir(exist_ok=True)
             _copy_missing(item, path, created)
         elif not path.exists():
-            path.write_bytes(item.read_bytes())
+            write_atomic(path, item.read_bytes(), mode=0o644)  # half a file would stay: it is there
             created.append(path)

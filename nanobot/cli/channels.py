@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 from datetime import datetime
 from typing import Any
 
+from nanobot import paths
 from nanobot.channels.registry import CHANNELS, enabled_channels, load_channel
 from nanobot.cli.agent import load_and_warn
 from nanobot.cli.screen import clean
@@ -60,7 +62,7 @@ def _problem(name: str) -> str:
 def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]]]:
     """How the running gateway is, and its channels by name."""
     host = _ANY_ADDRESS.get(config.host, config.host)
-    connection = http.client.HTTPConnection(host, config.port, timeout=5)
+    connection = http.client.HTTPConnection(host, _port(config), timeout=5)
     token = {"Authorization": b"Bearer " + config.token.strip().encode()}
     try:
         connection.request("GET", "/status", headers=token)
@@ -73,6 +75,13 @@ def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]
     finally:
         connection.close()
     return f"process {pid} runs.", {channel["name"]: channel for channel in channels}
+
+
+def _port(config: GatewayConfig) -> int:
+    """Where the gateway said it listens: `--port` may differ from gateway.port."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(paths.port_file().read_text("utf-8"))
+    return config.port
 
 
 async def _leading_process() -> int | None:

@@ -30,6 +30,7 @@ class HttpSurface:
         self._token = config.token.strip().encode()
         self._report = report
         self._loopback = False
+        self.port = 0
 
     async def run(self, listening: Callable[[], None]) -> None:
         """Serve until cancelled; `listening` is told. Raises ConfigError when the address cannot be used."""
@@ -41,7 +42,8 @@ class HttpSurface:
             problem = f"Cannot listen on {address} port {port}: {error.strerror}."
             raise ConfigError(f"{problem} Choose another with gateway.port or --port.") from error
         with contextlib.closing(server):
-            log.info("/health and /status are at %s port %d", *server.sockets[0].getsockname()[:2])
+            address, self.port = server.sockets[0].getsockname()[:2]
+            log.info("/health and /status are at %s port %d", address, self.port)
             listening()
             await asyncio.Event().wait()
 

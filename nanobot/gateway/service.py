@@ -164,9 +164,15 @@ class Gateway:
 
     async def _serve_http(self, http: HttpSurface, leading: Callable[[], None]) -> None:
         """One that stood by serves chats without HTTP as long as a hung leader keeps the port."""
+
+        def listening() -> None:
+            with contextlib.suppress(StorageError):  # then `channels status` asks at gateway.port
+                paths.write_atomic(paths.port_file(), str(http.port))
+            leading()
+
         while True:
             try:
-                await http.run(leading)
+                await http.run(listening)
             except ConfigError as error:
                 if not self._stood_by:
                     raise

@@ -13,11 +13,7 @@ FinishReason = Literal["stop", "tool_calls", "length", "refusal"]
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call of a model.
-
-    `system` is the stable prompt text. `model` is the name as the owner wrote it; the provider
-    strips or adds prefixes. `session_key` may serve as a prompt-cache key.
-    """
+    """One call of a model. `system` is the stable prompt text, `model` the name as the owner wrote it."""
 
     model: str
     system: str
@@ -49,10 +45,7 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The whole answer; always the last item. Tool calls appear here only, never from a broken stream.
-
-    Tools may be run only when `finish_reason` is `stop` or `tool_calls`.
-    """
+    """The whole answer; always the last item. Tool calls appear here only, never from a broken stream."""
 
     message: Message
     usage: Usage

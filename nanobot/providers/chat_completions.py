@@ -1,28 +1,29 @@
 """The OpenAI Chat Completions wire, spoken by nearly every provider.
 
-Source: https://platform.openai.com/docs/api-reference/chat and the providers' own pages for what
-differs, which is data in `ProviderSpec` and `ModelFamily`.
+https://platform.openai.com/docs/api-reference/chat; what differs is data in `ProviderSpec` and `ModelFamily`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
-from nanobot.messages import ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolDefinition, ToolResult
-from nanobot.providers.base import ModelRequest
-from nanobot.providers.chat_answer import ChatReader
-from nanobot.providers.conversation import EMPTY, dump_json, framed, result_text, shown_parts, wire_id
-from nanobot.providers.registry import (
-    ModelFamily,
-    ProviderSpec,
-    family_of,
-    fixed_parameters,
-    max_tokens_field,
-    wire_model,
+from nanobot.messages import ImagePart, Message, ReasoningPart, TextPart, ToolCall, Usage
+from nanobot.providers.answer import AnswerReader, Block, token_count
+from nanobot.providers.base import Completion, ModelEvent, ModelRequest
+from nanobot.providers.conversation import (
+    EMPTY,
+    clean_text,
+    dump_json,
+    framed,
+    result_text,
+    shown_parts,
+    wire_id,
 )
+from nanobot.providers.registry import ModelFamily, ProviderSpec, family_of, request_parameters
 from nanobot.providers.schemas import plain_schema
 from nanobot.providers.transport import WireProvider
 
@@ -34,129 +35,192 @@ _NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validat
 _CACHE_MARK = {"type": "ephemeral"}
 
 
+class ChatReader(AnswerReader):
+    """Maps the chunks of one answer. Only the first choice is read."""
+
+    def read(self, event: Mapping[str, Any]) -> Iterator[ModelEvent]:
+        choices = [choice for choice in event.get("choices") or () if choice.get("index", 0) == 0]
+        # Groq, Moonshot and the rest report usage in different places, some of them with every chunk.
+        for place in (event.get("x_groq"), event, *choices):
+            if isinstance(place, Mapping) and isinstance(place.get("usage"), Mapping):
+                self.usage_report = dict(place["usage"])
+        for choice in choices:
+            yield from self._take_delta(choice.get("delta") or choice.get("message") or {})
+            if choice.get("finish_reason"):
+                self.finish = str(choice["finish_reason"]).lower()
+                self.complete = True
+
+    def completion(self) -> Completion:
+        thought = self.blocks.get("thought")
+        if thought and thought.extra:
+            thought.signature = clean_text(dump_json(thought.extra["details"]))
+        return super().completion()
+
+    def usage(self) -> Usage:
+        """Token counts, under the names of OpenAI, DeepSeek (`prompt_cache_hit_tokens`) or Moonshot."""
+        report = self.usage_report
+        return Usage(
+            input_tokens=token_count(report, "prompt_tokens"),
+            output_tokens=token_count(report, "completion_tokens"),
+            cached_tokens=token_count(report, "prompt_tokens_details", "cached_tokens")
+            or token_count(report, "prompt_cache_hit_tokens")
+            or token_count(report, "cached_tokens"),
+            cache_write_tokens=token_count(report, "prompt_tokens_details", "cache_write_tokens"),
+            reasoning_tokens=token_count(report, "completion_tokens_details", "reasoning_tokens"),
+        )
+
+    def _take_delta(self, delta: Mapping[str, Any]) -> Iterator[ModelEvent]:
+        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+            yield from self.add(self.blocks.setdefault("thought", Block("reasoning")), thought)
+        for detail in delta.get("reasoning_details") or ():
+            self._take_detail(detail)
+        content = delta.get("content")
+        if isinstance(content, list):
+            content = "".join(part.get("text") or "" for part in content if part.get("type") == "text")
+        for text in filter(None, (content, delta.get("refusal"))):
+            yield from self.add(self.blocks.setdefault("text", Block("text")), text)
+        for piece in delta.get("tool_calls") or ():
+            self._take_call_piece(piece)
+
+    def _take_detail(self, detail: Mapping[str, Any]) -> None:
+        """Keep OpenRouter's reasoning details as they came, joining the pieces of one block."""
+        details = self.blocks.setdefault("thought", Block("reasoning")).extra.setdefault("details", [])
+        last = details[-1] if details else {}
+        same = all(detail.get(key) == last.get(key) for key in ("type", "index"))
+        if not last or not same or detail.get("type") not in ("reasoning.text", "reasoning.summary"):
+            details.append(dict(detail))
+            return
+        for key, value in detail.items():
+            if key in ("text", "summary"):
+                last[key] = (last.get(key) or "") + (value or "")
+            elif value is not None:
+                last[key] = value
+
+    def _take_call_piece(self, piece: Mapping[str, Any]) -> None:
+        function = piece.get("function") or {}
+        name, call_id = str(function.get("name") or ""), str(piece.get("id") or "")
+        call = self._call_for(piece.get("index"), call_id, name)
+        call.id = call.id or call_id
+        if name != call.name:
+            call.name += name
+        arguments = function.get("arguments") or ""
+        call.pieces.append(arguments if isinstance(arguments, str) else dump_json(arguments))
+        if isinstance(piece.get("extra_content"), Mapping):
+            call.extra["extra_content"] = piece["extra_content"]
+
+    def _call_for(self, index: Any, call_id: str, name: str) -> Block:
+        """The call a piece belongs to. Some servers leave the index out or give every call the same."""
+        calls = [(key[0], block) for key, block in self.blocks.items() if isinstance(key, tuple)]
+        same = [block for key, block in calls if index is None or key == index]
+        last = same[-1] if same else Block("call")
+        another_id = call_id and last.id and call_id != last.id
+        unindexed_start = index is None and not (call_id and call_id == last.id)
+        if not same or (name and (another_id or unindexed_start)):
+            last = self.blocks[index, len(self.blocks)] = Block("call")
+        return last
+
+
 class ChatCompletionsProvider(WireProvider):
     """Any endpoint that serves `POST {apiBase}/chat/completions`."""
 
-    def url(self) -> str:
-        base, question, query = self.api_base.partition("?")
-        base = base.rstrip("/").removesuffix("/chat/completions")
-        return f"{base}/chat/completions{question}{query}"
-
-    def auth_headers(self, api_key: str) -> dict[str, str]:
-        return {"authorization": f"Bearer {api_key}"} if api_key else {}
-
-    def reader(self, request: ModelRequest) -> ChatReader:
-        return ChatReader(self.failures, request, self.spec.name)
+    path = "/chat/completions"
+    reader_type = ChatReader
+    headers: ClassVar[Mapping[str, str]] = {"authorization": "Bearer {key}"}
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """What changes least comes first, so that consecutive requests share a long prefix."""
-        spec, model = self.spec, request.model
-        body: dict[str, Any] = {"model": wire_model(spec, model), "stream": True}
-        if spec.stream_usage:
-            body["stream_options"] = {"include_usage": True}
-        body[max_tokens_field(spec, model)] = request.max_tokens
-        if request.temperature is not None:
-            body["temperature"] = request.temperature
-        for name, value in fixed_parameters(spec, model).items():
-            body.pop(name, None)
-            if value is not None:
-                body[name] = value
+        body = request_parameters(self.spec, request) | {"stream_options": {"include_usage": True}}
         if request.tools:
-            body["tools"] = [_wire_tool(tool, spec.plain_schema) for tool in request.tools]
-        body["messages"] = self._messages(request)
+            shape = plain_schema if self.spec.plain_schema else dict
+            body["tools"] = [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": it.name,
+                        "description": it.description,
+                        "parameters": shape(it.parameters),
+                    },
+                }
+                for it in request.tools
+            ]
+        marks = self.spec.cache_control and "claude" in request.model.lower()
+        sees = self.traits(request.model).supports_images
+        writer = _Writer(self.spec, family_of(request.model), sees, marks)
+        body["messages"] = writer.write(request.system, request.messages)
+        if marks:
+            _mark_cache(body["messages"])
         return body
 
-    def _messages(self, request: ModelRequest) -> list[WireMessage]:
-        writer = ConversationWriter(
-            self.spec, family_of(request.model), self.traits(request.model).supports_images
-        )
-        messages = writer.write(request.system, framed(request.messages))
-        if writer.as_parts:
-            _mark_cache(messages)
-        return messages
 
-
-class ConversationWriter:
+@dataclass(frozen=True)
+class _Writer:
     """Writes messages for one provider and model. A message is written the same whatever follows it."""
 
-    def __init__(self, spec: ProviderSpec, family: ModelFamily, sees: bool) -> None:
-        self._spec = spec
-        self._family = family
-        self._sees = sees
-        self.as_parts = spec.cache_control and family.start.startswith("claude")
-        """Content is a list of parts throughout, since only parts can carry cache marks."""
+    spec: ProviderSpec
+    family: ModelFamily
+    sees: bool
+    as_parts: bool  # content is a list of parts throughout, since only parts can carry cache marks
 
     def write(self, system: str, messages: Sequence[Message]) -> list[WireMessage]:
         written: list[WireMessage] = []
-        if system:
+        if system.strip():
             written.append({"role": "system", "content": self._content([TextPart(system)])})
-        for is_tool, run in groupby(messages, key=lambda message: message.role == "tool"):
-            if is_tool:
-                written += self._tool_messages([result for message in run for result in message.tool_results])
-            else:
-                written += [self._user_or_assistant(message) for message in run]
-        return _merged(written) if self._spec.merge_roles else written
-
-    def _user_or_assistant(self, message: Message) -> WireMessage:
-        if message.role == "assistant":
-            return self._assistant(message)
-        return {"role": "user", "content": self._content(list(shown_parts(message, self._sees)))}
+        for message in framed(list(_images_apart(messages)) if self.sees else messages):
+            if message.role == "user":
+                content = self._content(list(shown_parts(message, self.sees)))
+                written.append({"role": "user", "content": content})
+            elif message.role == "assistant":
+                written.append(self._assistant(message))
+            for result in message.tool_results:
+                content = self._content([TextPart(result_text(result, self.sees))])
+                call_id = wire_id(result.call_id, self.spec.tool_id_pattern)
+                written.append({"role": "tool", "tool_call_id": call_id, "content": content})
+        return written
 
     def _content(self, parts: Sequence[TextPart | ImagePart]) -> str | list[dict[str, Any]]:
-        if not parts:
-            parts = [TextPart(EMPTY)]
+        parts = parts or [TextPart(EMPTY)]
         if self.as_parts or any(isinstance(part, ImagePart) for part in parts):
             return [_wire_part(part) for part in parts]
         return "\n\n".join(part.text for part in parts if isinstance(part, TextPart))
 
     def _assistant(self, message: Message) -> WireMessage:
-        text, calls = message.text, message.tool_calls
-        written: WireMessage = {"role": "assistant", "content": text if text.strip() else EMPTY}
-        if calls and (not text.strip() or self._spec.null_text_with_tool_calls):
-            written["content"] = None
-        written |= self._reasoning(message)
-        if calls:
-            written["tool_calls"] = self._tool_calls(calls)
-        return written
+        text = "\n\n".join(part.text for part in message.parts if isinstance(part, TextPart) and part.text)
+        calls = self._tool_calls(message.tool_calls)
+        content = text if text.strip() else None if calls else EMPTY
+        written: WireMessage = {"role": "assistant", "content": content, **self._reasoning(message)}
+        return {**written, "tool_calls": calls} if calls else written
 
     def _reasoning(self, message: Message) -> WireMessage:
-        own = [
-            part
-            for part in message.parts
-            if isinstance(part, ReasoningPart) and part.provider == self._spec.name
-        ]
-        if self._spec.reasoning_details:
-            details = [item for part in own if part.signature for item in json.loads(part.signature)]
+        thoughts = [part for part in message.parts if isinstance(part, ReasoningPart)]
+        own = [part for part in thoughts if part.provider == self.spec.name]
+        details = [item for part in own if part.signature for item in json.loads(part.signature)]
+        if self.spec.reasoning_details:
             return {"reasoning_details": details} if details else {}
-        if self._family.replay_reasoning:
-            return {"reasoning_content": "".join(part.text for part in own)}
-        return {}
+        thought = "".join(part.text for part in own)
+        return {"reasoning_content": thought} if self.family.replay_reasoning else {}
 
     def _tool_calls(self, calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
         written: list[dict[str, Any]] = []
         for call in calls:
             function = {"name": call.name, "arguments": dump_json(dict(call.arguments))}
-            written.append({"id": self._id(call.id), "type": "function", "function": function})
-            if self._spec.thought_signatures and "extra_content" in call.extra:
+            call_id = wire_id(call.id, self.spec.tool_id_pattern)
+            written.append({"id": call_id, "type": "function", "function": function})
+            if self.spec.thought_signatures and "extra_content" in call.extra:
                 written[-1]["extra_content"] = call.extra["extra_content"]
-        if self._family.demands_signatures and not any("extra_content" in call for call in written):
+        signed = any("extra_content" in call for call in written)
+        if written and self.family.demands_signatures and not signed:
             written[0]["extra_content"] = _NO_SIGNATURE
         return written
 
-    def _tool_messages(self, results: Sequence[ToolResult]) -> list[WireMessage]:
-        """The results, then their images in a user message: tool messages can only hold text."""
-        written: list[WireMessage] = []
-        images: list[TextPart | ImagePart] = []
-        for result in results:
-            content = self._content([TextPart(result_text(result, self._sees))])
-            written.append({"role": "tool", "tool_call_id": self._id(result.call_id), "content": content})
-            images += result.images
-        if images and self._sees:
-            written.append({"role": "user", "content": self._content([TextPart(_IMAGES_FOLLOW), *images])})
-        return written
 
-    def _id(self, call_id: str) -> str:
-        return wire_id(call_id, self._spec.tool_id_pattern)
+def _images_apart(messages: Sequence[Message]) -> Iterator[Message]:
+    """Tool messages hold text only: the images of each run of them follow in a user message."""
+    for is_tool, group in groupby(messages, key=lambda message: message.role == "tool"):
+        run = list(group)
+        yield from run
+        images = [image for message in run for result in message.tool_results for image in result.images]
+        if is_tool and images:
+            yield Message.user(_IMAGES_FOLLOW, *images)
 
 
 def _wire_part(part: TextPart | ImagePart) -> dict[str, Any]:
@@ -165,43 +229,9 @@ def _wire_part(part: TextPart | ImagePart) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{part.data}"}}
 
 
-def _wire_tool(tool: ToolDefinition, plain: bool) -> dict[str, Any]:
-    parameters: Mapping[str, Any] = plain_schema(tool.parameters) if plain else tool.parameters
-    function = {"name": tool.name, "description": tool.description, "parameters": dict(parameters)}
-    return {"type": "function", "function": function}
-
-
-def _merged(messages: Sequence[WireMessage]) -> list[WireMessage]:
-    """Consecutive user messages, and assistant ones without tool calls, as one."""
-    merged: list[WireMessage] = []
-    for message in messages:
-        last = merged[-1] if merged else {}
-        joinable = message["role"] in ("user", "assistant") and "tool_calls" not in last
-        if not joinable or last.get("role") != message["role"]:
-            merged.append(message)
-            continue
-        contents = [content for content in (last["content"], message["content"]) if content is not None]
-        merged[-1] = {**last, **message, "content": _joined(contents)}
-    return merged
-
-
-def _joined(contents: Sequence[str | list[dict[str, Any]]]) -> str | list[dict[str, Any]]:
-    if all(isinstance(content, str) for content in contents):
-        return "\n\n".join(content for content in contents if isinstance(content, str))
-    return [
-        part
-        for content in contents
-        for part in (content if isinstance(content, list) else [_wire_part(TextPart(content))])
-    ]
-
-
 def _mark_cache(messages: Sequence[WireMessage]) -> None:
-    """Anthropic cache marks: on the system prompt (it covers the tools) and the two newest inputs.
-
-    Of those two, the older is what the previous request has written to the cache.
-    """
+    """On the system prompt (it covers the tools), the newest input and what was it the last time."""
     inputs = [message for message in messages if message["role"] in ("user", "tool")][-2:]
-    system = [message for message in messages[:1] if message["role"] == "system"]
-    for message in system + inputs:
+    for message in [message for message in messages[:1] if message["role"] == "system"] + inputs:
         for part in [part for part in message["content"] if part["type"] == "text"][-1:]:
             part["cache_control"] = _CACHE_MARK

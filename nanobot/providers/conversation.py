@@ -1,14 +1,15 @@
-"""What both wires need to turn a conversation into a request, and an answer into a message."""
+"""What both wires need to turn a conversation into a request."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolCall, ToolResult
+from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolResult
 
 EMPTY = "(empty)"
 _NO_START = "(The earlier part of the conversation is left out.)"
@@ -17,13 +18,15 @@ _NO_SIGHT = "(image omitted: this model cannot see)"
 
 
 def framed(messages: Sequence[Message]) -> list[Message]:
-    """`messages` beginning with a user message and not ending with an assistant's; wires insist on both."""
-    whole = list(messages)
-    if not whole or whole[0].role != "user":
-        whole.insert(0, Message.user(_NO_START))
-    if whole[-1].role == "assistant":
-        whole.append(Message.user(_NO_END))
-    return whole
+    """`messages` from a user's to one that is not the assistant's, no two of one role in a row."""
+    whole: list[Message] = [] if messages and messages[0].role == "user" else [Message.user(_NO_START)]
+    for message in messages:
+        last = whole[-1] if whole else None
+        if last and last.role == message.role != "tool" and not last.tool_calls:
+            whole[-1] = replace(last, parts=last.parts + message.parts)
+        else:
+            whole.append(message)
+    return [*whole, Message.user(_NO_END)] if whole[-1].role == "assistant" else whole
 
 
 def shown_parts(message: Message, sees: bool) -> Iterator[TextPart | ImagePart]:
@@ -55,67 +58,10 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def encode_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Halves of surrogate pairs are joined, or replaced where one is missing."""
-    return clean_text(dump_json(value)).encode()
-
-
 def clean_text(text: str) -> str:
-    """`text` as something that can be written to a file or a socket: no lone surrogates."""
+    """`text` fit for a file or a socket: halves of surrogate pairs are joined, lone ones replaced."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-def parse_arguments(raw: str) -> tuple[dict[str, Any], str]:
-    """The arguments of a finished tool call and, if they are no JSON object, the raw text again."""
-    if not raw.strip():
-        return {}, ""
-    try:
-        value = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return {}, clean_text(raw)
-    if not isinstance(value, dict):
-        return {}, clean_text(raw)
-    # Escapes may hide halves of surrogate pairs that only show once they are decoded.
-    return json.loads(clean_text(dump_json(value))), ""
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-class CallIds:
-    """Gives every tool call of one answer an id that its conversation has not seen yet.
-
-    Some providers leave ids out or repeat them. The ids made here follow from the conversation, so a
-    replayed answer gets the same ones.
-    """
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._taken = {call.id for message in messages for call in message.tool_calls}
-        self._last = messages[-1] if messages else None
-
-    def assign(self, offered: str) -> str:
-        call_id = clean_text(offered)
-        if not call_id or call_id in self._taken:
-            seed = f"{len(self._taken)} {self._last!r}".encode("utf-8", "surrogatepass")
-            call_id = f"call_{hashlib.sha256(seed).hexdigest()[:20]}"
-        self._taken.add(call_id)
-        return call_id
-
-
-def finished_call(ids: CallIds, offered_id: str, name: str, raw: str, extra: Mapping[str, Any]) -> ToolCall:
-    """A tool call whose arguments have arrived in full."""
-    arguments, malformed = parse_arguments(raw)
-    return ToolCall(ids.assign(offered_id), clean_text(name), arguments, malformed, dict(extra))
-
-
-def token_count(usage: Mapping[str, Any], *path: str) -> int:
-    """The whole number at `path` in a usage report, 0 when it is missing or odd."""
-    value: Any = usage
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, int) and value > 0 else 0

@@ -9,278 +9,157 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from nanobot.errors import (
-    AuthError,
-    BadRequestError,
-    BrokenStreamError,
-    ContextTooLongError,
-    OverloadedError,
-    ProviderError,
-    QuotaError,
-    RateLimitError,
-    UnreachableError,
-)
+from nanobot import errors
+from nanobot.errors import ProviderError
+from nanobot.providers.registry import ProviderSpec
 
 _DETAIL_CHARS = 300
+_LONGEST_WAIT = 60.0  # seconds; nobody would sit through more
 _LONGEST_ASKED = 30 * 86_400.0
-# Patterns are compiled when something has gone wrong, not at every start.
 _KEY_LIKE = r"\b(sk-|gsk_|pk-|xai-|AIza)[A-Za-z0-9_-]{16,}"
 _MARKUP = r"(?is)<(script|style)\b.*?</\1>|<[^>]*>"
 _TOO_LONG = (
-    r"context.{0,20}(length|window|limit|size)|maximum.{0,20}(context|prompt)|too (long|many (input )?tokens)"
-    r"|prompt.{0,20}(exceed|too large)|input.{0,20}exceed.{0,40}tokens|reduce the length"
+    r"(?i)context.{0,20}(length|window|limit|size)|maximum.{0,20}(context|prompt)|reduce the length"
+    r"|too (long|many (input )?tokens)|(prompt|input).{0,20}(exceed|too large)"
 )
-_OUT_OF_CREDIT = r"credit balance|insufficient (balance|credit|funds|quota)|arrear"
-_RATE_LIMIT, _AUTH, _QUOTA, _BAD, _LARGE, _SERVER = 429, 401, 402, 400, 413, 500
+_OUT_OF_CREDIT = r"(?i)credit balance|insufficient (balance|credit|funds|quota)|arrear"
 
-# Error codes and types as the providers document them. OpenAI: guides/error-codes; Anthropic:
-# api/errors; Zhipu: api-code (1xxx); MiniMax: errorcode (1002, 1004, 1008, 2013).
-_STATUS_OF_CODE = {
-    "insufficient_quota": _QUOTA,
-    "billing_error": _QUOTA,
-    "billing_hard_limit_reached": _QUOTA,
-    "billing_not_active": _QUOTA,
-    "exceeded_current_quota_error": _QUOTA,
-    "insufficient_balance": _QUOTA,
-    "arrearage": _QUOTA,
-    "1113": _QUOTA,
-    "1008": _QUOTA,
-    "context_length_exceeded": _LARGE,
-    "string_above_max_length": _LARGE,
-    "request_too_large": _LARGE,
-    "exceed_context_size_error": _LARGE,
-    "rate_limit_exceeded": _RATE_LIMIT,
-    "rate_limit_error": _RATE_LIMIT,
-    "resource_exhausted": _RATE_LIMIT,
-    "1002": _RATE_LIMIT,
-    "authentication_error": _AUTH,
-    "invalid_api_key": _AUTH,
-    "1004": _AUTH,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "model_not_found": 404,
-    "invalid_request_error": _BAD,
-    "2013": _BAD,
-    "server_error": _SERVER,
-    "api_error": _SERVER,
-    "timeout_error": 504,
-    "overloaded_error": 529,
+# The status that an error code or type stands for, as the providers document them: OpenAI guides/error-codes,
+# Anthropic api/errors, Zhipu api-code (1113), MiniMax errorcode (1002, 1004, 1008, 2013).
+_CODES = {
+    400: {"invalid_request_error", "2013"},
+    401: {"authentication_error", "invalid_api_key", "1004"},
+    402: {
+        *("insufficient_quota", "billing_error", "billing_hard_limit_reached", "billing_not_active"),
+        *("exceeded_current_quota_error", "insufficient_balance", "arrearage", "1113", "1008"),
+    },
+    403: {"permission_error"},
+    404: {"not_found_error", "model_not_found"},
+    413: {"context_length_exceeded", "request_too_large", "exceed_context_size_error"},
+    429: {"rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "1002"},
+    500: {"server_error", "api_error", "timeout_error", "overloaded_error"},
 }
-_OVERRIDING = {_QUOTA, _LARGE}
-
-_BUSY = (OverloadedError, "{title} could not take the request now ({status}){said}. {when}")
-_KINDS: dict[int, tuple[type[ProviderError], str]] = {
-    401: (
-        AuthError,
-        "{title} {refusal} ({status}). Check {key} in config.json or run `nanobot onboard`.",
-    ),
-    402: (
-        QuotaError,
-        "{title} says the account has no credit left ({status}). Top it up or use another model.",
-    ),
-    403: (AuthError, "{title} denies access ({status}){said}. Check the account behind {key}."),
-    404: (
-        BadRequestError,
-        "{title} at {base} does not know the model {model!r} ({status}){said}. "
-        "Check the model name and {base_key} in config.json.",
-    ),
-    408: _BUSY,
-    409: _BUSY,
-    413: (
-        ContextTooLongError,
-        "The conversation is too long for {model} at {title} ({status}). "
-        "Start a new one with /new or use a model with a larger window.",
-    ),
-    425: _BUSY,
-    429: (RateLimitError, "{title} limits requests ({status}){said}. {when}"),
+# What an error is, what the provider does there, and what the owner can do about it.
+_KINDS: dict[int, tuple[type[ProviderError], str, str]] = {
+    300: (errors.BadRequestError, "redirects elsewhere", "Check {at.base_key}."),
+    400: (errors.BadRequestError, "refused the request", ""),
+    401: (errors.AuthError, "wants a valid key", "Check {at.key} or run `nanobot onboard`."),
+    402: (errors.QuotaError, "says that no credit is left", "Top it up or use another model."),
+    403: (errors.AuthError, "denies access", "Check the account behind {at.key}."),
+    404: (errors.BadRequestError, "does not know the model", "Check its name and {at.base_key}."),
+    413: (errors.ContextTooLongError, "cannot read that much", "Begin anew with /new or use a larger model."),
+    429: (errors.RateLimitError, "limits requests", "{when}"),
+    500: (errors.OverloadedError, "is failing or overloaded", "{when}"),
 }
 
 
-@dataclass(frozen=True)
-class Complaint:
-    """What a provider says is wrong: its words, and its codes in lower case."""
-
-    message: str = ""
-    codes: tuple[str, ...] = ()
-    retry_after: float | None = None
-
-    @property
-    def status(self) -> int | None:
-        """The HTTP status its codes stand for."""
-        for code in self.codes:
-            if code in _STATUS_OF_CODE:
-                return _STATUS_OF_CODE[code]
-            if re.fullmatch(r"[45]\d\d", code):
-                return int(code)
-        return None
-
-
-def read_complaint(body: Any) -> Complaint | None:
-    """The error in a JSON body or stream event of any provider, or None if there is none."""
+def error_in(body: Any) -> Any:
+    """The error that a JSON body or stream event of any provider reports; None if there is none."""
     if isinstance(body, list) and body:
-        body = body[0]
+        body = body[0]  # Gemini
     if not isinstance(body, Mapping):
         return None
-    base = body.get("base_resp")
+    base = body.get("base_resp")  # MiniMax
     if isinstance(base, Mapping) and base.get("status_code"):
-        return Complaint(str(base.get("status_msg") or ""), (str(base["status_code"]),))
-    error = body.get("error")
-    if error is None and "choices" not in body and ("detail" in body or "message" in body):
-        error = body
-    if not error:
-        return None
+        return base
+    return body.get("error") or (body if body.get("object") == "error" else None)
+
+
+def _read_error(error: Any) -> tuple[str, int | None]:
+    """The words of an error, and the HTTP status its codes stand for."""
     if not isinstance(error, Mapping):
-        return Complaint(str(error))
-    codes = tuple(str(error[key]).lower() for key in ("code", "type", "status") if error.get(key))
-    message = error.get("message") or error.get("detail") or ""
-    return Complaint(
-        message if isinstance(message, str) else json.dumps(message), codes, _delay_in(error.get("details"))
-    )
+        return str(error or ""), None
+    codes = [str(error.get(key)).lower() for key in ("code", "type", "status", "status_code")]
+    meant = [status for code in codes for status, names in _CODES.items() if code in names]
+    meant += [int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)]
+    message = error.get("message") or error.get("detail") or error.get("status_msg") or ""
+    return message if isinstance(message, str) else json.dumps(message), meant[0] if meant else None
 
 
-def _delay_in(details: Any) -> float | None:
-    """Gemini's RetryInfo: `{"retryDelay": "34s"}`, in seconds."""
-    for item in details if isinstance(details, list) else ():
-        if isinstance(item, Mapping) and "retryDelay" in item:
-            return _seconds(str(item["retryDelay"]).removesuffix("s"))
-    return None
-
-
-def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The wait a response asks for, in seconds: `retry-after-ms`, or `retry-after` (RFC 9110, 10.2.3)."""
-    milliseconds = _seconds(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after", "")
-    seconds = _seconds(value)
-    if seconds is not None or not value:
-        return seconds
+def asked_wait(headers: Mapping[str, str], text: str, now: float) -> float | None:
+    """The wait a response asks for, in seconds: by header (RFC 9110, 10.2.3), or by Gemini's RetryInfo."""
     from email.utils import parsedate_to_datetime
 
+    in_body = re.search(r'"retryDelay":\s*"([\d.]+)s"', text)
+    asked = headers.get("retry-after") or (in_body[1] if in_body else "")
     try:
-        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now), _LONGEST_ASKED)
+        if milliseconds := headers.get("retry-after-ms"):
+            wait = float(milliseconds) / 1000
+        elif asked.endswith("GMT"):
+            wait = parsedate_to_datetime(asked).timestamp() - now
+        else:
+            wait = float(asked)
     except (ValueError, OverflowError):
         return None
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return min(max(0.0, number), _LONGEST_ASKED) if math.isfinite(number) else None
+    return min(max(0.0, wait), _LONGEST_ASKED) if math.isfinite(wait) else None
 
 
 class Failures:
     """Builds the errors of one endpoint. No text it makes contains one of `secrets`."""
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        base: str,
-        secrets: tuple[str, ...],
-        *,
-        longest_wait: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._key = f"providers.{name}.apiKey"
-        self._base_key = f"providers.{name}.apiBase"
-        self._title = title
-        self._refusal = "refused the key" if any(secrets) else "wants a key"
-        words = {word for secret in secrets for word in (secret, *secret.split()) if len(word) >= 8}
+    def __init__(self, spec: ProviderSpec, base: str = "", secrets: tuple[str, ...] = ()) -> None:
+        words = [word for secret in secrets for word in (secret, *secret.split()) if len(word) >= 8]
         self._secrets = sorted(words, key=len, reverse=True)
-        self._base = self._clean(_without_credentials(base))
-        self._longest_wait = longest_wait
-        self._clock = clock
+        self.title = spec.title
+        self.base = self._clean(re.sub(r"//[^/?]*@", "//", base).partition("?")[0])
+        self.base_key = f"providers.{spec.name}.apiBase in config.json"
+        self.key = f"providers.{spec.name}.apiKey in config.json"
 
-    def of_response(self, status: int, headers: Mapping[str, str], text: str, model: str) -> ProviderError:
-        """The error for a response whose status is no success."""
+    def of_response(
+        self, status: int, headers: Mapping[str, str], text: str, *, model: str, now: float
+    ) -> ProviderError:
+        """The error for a response whose status is no success. `now` is Unix time."""
         try:
-            complaint = read_complaint(json.loads(text)) or Complaint()
+            body = json.loads(text)
         except (ValueError, RecursionError):
-            complaint = Complaint(text)
-        asked = read_retry_after(headers, self._clock())
-        wait = asked if asked is not None else complaint.retry_after
-        meant = complaint.status if complaint.status in _OVERRIDING and status < _SERVER else status
-        error = self._build(meant or status, status, complaint, wait, model)
+            body = text
+        said, meant = _read_error(error_in(body) or body)
+        wait = asked_wait(headers, text, now)
+        is_clear = meant in (402, 413) and status < 500
+        error = self._build(meant if meant and is_clear else status, status, said, wait, model)
         should_retry = headers.get("x-should-retry", "").lower()
-        if should_retry in ("true", "false") and not isinstance(error, QuotaError):
+        if should_retry in ("true", "false") and not isinstance(error, errors.QuotaError):
             error.retryable = should_retry == "true"
-        return self._capped(error)
+        if wait is not None and wait > _LONGEST_WAIT:
+            error.retryable = False
+        return error
 
-    def of_event(self, complaint: Complaint, model: str) -> ProviderError:
-        """The error a provider reports inside of a stream it began with 200."""
-        status = complaint.status
-        if status is None:
-            said = self._said(complaint)
-            return OverloadedError(f"{self._title} broke off with an error{said}. Try again.")
-        return self._capped(self._build(status, status, complaint, complaint.retry_after, model))
+    def of_event(self, error: Any, model: str) -> ProviderError:
+        """The error a provider reports inside of a stream that began with 200."""
+        said, meant = _read_error(error)
+        return self._build(meant or 500, meant, said, None, model)
 
-    def broken(self, what: str, excerpt: str = "") -> BrokenStreamError:
-        shown = self._clean(excerpt)
-        return BrokenStreamError(
-            f"The answer of {self._title} is unusable: {what}{f' ({shown!r})' if shown else ''}. Try again."
-        )
+    def broken(self, what: str, excerpt: str = "") -> ProviderError:
+        shown = f" ({self._clean(excerpt)!r})" if excerpt else ""
+        return errors.BrokenStreamError(f"The answer of {self.title} is unusable: {what}{shown}. Try again.")
 
-    def unreachable(self, reason: str, *, retryable: bool = True) -> UnreachableError:
-        error = UnreachableError(
-            f"Cannot reach {self._title} at {self._base}: {self._clean(reason) or 'no connection'}. "
-            f"Check the network and {self._base_key} in config.json."
+    def unreachable(self, reason: str, *, retryable: bool = True) -> ProviderError:
+        error = errors.UnreachableError(
+            f"Cannot reach {self.title} at {self.base}: {self._clean(reason) or 'no connection'}. "
+            f"Check the network and {self.base_key}."
         )
         error.retryable = retryable
         return error
 
-    def silent(self, seconds: float) -> UnreachableError:
-        return UnreachableError(
-            f"{self._title} at {self._base} gave no answer within {seconds:g} seconds. Try again later."
-        )
-
-    def bad_header(self, header: str) -> AuthError:
-        return AuthError(
-            f"The header {header} for {self._title} holds a character that no header may have. "
-            f"Copy {self._key} or extraHeaders into config.json again."
-        )
-
     def _build(
-        self, meant: int, status: int, complaint: Complaint, wait: float | None, model: str
+        self, meant: int, status: int | None, said: str, wait: float | None, model: str
     ) -> ProviderError:
-        if meant in (_BAD, 422):
-            meant = _by_words(complaint.message)
-        kind, template = _kind_of(meant)
-        text = template.format(
-            title=self._title,
-            refusal=self._refusal,
-            status=status,
-            said=self._said(complaint),
-            key=self._key,
-            base=self._base,
-            base_key=self._base_key,
-            model=model,
-            when=self._when(wait),
-        )
-        return kind(text, status=status, retry_after=wait)
-
-    def _capped(self, error: ProviderError) -> ProviderError:
-        """A wait that is longer than anybody would sit through is not waited for."""
-        if error.retry_after is not None and error.retry_after > self._longest_wait:
-            error.retryable = False
-        return error
-
-    def _when(self, wait: float | None) -> str:
-        if wait is None or wait <= self._longest_wait:
-            return "Try again in a moment."
-        at = time.strftime("%H:%M", time.localtime(self._clock() + wait))
-        return f"Try again in {math.ceil(wait / 60)} minutes (at {at}) or use another model."
-
-    def _said(self, complaint: Complaint) -> str:
-        detail = self._clean(complaint.message).rstrip(".")
-        return f": {detail}" if detail else ""
+        if meant in (400, 422):  # what providers lump together here is told apart by its words
+            meant = 402 if re.search(_OUT_OF_CREDIT, said) else 413 if re.search(_TOO_LONG, said) else 400
+        if meant not in _KINDS:
+            meant = 500 if meant > 500 or meant in (408, 409, 425) else 300 if meant < 400 else 400
+        when = "Try again in a moment."
+        if wait is not None and wait > _LONGEST_WAIT:
+            when = f"Try again in {math.ceil(wait / 60)} minutes or use another model."
+        kind, does, advice = _KINDS[meant]
+        # A provider that refuses a key likes to quote a part of it.
+        detail = "" if meant == 401 else self._clean(said).rstrip(".")
+        text = f"{self.title} {does} ({status or 'in the middle of an answer'}, {model})"
+        text += f": {detail}. " if detail else ". "
+        return kind((text + advice.format(at=self, when=when)).strip(), status=status, retry_after=wait)
 
     def _clean(self, text: str) -> str:
         """`text` as one short line without markup and secrets."""
@@ -289,24 +168,3 @@ class Failures:
         text = re.sub(_KEY_LIKE, r"\1***", re.sub(_MARKUP, " ", text[:8_000]))
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         return text if len(text) <= _DETAIL_CHARS else f"{text[:_DETAIL_CHARS]}…"
-
-
-def _kind_of(status: int) -> tuple[type[ProviderError], str]:
-    if status in _KINDS:
-        return _KINDS[status]
-    if status >= _SERVER:
-        return OverloadedError, "{title} is failing or overloaded ({status}){said}. {when}"
-    if status < _BAD:
-        return BadRequestError, "{title} redirects elsewhere ({status}). Check {base_key} in config.json."
-    return BadRequestError, "{title} refused the request for {model} ({status}){said}."
-
-
-def _by_words(message: str) -> int:
-    """Tells apart what providers lump together under 400; none of these is retried."""
-    if re.search(_OUT_OF_CREDIT, message, re.IGNORECASE):
-        return _QUOTA
-    return _LARGE if re.search(_TOO_LONG, message, re.IGNORECASE) else _BAD
-
-
-def _without_credentials(base: str) -> str:
-    return re.sub(r"//[^/?]*@", "//", base).partition("?")[0]

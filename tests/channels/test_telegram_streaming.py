@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from nanobot.errors import ChannelError
-from nanobot.messages import OutboundMessage
+from nanobot.messages import OutboundMessage, ToolCall
+from nanobot.providers.scripted import Reply, ScriptedProvider
 from tests.channels.conftest import config_for, outbound, running_channel
+from tests.gateway.conftest import running_gateway
 from tests.peers.telegram_api import TelegramServer
 
 
@@ -142,3 +145,54 @@ async def test_a_gateway_killed_while_an_answer_grows(server: TelegramServer, tm
         await server.wait_for(lambda: len(server.texts(ann)) == 3, 20)
     assert server.texts(ann)[:2] == ["Once upon", "Once upon a time. The end."]
     assert server.texts(ann)[2].startswith("⚠️")  # the script is at its end
+
+
+async def test_interim_words_stay_whole_above_what_follows(server: TelegramServer) -> None:
+    ann, rest = server.user(7), asyncio.Event()
+    words = ["Let me ", "look at the ", "folder first."]
+    calls = [ToolCall("c1", "list_dir", {"path": "."})]
+    replies = [Reply("".join(words), chunks=words, tool_calls=calls, wait=rest), "Done."]
+    config = config_for(server, channels={"sendToolHints": True})
+    async with running_gateway(config, ScriptedProvider(replies)):
+        ann.send("go")
+        await server.wait_for(lambda: server.texts(ann))
+        rest.set()
+        await server.wait_for(lambda: "Done." in server.texts(ann))
+    assert server.texts(ann) == ["".join(words), 'list_dir(".")', "Done."]
+
+
+async def test_words_before_the_message_tool_are_not_cut_off(server: TelegramServer) -> None:
+    """The final text is not sent then, so nothing else would complete them."""
+    server.user(7)
+    partial = outbound("I will se", kind="progress")
+    async with running_channel(server) as channel:
+        await channel.show_partial(partial)
+        await channel.send(dataclasses.replace(partial, text="I will send it now."))
+        assert server.texts() == ["I will send it now."]
+        await channel.show_partial(dataclasses.replace(partial, text="Next"))
+        await channel.send(outbound("Next words."))
+    assert server.texts() == ["I will send it now.", "Next words."]
+
+
+async def test_a_broken_connection_repeats_no_part_of_a_long_answer(server: TelegramServer) -> None:
+    """The manager runs the same channel again, which knows what was sent."""
+    server.user(7)
+    message = outbound("\n\n".join(letter * 4000 for letter in "abc"))
+    async with running_channel(server) as channel:
+        sending = asyncio.create_task(channel.send(message))
+        await server.wait_for(lambda: server.sent)
+        server.drop("sendMessage")
+        with pytest.raises(ChannelError):
+            await sending
+    again = asyncio.create_task(channel.run())
+    await server.wait_for(lambda: server.count("getMe") == 2)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await channel.send(message)
+                break
+            except ChannelError:
+                await asyncio.sleep(0.01)
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
+    assert [sent.text[:1] for sent in server.sent] == ["a", "b", "c"]

@@ -92,7 +92,7 @@ async def test_bugs_of_a_channel_are_waited_for(
 async def test_a_plugin_that_cannot_be_imported_fails_alone(
     platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ChannelError, match="unloadable cannot be loaded .*wrong version"):
+    with pytest.raises(ChannelError, match=r"unloadable cannot be loaded .*wrong version"):
         load_channel("unloadable")
     config = config_for(platform, channels={"unloadable": {"enabled": True, "allowFrom": ["x"]}})
     async with running_gateway(config, ScriptedProvider(["pong"])) as (_, gateway):

@@ -198,3 +198,15 @@ async def _status(port: int) -> dict[str, object]:
     await writer.wait_closed()
     status: dict[str, object] = json.loads(answer.partition(b"\r\n\r\n")[2])
     return status
+
+
+async def test_channels_status_finds_the_gateway_at_whatever_port(home: Home, platform: Platform) -> None:
+    home.configure(gateway={"port": 1})
+    gateway = await home.gateway("--port", "0")
+    platform.user_sends("anna", "ping")
+    await platform.wait_for("anna", 1)
+    await gateway.port()
+    code, out, _ = await home.run("channels", "status", "--json")
+    assert code == 0
+    (loopback,) = (entry for entry in json.loads(out)["channels"] if entry["name"] == "loopback")
+    assert (loopback["state"], loopback["received"]) == ("connected", 1)

@@ -30,7 +30,7 @@ from nanobot.messages import (
     Usage,
     message_to_json,
 )
-from nanobot.providers.anthropic_messages import AnthropicMessagesProvider
+from nanobot.providers.anthropic_messages import AnthropicMessagesProvider, AnthropicReader
 from nanobot.providers.base import (
     Completion,
     ModelEvent,
@@ -222,8 +222,8 @@ def test_where_requests_go(base: str | None, url: str) -> None:
 
 
 def read(*events: Any) -> tuple[list[ModelEvent], Completion]:
-    reader = AnthropicMessagesProvider(anthropic()).reader(ask())
-    shown = [shown for event in events for shown in reader.feed_text(json.dumps(event))]
+    reader = AnthropicReader(AnthropicMessagesProvider(anthropic()).failures, ask(), "anthropic")
+    shown = [shown for event in events for shown in reader.feed(json.dumps(event))]
     return shown, reader.completion()
 
 
@@ -329,33 +329,13 @@ async def test_headers_and_a_whole_call(server: Loopback) -> None:
     assert "authorization" not in request.headers
 
 
-async def test_a_server_that_ignores_stream(server: Loopback) -> None:
-    content = [
-        {"type": "thinking", "thinking": "Hm", "signature": "sig"},
-        {"type": "text", "text": "Look."},
-        {"type": "tool_use", "id": "t1", "name": "a", "input": {"x": 1}},
-    ]
-    usage = {"input_tokens": 3, "output_tokens": 4}
-    server.enqueue(
-        json_answer(
-            {
-                "type": "message",
-                "role": "assistant",
-                "content": content,
-                "stop_reason": "tool_use",
-                "usage": usage,
-            }
-        )
-    )
-    provider = provider_at(server.url)
-    completion = (await collect(provider, ask(model=MODEL))).completion
+async def test_an_answer_that_is_no_stream_is_an_error(server: Loopback) -> None:
+    content = [{"type": "tool_use", "id": "t1", "name": "a", "input": {"x": 1}}]
+    server.enqueue(json_answer({"type": "message", "content": content, "stop_reason": "tool_use"}))
+    provider = provider_at(server.url, max_retries=0)
+    with pytest.raises(BrokenStreamError):
+        await collect(provider, ask(model=MODEL))
     await provider.aclose()
-    assert completion.message.parts == (
-        ReasoningPart("Hm", "sig", provider="anthropic"),
-        TextPart("Look."),
-        ToolCall("t1", "a", {"x": 1}),
-    )
-    assert completion.usage == Usage(3, 4)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ from nanobot.providers.base import (
     ReasoningChunk,
     TextChunk,
 )
-from nanobot.providers.chat_answer import ChatReader
-from nanobot.providers.chat_completions import ChatCompletionsProvider
+from nanobot.providers.chat_completions import ChatCompletionsProvider, ChatReader
 from nanobot.providers.registry import ProviderSpec, find_spec
 from tests.providers.calling import TIME, WEATHER, ask
 from tests.providers.conversations import ANY_JSON, PIXEL, damaged, long_conversation, requests_of, tool
@@ -104,8 +103,6 @@ def test_text_stays_beside_tool_calls() -> None:
         "name": "get_weather",
         "arguments": '{"city":"Zürich"}',
     }
-    strict = replace(SPEC, null_text_with_tool_calls=True)
-    assert body_of(strict, step)["messages"][2]["content"] is None
 
 
 def test_nothing_is_ever_empty() -> None:
@@ -185,10 +182,6 @@ def test_overrides_of_the_provider_row() -> None:
     assert (body["temperature"], body["top_p"]) == (1.0, 0.9)
 
 
-def test_usage_is_not_asked_of_a_provider_that_does_not_know_it() -> None:
-    assert "stream_options" not in body_of(replace(SPEC, stream_usage=False), [Message.user("x")])
-
-
 def test_ids_are_replaced_alike_in_call_and_result() -> None:
     long = "call_" + "x" * 60
     messages = [
@@ -204,7 +197,7 @@ def test_ids_are_replaced_alike_in_call_and_result() -> None:
     assert all(len(call["id"]) == 9 and call["id"].isalnum() for call in mistral[2]["tool_calls"])
 
 
-def test_consecutive_messages_are_merged_where_a_provider_insists() -> None:
+def test_consecutive_messages_of_one_role_become_one() -> None:
     messages = [
         Message.user("a"),
         Message.user("b", PIXEL),
@@ -214,7 +207,7 @@ def test_consecutive_messages_are_merged_where_a_provider_insists() -> None:
         tool(ToolResult("c2", "t", "r")),
         Message.user("e"),
     ]
-    written = body_of(replace(SPEC, merge_roles=True), messages)["messages"]
+    written = body_of(SPEC, messages)["messages"]
     assert [message["role"] for message in written] == ["system", "user", "assistant", "tool", "tool", "user"]
     assert [part["type"] for part in written[1]["content"]] == ["text", "text", "image_url"]
     assert written[2]["content"] == "c\n\nd"
@@ -353,11 +346,11 @@ def read(
 ) -> tuple[list[ModelEvent], Completion]:
     """What a stream of these events comes to."""
     provider = ChatCompletionsProvider(SPEC, api_base="https://a.test/v1")
-    reader = provider.reader(replace(ask(), messages=messages))
+    reader = ChatReader(provider.failures, replace(ask(), messages=messages), "acme")
     shown = [
         shown
         for event in events
-        for shown in reader.feed_text(event if isinstance(event, str) else json.dumps(event))
+        for shown in reader.feed(event if isinstance(event, str) else json.dumps(event))
     ]
     return shown, reader.completion()
 
@@ -578,6 +571,6 @@ def test_a_stream_cut_anywhere_never_gives_tool_calls() -> None:
     for cut in range(end):
         reader = ChatReader(ChatCompletionsProvider(SPEC).failures, ask(), "acme")
         for event in events[:cut]:
-            list(reader.feed_text(json.dumps(event)))
+            list(reader.feed(json.dumps(event)))
         with pytest.raises(BrokenStreamError):
             reader.completion()

@@ -22,7 +22,7 @@ async def serving(body: bytes, *, status: str = "200 OK", title: str = "Test") -
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             if status:
-                assert head.startswith(b"GET /v1/models HTTP/1.1\r\n"), head
+                assert head.startswith(b"GET /v1/models HTTP/1.0\r\n"), head
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
             else:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 import nanobot
 from nanobot.config.schema import ProvidersConfig
+from nanobot.providers.base import ModelRequest
 from nanobot.providers.registry import (
     PROVIDERS,
     ProviderSpec,
     family_of,
     find_spec,
-    fixed_parameters,
-    max_tokens_field,
+    request_parameters,
     spec_named_by_prefix,
     specs_by_keyword,
     traits_of,
@@ -97,28 +97,34 @@ def test_keywords_come_in_registry_order():
     assert specs_by_keyword("llama3.2") == []
 
 
+def sent(row: ProviderSpec, model: str) -> dict[str, object]:
+    return request_parameters(row, ModelRequest(model, "", [], [], 100, 0.5))
+
+
 @pytest.mark.parametrize("model", ["gpt-5.1", "openai/o3-mini", "openrouter/openai/gpt-5", "kimi-k3"])
 def test_reasoning_models_take_no_temperature_and_another_limit(model: str):
-    assert fixed_parameters(spec("openrouter"), model) == {"temperature": None}
-    assert max_tokens_field(spec("openrouter"), model) == "max_completion_tokens"
+    assert sent(spec("openrouter"), model).keys() == {"model", "stream", "max_completion_tokens"}
 
 
 @pytest.mark.parametrize("model", ["phi-o1-tuned", "deepseek-chat", "qwen-turbo1"])
 def test_a_family_is_known_by_its_beginning_only(model: str):
-    assert fixed_parameters(spec("openrouter"), model) == {}
-    assert max_tokens_field(spec("openrouter"), model) == "max_tokens"
+    assert sent(spec("openrouter"), model) == {
+        "model": model, "stream": True, "max_tokens": 100, "temperature": 0.5,
+    }  # fmt: skip
 
 
 def test_the_owners_overrides_win():
     row = ProviderSpec("x", (), "", model_overrides=(("kimi-k2.5", {"temperature": 1.0}),))
-    assert fixed_parameters(row, "moonshot/kimi-k2.5") == {"temperature": 1.0}
+    assert sent(row, "moonshot/kimi-k2.5")["temperature"] == 1.0
+    left_out = ProviderSpec("x", (), "", model_overrides=(("some", {"temperature": None}),))
+    assert "temperature" not in sent(left_out, "some-model")
 
 
 def test_traits():
-    assert traits_of(spec("openrouter"), "anthropic/claude-opus-4-5").context_window == 200_000
-    assert traits_of(spec("openrouter"), "anthropic/claude-opus-4-5").supports_images
-    assert not traits_of(spec("deepseek"), "deepseek-chat").supports_images
-    assert traits_of(spec("custom"), "something-new").context_window == 128_000
+    assert traits_of("anthropic/claude-opus-4-5").context_window == 200_000
+    assert traits_of("anthropic/claude-opus-4-5").supports_images
+    assert not traits_of("deepseek-chat").supports_images
+    assert traits_of("something-new").context_window == 128_000
     assert family_of("moonshot/kimi-k2.5").replay_reasoning
 
 

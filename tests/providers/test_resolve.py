@@ -181,7 +181,7 @@ async def test_logins_are_not_there_yet(model: str):
 async def test_other_names_that_cannot_work():
     for model, reason in [
         ("bedrock/anthropic.claude", "Bedrock"),
-        (" ", "No model"),
+        (" ", "There is no model"),
         ("local/x", "local/smol"),
     ]:
         with pytest.raises(NoProviderError, match=reason):

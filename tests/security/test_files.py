@@ -203,6 +203,12 @@ def test_received_media_can_be_read_but_not_written(home: Path) -> None:
             paths.replace_file("../media/voice.txt", b"")
 
 
+@pytest.mark.parametrize("path", [".", "../media"])
+def test_an_open_folder_in_a_closed_one_is_a_folder_not_a_secret(home: Path, path: str) -> None:
+    with pytest.raises(IsADirectoryError):
+        policy(home, restrict=False).open_file(path)
+
+
 def test_a_workspace_that_is_nanobots_own_folder_stays_closed(home: Path) -> None:
     paths = PathPolicy(home, restrict=False, private=(home,))
     with pytest.raises(AccessDenied):

@@ -385,6 +385,25 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(store: SqliteStore) 
     assert [entry.message.text for entry in await store.history("cli:direct")] == ["kept", "after"]
 
 
+async def test_a_disk_without_any_room_is_called_full(tmp_path: Path, clock: Clock) -> None:
+    async with open_store(tmp_path, clock) as store:
+        await store.sessions()
+    script = (
+        "import asyncio, resource, sys; from pathlib import Path\n"
+        "from nanobot.storage.sqlite import SqliteStore\n"
+        "async def main():\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "    store = SqliteStore(Path(sys.argv[1]))\n"
+        "    try: await store.begin_turn('cli:x')\n"
+        "    except Exception as error: print(error)\n"
+        "    await store.aclose()\n"
+        "asyncio.run(main())"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "nanobot.db")]
+    shown = await asyncio.to_thread(subprocess.check_output, command, text=True)
+    assert shown.startswith("The disk is full")
+
+
 async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys; from pathlib import Path; from nanobot.storage.sqlite import SqliteStore\n"
