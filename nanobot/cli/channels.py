@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
 import json
 from datetime import datetime
@@ -62,7 +61,9 @@ def _problem(name: str) -> str:
 def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]]]:
     """How the running gateway is, and its channels by name."""
     host = _ANY_ADDRESS.get(config.host, config.host)
-    connection = http.client.HTTPConnection(host, _port(config), timeout=5)
+    said = paths.port_file()  # `--port` may differ from gateway.port
+    port = int(said.read_text("utf-8")) if said.is_file() else config.port
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     token = {"Authorization": b"Bearer " + config.token.strip().encode()}
     try:
         connection.request("GET", "/status", headers=token)
@@ -75,13 +76,6 @@ def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]
     finally:
         connection.close()
     return f"process {pid} runs.", {channel["name"]: channel for channel in channels}
-
-
-def _port(config: GatewayConfig) -> int:
-    """Where the gateway said it listens: `--port` may differ from gateway.port."""
-    with contextlib.suppress(OSError, ValueError):
-        return int(paths.port_file().read_text("utf-8"))
-    return config.port
 
 
 async def _leading_process() -> int | None:

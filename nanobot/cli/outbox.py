@@ -10,8 +10,6 @@ from nanobot.cli.screen import clean, one_line
 from nanobot.cli.sessions import open_store
 from nanobot.session.store import GATEWAY_ROLE, OutboxEntry
 
-_SHOWN_TEXT = 60  # characters of a message
-
 
 def list_outbox(*, as_json: bool) -> None:
     entries = asyncio.run(_entries())
@@ -21,7 +19,7 @@ def list_outbox(*, as_json: bool) -> None:
     for entry in entries:
         error = f"; last error: {entry.error}" if entry.error else ""
         print(f"{entry.outbox_id}  {entry.state}  {clean(f'{entry.channel}:{entry.chat_id}')}", end="  ")
-        print(f"{one_line(entry.text, _SHOWN_TEXT)!r}, failed {entry.attempts} times{clean(error)}")
+        print(f"{one_line(entry.text, 60)!r}, failed {entry.attempts} times{clean(error)}")
     if not entries:
         print("Everything was delivered.")
 
