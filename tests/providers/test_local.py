@@ -124,7 +124,7 @@ def test_only_words_are_read_and_roles_alternate():
 
 
 def test_of_a_long_conversation_the_newest_part_is_kept():
-    pairs = [[Message.user(f"q{i} " + "x" * 900), Message.assistant(f"a{i} " + "y" * 900)] for i in range(9)]
+    pairs = [[Message.user(f"q{i} " + "x" * 400), Message.assistant(f"a{i} " + "y" * 400)] for i in range(9)]
     kept = fitting_conversation([message for pair in pairs for message in pair] + [Message.user("last")])
     assert [turn["role"] for turn in kept] == ["user", "assistant"] * 2 + ["user"]
     assert kept[0]["content"].startswith("q7 ")
