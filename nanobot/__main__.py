@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -10,9 +11,11 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-v"]):
         from nanobot import __version__
 
-        print(f"nanobot {__version__}")
+        try:
+            print(f"nanobot {__version__}", flush=True)
+        except OSError:  # whoever was to read it is gone, or the disk is full
+            os._exit(1)
         return
-    import os
     import signal
 
     # Ctrl-C in the middle of an import would end in a traceback; commands put their own handler later.

@@ -246,9 +246,10 @@ class Dispatcher:
         """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
         inbound = turn.inbound
         if inbound.channel == "cli":  # a job that was set up in a terminal
-            log.info("%s: %s", inbound.session_key, finished.text or finished.error)
+            level = logging.ERROR if finished.error else logging.INFO
+            log.log(level, "%s: %s", inbound.session_key, finished.error or finished.text)
             return True
-        if finished.stop_reason == "error":
+        if finished.stop_reason in ("error", "limit"):
             return False
         if inbound.metadata.get("deliver") == "no":
             return True

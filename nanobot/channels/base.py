@@ -87,7 +87,7 @@ def is_allowed(allow_from: Collection[str], sender_id: str, names: Collection[st
         return True
     wanted = {_normal(entry) for entry in allow_from}
     spoken = {_normal(name) for name in names if not _normal(name).isdigit()}
-    return sender_id.strip().casefold() in wanted or not wanted.isdisjoint(spoken)
+    return sender_id in {entry.strip() for entry in allow_from} or not wanted.isdisjoint(spoken)
 
 
 def _normal(name: str) -> str:

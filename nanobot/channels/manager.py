@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import random
 import time
@@ -120,7 +121,9 @@ class ChannelManager:
 
     async def _fetch(self, inbound: InboundMessage, number: int, item: Attachment) -> Attachment:
         folder = make_private_dir(self._media / safe_name(inbound.channel))
-        target = folder / safe_name(f"{inbound.external_id}-{number}-{item.name}")
+        # Ids that look alike as file names must not show one chat the file of another.
+        origin = hashlib.sha256(f"{inbound.external_id}\0{number}".encode()).hexdigest()[:16]
+        target = folder / safe_name(f"{origin}-{item.name}")
         try:
             if not target.exists():
                 await self._download(inbound.channel, item, target)
@@ -202,6 +205,12 @@ class ChannelManager:
             log.warning("Channel %s: %s is not in allowFrom", name, inbound.sender_id)
             return False
         inbound = dataclasses.replace(inbound, channel=name)
+        try:
+            f"{inbound.chat_id}{inbound.sender_id}{inbound.external_id}{inbound.session_key}".encode()
+        except UnicodeEncodeError:  # it could be neither stored nor answered
+            status.refused += 1
+            log.error("Channel %s: a message whose ids are no Unicode was dropped: %a", name, inbound.chat_id)
+            return False
         accepted = await self._store.accept(inbound)
         if accepted:
             status.received += 1

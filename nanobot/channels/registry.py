@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -75,6 +76,8 @@ def _setting(section: Any, *names: str) -> Any:
 def load_channel(name: str) -> type[Channel]:
     """The class of a channel. Raises ChannelError saying how to get it when it cannot be loaded."""
     spec = next((spec for spec in CHANNELS if spec.name == name), None)
+    # SDKs stand on httpx, whose unused command line would load rich and pygments: 8 MB of idle memory.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     try:
         if spec is not None:
             loaded = getattr(importlib.import_module(spec.module), spec.cls)

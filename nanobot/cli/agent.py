@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 import signal
 import sys
 from collections.abc import AsyncGenerator
@@ -48,6 +49,8 @@ def run_agent(options: AgentOptions) -> int:
         return converse(options)
     try:
         return asyncio.run(_answer_once(options))
+    except asyncio.CancelledError:  # before the turn began
+        return 130
     except NanobotError as error:
         if not options.json_events:
             raise
@@ -77,8 +80,17 @@ async def model_note(app: App, session: str) -> str:
     return provider.traits(resolution.model).note
 
 
+def stop_in_good_order() -> None:
+    """Let SIGTERM and the end of the terminal cancel this task as Ctrl-C does: no command stays behind."""
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if task and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
 async def _answer_once(options: AgentOptions) -> int:
     text = _whole_message(options.message)
+    stop_in_good_order()
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
         if options.message is not None:
@@ -109,8 +121,8 @@ def make_renderer(options: AgentOptions, *, interactive: bool = False) -> Render
     if options.json_events:
         return JsonRenderer(sys.stdout)
     if options.logs or not terminal_is_smart():  # log lines would be printed between the live lines
-        shows_notes = options.logs or sys.stderr.isatty()
-        return WholeReplyRenderer(sys.stdout, Notes(sys.stderr) if shows_notes else Renderer())
+        notes = Notes(sys.stderr, tools=options.logs or sys.stderr.isatty())
+        return WholeReplyRenderer(sys.stdout, notes)
     from nanobot.cli.live import LiveRenderer
 
     return LiveRenderer(sys.stdout, markdown=options.markdown, leading_blank=interactive)
@@ -131,10 +143,13 @@ def report(finished: TurnFinished | None, *, quiet: bool = False) -> int:
 def _whole_message(message: str | None) -> str:
     """The text of -m, followed by what is piped in. Raises UsageError when there is nothing."""
     given = (message or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    piped = (
-        "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
-    )
-    text = "\n\n".join(part for part in (given, piped) if part.strip())
+    piped = b""
+    if not sys.stdin.isatty():
+        if message is not None and not select.select([sys.stdin], [], [], 3.0)[0]:
+            complain("Waiting for standard input to end; add </dev/null if nothing is coming.")
+        piped = sys.stdin.buffer.read()
+    texts = (given, piped.decode("utf-8", "replace").removesuffix("\n"))
+    text = "\n\n".join(part for part in texts if part.strip())
     if not text:
         raise UsageError('There is nothing to answer. Write `nanobot agent -m "…"` or pipe text in.')
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 def show_channels(*, as_json: bool) -> None:
     """Ask the running gateway; without one, show what is configured."""
+    logging.getLogger("nanobot.channels").addHandler(logging.NullHandler())  # told below, in one line
     config = load_and_warn().config
     pid = asyncio.run(_leading_process())
     note, live = _ask(pid, config.gateway) if pid else ("not running. Start it with `nanobot gateway`.", {})

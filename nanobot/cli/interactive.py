@@ -19,6 +19,7 @@ from nanobot.cli.agent import (
     model_note,
     report,
     show_turn,
+    stop_in_good_order,
 )
 from nanobot.cli.prompt import make_prompt
 from nanobot.cli.render import seconds
@@ -34,19 +35,17 @@ def converse(options: AgentOptions) -> int:
     """Talk until the owner leaves; returns the exit code. Raises NanobotError when nothing can begin."""
     try:
         return asyncio.run(_converse(options))
-    except asyncio.CancelledError:  # SIGTERM
+    except asyncio.CancelledError:  # SIGTERM or SIGHUP
         return 128 + signal.SIGTERM
 
 
 async def _converse(options: AgentOptions) -> int:
-    task = asyncio.current_task()
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
         conversation = Conversation(app, key, options)
         # Ctrl-C belongs to the running turn or the prompt: asyncio must not end the conversation with it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        stop_in_good_order()
         return await conversation.run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -53,14 +54,23 @@ def run() -> int:
 
         complain(f"Error: {error}")
         code = 2 if isinstance(error, UsageError) else 1
-    except BrokenPipeError:
-        code = 1
+    except OSError as error:
+        code = _output_failed(error)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+    except OSError as error:
+        code = _output_failed(error)
     return code
+
+
+def _output_failed(error: OSError) -> int:
+    """Standard output is closed, which is quiet, or its disk is full. Anything else is a bug."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+        raise error
+    if error.errno != errno.EPIPE:
+        print(f"Error: The output cannot be written: {error.strerror}.", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 @app.command()
@@ -71,7 +81,7 @@ def agent(
     model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
     json_events: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
     markdown: Annotated[bool, typer.Option(help="Format replies on a terminal.")] = True,
-    logs: Annotated[bool, typer.Option(help="Print log messages and notes to stderr.")] = False,
+    logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
     from nanobot.cli.agent import AgentOptions, run_agent

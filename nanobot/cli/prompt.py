@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 
 from prompt_toolkit import PromptSession
@@ -10,6 +11,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import create_output
+from prompt_toolkit.output.vt100 import Vt100_Output
 
 from nanobot import paths
 from nanobot.agent.commands import COMMANDS
@@ -37,6 +40,9 @@ def make_prompt() -> Callable[[], Awaitable[str]]:
     history = paths.make_private_dir(paths.home() / "history") / "cli_history"
     with contextlib.suppress(OSError):
         history.touch(mode=0o600)
+    output = create_output(sys.stdout)
+    if isinstance(output, Vt100_Output):
+        output.enable_cpr = False  # terminals that never tell would keep Ctrl-C from the turn for a second
     session: PromptSession[str] = PromptSession(
         message="> ",
         multiline=True,
@@ -46,6 +52,7 @@ def make_prompt() -> Callable[[], Awaitable[str]]:
         complete_while_typing=True,
         key_bindings=_keys(),
         include_default_pygments_style=False,
+        output=output,
     )
     return session.prompt_async
 

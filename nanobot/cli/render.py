@@ -39,17 +39,18 @@ class JsonRenderer(Renderer):
 
 
 class Notes(Renderer):
-    """One line per tool call and notice."""
+    """One line per notice and, with `tools`, per tool call."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, *, tools: bool) -> None:
         self._out = out
+        self._tools = tools
         self._hints: dict[str, str] = {}
 
     def show(self, event: events.TurnEvent) -> None:
         match event:
             case events.ToolStarted(call_id=call_id, hint=hint):
                 self._hints[call_id] = hint
-            case events.ToolFinished(call_id=call_id, name=name):
+            case events.ToolFinished(call_id=call_id, name=name) if self._tools:
                 print(tool_line(event, self._hints.pop(call_id, name)), file=self._out, flush=True)
             case events.Notice(text=text) | events.TextDiscarded(reason=text):
                 print(one_line(text, 400), file=self._out, flush=True)

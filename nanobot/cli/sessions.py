@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from nanobot import paths
 from nanobot.cli.screen import clean, one_line
 from nanobot.errors import UsageError
-from nanobot.messages import TextPart, ToolCall, ToolResult, message_to_json
+from nanobot.session.export import as_json, as_markdown, minute
 from nanobot.session.store import SessionInfo, Store, StoredMessage
 from nanobot.storage.sqlite import SqliteStore
 
 DEFAULT_SESSION = "cli:direct"
-_SPEAKERS = {"user": "You", "assistant": "nanobot"}
 
 
 def session_key(name: str) -> str:
@@ -43,7 +40,7 @@ def list_sessions(limit: int, *, as_json: bool) -> None:
         print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
     else:
         lines = (
-            f"{info.key:<24} {info.messages:>6}  {_when(info.updated_at)}  {info.title}" for info in sessions
+            f"{info.key:<24} {info.messages:>6}  {minute(info.updated_at)}  {info.title}" for info in sessions
         )
         _write("\n".join(lines))
 
@@ -54,11 +51,11 @@ def print_session(name: str, form: str, *, last: int | None = None, output: Path
         raise UsageError(f"{form!r} is no export format. Use md or jsonl.")
     info, messages = asyncio.run(_read_session(name, last))
     if form == "jsonl":
-        lines = [json.dumps(_to_json(stored), ensure_ascii=False) for stored in messages]
+        lines = [json.dumps(as_json(stored), ensure_ascii=False) for stored in messages]
     else:
-        period = f"{_when(info.created_at)} to {_when(info.updated_at)}"
+        period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
         lines = [f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n"]
-        lines += [text for stored in messages for text in _as_markdown(stored)]
+        lines += [text for stored in messages for text in as_markdown(stored)]
     if output is None:
         _write("\n".join(lines))
     else:
@@ -88,37 +85,6 @@ async def _read_session(name: str, limit: int | None) -> tuple[SessionInfo, list
             raise UsageError(f"There is no session {key}. `nanobot session list` shows them.")
         after = 0 if limit is None else max(0, info.messages - limit)
         return info, await store.history(key, after=after)
-
-
-def _as_markdown(stored: StoredMessage) -> Iterator[str]:
-    message = stored.message
-    if message.role != "tool":
-        yield f"## {_SPEAKERS[message.role]}, {_when(stored.created_at)}\n"
-    for part in message.parts:
-        match part:
-            case TextPart(text=text) if text.strip():
-                yield f"{text.strip()}\n"
-            case ToolCall(name=tool, arguments=arguments, malformed=malformed):
-                yield _fenced(f"{tool} {malformed or json.dumps(dict(arguments), ensure_ascii=False)}")
-            case ToolResult(name=tool, content=content, outcome=outcome):
-                yield f"Result of `{tool}` ({outcome}):\n\n{_fenced(content)}"
-
-
-def _fenced(text: str) -> str:
-    """`text` as a code block whose fence is longer than any in it."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}\n{text.rstrip()}\n{fence}\n"
-
-
-def _to_json(stored: StoredMessage) -> dict[str, Any]:
-    place = {"seq": stored.seq, "turn": stored.turn_id, "created_at": stored.created_at}
-    return {**place, **message_to_json(stored.message)}
-
-
-def _when(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp).strftime("%Y-%m-%d %H:%M")
 
 
 def _write(text: str) -> None:

@@ -134,12 +134,13 @@ class Failures:
 
     def broken(self, what: str, excerpt: str = "") -> ProviderError:
         shown = f" ({self._clean(excerpt)!r})" if excerpt else ""
-        return errors.BrokenStreamError(f"The answer of {self.title} is unusable: {what}{shown}. Try again.")
+        advice = f"Try again; if it stays so, check {self.base_key}."
+        return errors.BrokenStreamError(f"The answer of {self.title} is unusable: {what}{shown}. {advice}")
 
     def unreachable(self, reason: str, *, retryable: bool = True) -> ProviderError:
+        why = self._clean(reason).rstrip(".") or "no connection"
         error = errors.UnreachableError(
-            f"Cannot reach {self.title} at {self.base}: {self._clean(reason) or 'no connection'}. "
-            f"Check the network and {self.base_key}."
+            f"Cannot reach {self.title} at {self.base}: {why}. Check the network and {self.base_key}."
         )
         error.retryable = retryable
         return error

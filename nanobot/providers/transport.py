@@ -76,6 +76,7 @@ class TransportSettings:
     idle_timeout: float = 90.0  # between bytes
     ending_timeout: float = 2.0  # for whatever may follow a finished answer or a refusal's status
     max_retries: int = 3
+    patience: float = 150.0  # after which a failed attempt is the last: timeouts are long
     backoff: float = 1.0
     random: Callable[[], float] = field(default_factory=lambda: random.Random().random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -132,6 +133,7 @@ class WireProvider(ABC):
         """Yield chunks and end with a Completion, or raise a ProviderError once retries are used up."""
         body = clean_text(dump_json(self.body(request))).encode()
         headers = self._headers()
+        began = self.settings.clock()
         for attempt in range(self.settings.max_retries + 1):
             shown = False
             try:
@@ -141,7 +143,8 @@ class WireProvider(ABC):
                         yield event
                 return
             except ProviderError as error:
-                if not error.retryable or attempt == self.settings.max_retries:
+                late = self.settings.clock() - began > self.settings.patience
+                if late or not error.retryable or attempt == self.settings.max_retries:
                     raise
                 reason, asked = str(error), error.retry_after
             # Exponential with jitter (half to all of the step), unless the provider asked for a wait.

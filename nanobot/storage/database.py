@@ -102,7 +102,7 @@ class Database:
     # -- the threads' side
 
     def _commit(self, functions: list[_Function]) -> list[Any]:
-        """Run all in one transaction; a NanobotError undoes and fails only its own function."""
+        """Run all in one transaction; an error that is not the disk's fails only its own function."""
         try:
             connection = self._write_connection = self._write_connection or self._open_for_writing()
             with _transaction(connection):
@@ -171,7 +171,7 @@ def _run_in_savepoint(connection: sqlite3.Connection, function: _Function) -> An
     connection.execute("SAVEPOINT job")
     try:
         return function(connection)
-    except NanobotError as error:
+    except (NanobotError, ValueError, TypeError, OverflowError) as error:  # also what SQLite cannot hold
         connection.execute("ROLLBACK TO job")
         return error
     finally:

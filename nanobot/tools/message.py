@@ -65,6 +65,8 @@ class MessageTool(Tool):
             raise ToolError("There is nothing to send: give content or media.")
         if target[0] == "cli":
             raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
+        if not here and "origin" in turn.metadata:
+            raise ToolError("A scheduled job or heartbeat speaks in its own chat only.")
         if not here and not await self._mailer.knows_chat(*target):
             raise ToolError(
                 f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."

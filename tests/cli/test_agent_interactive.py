@@ -151,4 +151,5 @@ def test_terminated_conversation_shows_the_cursor_again(nanobot: Nanobot) -> Non
     terminal.wait_for("^Once upon a time")
     terminal.kill(signal.SIGTERM)
     assert terminal.leave() == 128 + signal.SIGTERM
+    assert b"\x1b[6n" not in terminal.raw  # a terminal that never tells its cursor would delay Ctrl-C
     assert terminal.raw.rindex(b"\x1b[?25h") > terminal.raw.rindex(b"\x1b[?25l")

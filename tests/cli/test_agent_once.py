@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +126,41 @@ def test_interrupt_stops_the_turn_and_keeps_the_history_valid(nanobot: Nanobot) 
     assert json.loads(rest.splitlines()[-1])["stop_reason"] == "cancelled"
     assert (process.returncode, errors) == (130, "")
     assert nanobot.run("agent", "-m", "again", "--model", nanobot.script(HELLO)).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_nanobot_ends_its_commands(nanobot: Nanobot, number: int) -> None:
+    call = {"name": "exec", "arguments": {"command": "trap 'touch ended' EXIT; echo begun; sleep 60"}}
+    with nanobot.start(
+        "agent", "-m", "go", "--json", "--model", nanobot.script({"tool_calls": [call]})
+    ) as process:
+        assert process.stdout is not None
+        while "tool_output" not in process.stdout.readline():
+            pass
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=30)
+    assert json.loads(rest.splitlines()[-1])["stop_reason"] == "cancelled"
+    assert (process.returncode, errors) == (130, "")
+    assert (nanobot.home / "workspace" / "ended").exists()
+
+
+def test_notices_are_told_when_nobody_watches(nanobot: Nanobot) -> None:
+    cut = {"text": "Half", "finish_reason": "length"}
+    done = nanobot.run("agent", "-m", "hello", "--model", nanobot.script(cut))
+    assert (done.returncode, done.stdout) == (0, "Half\n")
+    assert done.stderr.startswith("The answer was cut at 8192 tokens")
+
+
+@pytest.mark.parametrize("command", [["agent", "-m", "hi", "--model"], ["status"], ["--help"]])
+def test_output_on_a_full_disk(nanobot: Nanobot, command: list[str]) -> None:
+    model = [nanobot.script(HELLO)] if command[-1] == "--model" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *command, *model],
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, env=nanobot.env, check=False,
+        )  # fmt: skip
+    error = b"Error: The output cannot be written: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (1, error)
 
 
 def test_broken_pipe_is_quiet(nanobot: Nanobot) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from typing import Any
 
+import pytest
+
 from nanobot.app import open_app
 from nanobot.gateway import Gateway
 from nanobot.messages import ToolCall
@@ -183,6 +185,30 @@ async def test_attachments_are_fetched_after_acceptance_and_named(platform: Plat
     assert "/" not in note.split("/media/loopback/")[1].split("]")[0]
 
 
+async def test_ids_that_are_no_unicode_hold_up_nobody(platform: Platform) -> None:
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)) as (_, gateway):
+        platform.user_sends("anna\ud800", "dropped")
+        platform.user_sends("anna", "hello \ud800")
+        assert await platform.wait_for("anna", 1) == ["you said: hello ?"]
+        assert gateway.channels.status["loopback"].refused == 1
+    assert platform.unacknowledged == {}
+
+
+@pytest.mark.parametrize(("one", "other"), [("m/1", "m_1"), ("i" * 200 + "1", "i" * 200 + "2")])
+async def test_a_chat_never_sees_the_file_of_another(platform: Platform, one: str, other: str) -> None:
+    """The platform's ids look alike as file names."""
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)) as (app, _):
+        platform.user_sends("anna", "look", files=["a.txt"], id=one)
+        platform.user_sends("ben", "look", files=["a.txt"], id=other)
+        await platform.wait_for("anna", 1)
+        await platform.wait_for("ben", 1)
+        notes = [
+            str((await app.store.history(f"loopback:{chat}"))[0].message.parts) for chat in ("anna", "ben")
+        ]
+    paths = {note.split("text/plain: ")[1].split("]")[0] for note in notes}
+    assert len(paths) == 2
+
+
 async def test_the_message_tool_speaks_once_and_the_answer_is_not_repeated(
     platform: Platform, tmp_path: Any
 ) -> None:
@@ -249,3 +275,15 @@ async def test_a_bug_in_a_turn_is_reported_and_frees_the_lane(platform: Platform
         shown = await platform.wait_for("anna", 2)
         assert "went wrong" in shown[0]
         assert shown[1] == "fine again"
+
+
+async def test_a_limit_is_told_also_after_the_message_tool_spoke(platform: Platform) -> None:
+    def model(request: ModelRequest) -> Reply:
+        return Reply(tool_calls=[ToolCall("", "message", {"content": f"news {len(request.messages)}"})])
+
+    config = config_for(platform, agents={"defaults": {"maxToolIterations": 2}})
+    async with running_gateway(config, ScriptedProvider(model)):
+        platform.user_sends("anna", "go")
+        *news, last = await platform.wait_for("anna", 3)
+        assert news == ["news 1", "news 3"]
+        assert "maxToolIterations" in last

@@ -397,6 +397,11 @@ async def test_a_stream_that_stalls(server: Loopback) -> None:
     assert "nothing came for 0.05 seconds" in str(error)
 
 
+async def test_what_failed_after_a_long_time_is_not_tried_again(server: Loopback) -> None:
+    error = await failure_of(server, json_answer({}, 500), max_retries=3, patience=-1.0)
+    assert type(error) is OverloadedError
+
+
 @pytest.mark.parametrize("pieces", [[SILENCE], [HANG]])
 async def test_no_first_byte(server: Loopback, pieces: list[Any]) -> None:
     error = await failure_of(server, Answer(pieces), first_byte_timeout=0.05)

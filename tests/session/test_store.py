@@ -150,6 +150,20 @@ async def test_the_same_external_id_is_accepted_once(store: SqliteStore) -> None
     assert await store.accept(inbound(1, channel="other"))
 
 
+async def test_what_cannot_be_stored_fails_nobody_else(store: SqliteStore) -> None:
+    first, broken, last = await asyncio.gather(
+        store.accept(inbound(1)),
+        store.accept(inbound(2, session="tg:\ud800")),
+        store.accept(inbound(3)),
+        return_exceptions=True,
+    )
+    assert isinstance(broken, UnicodeEncodeError)
+    assert (first, last) == (True, True)
+    turn = await store.claim_next()
+    assert turn is not None
+    assert turn.inbound.text == "text 1"
+
+
 async def test_a_session_is_served_in_order_one_at_a_time(store: SqliteStore) -> None:
     for number in range(3):
         await store.accept(inbound(number))

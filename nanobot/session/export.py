@@ -1,0 +1,47 @@
+"""Stored messages for people (Markdown) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from nanobot.messages import TextPart, ToolCall, ToolResult, message_to_json
+from nanobot.session.store import StoredMessage
+
+_SPEAKERS = {"user": "You", "assistant": "nanobot"}
+
+
+def as_markdown(stored: StoredMessage) -> Iterator[str]:
+    """The paragraphs of a message, tool calls and their results included."""
+    message = stored.message
+    if message.role != "tool":
+        yield f"## {_SPEAKERS[message.role]}, {minute(stored.created_at)}\n"
+    for part in message.parts:
+        match part:
+            case TextPart(text=text) if text.strip():
+                yield f"{text.strip()}\n"
+            case ToolCall(name=tool, arguments=arguments, malformed=malformed):
+                yield _fenced(f"{tool} {malformed or json.dumps(dict(arguments), ensure_ascii=False)}")
+            case ToolResult(name=tool, content=content, outcome=outcome):
+                yield f"Result of `{tool}` ({outcome}):\n\n{_fenced(content)}"
+
+
+def as_json(stored: StoredMessage) -> dict[str, Any]:
+    """A message and its place in the session."""
+    place = {"seq": stored.seq, "turn": stored.turn_id, "created_at": stored.created_at}
+    return {**place, **message_to_json(stored.message)}
+
+
+def minute(timestamp: float) -> str:
+    """Seconds since 1970 as local time, to the minute."""
+    return datetime.fromtimestamp(timestamp).strftime("%Y-%m-%d %H:%M")
+
+
+def _fenced(text: str) -> str:
+    """`text` as a code block whose fence is longer than any in it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text.rstrip()}\n{fence}\n"
