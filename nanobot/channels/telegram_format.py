@@ -250,6 +250,8 @@ def _words(node: SyntaxTreeNode) -> Iterable[str]:
 def _fence(node: SyntaxTreeNode) -> str:
     language, _, rest = node.info.strip().partition(" ")
     code = html.escape(node.content.rstrip("\n"), quote=False)
+    if not code:  # Telegram drops an empty block, and its language with it
+        return html.escape(node.info.strip(), quote=False)
     if not language:
         return f"<pre>{code}</pre>"
     if rest or not _LANGUAGE.fullmatch(language):

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanobot.channels.splitting import utf16_len
@@ -100,6 +100,7 @@ markdown_like = st.lists(WORDS | st.sampled_from(MARKS) | st.text(max_size=4), m
 
 @settings(deadline=None, max_examples=300)
 @given(markdown_like)
+@example("\n- ```word0")
 def test_never_refused_and_no_word_lost(markdown: str) -> None:
     text, entities = parse_html(to_telegram_html(markdown))
     shown = text + "".join(f" {entity.url} {entity.language}" for entity in entities)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from nanobot.bus.queue import wait_for
-from nanobot.cron.jobs import JobBook
+from nanobot.cron.jobs import JobBook, due_message
 from nanobot.errors import AuthError
 from nanobot.gateway import Gateway
 from nanobot.messages import ToolCall
@@ -153,3 +153,21 @@ async def test_a_heartbeat_with_nothing_to_tell_is_silent(platform: Platform) ->
         platform.user_sends("anna", "hi")
         assert await platform.wait_for("anna", 2) == ["hello", "hello again"]
     assert len(provider.requests[1].messages) == 1
+
+
+async def test_a_job_speaks_in_its_own_chat_only(platform: Platform) -> None:
+    to_ben = ToolCall("c1", "message", {"content": "psst", "chat_id": "ben"})
+
+    def model(request: ModelRequest) -> Reply:
+        if "Scheduled job" not in str(request.messages[-1].parts) and request.messages[-1].role == "user":
+            return Reply("hello")
+        return Reply("done") if request.messages[-1].role == "tool" else Reply(tool_calls=[to_ben])
+
+    async with running_gateway(config_for(platform), ScriptedProvider(model)) as (app, _):
+        for chat in ("ben", "anna"):
+            platform.user_sends(chat, "hi")
+            await platform.wait_for(chat, 1)
+        job = Job("00000001", "tell ben", "tell ben", {}, channel="loopback", chat_id="anna")
+        await app.store.accept(due_message(job, 1.0))
+        assert await platform.wait_for("anna", 2) == ["hello", "done"]
+        assert platform.texts("ben") == ["hello"]
