@@ -16,8 +16,12 @@ def main() -> None:
         except OSError:  # whoever was to read it is gone, or the disk is full
             os._exit(1)
         return
+    import gc
     import signal
 
+    # Start-up makes little garbage and much that stays: collecting every 700 objects costs 5 % of it.
+    gc.set_threshold(20_000, 20, 20)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # nobody's: looking for them takes time
     # Ctrl-C in the middle of an import would end in a traceback; commands put their own handler later.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:

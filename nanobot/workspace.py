@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from nanobot.errors import StorageError
@@ -18,7 +16,7 @@ def create_workspace(workspace: Path) -> list[Path]:
     make_private_dir(workspace)
     created: list[Path] = []
     try:
-        _copy_missing(resources.files("nanobot") / "templates", workspace, created)
+        _copy_missing(Path(__file__).parent / "templates", workspace, created)
         for folder in ("skills", "tools"):
             (workspace / folder).mkdir(exist_ok=True)
     except OSError as error:
@@ -26,7 +24,7 @@ def create_workspace(workspace: Path) -> list[Path]:
     return created
 
 
-def _copy_missing(source: Traversable, target: Path, created: list[Path]) -> None:
+def _copy_missing(source: Path, target: Path, created: list[Path]) -> None:
     for item in source.iterdir():
         path = target / item.name
         if item.is_dir():

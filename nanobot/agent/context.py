@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 
 from nanobot.agent.tools.base import TurnContext
@@ -53,7 +52,7 @@ class PromptBuilder:
 
 
 def _prompt(name: str) -> str:
-    text = (resources.files("nanobot.agent") / "prompts" / name).read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "prompts" / name).read_text(encoding="utf-8")
     return text.strip()
 
 

@@ -6,19 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from nanobot.cron.schedule import (
-    Schedule,
-    next_run,
-    parse_at,
-    parse_cron,
-    parse_every,
-    schedule_from_json,
-    schedule_to_json,
-)
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.messages import InboundMessage
 from nanobot.session.store import GATEWAY_ROLE, Job, Store
+
+if TYPE_CHECKING:
+    from nanobot.cron.schedule import Schedule
 
 
 class JobBook:
@@ -32,6 +27,8 @@ class JobBook:
         self, job: Job, *, every: float | None = None, cron: str = "", tz: str = "", at: str = ""
     ) -> Job:
         """Add `job`, once for each id, at one kind of time; no id: a new one. Raises ScheduleError."""
+        from nanobot.cron.schedule import next_run, schedule_to_json
+
         now = self._clock()
         schedule = _parse(every, cron, tz, at, now)
         due = next_run(schedule, now)
@@ -60,6 +57,8 @@ class JobBook:
 
     async def enable(self, job_id: str, on: bool) -> Job:
         """Switch a job on from now, or off. Raises UsageError."""
+        from nanobot.cron.schedule import next_run, schedule_from_json
+
         while True:  # a gateway may move the job meanwhile
             job = await self.get(job_id)
             next_at = next_run(schedule_from_json(job.schedule), self._clock()) if on else None
@@ -81,6 +80,8 @@ class JobBook:
 
 
 def _parse(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:
+    from nanobot.cron.schedule import parse_at, parse_cron, parse_every
+
     if sum((every is not None, bool(cron), bool(at))) != 1:
         raise ScheduleError("Say when: give exactly one of an interval, a cron expression and a time.")
     if tz and not cron:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -135,7 +134,7 @@ def _load(weights: Path) -> Any:
         parameters.warmup = parameters.fit_params = False
         parameters.cache_ram_mib = 0
         # It always opens a port on 127.0.0.1. Nobody gets in without this key, which nobody is told.
-        parameters.api_keys = [secrets.token_urlsafe(32)]
+        parameters.api_keys = [os.urandom(32).hex()]
         parameters.endpoint_slots = parameters.endpoint_props = parameters.ui = False
         return xllamacpp.Server(parameters)
     except ImportError as error:

@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 from nanobot.errors import NoProviderError
 from nanobot.providers import registry
 from nanobot.providers.base import Provider
-from nanobot.providers.discovery import MODEL_SERVERS, ModelServer, find_model
 from nanobot.providers.local import INSTALL_COMMAND, LOCAL_MODEL, SPEC, LocalProvider, find_weights
 from nanobot.providers.registry import PROVIDERS, ProviderSpec, spec_named_by_prefix, specs_by_keyword
 
 if TYPE_CHECKING:
     from nanobot.config.schema import Config, ProviderConfig
+    from nanobot.providers.discovery import ModelServer
 
 _SCRIPTED = ProviderSpec("scripted", (), "", "Script", needs_key=False)
 _LOOPBACK = ProviderSpec("loopback", (), "", needs_key=False)
@@ -59,7 +59,7 @@ async def resolve(
     *,
     env: Mapping[str, str] = os.environ,
     probe: bool = True,
-    servers: Sequence[ModelServer] = MODEL_SERVERS,
+    servers: Sequence[ModelServer] | None = None,
 ) -> Resolution:
     """Find who serves `model`, looking at the ports of this machine if `probe`. Raises NoProviderError."""
     if model.startswith("scripted/"):
@@ -79,7 +79,9 @@ async def resolve(
     if chosen := _choose(accesses, suited, ordered):
         return _resolution(model, is_default, suited, *chosen)
     if not accesses:
-        found = await find_model(model, servers) if probe else None
+        from nanobot.providers.discovery import MODEL_SERVERS, find_model
+
+        found = await find_model(model, servers or MODEL_SERVERS) if probe else None
         if found and (found.is_wanted or ordered is None):
             instead = "" if found.is_wanted else f" instead of {model}"
             step = f"No key is set: {found.server.title} on this machine answers with {found.model}{instead}."
@@ -114,14 +116,17 @@ def open_provider(resolution: Resolution, config: Config) -> Provider:
         from nanobot.providers.scripted import scripted_from_file
 
         return scripted_from_file(Path(resolution.model.removeprefix("scripted/")).expanduser())
-    from nanobot.providers.anthropic_messages import AnthropicMessagesProvider
     from nanobot.providers.chat_completions import ChatCompletionsProvider
     from nanobot.providers.transport import TransportSettings
 
-    wires = {"anthropic_messages": AnthropicMessagesProvider, "chat_completions": ChatCompletionsProvider}
+    wire: type[AnthropicMessagesProvider | ChatCompletionsProvider] = ChatCompletionsProvider
+    if resolution.spec.wire == "anthropic_messages":
+        from nanobot.providers.anthropic_messages import AnthropicMessagesProvider
+
+        wire = AnthropicMessagesProvider
     window = config.agents.defaults.context_window
     is_near = urlsplit(resolution.api_base).hostname in ("127.0.0.1", "localhost", "::1")
-    return wires[resolution.spec.wire](
+    return wire(
         resolution.spec,
         api_key=resolution.api_key,
         api_base=resolution.api_base,

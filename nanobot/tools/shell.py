@@ -15,7 +15,6 @@ from nanobot.agent.tools.base import Tool, ToolContext, report_output
 from nanobot.errors import ToolError
 from nanobot.security.environment import child_environment
 from nanobot.security.files import PathPolicy
-from nanobot.security.policy import check_command
 
 OUTPUT_CHARS = 10_000
 STDERR_CHARS = 3_000
@@ -93,6 +92,8 @@ class Exec(Tool):
             raise ToolError(
                 f"working_dir {working_dir}: {error.strerror}. Give an existing folder."
             ) from error
+        from nanobot.security.policy import check_command
+
         check_command(command, self._paths, folder)
         return folder
 

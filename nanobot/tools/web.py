@@ -10,11 +10,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nanobot.agent.tools.base import Tool
 from nanobot.errors import ToolError
-from nanobot.security.net import AllowedTarget, Download, download
+
+if TYPE_CHECKING:
+    from nanobot.security.net import Download
 
 MAX_PAGE_BYTES = 10_000_000
 DEFAULT_MAX_CHARS = 50_000
@@ -32,8 +34,11 @@ class WebFetchTool(Tool):
     repeatable = True
 
     def __init__(self, *, allow_private: Sequence[str] = (), timeout: float = READ_SECONDS) -> None:
-        for entry in allow_private:
-            AllowedTarget.parse(entry)  # a wrong one is reported now, not in the middle of a turn
+        if allow_private:
+            from nanobot.security.net import AllowedTarget
+
+            for entry in allow_private:
+                AllowedTarget.parse(entry)  # a wrong one is reported now, not in the middle of a turn
         self._allow_private = tuple(allow_private)
         self._timeout = timeout
 
@@ -63,6 +68,7 @@ class WebFetchTool(Tool):
         An HTTP error is a result with its status. Raises AccessDenied for an address that may not be
         opened, ToolError when nothing readable came.
         """
+        from nanobot.security.net import download
         from nanobot.tools.web_page import may_be_text, read_page
 
         url = str(kwargs["url"]).strip()
