@@ -64,6 +64,7 @@ class Outbox:
                 await asyncio.gather(*self._sending.values(), return_exceptions=True)
 
     async def _start_due(self, changed: asyncio.Event) -> None:
+        begun = set(self._sending)  # one that ends while the outbox is read still looks due in what was read
         try:
             # More than are being sent: those that hang must not keep the others from sight.
             due = await self._store.due_deliveries(_AT_ONCE + len(self._sending))
@@ -71,7 +72,7 @@ class Outbox:
             log.error("Cannot read the outbox: %s", error)
             return
         for delivery in due:
-            if delivery.outbox_id not in self._sending:
+            if delivery.outbox_id not in begun:
                 task = asyncio.create_task(self._deliver(delivery))
                 self._sending[delivery.outbox_id] = task
                 task.add_done_callback(functools.partial(self._sent, delivery.outbox_id, changed))
