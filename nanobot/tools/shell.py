@@ -134,7 +134,12 @@ async def _stop_group(transport: asyncio.SubprocessTransport, output: _Output) -
         await _wait(output.closed, STOP_SECONDS)
     finally:
         _signal_group(transport, signal.SIGKILL)
-        await _wait(output.exited, STOP_SECONDS)
+        reaping = asyncio.ensure_future(_wait(output.exited, STOP_SECONDS))
+        try:
+            await asyncio.shield(reaping)
+        except asyncio.CancelledError:  # cancelled once more: it is over in a moment
+            await reaping
+            raise
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
