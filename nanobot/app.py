@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.tools.base import Tool, ToolContext, TurnContext
-from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
 from nanobot.messages import Usage
 from nanobot.security.files import PathPolicy
-from nanobot.session.store import RENEW, Claim, SessionInfo, Store
+from nanobot.session.store import RENEW, Claim, Store
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.tools.cron import CronTool
 from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
 from nanobot.tools.message import MessageTool
 from nanobot.tools.shell import Exec
+from nanobot.tools.toolbox import Toolbox
 from nanobot.tools.web import WebFetchTool, WebSearchTool
 from nanobot.workspace import create_workspace
 
@@ -38,12 +38,12 @@ class App:
         self.store = store
         self.models = models
         self.workspace = config.workspace_path
-        self.tools = ToolRegistry(build_tools(config, store))
+        self.tools = Toolbox(build_tools(config, store))
         self.assistant = Assistant(
             config,
             store,
             models,
-            self.tools,
+            self.tools.registry,
             PromptBuilder(self.workspace, config.memory.prompt_bytes),
             model=model,
             clock=lambda: datetime.now().astimezone(),
@@ -90,38 +90,6 @@ class App:
         while True:
             await asyncio.sleep(RENEW)
             await self.store.renew_worker()
-
-
-class SessionDesk:
-    """What slash commands may do. `stop` ends the running turn; `only` limits the view to one session."""
-
-    def __init__(
-        self, app: App, stop: Callable[[str], Awaitable[bool]] | None = None, *, only: str = ""
-    ) -> None:
-        self._app = app
-        self._stop = stop
-        self._only = only
-        self.store = app.store
-        self.workspace = app.workspace
-        self.queue_mode: str = app.config.agents.defaults.queue_mode
-
-    async def model_in_use(self, session_key: str) -> str:
-        resolution, _ = await self._app.models.get(await self._app.assistant.model_of(session_key))
-        return f"{resolution.model} ({resolution.provider_name})"
-
-    async def use_model(self, session_key: str, model: str) -> None:
-        await self._app.models.get(model)
-        await self._app.assistant.use_model(session_key, model)
-
-    async def list_sessions(self, limit: int) -> list[SessionInfo]:
-        """The newest sessions; a chat sees its own only."""
-        if not self._only:
-            return await self.store.sessions(limit)
-        own = await self.store.session(self._only)
-        return [own] if own else []
-
-    async def stop(self, session_key: str) -> bool:
-        return self._stop is not None and await self._stop(session_key)
 
 
 def build_tools(config: Config, store: Store) -> list[Tool]:

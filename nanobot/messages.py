@@ -166,7 +166,7 @@ class InboundMessage:
 
     `external_id` is the platform's own id: the pair (channel, external_id) is accepted once.
     `session_key` names the conversation; `metadata` carries what the channel needs to reply
-    (thread, reply target). `sent_at` is Unix seconds.
+    (thread, reply target). `sent_at` is Unix seconds. `is_group`: several people write in this chat.
     """
 
     channel: str
@@ -178,6 +178,7 @@ class InboundMessage:
     sent_at: float = 0.0
     attachments: tuple[Attachment, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    is_group: bool = False
 
 
 OutboundKind = Literal["reply", "message", "progress"]

@@ -20,7 +20,13 @@ ROOM_LIMITS = {
     "cli": 2000,
     "tools": 2000,
     "gateway": 400,
-    "storage": 1500,
+    "storage": 2000,
+    "terminal": 700,
+    "commands": 600,
+    "mcp": 1000,
+    "skills": 700,
+    "memory": 1800,
+    "legacy": 300,
 }
 CORE_ROOMS = ("agent", "bus", "config", "cron", "heartbeat", "session")
 FILE_LIMIT = 400

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from nanobot.agent.commands import COMMANDS
 from nanobot.app import open_app
 from nanobot.cli.main import app as command_line
+from nanobot.commands.table import COMMANDS
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
@@ -160,7 +160,9 @@ def test_the_fields_of_a_provider_exist() -> None:
 async def test_the_tools_are_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path))
     async with open_app(Config()) as app:
-        assert [name for row in table(README, "| tool |") for name in code_in(row[0])] == [*app.tools.names]
+        assert [name for row in table(README, "| tool |") for name in code_in(row[0])] == [
+            *(await app.tools.registry()).names
+        ]
 
 
 def test_the_budgets_are_those_of_the_check() -> None:

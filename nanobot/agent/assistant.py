@@ -66,11 +66,12 @@ class Assistant:
         config: Config,
         store: Store,
         models: ModelPool,
-        tools: ToolRegistry,
+        tools: Callable[[], Awaitable[ToolRegistry]],
         prompt: PromptBuilder,
         *,
         model: str = "",
         clock: Callable[[], datetime],
+        recall: Callable[[str, TurnContext], Awaitable[str]] | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -78,6 +79,7 @@ class Assistant:
         self._tools = tools
         self._prompt = prompt
         self._clock = clock
+        self._recall = recall
         self.default_model = model or config.agents.defaults.model
         self._insisted = model  # named when the process was started: it beats what sessions remember
 
@@ -94,12 +96,13 @@ class Assistant:
         """Run a claimed turn. The caller acknowledges it with `store.finish_turn`."""
         journal = _Journal(self._store, claim)
         if request.text is not None:
-            await journal.append(self._user_message(request, request.text))
+            await journal.append(await self._user_message(request, request.text))
         resolution, provider = await self._models.get(await self.model_of(claim.session_key))
         traits = provider.traits(resolution.model)
-        tools = self._tools if traits.supports_tools else ToolRegistry([])
-        system = self._prompt.system_prompt(with_tools=traits.supports_tools)
-        history = await self._history(claim, traits, len(system))
+        tools = await self._tools() if traits.supports_tools else ToolRegistry([])
+        system = self._prompt.system_prompt(request.context, with_tools=traits.supports_tools)
+        fixed = len(system) + sum(len(str(definition)) for definition in tools.definitions())
+        history = await self._history(claim, traits, fixed)
         turn = Turn(
             context=replace(request.context, supports_images=traits.supports_images),
             provider=provider,
@@ -117,17 +120,17 @@ class Assistant:
             async for event in events:
                 yield event
 
-    def _user_message(self, request: Request, text: str) -> Message:
-        note = runtime_note(self._clock(), request.context)
-        return Message("user", (ContextPart(note.text + request.note), TextPart(text), *request.images))
+    async def _user_message(self, request: Request, text: str) -> Message:
+        note = runtime_note(self._clock(), request.context).text + request.note
+        if self._recall is not None:
+            note += await self._recall(text, request.context)
+        return Message("user", (ContextPart(note), TextPart(text), *request.images))
 
-    async def _history(self, claim: Claim, traits: ModelTraits, system: int) -> list[Message]:
+    async def _history(self, claim: Claim, traits: ModelTraits, fixed: int) -> list[Message]:
         """The part of the session that fits, cut once and for many turns when it grew too long."""
         defaults = self._config.agents.defaults
         stored = await self._store.context(claim.session_key, defaults.memory_window + _SPARE_MESSAGES)
         window = defaults.context_window or traits.context_window
-        tools = sum(len(str(definition)) for definition in self._tools.definitions())
-        fixed = system + (tools if traits.supports_tools else 0)
         budget = history_budget(window, defaults.max_tokens, fixed)
         earlier = [entry for entry in stored if entry.turn_id != claim.turn_id]
         start = history_start(earlier, defaults.memory_window, budget)

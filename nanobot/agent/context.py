@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from nanobot.agent.tools.base import TurnContext
 from nanobot.messages import ContextPart, ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolResult
@@ -20,15 +21,23 @@ _CHARACTERS_PER_TOKEN = 4
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
+class PromptSection(Protocol):
+    """A part of the system prompt that another room writes: skills, memory."""
+
+    def text(self, turn: TurnContext) -> str:
+        """The part for this turn, or "". Asked for every turn: cheap, and the same as long as it can be."""
+
+
 class PromptBuilder:
     """Builds the system prompt of a workspace; the owner's files are read anew for every turn."""
 
-    def __init__(self, workspace: Path, memory_bytes: int) -> None:
+    def __init__(self, workspace: Path, memory_bytes: int, sections: Sequence[PromptSection] = ()) -> None:
         self._workspace = workspace
         self._memory_bytes = memory_bytes
+        self._sections = sections
 
-    def system_prompt(self, *, with_tools: bool) -> str:
-        """Identity and rules, owner files, memory: the most stable part first."""
+    def system_prompt(self, turn: TurnContext, *, with_tools: bool) -> str:
+        """Identity and rules, owner files, sections, memory: the most stable part first."""
         if not with_tools:
             return _prompt("chat_only.md")
         parts = [_prompt("system.md").format(workspace=self._workspace)]
@@ -36,6 +45,7 @@ class PromptBuilder:
             text = self._owner_file(name, _OWNER_FILE_LIMIT)
             if _says_something(text):
                 parts.append(f"[{name}]\n{text}")
+        parts += filter(None, (section.text(turn) for section in self._sections))
         memory = self._owner_file(MEMORY_FILE, self._memory_bytes)
         if memory:
             parts.append(f"[{MEMORY_FILE}]\n{memory}")

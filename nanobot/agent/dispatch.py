@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from nanobot.agent.assistant import Assistant, Request
 from nanobot.agent.attachments import describe, load_images
-from nanobot.agent.commands import CommandHost, parse_command, run_command
+from nanobot.agent.slash import parse_command
 from nanobot.agent.tools.base import TurnContext
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.queue import ChangeSignal, wait_for
@@ -46,7 +46,7 @@ class ChatSurface(Protocol):
 
 
 class Dispatcher:
-    """Runs the turns of accepted messages. `limit` is how many run at once."""
+    """Runs the turns of accepted messages, `limit` of them at once; `run_command` answers slash commands."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Dispatcher:
         assistant: Assistant,
         signal: ChangeSignal,
         chats: ChatSurface,
-        commands: Callable[[InboundMessage], CommandHost],
+        run_command: Callable[[InboundMessage], Awaitable[str]],
         *,
         limit: int,
         queue_mode: str,
@@ -63,7 +63,7 @@ class Dispatcher:
         self._assistant = assistant
         self._signal = signal
         self._chats = chats
-        self._commands = commands
+        self._run_command = run_command
         self._limit = limit
         self._queue_mode = queue_mode
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -176,10 +176,9 @@ class Dispatcher:
 
     async def _command(self, inbound: InboundMessage) -> str:
         try:
-            answer = await run_command(inbound.text, inbound.session_key, self._commands(inbound))
+            return await self._run_command(inbound)
         except NanobotError as error:
             return str(error)
-        return answer or ""
 
     async def _answer(self, turn: InboxTurn) -> None:
         finished, notices = await self._attempt(turn)
@@ -221,6 +220,7 @@ class Dispatcher:
             sender_id=inbound.sender_id,
             message_id=inbound.external_id,
             metadata=inbound.metadata,
+            is_group=inbound.is_group,
         )
         return Request(
             context,

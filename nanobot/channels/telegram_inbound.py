@@ -55,6 +55,7 @@ def read_message(
         sent_at=message.date.timestamp(),
         attachments=attachments,
         metadata=metadata,
+        is_group=message.chat.type != ChatType.PRIVATE,
     )
     return inbound, sender
 

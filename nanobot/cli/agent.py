@@ -11,15 +11,16 @@ import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from nanobot.agent.commands import run_command
-from nanobot.app import App, SessionDesk, open_app
+from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.cli.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
-from nanobot.cli.screen import complain, terminal_is_smart
 from nanobot.cli.sessions import DEFAULT_SESSION, session_key
+from nanobot.commands.desk import SessionDesk
+from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
 from nanobot.session.store import Store
+from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
+from nanobot.terminal.screen import complain, terminal_is_smart
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def make_renderer(options: AgentOptions, *, interactive: bool = False) -> Render
     if options.logs or not terminal_is_smart():  # log lines would be printed between the live lines
         notes = Notes(sys.stderr, tools=options.logs or sys.stderr.isatty())
         return WholeReplyRenderer(sys.stdout, notes)
-    from nanobot.cli.live import LiveRenderer
+    from nanobot.terminal.live import LiveRenderer
 
     return LiveRenderer(sys.stdout, markdown=options.markdown, leading_blank=interactive)
 

@@ -95,7 +95,7 @@ def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
     """Do `work` on the jobs of this home, those of an older nanobot included."""
     from nanobot import paths
     from nanobot.cron.jobs import JobBook
-    from nanobot.cron.jobs_file import import_jobs
+    from nanobot.legacy.jobs_file import import_jobs
     from nanobot.storage.sqlite import SqliteStore
 
     async def open_and_work() -> T:
@@ -125,7 +125,7 @@ def _check_target(deliver: bool, channel: str, to: str) -> None:
 
 
 def _print_table(jobs: list[Job]) -> None:
-    from nanobot.cli.screen import one_line
+    from nanobot.terminal.screen import one_line
 
     rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN"]]
     for job in jobs:

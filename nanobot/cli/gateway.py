@@ -12,10 +12,10 @@ from nanobot import __version__, paths
 from nanobot.app import App, open_app
 from nanobot.channels.registry import enabled_channels
 from nanobot.cli.agent import load_and_warn
-from nanobot.cli.screen import clean
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError
 from nanobot.gateway import Gateway
+from nanobot.terminal.screen import clean
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ import signal
 import time
 
 from nanobot import __version__
-from nanobot.agent.commands import run_command
-from nanobot.app import App, SessionDesk, open_app
+from nanobot.app import App, open_app
 from nanobot.bus.events import TurnFinished
 from nanobot.cli.agent import (
     AgentOptions,
@@ -21,11 +20,13 @@ from nanobot.cli.agent import (
     show_turn,
     stop_in_good_order,
 )
-from nanobot.cli.prompt import make_prompt
-from nanobot.cli.render import seconds
-from nanobot.cli.screen import clean, complain, one_line, quiet_keys, terminal_is_smart
+from nanobot.commands.desk import SessionDesk
+from nanobot.commands.table import COMMANDS, run_command
 from nanobot.errors import NanobotError
 from nanobot.messages import Usage
+from nanobot.terminal.prompt import make_prompt
+from nanobot.terminal.render import seconds
+from nanobot.terminal.screen import clean, complain, one_line, quiet_keys, terminal_is_smart
 
 _EXIT_WORDS = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
 _GO_ON = "You were interrupted. Go on with what I asked before."
@@ -56,7 +57,7 @@ class Conversation:
         self._app = app
         self._session = session
         self._options = options
-        self._read = make_prompt()
+        self._read = make_prompt([(command.name, command.description) for command in COMMANDS])
         self._desk = SessionDesk(app)
         self._warned = False  # Ctrl-C was pressed: the next one leaves
 

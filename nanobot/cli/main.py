@@ -50,7 +50,7 @@ def run() -> int:
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except NanobotError as error:
-        from nanobot.cli.screen import complain
+        from nanobot.terminal.screen import complain
 
         complain(f"Error: {error}")
         code = 2 if isinstance(error, UsageError) else 1

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nanobot import paths
-from nanobot.cli.screen import clean, complain
 from nanobot.config.loader import load_config, update_config_file, write_default_config
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError, UsageError
@@ -20,6 +19,7 @@ from nanobot.providers.base import Completion, ModelRequest
 from nanobot.providers.local import LOCAL_MODEL
 from nanobot.providers.registry import PROVIDERS, ProviderSpec, spec_named_by_prefix
 from nanobot.providers.resolve import open_provider, resolve
+from nanobot.terminal.screen import clean, complain
 from nanobot.workspace import create_workspace
 
 _LOCAL = ProviderSpec("local", (), "", "Tiny model on this machine (no key, chats only)", needs_key=False)

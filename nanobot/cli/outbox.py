@@ -6,9 +6,9 @@ import asyncio
 import dataclasses
 import json
 
-from nanobot.cli.screen import clean, one_line
 from nanobot.cli.sessions import open_store
 from nanobot.session.store import GATEWAY_ROLE, OutboxEntry
+from nanobot.terminal.screen import clean, one_line
 
 
 def list_outbox(*, as_json: bool) -> None:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from nanobot import paths
-from nanobot.cli.screen import complain
 from nanobot.errors import UsageError
+from nanobot.terminal.screen import complain
 
 UNIT = "nanobot-gateway.service"
 _TEXT = """\

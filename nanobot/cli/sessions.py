@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nanobot import paths
-from nanobot.cli.screen import clean, one_line
 from nanobot.errors import UsageError
 from nanobot.session.export import as_json, as_markdown, minute
 from nanobot.session.store import SessionInfo, Store, StoredMessage
 from nanobot.storage.sqlite import SqliteStore
+from nanobot.terminal.screen import clean, one_line
 
 DEFAULT_SESSION = "cli:direct"
 

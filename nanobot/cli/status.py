@@ -10,7 +10,6 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import PLANNED, enabled_channels
-from nanobot.cli.screen import clean
 from nanobot.cli.sessions import open_store
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
@@ -18,6 +17,7 @@ from nanobot.errors import NanobotError, ProviderError
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.session.store import GATEWAY_ROLE
+from nanobot.terminal.screen import clean
 
 
 def run_status(*, as_json: bool) -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.cron.jobs import due_message
-from nanobot.cron.jobs_file import import_jobs
 from nanobot.cron.schedule import newest_slots, next_run, schedule_from_json
 from nanobot.errors import ScheduleError, StorageError
 from nanobot.session.store import Job, Store
@@ -25,21 +23,21 @@ _MOST_SLOTS = 30  # the newest slots of a job that are looked at after a pause
 class CronService:
     """`catch_up` is how many seconds late the newest missed slot of a job may still fire.
 
-    `home` may hold the jobs of an older nanobot.
+    `take_over(now)` adds the jobs of an older nanobot, once.
     """
 
     def __init__(
         self,
         store: Store,
         signal: ChangeSignal,
-        home: Path,
+        take_over: Callable[[float], Awaitable[None]],
         *,
         catch_up: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._signal = signal
-        self._home = home
+        self._take_over = take_over
         self._catch_up = max(catch_up, ON_TIME)
         self._clock = clock
         self._seen = math.inf  # the clock at the last look
@@ -47,7 +45,7 @@ class CronService:
     async def run(self) -> None:
         """Fire what is due until cancelled; a change of the jobs is noticed at once."""
         try:
-            await import_jobs(self._store, self._home, self._clock())
+            await self._take_over(self._clock())
         except StorageError as error:
             log.error("The jobs of the older nanobot are not taken over: %s", error)
         with self._signal.subscribe() as changed:

@@ -15,18 +15,20 @@ import time
 from collections.abc import Callable
 
 from nanobot import __version__, paths
-from nanobot.agent.commands import COMMANDS
 from nanobot.agent.dispatch import Dispatcher
-from nanobot.app import App, SessionDesk
+from nanobot.app import App
 from nanobot.bus.events import TurnEvent
 from nanobot.bus.queue import ChangeSignal
 from nanobot.channels.delivery import Outbox
 from nanobot.channels.manager import ChannelManager
 from nanobot.channels.progress import ChannelProgress
+from nanobot.commands.desk import SessionDesk
+from nanobot.commands.table import COMMANDS, run_command
 from nanobot.cron.service import CronService
 from nanobot.errors import ConfigError, StorageError
 from nanobot.gateway.http import HttpSurface, listening_address
 from nanobot.heartbeat.service import Heartbeat
+from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
 from nanobot.session.store import GATEWAY_ROLE
 
@@ -66,12 +68,17 @@ class Gateway:
             app.assistant,
             self.signal,
             _Chats(ChannelProgress(config.channels, self.channels), self.channels),
-            self._desk,
+            self._run_command,
             limit=config.agents.defaults.max_concurrent_turns,
             queue_mode=config.agents.defaults.queue_mode,
         )
         self.outbox = Outbox(app.store, self.signal, self.channels.send)
-        self.cron = CronService(app.store, self.signal, paths.home(), catch_up=config.cron.catch_up_window)
+        self.cron = CronService(
+            app.store,
+            self.signal,
+            functools.partial(import_jobs, app.store, paths.home()),
+            catch_up=config.cron.catch_up_window,
+        )
         self.heartbeat = Heartbeat(
             app.store,
             app.workspace / "HEARTBEAT.md",
@@ -197,11 +204,12 @@ class Gateway:
     def _arrived(self, inbound: InboundMessage) -> None:
         self.dispatcher.arrived(inbound)
 
-    def _desk(self, inbound: InboundMessage) -> SessionDesk:
+    async def _run_command(self, inbound: InboundMessage) -> str:
         async def stop(session_key: str) -> bool:
             return self.dispatcher.take_stopped(session_key)
 
-        return SessionDesk(self._app, stop, only=inbound.session_key)
+        desk = SessionDesk(self._app, stop, only=inbound.session_key)
+        return await run_command(inbound.text, inbound.session_key, desk) or ""
 
 
 class _Chats:

@@ -21,13 +21,17 @@ Origin = Literal["terminal", "inbox"]
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A conversation. Times are Unix seconds; `messages` counts everything ever said in it."""
+    """A conversation. Times are Unix seconds; `messages` counts everything ever said in it.
+
+    `is_group`: several people write in it.
+    """
 
     key: str
     title: str
     messages: int
     created_at: float
     updated_at: float
+    is_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,14 @@ def get_session(connection: sqlite3.Connection, key: str) -> SessionInfo | None:
 
 
 def _session(row: sqlite3.Row) -> SessionInfo:
-    return SessionInfo(row["key"], row["title"], row["last_seq"], row["created_at"], row["updated_at"])
+    return SessionInfo(
+        row["key"],
+        row["title"],
+        row["last_seq"],
+        row["created_at"],
+        row["updated_at"],
+        bool(row["is_group"]),
+    )
 
 
 def read_history(

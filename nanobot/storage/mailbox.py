@@ -28,6 +28,8 @@ def accept(connection: sqlite3.Connection, inbound: InboundMessage, now: float) 
         connection.execute(
             "INSERT OR REPLACE INTO chats VALUES (?, ?, ?)", (inbound.channel, inbound.chat_id, now)
         )
+    if inbound.is_group:
+        connection.execute("UPDATE sessions SET is_group = 1 WHERE key = ?", (inbound.session_key,))
     if conversations.running_turn(connection, inbound.session_key) is None:
         _wait(connection, inbound.session_key)
     return True

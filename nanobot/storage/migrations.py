@@ -107,4 +107,12 @@ CREATE TABLE imports (                   -- files of the older nanobot that were
 )
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# is_group: several people write in it. summary: what was said before start_seq. shortened_seq: tool results
+# up to it are shown to the model in short.
+_SESSIONS = """
+ALTER TABLE sessions ADD COLUMN is_group INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN summary TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN shortened_seq INTEGER NOT NULL DEFAULT 0
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nanobot.bus.events import Notice, TextDelta, TextDiscarded, ToolFinished, ToolOutput, ToolStarted
-from nanobot.cli.live import LiveRenderer
-from nanobot.cli.markdown import AnswerText
-from nanobot.cli.screen import clean, without_styles
+from nanobot.terminal.live import LiveRenderer
+from nanobot.terminal.markdown import AnswerText
+from nanobot.terminal.screen import clean, without_styles
 
 BLOCKS = [
     "# Title",

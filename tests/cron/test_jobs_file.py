@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.cron.jobs_file import import_jobs
+from nanobot.legacy.jobs_file import import_jobs
 from nanobot.session.store import Job
 from nanobot.storage.sqlite import SqliteStore
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from nanobot.cron.jobs import JobBook
 from nanobot.cron.schedule import Every, schedule_to_json
 from nanobot.cron.service import CronService
 from nanobot.errors import ScheduleError, UsageError
+from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
 from nanobot.session.store import Job
 from nanobot.storage.sqlite import SqliteStore
@@ -47,7 +49,13 @@ class World:
 
     def service(self, store: SqliteStore | None = None, *, catch_up: float = 3600) -> CronService:
         store = store or self.store
-        return CronService(store, ChangeSignal(store), self.home, catch_up=catch_up, clock=self.clock)
+        return CronService(
+            store,
+            ChangeSignal(store),
+            partial(import_jobs, store, self.home),
+            catch_up=catch_up,
+            clock=self.clock,
+        )
 
     async def run_turns(self, store: SqliteStore | None = None) -> list[InboundMessage]:
         """Serve everything that waits, and return it."""
@@ -241,7 +249,9 @@ async def test_a_change_wakes_the_service_at_once(world: World) -> None:
     signal = ChangeSignal(world.store)
     other = JobBook(world.open(), world.clock)
     await world.store.jobs()
-    service = CronService(world.store, signal, world.home, catch_up=3600, clock=world.clock)
+    service = CronService(
+        world.store, signal, partial(import_jobs, world.store, world.home), catch_up=3600, clock=world.clock
+    )
     tasks = [asyncio.create_task(service.run()), asyncio.create_task(signal.watch())]
     await other.add(JOB, every=1)
     world.now += 1
@@ -293,16 +303,20 @@ async def _race(world: World, steps: list[tuple[str, int]], interval: int) -> No
 
 FIRE = """
 import asyncio, sys
+from functools import partial
 from pathlib import Path
 from nanobot.bus.queue import ChangeSignal
 from nanobot.cron.service import CronService
+from nanobot.legacy.jobs_file import import_jobs
 from nanobot.storage.sqlite import SqliteStore
 
 async def main():
     home = Path(sys.argv[1])
     store = SqliteStore(home / "nanobot.db")
     print("ready", flush=True)
-    await CronService(store, ChangeSignal(store), home, catch_up=3600).run()
+    await CronService(
+        store, ChangeSignal(store), partial(import_jobs, store, home), catch_up=3600
+    ).run()
 
 asyncio.run(main())
 """

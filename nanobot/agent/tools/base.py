@@ -38,6 +38,7 @@ class TurnContext:
     """The turn a tool runs in: who asked, where, until when. Tools read it with `current_turn()`.
 
     `deadline` is a value of the turn's monotonic clock, or None. `supports_images`: the model sees.
+    `is_group`: several people write in this chat.
     """
 
     turn_id: str
@@ -48,6 +49,7 @@ class TurnContext:
     message_id: str = ""
     deadline: float | None = None
     supports_images: bool = False
+    is_group: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from nanobot.agent.tools.base import Tool
 from nanobot.errors import ToolError, UsageError
@@ -22,6 +22,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
 }
 _SIMPLE = {"type", "description", "minimum", "maximum", "default", "title"}
+
+
+class ToolSource(Protocol):
+    """Tools that come and go while nanobot runs: plugins, MCP servers."""
+
+    async def tools(self) -> Sequence[Tool]:
+        """The tools for the next turn, in a stable order and with names that no other tool has."""
 
 
 class ToolRegistry:
@@ -45,6 +52,10 @@ class ToolRegistry:
             for tool in self._tools.values()
             if names is None or tool.name in names
         )
+
+    def select(self, names: Collection[str]) -> ToolRegistry:
+        """These tools alone, in the same order; a name without a tool is left out."""
+        return ToolRegistry(tool for tool in self._tools.values() if tool.name in names)
 
     def get(self, name: str) -> Tool:
         """The tool called `name`. Raises ToolError naming the nearest ones."""

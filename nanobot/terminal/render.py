@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from nanobot.bus import events
-from nanobot.cli.screen import clean, one_line
+from nanobot.terminal.screen import clean, one_line
 
 HINT_LIMIT = 100
 _PREVIEW_LIMIT = 160

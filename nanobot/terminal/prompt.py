@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -15,14 +15,16 @@ from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from nanobot import paths
-from nanobot.agent.commands import COMMANDS
-from nanobot.cli.screen import terminal_is_smart
+from nanobot.terminal.screen import terminal_is_smart
 
 
 class _CommandCompleter(Completer):
+    def __init__(self, commands: Sequence[tuple[str, str]]) -> None:
+        self._commands = [*commands, ("exit", "Leave.")]
+
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         typed = document.text
-        for name, description in [*((row.name, row.description) for row in COMMANDS), ("exit", "Leave.")]:
+        for name, description in self._commands:
             if typed and f"/{name}".startswith(typed.lower()):
                 yield Completion(f"/{name}", start_position=-len(typed), display_meta=description)
 
@@ -33,8 +35,11 @@ class _History(FileHistory):
             super().store_string(string)
 
 
-def make_prompt() -> Callable[[], Awaitable[str]]:
-    """Reads what the owner types: Enter sends, Alt+Enter begins a line. Raises StorageError."""
+def make_prompt(commands: Sequence[tuple[str, str]]) -> Callable[[], Awaitable[str]]:
+    """Reads what the owner types: Enter sends, Alt+Enter begins a line. Raises StorageError.
+
+    `commands` are the names and descriptions that are completed behind a slash.
+    """
     if not terminal_is_smart():
         return _read_plainly
     history = paths.make_private_dir(paths.home() / "history") / "cli_history"
@@ -48,7 +53,7 @@ def make_prompt() -> Callable[[], Awaitable[str]]:
         multiline=True,
         prompt_continuation="  ",
         history=_History(str(history)),
-        completer=_CommandCompleter(),
+        completer=_CommandCompleter(commands),
         complete_while_typing=True,
         key_bindings=_keys(),
         include_default_pygments_style=False,

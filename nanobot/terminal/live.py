@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from nanobot.bus import events
-from nanobot.cli.markdown import AnswerText, render
-from nanobot.cli.render import HINT_LIMIT, Renderer, seconds, tool_line
-from nanobot.cli.screen import Screen, clean, one_line
+from nanobot.terminal.markdown import AnswerText, render
+from nanobot.terminal.render import HINT_LIMIT, Renderer, seconds, tool_line
+from nanobot.terminal.screen import Screen, clean, one_line
 
 _TICK = 0.1  # seconds between repaints when nothing arrives
 _PATIENCE = 1.0  # seconds of silence before the waiting line appears

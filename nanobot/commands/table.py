@@ -6,18 +6,15 @@ To add a command, write its handler and add a row to COMMANDS: help and completi
 from __future__ import annotations
 
 import difflib
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
+from nanobot.agent.slash import parse_command
+from nanobot.commands.desk import SessionDesk
 from nanobot.errors import UsageError
-from nanobot.session.store import SessionInfo, Store
+from nanobot.session.store import SessionInfo
 
-# A path such as /etc/hosts is no command.
-_COMMAND = re.compile(r"/([A-Za-z][\w-]*)(?:@\w+)?(?:\s+(.*))?", re.DOTALL)
 _LISTED_SESSIONS = 10
 _QUEUE_MODES = {
     "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
@@ -25,37 +22,13 @@ _QUEUE_MODES = {
 }
 
 
-class CommandHost(Protocol):
-    """What commands need from the program around them."""
-
-    @property
-    def store(self) -> Store: ...
-    @property
-    def workspace(self) -> Path: ...
-    @property
-    def queue_mode(self) -> str:
-        """`queue` or `steer`, for sessions that did not choose."""
-
-    async def model_in_use(self, session_key: str) -> str:
-        """The session's model and who serves it, in words. Raises ProviderError."""
-
-    async def use_model(self, session_key: str, model: str) -> None:
-        """Answer the session with `model` from now on. Raises ProviderError."""
-
-    async def list_sessions(self, limit: int) -> list[SessionInfo]:
-        """The newest sessions this place may see."""
-
-    async def stop(self, session_key: str) -> bool:
-        """Cancel the turn that runs in the session; False when none does."""
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One use of a command: what was typed behind its name, and in which session."""
+    """One use of a command: what was typed behind its name, and where."""
 
     arguments: str
     session_key: str
-    host: CommandHost
+    desk: SessionDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +45,7 @@ class Command:
         return f"/{self.name} {self.arguments}".rstrip()
 
 
-def parse_command(text: str) -> tuple[str, str] | None:
-    """Name and arguments when `text` is written like a command, known or not."""
-    match = _COMMAND.fullmatch(text.strip())
-    return (match[1].lower(), (match[2] or "").strip()) if match else None
-
-
-async def run_command(text: str, session_key: str, host: CommandHost) -> str | None:
+async def run_command(text: str, session_key: str, desk: SessionDesk) -> str | None:
     """The answer to a slash command, or None when `text` is an ordinary message.
 
     Raises UsageError for an unknown command, naming the nearest one, and whatever its handler raises.
@@ -90,7 +57,7 @@ async def run_command(text: str, session_key: str, host: CommandHost) -> str | N
     command = next((command for command in COMMANDS if command.name == name), None)
     if command is None:
         raise UsageError(_unknown(name))
-    return await command.run(Request(arguments, session_key, host))
+    return await command.run(Request(arguments, session_key, desk))
 
 
 def _unknown(name: str) -> str:
@@ -100,7 +67,7 @@ def _unknown(name: str) -> str:
 
 
 async def _new(request: Request) -> str:
-    await request.host.store.start_over(request.session_key)
+    await request.desk.store.start_over(request.session_key)
     return "A new conversation begins. The earlier one is kept and can still be found."
 
 
@@ -110,43 +77,43 @@ async def _help(request: Request) -> str:
 
 
 async def _stop(request: Request) -> str:
-    stopped = await request.host.stop(request.session_key)
+    stopped = await request.desk.stop(request.session_key)
     return "Stopped." if stopped else "Nothing is running."
 
 
 async def _status(request: Request) -> str:
-    host = request.host
-    session = await host.store.session(request.session_key)
+    desk = request.desk
+    session = await desk.store.session(request.session_key)
     count = session.messages if session else 0
     return "\n".join(
         [
-            f"Model      {await host.model_in_use(request.session_key)}",
-            f"Workspace  {host.workspace}",
+            f"Model      {await desk.model_in_use(request.session_key)}",
+            f"Workspace  {desk.workspace}",
             f"Session    {request.session_key}, {count} {'message' if count == 1 else 'messages'}",
         ]
     )
 
 
 async def _model(request: Request) -> str:
-    host, key = request.host, request.session_key
+    desk, key = request.desk, request.session_key
     if request.arguments:
-        await host.use_model(key, request.arguments)
-        return f"This conversation now uses {await host.model_in_use(key)}."
-    return f"This conversation uses {await host.model_in_use(key)}. /model NAME changes it."
+        await desk.use_model(key, request.arguments)
+        return f"This conversation now uses {await desk.model_in_use(key)}."
+    return f"This conversation uses {await desk.model_in_use(key)}. /model NAME changes it."
 
 
 async def _queue(request: Request) -> str:
-    store, key, wanted = request.host.store, request.session_key, request.arguments.lower()
+    store, key, wanted = request.desk.store, request.session_key, request.arguments.lower()
     if wanted and wanted not in _QUEUE_MODES:
         raise UsageError(f"There is no {wanted[:40]!r}. /queue queue or /queue steer, please.")
     if wanted:
         await store.set_setting(key, "queue", wanted)
-    mode = (await store.settings(key)).get("queue", request.host.queue_mode)
+    mode = (await store.settings(key)).get("queue", request.desk.queue_mode)
     return f"{_QUEUE_MODES[mode]} /queue queue or /queue steer changes it."
 
 
 async def _sessions(request: Request) -> str:
-    sessions = await request.host.list_sessions(_LISTED_SESSIONS)
+    sessions = await request.desk.list_sessions(_LISTED_SESSIONS)
     if not sessions:
         return "There are no sessions yet."
     return "\n".join(_session_line(session, request.session_key) for session in sessions)

@@ -1,0 +1,1 @@
+"""Slash commands: one table, for the terminal and for chats."""

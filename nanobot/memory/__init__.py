@@ -1,0 +1,1 @@
+"""What is remembered, found again, and kept in the window."""

@@ -1,0 +1,1 @@
+"""Skills: instructions a model reads when it needs them."""
