@@ -106,7 +106,13 @@ def build_tools(config: Config, store: Store) -> list[Tool]:
         brave_api_key=tools.web.search.api_key or None,
     )
     media = paths.home() / "media"
-    files = PathPolicy(workspace, restrict=restricted, private=(paths.home(),), readable=(media,))
+    files = PathPolicy(
+        workspace,
+        restrict=restricted,
+        private=(paths.home(),),
+        readable=(media,),
+        protected=(workspace / "skills", workspace / "tools"),
+    )
     built: list[Tool] = [ReadFile(files), WriteFile(files), EditFile(files), ListDir(files)]
     if tools.exec.enabled:
         built.append(Exec(context, files, tools.exec.env))

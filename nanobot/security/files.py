@@ -30,6 +30,7 @@ class Zone(Enum):
     OUTSIDE = "outside"
     WORKSPACE = "workspace"
     READABLE = "readable"
+    PROTECTED = "protected"
     PRIVATE = "private"
 
 
@@ -37,9 +38,11 @@ class PathPolicy:
     """What file tools may touch.
 
     Everything under a `private` folder (nanobot's own files) is refused, except the workspace when it
-    lies inside, and the `readable` folders (received media), which are never written. With `restrict`
-    nothing but the workspace and the readable folders can be reached, and no file with a second name
-    (hard link). Methods raise AccessDenied when a path is refused and OSError as the system reports it.
+    lies inside, and the `readable` folders (received media), which are never written. The `protected`
+    folders in the workspace hold what steers nanobot itself (skills, tool plugins): a tool may read and
+    use it, only the owner changes it. With `restrict` nothing but the workspace and these folders can be
+    reached, and no file with a second name (hard link). Methods raise AccessDenied when a path is refused
+    and OSError as the system reports it.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class PathPolicy:
         restrict: bool,
         private: tuple[Path, ...] = (),
         readable: tuple[Path, ...] = (),
+        protected: tuple[Path, ...] = (),
     ) -> None:
         self.workspace = workspace.expanduser().resolve()
         self.restrict = restrict
@@ -57,6 +61,7 @@ class PathPolicy:
         self._roots = (
             (self.workspace, Zone.WORKSPACE),
             *((path.expanduser().resolve(), Zone.READABLE) for path in readable),
+            *((path.expanduser().resolve(), Zone.PROTECTED) for path in protected),
             *((path, Zone.PRIVATE) for path in self.private),
         )
 
@@ -131,7 +136,9 @@ class PathPolicy:
 
     def working_dir(self, path: str | Path) -> Path:
         """The folder a command may run in. With `restrict` it lies in the workspace."""
-        real = self._judged(path, write=self.restrict)
+        real = self.resolve(path)
+        zone = self.zone(real)
+        self._permit(zone, str(path), write=self.restrict and zone is not Zone.PROTECTED)
         with self._open_parents(real, write=False):
             return real
 
@@ -155,6 +162,11 @@ class PathPolicy:
             )
         if zone is Zone.READABLE and write:
             raise AccessDenied(f"{path} is a received file: it can be read, not written. Copy it first.")
+        if zone is Zone.PROTECTED and write:
+            raise AccessDenied(
+                f"{path} cannot be written: only the owner changes skills and tool plugins. "
+                "Write a draft below drafts/ and ask the owner to look at it and install it."
+            )
         if zone is Zone.OUTSIDE and self.restrict:
             raise AccessDenied(
                 f"{path} is outside the workspace {self.workspace}; tools are restricted to it."

@@ -203,6 +203,47 @@ def test_received_media_can_be_read_but_not_written(home: Path) -> None:
             paths.replace_file("../media/voice.txt", b"")
 
 
+@pytest.mark.parametrize("restrict", [True, False])
+def test_e1_skills_and_plugins_are_read_and_used_but_never_written(home: Path, restrict: bool) -> None:
+    workspace = home / "workspace"
+    (workspace / "skills/greet").mkdir(parents=True)
+    (workspace / "skills/greet/SKILL.md").write_text("mine")
+    (workspace / "link").symlink_to("skills/greet/SKILL.md")
+    (workspace / "folder").symlink_to("skills")
+    protected = (workspace / "skills", workspace / "tools")
+    paths = PathPolicy(workspace, restrict=restrict, private=(home,), protected=protected)
+    assert read(paths, "skills/greet/SKILL.md") == b"mine"
+    assert paths.working_dir("skills/greet") == workspace / "skills/greet"
+    with paths.open_folder("skills") as folder, os.scandir(folder) as entries:
+        assert [entry.name for entry in entries] == ["greet"]
+    spellings = [
+        "skills/greet/SKILL.md",
+        "notes/../skills/new/SKILL.md",
+        "link",
+        "folder/new/SKILL.md",
+        "tools/evil.py",
+        str(workspace / "tools/deep/evil.py"),
+    ]
+    for spelling in spellings:
+        with pytest.raises(AccessDenied, match="drafts/"):
+            paths.replace_file(spelling, b"evil")
+    assert (workspace / "skills/greet/SKILL.md").read_text() == "mine"
+    assert list((workspace / "skills").iterdir()) == [workspace / "skills/greet"]
+    assert not (workspace / "tools").exists()
+    assert paths.replace_file("skills_of_mine/a.txt", b"fine") is False
+
+
+def test_a_protected_folder_that_the_owner_linked_is_protected_where_it_is(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    (home / "workspace/skills").symlink_to(tmp_path / "dotfiles")
+    paths = PathPolicy(home / "workspace", restrict=False, protected=(home / "workspace/skills",))
+    for spelling in ("skills/new/SKILL.md", tmp_path / "dotfiles/new/SKILL.md"):
+        with pytest.raises(AccessDenied):
+            paths.replace_file(spelling, b"")
+
+
 @pytest.mark.parametrize("path", [".", "../media"])
 def test_an_open_folder_in_a_closed_one_is_a_folder_not_a_secret(home: Path, path: str) -> None:
     with pytest.raises(IsADirectoryError):
