@@ -18,6 +18,8 @@ from nanobot.errors import NanobotError
 from nanobot.messages import Usage
 from nanobot.security.files import PathPolicy
 from nanobot.session.store import RENEW, Claim, Store
+from nanobot.skills.library import BUNDLED, library_of
+from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.tools.cron import CronTool
 from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
@@ -39,12 +41,14 @@ class App:
         self.models = models
         self.workspace = config.workspace_path
         self.tools = Toolbox(build_tools(config, store))
+        self.skills = library_of(config)
+        skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
         self.assistant = Assistant(
             config,
             store,
             models,
             self.tools.registry,
-            PromptBuilder(self.workspace, config.memory.prompt_bytes),
+            PromptBuilder(self.workspace, config.memory.prompt_bytes, [skills]),
             model=model,
             clock=lambda: datetime.now().astimezone(),
         )
@@ -110,7 +114,7 @@ def build_tools(config: Config, store: Store) -> list[Tool]:
         workspace,
         restrict=restricted,
         private=(paths.home(),),
-        readable=(media,),
+        readable=(media, BUNDLED),
         protected=(workspace / "skills", workspace / "tools"),
     )
     built: list[Tool] = [ReadFile(files), WriteFile(files), EditFile(files), ListDir(files)]

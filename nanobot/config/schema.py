@@ -91,6 +91,11 @@ class MemoryConfig(Section):
     recall: RecallConfig = part(RecallConfig, "Recall before a turn.")
 
 
+class SkillsConfig(Section):
+    prompt_bytes: int = key(4096, "Bytes of the list of skills that is in every prompt.", ge=0)
+    always_bytes: int = key(8192, "Bytes of the skills that are in every prompt as a whole.", ge=0)
+
+
 class ExecConfig(Section):
     enabled: bool = key(True, "Whether there is an exec tool at all, subagents included.")
     timeout: int = key(60, "Longest time of one command (s).", ge=1)
@@ -146,6 +151,7 @@ class Config(Section):
     heartbeat: HeartbeatConfig = part(HeartbeatConfig, "Periodic tasks.")
     cron: CronConfig = part(CronConfig, "Scheduled jobs.")
     memory: MemoryConfig = part(MemoryConfig, "Long-term memory.")
+    skills: SkillsConfig = part(SkillsConfig, "Skills.")
 
     @property
     def workspace_path(self) -> Path:

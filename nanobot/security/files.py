@@ -38,11 +38,11 @@ class PathPolicy:
     """What file tools may touch.
 
     Everything under a `private` folder (nanobot's own files) is refused, except the workspace when it
-    lies inside, and the `readable` folders (received media), which are never written. The `protected`
-    folders in the workspace hold what steers nanobot itself (skills, tool plugins): a tool may read and
-    use it, only the owner changes it. With `restrict` nothing but the workspace and these folders can be
-    reached, and no file with a second name (hard link). Methods raise AccessDenied when a path is refused
-    and OSError as the system reports it.
+    lies inside, and the `readable` folders (received media, bundled skills), which are never written.
+    The `protected` folders in the workspace hold what steers nanobot itself (skills, tool plugins): a
+    tool may read and use it, only the owner changes it. With `restrict` nothing but the workspace and
+    these folders can be reached, and no file with a second name (hard link). Methods raise AccessDenied
+    when a path is refused and OSError as the system reports it.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class PathPolicy:
                 f"{path} belongs to nanobot itself (settings, keys, logs) and is closed to tools."
             )
         if zone is Zone.READABLE and write:
-            raise AccessDenied(f"{path} is a received file: it can be read, not written. Copy it first.")
+            raise AccessDenied(f"{path} can be read, not written. Copy it first.")
         if zone is Zone.PROTECTED and write:
             raise AccessDenied(
                 f"{path} cannot be written: only the owner changes skills and tool plugins. "
@@ -229,7 +229,8 @@ class PathPolicy:
             raise AccessDenied(f"{real} became a link while it was opened; refused.")
         if not stat.S_ISREG(status.st_mode):
             raise ToolError(f"{real} is a device, pipe or socket, not a file; it is not opened.")
-        if status.st_nlink > 1 and self.restrict:
+        # Readable folders hold no links of a tool's making, but installers link what they install.
+        if status.st_nlink > 1 and self.restrict and self.zone(real) is not Zone.READABLE:
             raise AccessDenied(
                 f"{real} has a second name (hard link) that may be outside the workspace. Make a copy of it."
             )

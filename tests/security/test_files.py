@@ -203,6 +203,11 @@ def test_received_media_can_be_read_but_not_written(home: Path) -> None:
             paths.replace_file("../media/voice.txt", b"")
 
 
+def test_a_readable_file_may_have_more_names_as_installers_give_them(home: Path, tmp_path: Path) -> None:
+    os.link(home / "media/voice.txt", tmp_path / "cache")
+    assert read(policy(home, restrict=True), "../media/voice.txt") == b"heard"
+
+
 @pytest.mark.parametrize("restrict", [True, False])
 def test_e1_skills_and_plugins_are_read_and_used_but_never_written(home: Path, restrict: bool) -> None:
     workspace = home / "workspace"

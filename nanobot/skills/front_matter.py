@@ -1,0 +1,105 @@
+"""The head of a SKILL.md: YAML between two lines of three dashes.
+
+What is simple, `key: value` lines and JSON in one line, is read here; only the rest needs PyYAML, whose
+import would cost every start more than reading eight skills. All plain values are texts, as YAML's base
+schema has it: nothing in a skill depends on dates or numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HEAD_CHARS = 20_000
+
+_HEAD = re.compile(r"---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
+_LINE = re.compile(r"([A-Za-z][\w-]*):[ \t]+(\S.*)")
+_QUOTED = re.compile(r"\"([^\"\\]*)\"|'([^']*)'")
+_NOT_PLAIN = re.compile(r"[-?:][ \t]|[-?:]$|[\[\]{},#&*!|>'\"%@`]|.*(?::[ \t]|:$|[ \t]#)")
+
+
+def split(text: str) -> tuple[str, str]:
+    """(front matter, what follows it) of a SKILL.md. Raises ValueError when there is no front matter."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    found = _HEAD.match(text)
+    if found is None:
+        raise ValueError("it does not begin with front matter (--- lines around name and description)")
+    head = found[1] or ""
+    if len(head) > HEAD_CHARS:
+        raise ValueError(f"its front matter is longer than {HEAD_CHARS:,} characters")
+    return head, text[found.end() :].strip()
+
+
+def parse(head: str) -> Mapping[str, Any]:
+    """The keys of a front matter. Raises ValueError saying what cannot be read."""
+    simple = read_simple(head)
+    return simple if simple is not None else _read_yaml(head)
+
+
+def read_simple(head: str) -> dict[str, Any] | None:
+    """The keys if every line is `key: value`, with a plain or quoted text or a JSON object; else None."""
+    keys: dict[str, Any] = {}
+    for line in head.split("\n"):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line.rstrip())
+        if found is None or found[1] in keys or not found[2].isprintable():
+            return None
+        value = _simple_value(found[2])
+        if value is None:
+            return None
+        keys[found[1]] = value
+    return keys
+
+
+def _simple_value(text: str) -> Any:
+    if quoted := _QUOTED.fullmatch(text):
+        return quoted[1] if quoted[1] is not None else quoted[2]
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    return None if _NOT_PLAIN.match(text) else text
+
+
+def _read_yaml(head: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        keys = _load_yaml(head)
+    except yaml.YAMLError as error:
+        try:
+            keys = _load_yaml(_with_quotes(head))
+        except yaml.YAMLError:
+            problem = getattr(error, "problem", None) or "not readable"
+            mark = getattr(error, "problem_mark", None)
+            place = f" (line {mark.line + 2})" if mark else ""
+            raise ValueError(f"its front matter is not valid YAML: {problem}{place}") from error
+    if not isinstance(keys, Mapping):
+        raise ValueError("its front matter is not a list of `key: value` lines")
+    return keys
+
+
+def _load_yaml(head: str) -> Any:
+    import yaml
+
+    try:
+        # The base loader knows texts, lists and mappings only: no objects, and no merge keys to blow up.
+        return yaml.load(head, Loader=yaml.BaseLoader)
+    except (RecursionError, ValueError) as error:
+        raise yaml.YAMLError(str(error)) from error
+
+
+def _with_quotes(head: str) -> str:
+    """Top-level values with a bare `: ` put in quotes: many skills are written so, though YAML forbids it."""
+    lines = []
+    for line in head.split("\n"):
+        found = _LINE.fullmatch(line.rstrip())
+        if found and ": " in found[2] and found[2][0] not in "\"'{[|>&*!":
+            escaped = found[2].replace("\\", "\\\\").replace('"', '\\"')
+            line = f'{found[1]}: "{escaped}"'
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""What the system prompt says about skills: a list within a byte budget, and in full those wanted always."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nanobot.agent.tools.base import TurnContext
+from nanobot.errors import UsageError
+from nanobot.skills.library import BUNDLED, SkillLibrary
+from nanobot.skills.skill import SKILL_FILE, Skill
+
+_SHORTER = (1024, 200, 80, 40)  # characters of a description, tried in turn until the list fits
+
+
+class SkillsSection:
+    """A PromptSection. `list_bytes` bound the list of skills, `always_bytes` the skills shown in full."""
+
+    def __init__(self, library: SkillLibrary, list_bytes: int, always_bytes: int) -> None:
+        self._library = library
+        self._list_bytes = list_bytes
+        self._always_bytes = always_bytes
+
+    def text(self, turn: TurnContext) -> str:
+        skills = self._library.usable()
+        always = [skill for skill in skills if skill.always and not self._library.missing(skill)]
+        listed = [skill for skill in skills if skill not in always]
+        parts = [self._list(listed)] if listed else []
+        return "\n\n".join(parts + self._in_full(always))
+
+    def _list(self, skills: Sequence[Skill]) -> str:
+        needs = {
+            skill.name: ", ".join(item.what for item in self._library.missing(skill)) for skill in skills
+        }
+        head = _head(skills, lacking=any(needs.values()))
+        for limit in _SHORTER:
+            lines = [_line(skill, needs[skill.name], limit) for skill in skills]
+            if _size([head, *lines]) <= self._list_bytes:
+                return "\n".join([head, *lines])
+        while lines and _size([head, *lines, _more(len(skills))]) > self._list_bytes:
+            lines.pop()
+        return "\n".join([head, *lines, _more(len(skills) - len(lines))])
+
+    def _in_full(self, skills: Sequence[Skill]) -> list[str]:
+        room = self._always_bytes
+        parts = []
+        for skill in skills:
+            try:
+                text = self._library.instructions(skill)
+            except UsageError:  # gone since it was listed
+                continue
+            data = text.encode()
+            if len(data) > room:
+                text = data[:room].decode(errors="ignore") + f"\n[… cut; read {skill.file} for the rest …]"
+            room = max(0, room - len(data))
+            parts.append(f"[skill {skill.name}]\n{text}")
+        return parts
+
+
+def _head(skills: Sequence[Skill], *, lacking: bool) -> str:
+    sources = {skill.source for skill in skills}
+    places = {
+        "bundled": f"{BUNDLED}/NAME/{SKILL_FILE}",
+        "workspace": f"skills/NAME/{SKILL_FILE} (those with *)",
+    }
+    there = ", ".join(place for source, place in places.items() if source in sources)
+    needs = (
+        " [needs …]: not usable yet; `nanobot skills show NAME` tells the owner what to do."
+        if lacking
+        else ""
+    )
+    return (
+        "[skills] The owner's instructions for kinds of tasks. When one fits, first read it with read_file: "
+        f"{there}.{needs}"
+    )
+
+
+def _line(skill: Skill, needs: str, limit: int) -> str:
+    mark = "*" if skill.source == "workspace" else ""
+    lacks = f" [needs {needs}]" if needs else ""
+    about = skill.description
+    about = about if len(about) <= limit else f"{about[: limit - 1]}…"
+    return f"- {skill.name}{mark}{lacks}: {about}"
+
+
+def _more(count: int) -> str:
+    return f"- … and {count} more: list_dir skills, list_dir {BUNDLED}"
+
+
+def _size(lines: Sequence[str]) -> int:
+    return len("\n".join(lines).encode())

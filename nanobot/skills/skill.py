@@ -1,0 +1,249 @@
+"""One skill: what its SKILL.md declares, and what it needs to be of use.
+
+The format is that of https://agentskills.io/specification. Beyond it, as older nanobots and OpenClaw
+write it, `metadata` may hold a mapping or one line of JSON under `nanobot` or `openclaw`: `always`,
+`requires`, `os`, `install`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from nanobot.security.environment import child_environment
+from nanobot.skills import front_matter
+
+SKILL_FILE = "SKILL.md"
+SKILL_BYTES = 256_000
+NAME_CHARS = 64
+DESCRIPTION_CHARS = 1024
+
+NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+INVISIBLE = re.compile(
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e01ef]"
+)
+_VENDORS = ("nanobot", "openclaw", "clawdbot", "clawdis")
+_SYSTEMS = {"darwin": "macos", "win32": "windows", "mac": "macos", "osx": "macos"}
+_INSTALLERS = {
+    "brew": "brew install {}",
+    "apt": "sudo apt install {}",
+    "npm": "npm install -g {}",
+    "node": "npm install -g {}",
+    "pip": "pip install {}",
+    "uv": "uv tool install {}",
+    "pipx": "pipx install {}",
+    "go": "go install {}",
+    "cargo": "cargo install {}",
+}
+
+Source = Literal["workspace", "bundled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What must be there: all `bins`, one of `any_bins`, all `env` variables, one of the systems `os`."""
+
+    bins: tuple[str, ...] = ()
+    any_bins: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    os: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """A skill in `folder`. With a `fault`, a text that says why, it cannot be used."""
+
+    name: str
+    folder: Path
+    source: Source
+    description: str = ""
+    license: str = ""
+    compatibility: str = ""
+    homepage: str = ""
+    allowed_tools: tuple[str, ...] = ()
+    always: bool = False
+    requires: Requirements = Requirements()
+    install: tuple[str, ...] = ()  # commands that would meet requirements, as the skill proposes them
+    fault: str = ""
+
+    @property
+    def file(self) -> Path:
+        return self.folder / SKILL_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An unmet requirement: `what` in two or three words, `fix` says how to meet it."""
+
+    what: str
+    fix: str
+
+
+def load_skill(folder: Path, source: Source, *, name: str = "") -> Skill:
+    """Read the skill in `folder`, which must be called as the skill is, unless `name` says what to expect.
+
+    Never raises: what is wrong becomes its `fault`.
+    """
+    expected = name or folder.name
+    skill = Skill(expected, folder, source)
+    try:
+        return _declared(skill, front_matter.parse(front_matter.split(read_skill_file(folder))[0]))
+    except OSError as error:
+        return replace(skill, fault=f"{SKILL_FILE} cannot be read: {error.strerror or error}")
+    except ValueError as error:
+        return replace(skill, fault=str(error))
+
+
+def read_skill_file(folder: Path) -> str:
+    """The text of SKILL.md. Raises OSError, and ValueError when it is no text or too long."""
+    file = folder / SKILL_FILE
+    status = file.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{SKILL_FILE} is not a regular file")
+    if status.st_size > SKILL_BYTES:
+        raise ValueError(f"{SKILL_FILE} is larger than {SKILL_BYTES:,} bytes")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{SKILL_FILE} is not UTF-8 text") from error
+
+
+def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
+    """`skill` with what its front matter says. Raises ValueError for what the format does not allow."""
+    extra = _extra(keys)
+    requires = _mapping(extra.get("requires", keys.get("requires")))
+    return replace(
+        skill,
+        name=_valid_name(_text(keys.get("name")) or skill.name, skill.name),
+        description=_valid_description(_text(keys.get("description"))),
+        license=_text(keys.get("license")),
+        compatibility=_text(keys.get("compatibility")),
+        homepage=_text(keys.get("homepage") or extra.get("homepage")),
+        allowed_tools=_words(keys.get("allowed-tools")),
+        always=_true(keys.get("always")) or _true(extra.get("always")),
+        requires=Requirements(
+            bins=_words(requires.get("bins")),
+            any_bins=_words(requires.get("anyBins")),
+            env=_words(requires.get("env")),
+            os=tuple(_SYSTEMS.get(word, word) for word in _words(extra.get("os") or requires.get("os"))),
+        ),
+        install=tuple(_install_commands(extra.get("install"))),
+    )
+
+
+def _valid_name(name: str, expected: str) -> str:
+    if len(name) > NAME_CHARS or not NAME.fullmatch(name):
+        raise ValueError(
+            f"its name {name[:80]!r} is not made of lowercase letters, digits and single hyphens,"
+            f" at most {NAME_CHARS} characters"
+        )
+    if name != expected:
+        raise ValueError(f"its name {name} is not that of its folder, {expected}")
+    return name
+
+
+def _valid_description(description: str) -> str:
+    if not description:
+        raise ValueError("it has no description")
+    if len(description) > DESCRIPTION_CHARS:
+        raise ValueError(f"its description is longer than {DESCRIPTION_CHARS:,} characters")
+    return description
+
+
+def _extra(keys: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `metadata` says to nanobot, or to a relative of it."""
+    metadata = _mapping(keys.get("metadata"))
+    return next((found for vendor in _VENDORS if (found := _mapping(metadata.get(vendor)))), metadata)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a mapping, also as JSON text; else an empty one."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    """One line without invisible or control characters; "" for what is no text."""
+    if not isinstance(value, str):
+        return ""
+    line = " ".join(INVISIBLE.sub("", value).split())
+    return "".join(character for character in line if character.isprintable())
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """A list of words, or words in one text."""
+    items = re.split(r"[,\s]+", value) if isinstance(value, str) else value
+    found = (_text(item) for item in items) if isinstance(items, list) else ()
+    return tuple(word for word in found if word)
+
+
+def _true(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on"))
+
+
+def _install_commands(value: Any) -> Iterator[str]:
+    for step in value if isinstance(value, list) else []:
+        if isinstance(step, Mapping):
+            what = _text(step.get("formula") or step.get("package") or step.get("module"))
+            form = _INSTALLERS.get(_text(step.get("kind") or step.get("id")))
+            if form and re.fullmatch(r"[\w@./:+=~^-]+", what):
+                yield form.format(what)
+
+
+def missing(skill: Skill, env_names: Iterable[str] = (), *, has_exec: bool = True) -> list[Missing]:
+    """What keeps `skill` from working here.
+
+    `env_names` are the variables the owner lets commands see (`tools.exec.env`); others do not count, as
+    a skill's commands could not use them. Without `has_exec` there are no commands at all.
+    """
+    return [*_missing_programs(skill, has_exec), *_missing_variables(skill, env_names), *_wrong_system(skill)]
+
+
+def _missing_programs(skill: Skill, has_exec: bool) -> Iterator[Missing]:
+    needs = skill.requires
+    if (needs.bins or needs.any_bins) and not has_exec:
+        yield Missing("the exec tool", "Set tools.exec.enabled to true in config.json: it runs programs.")
+        return
+    for program in needs.bins:
+        if shutil.which(program) is None:
+            yield Missing(program, _how_to_install(program, skill))
+    if needs.any_bins and not any(map(shutil.which, needs.any_bins)):
+        names = " or ".join(needs.any_bins)
+        yield Missing(names, _how_to_install(names, skill))
+
+
+def _how_to_install(names: str, skill: Skill) -> str:
+    if not skill.install:
+        return f"Install {names} so that it is on PATH."
+    return f"The skill proposes: {' or '.join(f'`{command}`' for command in skill.install)}."
+
+
+def _missing_variables(skill: Skill, env_names: Iterable[str]) -> Iterator[Missing]:
+    seen = child_environment(env_names)
+    for name in skill.requires.env:
+        if seen.get(name):
+            continue
+        allow = f'add "{name}" to tools.exec.env in config.json, as commands see no other variables'
+        if os.environ.get(name):
+            yield Missing(f"${name} for commands", f"{name} is set; {allow}.")
+        else:
+            yield Missing(f"${name}", f"`export {name}=…` where nanobot is started, and {allow}.")
+
+
+def _wrong_system(skill: Skill) -> Iterator[Missing]:
+    here = _SYSTEMS.get(sys.platform, sys.platform)
+    if skill.requires.os and here not in skill.requires.os:
+        names = " or ".join(skill.requires.os)
+        yield Missing(names, f"It works on {names} only; this is {here}.")

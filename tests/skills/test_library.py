@@ -1,0 +1,187 @@
+"""Finding skills: shadowing, faults that are told, requirements and how to meet them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanobot.errors import UsageError
+from nanobot.skills.library import BUNDLED, SkillLibrary
+from nanobot.skills.skill import SKILL_BYTES, Missing, Skill, load_skill, missing
+from tests.skills.folders import skill_text, write_skill
+
+OLDER = '{"emoji": "x", "always": true, "requires": {"bins": ["a", "b"], "env": ["K"]}}'
+NAMES = ["clawhub", "cron", "github", "memory", "skill-creator", "summarize", "tmux", "weather"]
+
+
+@pytest.fixture
+def skills(tmp_path: Path) -> Path:
+    return tmp_path / "skills"
+
+
+def test_the_bundled_skills_are_there_and_short(tmp_path: Path) -> None:
+    library = SkillLibrary(tmp_path)
+    assert library.names() == NAMES
+    for skill in library.all():
+        assert skill.fault == ""
+        assert len(skill.description) <= 80
+        assert len(library.text(skill.name)) < 4500
+
+
+def test_a_skill_of_the_workspace_shadows_a_bundled_one(tmp_path: Path, skills: Path) -> None:
+    write_skill(skills, "weather", "Mine.", body="My weather.")
+    write_skill(skills, "alpha")
+    library = SkillLibrary(tmp_path)
+    assert library.names() == ["alpha", "weather", *NAMES[:-1]]
+    assert library.text("weather") == "My weather."
+    assert library.get("weather").source == "workspace"
+
+
+def test_a_faulty_skill_shadows_nothing(tmp_path: Path, skills: Path) -> None:
+    write_skill(skills, "weather", "")
+    library = SkillLibrary(tmp_path)
+    assert library.get("weather").source == "bundled"
+    assert library.all()[0].fault == "it has no description"
+
+
+def test_changes_are_noticed(tmp_path: Path, skills: Path) -> None:
+    library = SkillLibrary(tmp_path)
+    write_skill(skills, "greet", "First.")
+    assert library.get("greet").description == "First."
+    assert library.get("greet") is library.get("greet")
+    write_skill(skills, "greet", "The second.")
+    assert library.get("greet").description == "The second."
+    (skills / "greet/SKILL.md").unlink()
+    with pytest.raises(UsageError, match=r"does not exist\. There are: clawhub, cron"):
+        library.get("greet")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("# No front matter", "does not begin with front matter"),
+        (skill_text("other"), "its name other is not that of its folder, greet"),
+        (skill_text("Greet"), "lowercase letters"),
+        (skill_text("greet--you"), "lowercase letters"),
+        (skill_text("g" * 65), "at most 64 characters"),
+        (skill_text("greet", ""), "no description"),
+        (skill_text("greet", "x" * 1025), "description is longer than 1,024"),
+        ("---\nname: [greet\n---\n", "not valid YAML"),
+        ("---\n- a\n---\n", "not a list of `key: value` lines"),
+        ("x" * (SKILL_BYTES + 1), "larger than"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, skills: Path, text: str, fault: str) -> None:
+    (skills / "greet").mkdir(parents=True)
+    (skills / "greet/SKILL.md").write_text(text)
+    library = SkillLibrary(tmp_path)
+    assert fault in library.all()[0].fault
+    assert library.names() == NAMES
+    with pytest.raises(UsageError, match="'greet' cannot be used"):
+        library.text("greet")
+
+
+def test_odd_files_are_faults_too(tmp_path: Path, skills: Path) -> None:
+    for name in ("bytes", "folder", "link", "pipe", "empty"):
+        (skills / name).mkdir(parents=True)
+    (skills / "bytes/SKILL.md").write_bytes(b"---\nname: \xff\n---\n")
+    (skills / "folder/SKILL.md").mkdir()
+    (skills / "link/SKILL.md").symlink_to("/etc/hostname")
+    os.mkfifo(skills / "pipe/SKILL.md")
+    (skills / "a-file").write_text("")
+    faults = {skill.name: skill.fault for skill in SkillLibrary(tmp_path).all() if skill.fault}
+    assert sorted(faults) == ["bytes", "folder", "link", "pipe"]
+    assert "UTF-8" in faults["bytes"]
+    assert all("not a regular file" in faults[name] for name in ("folder", "link", "pipe"))
+
+
+def declared(tmp_path: Path, *lines: str) -> Skill:
+    skill = load_skill(write_skill(tmp_path, "greet", "Does things.", *lines), "workspace")
+    assert skill.fault == ""
+    return skill
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f'metadata: {{"nanobot": {OLDER}}}',
+        f'metadata: {{"openclaw": {OLDER}}}',
+        f"metadata: '{{\"clawdbot\": {OLDER}}}'",
+        "always: true\nmetadata:\n  nanobot:\n    requires:\n      bins: [a, b]\n      env:\n        - K",
+        "always: true\nmetadata:\n  author: me\nrequires:\n  bins: a, b\n  env: [K]",
+    ],
+)
+def test_requirements_in_every_spelling(tmp_path: Path, lines: str) -> None:
+    skill = declared(tmp_path, lines)
+    assert skill.always
+    assert (skill.requires.bins, skill.requires.env) == (("a", "b"), ("K",))
+
+
+def test_all_other_fields(tmp_path: Path) -> None:
+    skill = declared(
+        tmp_path,
+        "license: MIT",
+        "compatibility: Needs a network",
+        "homepage: https://example.com",
+        "allowed-tools: exec web_fetch",
+        'metadata: {"nanobot": {"requires": {"anyBins": ["x", "y"]}, "os": ["darwin", "linux"], "install": '
+        '[{"kind": "brew", "formula": "x"}, {"kind": "apt", "package": "x; rm -rf /"}, {"kind": "?"}, 3]}}',
+    )
+    assert (skill.license, skill.compatibility) == ("MIT", "Needs a network")
+    assert skill.homepage == "https://example.com"
+    assert skill.allowed_tools == ("exec", "web_fetch")
+    assert skill.requires.any_bins == ("x", "y")
+    assert skill.requires.os == ("macos", "linux")
+    assert skill.install == ("brew install x",)
+
+
+def test_a_missing_name_is_that_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "greet").mkdir()
+    (tmp_path / "greet/SKILL.md").write_text("---\ndescription: Hi.\n---\n")
+    assert load_skill(tmp_path / "greet", "workspace").name == "greet"
+
+
+def test_unmet_requirements_say_how_to_meet_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET_KEY", "secret")
+    monkeypatch.delenv("UNSET_KEY", raising=False)
+    other = "linux" if sys.platform == "darwin" else "macos"
+    skill = declared(
+        tmp_path,
+        'metadata: {"nanobot": {"requires": {"bins": ["sh", "no-such-program"], "anyBins": ["no-a", "no-b"], '
+        f'"env": ["SET_KEY", "UNSET_KEY"]}}, "os": ["{other}"]}}}}',
+    )
+    found = {item.what: item.fix for item in missing(skill)}
+    assert list(found) == ["no-such-program", "no-a or no-b", "$SET_KEY for commands", "$UNSET_KEY", other]
+    assert found["no-such-program"] == "Install no-such-program so that it is on PATH."
+    assert '"SET_KEY" to tools.exec.env' in found["$SET_KEY for commands"]
+    assert "export UNSET_KEY=" in found["$UNSET_KEY"]
+    assert '"UNSET_KEY" to tools.exec.env' in found["$UNSET_KEY"]
+    assert f"{other} only" in found[other]
+    assert "secret" not in str(found)
+    assert [item.what for item in missing(skill, ["SET_KEY"])][2:] == ["$UNSET_KEY", other]
+    assert missing(skill, has_exec=False)[0] == Missing(
+        "the exec tool", "Set tools.exec.enabled to true in config.json: it runs programs."
+    )
+
+
+def test_the_install_hints_of_a_skill_are_passed_on(tmp_path: Path) -> None:
+    skill = declared(
+        tmp_path,
+        'metadata: {"nanobot": {"requires": {"bins": ["no-such-program"]}, "install": '
+        '[{"kind": "npm", "package": "@x/y"}, {"kind": "pip", "package": "z"}]}}',
+    )
+    (only,) = missing(skill)
+    assert only.fix == "The skill proposes: `npm install -g @x/y` or `pip install z`."
+
+
+def test_one_of_any_bins_is_enough(tmp_path: Path) -> None:
+    assert (
+        missing(declared(tmp_path, 'metadata: {"nanobot": {"requires": {"anyBins": ["no-a", "sh"]}}}')) == []
+    )
+
+
+def test_the_bundled_skills_are_part_of_the_package() -> None:
+    assert {path.parent.name for path in BUNDLED.glob("*/SKILL.md")} == set(NAMES)
