@@ -24,7 +24,7 @@ ROOM_LIMITS = {
     "terminal": 700,
     "commands": 600,
     "mcp": 1000,
-    "skills": 700,
+    "skills": 1000,
     "memory": 1800,
     "legacy": 300,
 }

@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-HEAD_CHARS = 20_000
+HEAD_CHARS = 10_000
+NESTING = 300  # brackets; PyYAML takes seconds for thousands
 
 _HEAD = re.compile(r"---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
-_LINE = re.compile(r"([A-Za-z][\w-]*):[ \t]+(\S.*)")
+_LINE = re.compile(r"([A-Za-z][\w-]*): +(\S.*)")
 _QUOTED = re.compile(r"\"([^\"\\]*)\"|'([^']*)'")
 _NOT_PLAIN = re.compile(r"[-?:][ \t]|[-?:]$|[\[\]{},#&*!|>'\"%@`]|.*(?::[ \t]|:$|[ \t]#)")
 
@@ -44,7 +45,7 @@ def read_simple(head: str) -> dict[str, Any] | None:
     for line in head.split("\n"):
         if not line.strip() or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(line.rstrip())
+        found = _LINE.fullmatch(line.rstrip(" "))
         if found is None or found[1] in keys or not found[2].isprintable():
             return None
         value = _simple_value(found[2])
@@ -68,6 +69,8 @@ def _simple_value(text: str) -> Any:
 def _read_yaml(head: str) -> Mapping[str, Any]:
     import yaml
 
+    if head.count("[") + head.count("{") + head.count("- ") + head.count("? ") > NESTING:
+        raise ValueError("its front matter has too many lists")
     try:
         keys = _load_yaml(head)
     except yaml.YAMLError as error:

@@ -33,15 +33,10 @@ INVISIBLE = re.compile(
 _VENDORS = ("nanobot", "openclaw", "clawdbot", "clawdis")
 _SYSTEMS = {"darwin": "macos", "win32": "windows", "mac": "macos", "osx": "macos"}
 _INSTALLERS = {
-    "brew": "brew install {}",
-    "apt": "sudo apt install {}",
-    "npm": "npm install -g {}",
-    "node": "npm install -g {}",
-    "pip": "pip install {}",
-    "uv": "uv tool install {}",
-    "pipx": "pipx install {}",
-    "go": "go install {}",
-    "cargo": "cargo install {}",
+    **dict.fromkeys(("npm", "node"), "npm install -g"),
+    **{kind: f"{kind} install" for kind in ("brew", "pip", "pipx", "go", "cargo")},
+    "apt": "sudo apt install",
+    "uv": "uv tool install",
 }
 
 Source = Literal["workspace", "bundled"]
@@ -87,15 +82,17 @@ class Missing:
     fix: str
 
 
-def load_skill(folder: Path, source: Source, *, name: str = "") -> Skill:
-    """Read the skill in `folder`, which must be called as the skill is, unless `name` says what to expect.
+def load_skill(folder: Path, source: Source, *, any_name: bool = False) -> Skill:
+    """Read the skill in `folder`. Never raises: what is wrong becomes its `fault`.
 
-    Never raises: what is wrong becomes its `fault`.
+    It must have its folder's name, unless `any_name` is right; without a name, it takes that of the folder.
     """
-    expected = name or folder.name
-    skill = Skill(expected, folder, source)
+    skill = Skill(folder.name, folder, source)
     try:
-        return _declared(skill, front_matter.parse(front_matter.split(read_skill_file(folder))[0]))
+        found = _declared(skill, front_matter.parse(front_matter.split(read_skill_file(folder))[0]))
+        if found.name != folder.name and not any_name:
+            raise ValueError(f"its name {found.name} is not that of its folder, {folder.name}")
+        return found
     except OSError as error:
         return replace(skill, fault=f"{SKILL_FILE} cannot be read: {error.strerror or error}")
     except ValueError as error:
@@ -122,7 +119,7 @@ def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
     requires = _mapping(extra.get("requires", keys.get("requires")))
     return replace(
         skill,
-        name=_valid_name(_text(keys.get("name")) or skill.name, skill.name),
+        name=_valid_name(_text(keys.get("name")) or skill.name),
         description=_valid_description(_text(keys.get("description"))),
         license=_text(keys.get("license")),
         compatibility=_text(keys.get("compatibility")),
@@ -139,14 +136,12 @@ def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
     )
 
 
-def _valid_name(name: str, expected: str) -> str:
+def _valid_name(name: str) -> str:
     if len(name) > NAME_CHARS or not NAME.fullmatch(name):
         raise ValueError(
             f"its name {name[:80]!r} is not made of lowercase letters, digits and single hyphens,"
             f" at most {NAME_CHARS} characters"
         )
-    if name != expected:
-        raise ValueError(f"its name {name} is not that of its folder, {expected}")
     return name
 
 
@@ -197,9 +192,9 @@ def _install_commands(value: Any) -> Iterator[str]:
     for step in value if isinstance(value, list) else []:
         if isinstance(step, Mapping):
             what = _text(step.get("formula") or step.get("package") or step.get("module"))
-            form = _INSTALLERS.get(_text(step.get("kind") or step.get("id")))
-            if form and re.fullmatch(r"[\w@./:+=~^-]+", what):
-                yield form.format(what)
+            command = _INSTALLERS.get(_text(step.get("kind") or step.get("id")))
+            if command and re.fullmatch(r"[\w@./:+=~^-]+", what):
+                yield f"{command} {what}"
 
 
 def missing(skill: Skill, env_names: Iterable[str] = (), *, has_exec: bool = True) -> list[Missing]:

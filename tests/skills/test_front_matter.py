@@ -56,7 +56,7 @@ def test_what_only_yaml_can_read(head: str, keys: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", ["just text\n", "- a\n- b\n", "a: [\n", "a: b\n c: d\n", "a: \x00\n", "[" * 5000]
+    "head", ["just text\n", "- a\n- b\n", "a: [\n", "a: b\n c: d\n", "a: \x00\n", "[" * 5000, "- " * 5000]
 )
 def test_what_nobody_can_read_is_a_value_error(head: str) -> None:
     with pytest.raises(ValueError, match="front matter"):

@@ -1,0 +1,193 @@
+"""`nanobot skills`: what the assistant can do by instruction, and what a new skill brings with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nanobot.config.schema import Config
+    from nanobot.skills.install import Staged
+    from nanobot.skills.library import SkillLibrary
+    from nanobot.skills.preview import Preview
+    from nanobot.skills.skill import Skill
+
+skills_app = typer.Typer(
+    help="See, install and remove skills: instructions for kinds of tasks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As `nanobot skills list` shows it.")]
+
+
+@skills_app.command("list")
+def list_skills(json_output: Json = False) -> None:
+    """List skills, whether they can be used here, and if not, why."""
+    _, library = _open()
+    found = [(skill, _state(skill, library)) for skill in library.all()]
+    if json_output:
+        _print_json([_as_json(skill, library) | {"state": state} for skill, state in found])
+        return
+    rows = [("NAME", "FROM", "STATE", "DESCRIPTION")]
+    rows += [(skill.name, skill.source, state, skill.description) for skill, state in found]
+    widths = [min(40, max(len(row[column]) for row in rows)) for column in range(3)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        _say("  ".join([*cells, row[3]]).rstrip())
+    notes = [f"{skill.name}: {skill.fault}." for skill, _ in found if skill.fault]
+    notes += [f"{skill.name}: {item.fix}" for skill in library.usable() for item in library.missing(skill)]
+    if notes:
+        _say("\n" + "\n".join(notes))
+
+
+@skills_app.command("show")
+def show_skill(name: Name, json_output: Json = False) -> None:
+    """Show one skill: what it needs, what it contains, and its text."""
+    from nanobot.skills.preview import preview
+
+    _, library = _open()
+    skill = library.get(name)
+    contents = preview(skill.folder)
+    text = library.instructions(skill)
+    if json_output:
+        parts = {key: getattr(contents, key) for key in ("files", "commands", "urls", "hidden")}
+        _print_json(_as_json(skill, library) | {"contains": parts, "text": text})
+        return
+    for line in [*_about(skill, library), *_contents(contents), "", text]:
+        _say(line)
+
+
+@skills_app.command("install")
+def install_skill(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="Folder, SKILL.md, .zip, .tar.gz, https:// or clawhub:SLUG."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without being asked.")] = False,
+) -> None:
+    """Fetch a skill, show what it contains, and install it if you say yes. Nothing of it is run."""
+    import signal
+    import sys
+
+    from nanobot.skills.install import staged
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # leaves nothing behind
+    config, library = _open()
+    if ":" in source:
+        print(f"Fetching {source} …", file=sys.stderr, flush=True)
+    try:
+        with staged(source, library, config.tools.web.allow_private) as new:
+            for line in [*_about(new.skill, library, new.target), *_contents(new.contents)]:
+                _say(line)
+            _say("\nA skill is instructions: once installed, it is followed as if you had written it.")
+            if not (yes or _says_yes(new)):
+                print("Nothing was installed.")
+                raise typer.Exit(1)
+            verb = "Replaced" if new.replaces else "Installed"
+            new.install()
+    except KeyboardInterrupt as interrupt:
+        print("\nNothing was installed.")
+        raise typer.Exit(130) from interrupt
+    _say(f"{verb} {new.skill.name} in {new.target}. It counts from the next message on.")
+
+
+@skills_app.command("remove")
+def remove_skill(name: Name) -> None:
+    """Delete a skill of the workspace; the bundled ones stay."""
+    from nanobot.skills.install import remove
+
+    _, library = _open()
+    place = remove(name, library)
+    now = " The bundled skill of this name is used again." if name in library.names() else ""
+    _say(f"Removed {name}: {place} is deleted.{now}")
+
+
+def _open() -> tuple[Config, SkillLibrary]:
+    from nanobot.config.loader import load_config
+    from nanobot.skills.library import library_of
+
+    config = load_config().config
+    return config, library_of(config)
+
+
+def _state(skill: Skill, library: SkillLibrary) -> str:
+    if skill.fault:
+        return "skipped"
+    if library.get(skill.name) is not skill:
+        return "shadowed"
+    lacks = ", ".join(item.what for item in library.missing(skill))
+    return f"needs {lacks}" if lacks else "ready"
+
+
+def _as_json(skill: Skill, library: SkillLibrary) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    needs = [asdict(item) for item in library.missing(skill)] if not skill.fault else []
+    available = not needs and not skill.fault
+    return asdict(skill) | {"folder": str(skill.folder), "available": available, "missing": needs}
+
+
+def _about(skill: Skill, library: SkillLibrary, place: object = None) -> Iterator[str]:
+    yield f"{skill.name}: {skill.description}"
+    facts = {
+        "Folder": str(place or skill.folder),
+        "Licence": skill.license,
+        "Compatibility": skill.compatibility,
+        "Homepage": skill.homepage,
+        "Tools": " ".join(skill.allowed_tools),
+        "Always": "its text is part of every prompt" if skill.always else "",
+    }
+    yield from (f"{title:<14} {text}" for title, text in facts.items() if text)
+    for item in library.missing(skill):
+        yield f"{'Needs':<14} {item.what}. {item.fix}"
+
+
+def _contents(contents: Preview) -> Iterator[str]:
+    yield from _section("Files", [f"{name}, {size:,} bytes, {kind}" for name, size, kind in contents.files])
+    yield from _section("Scripts", [name for name, _, kind in contents.files if kind == "script"])
+    yield from _section("Commands it names", contents.commands)
+    yield from _section("Addresses it names", contents.urls)
+    yield from _section("Hidden in it, look closely", contents.hidden)
+
+
+def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
+    yield f"\n{title}: {'' if lines else 'none'}".rstrip()
+    yield from (f"  {line}" for line in lines)
+
+
+def _says_yes(new: Staged) -> bool:
+    """Ask until there is an answer; `v` shows the files first. Raises UsageError if nobody can be asked."""
+    import sys
+
+    from nanobot.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError("Nothing was installed: it needs your yes. Look at the above, then add --yes.")
+    question = "Replace the skill of this name that is there" if new.replaces else "Install it"
+    while True:
+        try:
+            answer = input(f"{question}? [y/N, v to view its files] ").strip().lower()
+        except EOFError:
+            return False
+        if answer not in ("v", "view"):
+            return answer in ("y", "yes")
+        for name, _, kind in new.contents.files:
+            if kind != "binary":
+                text = (new.skill.folder / name).read_text(encoding="utf-8", errors="replace")
+                _say(f"\n----- {name}\n{text.rstrip()}\n-----\n")
+
+
+def _say(text: str) -> None:
+    from nanobot.terminal.screen import clean
+
+    print(clean(text))
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2))

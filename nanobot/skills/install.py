@@ -1,0 +1,108 @@
+"""Installing and removing skills of the workspace. Nothing of a skill is run, and what is removed is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nanobot.errors import StorageError, UsageError
+from nanobot.paths import write_atomic
+from nanobot.skills.library import BUNDLED, SkillLibrary
+from nanobot.skills.preview import Preview, preview
+from nanobot.skills.skill import Skill, load_skill
+from nanobot.skills.sources import fetch
+
+_LOCK_FILES = tuple(f"{root}{dot}/lock.json" for root in ("", "skills/") for dot in (".clawhub", ".clawdhub"))
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A skill that was fetched and checked, and waits for its owner's word. `replaces` one that is there."""
+
+    skill: Skill
+    contents: Preview
+    target: Path
+
+    @property
+    def replaces(self) -> bool:
+        return self.target.is_symlink() or self.target.exists()
+
+    def install(self) -> None:
+        """Put it in place, at once as a whole. Raises StorageError."""
+        old = self.skill.folder.with_name(f"{self.skill.folder.name}.old")
+        try:
+            if self.replaces:
+                self.target.rename(old)
+            try:
+                self.skill.folder.rename(self.target)
+            except OSError:
+                if old.is_symlink() or old.exists():
+                    old.rename(self.target)
+                raise
+        except OSError as error:
+            raise StorageError(f"Cannot write {self.target}: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def staged(source: str, library: SkillLibrary, allow_private: Sequence[str] = ()) -> Iterator[Staged]:
+    """Fetch and check a skill into a folder that is gone afterwards, unless it was installed.
+
+    Raises NanobotError when there is no usable skill.
+    """
+    name = Path(source.removeprefix("clawhub:").rstrip("/")).resolve().name
+    try:
+        library.folder.mkdir(parents=True, exist_ok=True)
+        place = TemporaryDirectory(prefix=".incoming-", dir=library.folder)
+    except OSError as error:
+        raise StorageError(f"Cannot write to {library.folder}: {error.strerror}.") from error
+    with place as temporary:
+        folder = fetch(source, Path(temporary) / "new" / name.removesuffix(".md"), allow_private)
+        skill = load_skill(folder, "workspace", any_name=True)
+        if skill.fault:
+            raise UsageError(f"This is no usable skill: {skill.fault}.")
+        yield Staged(skill, preview(folder), library.folder / skill.name)
+
+
+def remove(name: str, library: SkillLibrary) -> Path:
+    """Delete a skill of the workspace with all that is noted about it; returns where it was.
+
+    Raises UsageError if it is not there, StorageError if it cannot be deleted.
+    """
+    target = library.folder / name
+    if not library.folder.is_dir() or name not in {entry.name for entry in library.folder.iterdir()}:
+        if (BUNDLED / name).is_dir() and name in library.names():
+            raise UsageError(
+                f"The skill {name} came with nanobot and stays. A skill of this name in {library.folder} "
+                "is used in its place."
+            )
+        raise UsageError(f"There is no skill {name!r} in {library.folder}.")
+    try:
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        else:
+            shutil.rmtree(target)
+        for lock in _LOCK_FILES:
+            _forget(name, library.folder.parent / lock)
+    except OSError as error:
+        raise StorageError(f"Cannot delete {target} as a whole: {error.strerror}.") from error
+    return target
+
+
+def _forget(name: str, lock: Path) -> None:
+    """Take `name` out of a list that ClawHub's client keeps; an empty list goes too."""
+    try:
+        data = json.loads(lock.read_bytes())
+        del data["skills"][name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no list, or the skill is not in it
+    if data["skills"]:
+        write_atomic(lock, json.dumps(data, indent=2) + "\n", mode=0o644)
+        return
+    lock.unlink()
+    with contextlib.suppress(OSError):
+        lock.parent.rmdir()

@@ -1,0 +1,129 @@
+"""What a skill contains, for its owner's eyes before it is trusted: commands, addresses, scripts, tricks.
+
+A list of what stands there, not a judgement: a skill can do harm in plain words as well. Everything is
+looked at as text; nothing is run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanobot.skills.skill import INVISIBLE
+
+_SHELLS = {"", "sh", "bash", "zsh", "shell", "console", "terminal", "fish", "ps1", "powershell", "bat", "cmd"}
+_DATA = {"json", "yaml", "yml", "toml", "ini", "text", "txt", "markdown", "md", "html", "xml", "csv", "diff"}
+_SCRIPTS = {".sh", ".bash", ".zsh", ".py", ".js", ".mjs", ".ts", ".rb", ".pl", ".php", ".lua", ".ps1", ".bat"}
+_FENCE = re.compile(r"\s*(?:[-*>]\s+)*(```+|~~~+)\s*([\w.+-]*)")
+_INLINE = re.compile(r"(`+)(.{1,300}?)\1", re.DOTALL)
+# The first words that make a line or an inline span a command, wherever it stands.
+_PROGRAMS = """
+    apt apt-get base64 bash brew chmod chown clawhub cp crontab curl dd dnf docker eval export git iex iwr
+    kubectl launchctl mv nanobot nc node npm npx openclaw openssl osascript perl php pip pip3 pipx pnpm
+    powershell python python3 rm rsync ruby scp sh source ssh su sudo systemctl uv uvx wget yarn zsh
+"""
+_COMMAND = re.compile(rf"(?:\$ |sudo |env |[A-Z_]+=\S+ )*(?:{'|'.join(_PROGRAMS.split())}) +\S")
+_PIPED = re.compile(r"\b(?:curl|wget|base64|iwr)\b[^\n`]{0,300}\|\s*(?:sudo\s+)?(?:ba|z|da)?sh\b")
+_URL = re.compile(r"\b(?:https?|ftp|wss?|ssh|git)://[^\s<>\"'`\\^{}|]+|\bgit@[\w.-]+:[\w./-]+", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_EMOJI_JOINER = re.compile("(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d")
+_COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)|^\[[^\]\n]*\]:[ \t]*(?:#|<>)([^\n]*)", re.DOTALL | re.MULTILINE)
+_BLOB = re.compile(r"[A-Za-z0-9+/]{100,}={0,2}|(?:\\x[0-9a-f]{2}){12,}|(?:[0-9a-f]{2}){60,}", re.IGNORECASE)
+_FAR_RIGHT = re.compile(r"\S[ \t]{60,}\S|\n{30,}\S")
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`files` are (name, bytes, script, text, or binary); the rest are lines to show, with their place."""
+
+    files: tuple[tuple[str, int, str], ...]
+    commands: tuple[str, ...]
+    urls: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+def preview(folder: Path) -> Preview:
+    """Look through all files of a skill. Raises OSError."""
+    files, commands, urls, hidden = [], [], [], []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name, data = path.relative_to(folder).as_posix(), path.read_bytes()
+        text = data.decode("utf-8", "replace").replace("\r\n", "\n").removeprefix("\ufeff")
+        kind = "script" if _is_script(path, data) else "text"
+        if b"\0" in data or text.count("\ufffd") > len(text) // 100:
+            kind = "binary"
+        files.append((name, len(data), kind))
+        urls += [_without_punctuation(match[0]) for match in _URL.finditer(text)]
+        if kind != "binary":
+            hidden += [f"{name}: {what}" for what in _hidden(text)]
+        if kind == "text":
+            commands += [f"{name}: {line}" for line in _commands(text)]
+    return Preview(tuple(files), _once(commands), _once(urls), _once(hidden))
+
+
+def _once(lines: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lines))
+
+
+def _without_punctuation(url: str) -> str:
+    """A URL without what belongs to the sentence around it."""
+    url = url.rstrip(".,;:!?*_")
+    while url.endswith((")", "]")) and (url.count(")") > url.count("(") or url.endswith("]")):
+        url = url[:-1].rstrip(".,;:!?*_")
+    return url
+
+
+def _is_script(path: Path, data: bytes) -> bool:
+    return path.suffix.lower() in _SCRIPTS or data.startswith(b"#!") or os.access(path, os.X_OK)
+
+
+def _commands(text: str) -> Iterator[str]:
+    """Every line of a shell block, other code by its length, and what looks like a command anywhere else."""
+    fence = language = before = ""
+    code = 0
+    prose = []
+    for line in text.split("\n"):
+        found = _FENCE.match(line)
+        if found and (not fence or (found[1].startswith(fence) and not found[2])):
+            if fence and language not in (*_SHELLS, *_DATA):
+                yield f"{code} lines of {language} code"
+            fence, language = ("", "") if fence else (found[1], found[2].lower())
+            code = 0
+            continue
+        code += 1
+        if fence and language in _SHELLS:
+            if line.rstrip().endswith("\\"):
+                before += line.rstrip()[:-1] + " "
+                continue
+            command, before = " ".join((before + line).split()).removeprefix("$ "), ""
+            if command and not command.startswith("#"):
+                yield command
+        elif _COMMAND.match(line.strip()):
+            yield line.strip()
+        else:
+            prose.append(line)
+    if before:
+        yield before
+    rest = "\n".join(prose)
+    yield from (found[2].strip() for found in _INLINE.finditer(rest) if _COMMAND.match(found[2].strip()))
+    yield from (found[0] for found in _PIPED.finditer(rest))
+
+
+def _hidden(text: str) -> Iterator[str]:
+    """What a reader of the rendered page would not see."""
+    visible = _EMOJI_JOINER.sub("", text)
+    for pattern, what in ((INVISIBLE, "invisible or direction-changing"), (_CONTROL, "control")):
+        if found := pattern.findall(visible):
+            codes = ", ".join(f"U+{ord(character):04X}" for character in sorted(set(found))[:8])
+            yield f"{len(found)} {what} characters ({codes})"
+    tags = "".join(chr(ord(c) - 0xE0000) for c in visible if 0xE0020 <= ord(c) <= 0xE007E)
+    if tags:
+        yield f"text in invisible characters: {tags}"
+    for comment in _COMMENT.finditer(visible):
+        yield f"comment: {' '.join((comment[1] or comment[2] or '').split())}"
+    for blob in _BLOB.finditer(visible):
+        yield f"encoded data of {len(blob[0])} characters: {blob[0][:40]}…"
+    if _FAR_RIGHT.search(visible):
+        yield "text far to the right or far below, behind blank space"
