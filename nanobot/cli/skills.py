@@ -124,11 +124,9 @@ def _state(skill: Skill, library: SkillLibrary) -> str:
 
 
 def _as_json(skill: Skill, library: SkillLibrary) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    needs = [asdict(item) for item in library.missing(skill)] if not skill.fault else []
-    available = not needs and not skill.fault
-    return asdict(skill) | {"folder": str(skill.folder), "available": available, "missing": needs}
+    needs = [item._asdict() for item in library.missing(skill)] if not skill.fault else []
+    fields = skill._asdict() | {"folder": str(skill.folder), "requires": skill.requires._asdict()}
+    return fields | {"available": not needs and not skill.fault, "missing": needs}
 
 
 def _about(skill: Skill, library: SkillLibrary, place: object = None) -> Iterator[str]:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanobot.skills.skill import INVISIBLE
-
 _SHELLS = {"", "sh", "bash", "zsh", "shell", "console", "terminal", "fish", "ps1", "powershell", "bat", "cmd"}
 _DATA = {"json", "yaml", "yml", "toml", "ini", "text", "txt", "markdown", "md", "html", "xml", "csv", "diff"}
 _SCRIPTS = {".sh", ".bash", ".zsh", ".py", ".js", ".mjs", ".ts", ".rb", ".pl", ".php", ".lua", ".ps1", ".bat"}
@@ -28,6 +26,9 @@ _PROGRAMS = """
 _COMMAND = re.compile(rf"(?:\$ |sudo |env |[A-Z_]+=\S+ )*(?:{'|'.join(_PROGRAMS.split())}) +\S")
 _PIPED = re.compile(r"\b(?:curl|wget|base64|iwr)\b[^\n`]{0,300}\|\s*(?:sudo\s+)?(?:ba|z|da)?sh\b")
 _URL = re.compile(r"\b(?:https?|ftp|wss?|ssh|git)://[^\s<>\"'`\\^{}|]+|\bgit@[\w.-]+:[\w./-]+", re.IGNORECASE)
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e01ef]"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _EMOJI_JOINER = re.compile("(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d")
 _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)|^\[[^\]\n]*\]:[ \t]*(?:#|<>)([^\n]*)", re.DOTALL | re.MULTILINE)
@@ -114,7 +115,7 @@ def _commands(text: str) -> Iterator[str]:
 def _hidden(text: str) -> Iterator[str]:
     """What a reader of the rendered page would not see."""
     visible = _EMOJI_JOINER.sub("", text)
-    for pattern, what in ((INVISIBLE, "invisible or direction-changing"), (_CONTROL, "control")):
+    for pattern, what in ((_INVISIBLE, "invisible or direction-changing"), (_CONTROL, "control")):
         if found := pattern.findall(visible):
             codes = ", ".join(f"U+{ord(character):04X}" for character in sorted(set(found))[:8])
             yield f"{len(found)} {what} characters ({codes})"

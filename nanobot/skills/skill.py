@@ -14,9 +14,8 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from nanobot.security.environment import child_environment
 from nanobot.skills import front_matter
@@ -27,9 +26,6 @@ NAME_CHARS = 64
 DESCRIPTION_CHARS = 1024
 
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-INVISIBLE = re.compile(
-    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e01ef]"
-)
 _VENDORS = ("nanobot", "openclaw", "clawdbot", "clawdis")
 _SYSTEMS = {"darwin": "macos", "win32": "windows", "mac": "macos", "osx": "macos"}
 _INSTALLERS = {
@@ -42,8 +38,7 @@ _INSTALLERS = {
 Source = Literal["workspace", "bundled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
+class Requirements(NamedTuple):
     """What must be there: all `bins`, one of `any_bins`, all `env` variables, one of the systems `os`."""
 
     bins: tuple[str, ...] = ()
@@ -52,8 +47,7 @@ class Requirements:
     os: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Skill:
+class Skill(NamedTuple):
     """A skill in `folder`. With a `fault`, a text that says why, it cannot be used."""
 
     name: str
@@ -74,8 +68,7 @@ class Skill:
         return self.folder / SKILL_FILE
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """An unmet requirement: `what` in two or three words, `fix` says how to meet it."""
 
     what: str
@@ -94,9 +87,9 @@ def load_skill(folder: Path, source: Source, *, any_name: bool = False) -> Skill
             raise ValueError(f"its name {found.name} is not that of its folder, {folder.name}")
         return found
     except OSError as error:
-        return replace(skill, fault=f"{SKILL_FILE} cannot be read: {error.strerror or error}")
+        return skill._replace(fault=f"{SKILL_FILE} cannot be read: {error.strerror or error}")
     except ValueError as error:
-        return replace(skill, fault=str(error))
+        return skill._replace(fault=str(error))
 
 
 def read_skill_file(folder: Path) -> str:
@@ -117,8 +110,7 @@ def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
     """`skill` with what its front matter says. Raises ValueError for what the format does not allow."""
     extra = _extra(keys)
     requires = _mapping(extra.get("requires", keys.get("requires")))
-    return replace(
-        skill,
+    return skill._replace(
         name=_valid_name(_text(keys.get("name")) or skill.name),
         description=_valid_description(_text(keys.get("description"))),
         license=_text(keys.get("license")),
@@ -173,8 +165,8 @@ def _text(value: Any) -> str:
     """One line without invisible or control characters; "" for what is no text."""
     if not isinstance(value, str):
         return ""
-    line = " ".join(INVISIBLE.sub("", value).split())
-    return "".join(character for character in line if character.isprintable())
+    line = " ".join(value.split())
+    return line if line.isprintable() else "".join(filter(str.isprintable, line))
 
 
 def _words(value: Any) -> tuple[str, ...]:
@@ -226,7 +218,7 @@ def _how_to_install(names: str, skill: Skill) -> str:
 
 
 def _missing_variables(skill: Skill, env_names: Iterable[str]) -> Iterator[Missing]:
-    seen = child_environment(env_names)
+    seen = child_environment(env_names) if skill.requires.env else {}
     for name in skill.requires.env:
         if seen.get(name):
             continue
