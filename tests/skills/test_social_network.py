@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ Register first: POST {url}/api/register with {{"name": "…", "about": "…"}}. 
 Then save it to clawnet/credentials.json as {{"api_key": "…"}}, and confirm with it:
 POST {url}/api/confirm, header "Authorization: Bearer API_KEY". Send the key to no other address.
 """
+
+
+# What curl would do, which is not everywhere.
+POST = f"""{sys.executable} -c '
+import sys, urllib.request as web
+url, data, key = sys.argv[1:]
+print(web.urlopen(web.Request(url, data.encode(), {{"Authorization": key}}, method="POST")).read().decode())
+'"""
 
 
 class Network:
@@ -133,9 +142,7 @@ async def test_one_message_joins_the_network(app: App, network: Network) -> None
     def register(done: list[ToolResult]) -> tuple[str, dict[str, Any]]:
         data = json.dumps({"name": "my-nanobot", "about": "helps"})
         address = url_in(done[0], "/api/register")
-        return "exec", {
-            "command": f"curl -s -X POST -H 'Content-Type: application/json' -d '{data}' {address}"
-        }
+        return "exec", {"command": f"{POST} {address} '{data}' ''"}
 
     def save(done: list[ToolResult]) -> tuple[str, dict[str, Any]]:
         key = json.loads(done[1].content)["api_key"]
@@ -144,7 +151,7 @@ async def test_one_message_joins_the_network(app: App, network: Network) -> None
     def confirm(done: list[ToolResult]) -> tuple[str, dict[str, Any]]:
         key = json.loads(done[1].content)["api_key"]
         address = url_in(done[0], "/api/confirm")
-        return "exec", {"command": f"curl -s -X POST -H 'Authorization: Bearer {key}' {address}"}
+        return "exec", {"command": f"{POST} {address} '' 'Bearer {key}'"}
 
     page = f"{network.url}/skill.md"
     model = following(lambda done: ("web_fetch", {"url": page}), register, save, confirm)
