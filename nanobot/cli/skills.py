@@ -27,6 +27,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As `nanobot skills li
 @skills_app.command("list")
 def list_skills(json_output: Json = False) -> None:
     """List skills, whether they can be used here, and if not, why."""
+    import shutil
+    import sys
+
     _, library = _open()
     found = [(skill, _state(skill, library)) for skill in library.all()]
     if json_output:
@@ -34,10 +37,11 @@ def list_skills(json_output: Json = False) -> None:
         return
     rows = [("NAME", "FROM", "STATE", "DESCRIPTION")]
     rows += [(skill.name, skill.source, state, skill.description) for skill, state in found]
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     widths = [min(40, max(len(row[column]) for row in rows)) for column in range(3)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        _say("  ".join([*cells, row[3]]).rstrip())
+        _say("  ".join([*cells, row[3]]).rstrip()[:columns])
     notes = [f"{skill.name}: {skill.fault}." for skill, _ in found if skill.fault]
     notes += [f"{skill.name}: {item.fix}" for skill in library.usable() for item in library.missing(skill)]
     if notes:
@@ -130,6 +134,7 @@ def _as_json(skill: Skill, library: SkillLibrary) -> dict[str, Any]:
 
 
 def _about(skill: Skill, library: SkillLibrary, place: object = None) -> Iterator[str]:
+    bundled = any((known.name, known.source) == (skill.name, "bundled") for known in library.all())
     yield f"{skill.name}: {skill.description}"
     facts = {
         "Folder": str(place or skill.folder),
@@ -138,6 +143,7 @@ def _about(skill: Skill, library: SkillLibrary, place: object = None) -> Iterato
         "Homepage": skill.homepage,
         "Tools": " ".join(skill.allowed_tools),
         "Always": "its text is part of every prompt" if skill.always else "",
+        "Replaces": "the skill of this name that came with nanobot" if place and bundled else "",
     }
     yield from (f"{title:<14} {text}" for title, text in facts.items() if text)
     for item in library.missing(skill):

@@ -43,6 +43,13 @@ _OWN_NAME = re.compile(r"(?<![./\w])nanobot(?![/\w])")
 _TEXT_RULES = (
     (re.compile(r">\s*/dev/(?:sd|hd|vd|nvme|mmcblk|disk)"), "writes to a disk device"),
     (re.compile(r"(?<![\w:.])([\w:.]{1,64})\s*\(\s*\)\s*\{[^}|]{0,200}\1\s*\|\s*\1\s*&"), "is a fork bomb"),
+    (
+        re.compile(
+            r"\bnanobot\s[^;|&\n]{0,200}\bskills\s+(?:install|remove)\b"
+            r"|\bclawd?hub\b[^;|&\n]{0,200}\b(?:install|update|uninstall)\b"
+        ),
+        "installs or removes a skill, which the owner does: nanobot skills install clawhub:SLUG",
+    ),
     (re.compile(r"\brmtree\b|\brmsync\b"), "deletes a folder with all it holds"),
     (re.compile(r"/proc/[^\s/]+/(?:task/[^\s/]+/)?(?:environ|mem)\b"), "reads the memory of a process"),
 )

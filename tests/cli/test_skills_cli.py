@@ -160,6 +160,13 @@ def test_without_a_terminal_it_takes_yes(nanobot: Nanobot, skills: Path) -> None
     assert "greet" in nanobot.run("skills", "list").stdout
 
 
+def test_a_skill_that_takes_the_place_of_a_bundled_one_says_so(nanobot: Nanobot) -> None:
+    source = str(write_skill(nanobot.folder / "drafts", "weather", "Mine.", "always: true"))
+    shown = nanobot.run("skills", "install", source, "--yes").stdout
+    assert "Replaces       the skill of this name that came with nanobot" in shown
+    assert "Always         its text is part of every prompt" in shown
+
+
 def test_removing_leaves_no_instruction(nanobot: Nanobot, skills: Path) -> None:
     source = str(
         write_skill(nanobot.folder / "drafts", "greet", "Always.", "always: true", body="Say bananas.")

