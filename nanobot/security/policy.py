@@ -176,7 +176,8 @@ def _protected_reason(command: str, paths: PathPolicy, folder: Path) -> str:
     targets = re.findall(r">[>|]?\s*([^\s<>|;&()]+)", plain)
     for words in _segments(plain):
         program = _program(words[0])
-        targets += words[-1:] if program in _WRITES_LAST else words[1:] if program in _WRITES_ALL else []
+        last = program in _WRITES_LAST or words[:2] == ["git", "clone"]
+        targets += words[-1:] if last else words[1:] if program in _WRITES_ALL else []
     for word in _path_words(" ".join(targets), folder):
         with contextlib.suppress(ToolError):
             if paths.zone(paths.resolve(word, folder)) is Zone.PROTECTED:

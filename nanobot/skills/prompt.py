@@ -25,7 +25,7 @@ class SkillsSection:
         always = [skill for skill in skills if skill.always and not self._library.missing(skill)]
         listed = [skill for skill in skills if skill not in always]
         parts = [self._list(listed)] if listed else []
-        return "\n\n".join(parts + self._in_full(always))
+        return "\n\n".join(filter(None, parts + self._in_full(always)))
 
     def _list(self, skills: Sequence[Skill]) -> str:
         needs = {
@@ -38,7 +38,7 @@ class SkillsSection:
                 return "\n".join([head, *lines])
         while lines and _size([head, *lines, _more(len(skills))]) > self._list_bytes:
             lines.pop()
-        return "\n".join([head, *lines, _more(len(skills) - len(lines))])
+        return "\n".join([head, *lines, _more(len(skills) - len(lines))]) if lines else ""
 
     def _in_full(self, skills: Sequence[Skill]) -> list[str]:
         room = self._always_bytes

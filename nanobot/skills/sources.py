@@ -50,7 +50,9 @@ def fetch(source: str, into: Path, allow_private: Sequence[str] = ()) -> Path:
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, RuntimeError) as error:
         raise UsageError(f"The archive cannot be read ({error}): it is damaged or locked.") from error
     except OSError as error:
-        raise UsageError(f"It cannot be copied: {error.filename or source}: {error.strerror}.") from error
+        raise UsageError(
+            f"It cannot be copied: {error.filename or source}: {error.strerror or error}."
+        ) from error
 
 
 def _fetch(source: str, into: Path, allow_private: Sequence[str]) -> None:

@@ -96,6 +96,12 @@ def test_a_hundred_skills_stay_within_the_budget(tmp_path: Path, budget: int) ->
     assert listed == 108 or budget < 9000
 
 
+@pytest.mark.parametrize("budget", [0, 100, 300])
+def test_a_budget_too_small_for_anything_leaves_the_list_out(tmp_path: Path, budget: int) -> None:
+    write_skill(tmp_path / "skills", "polite", "Be polite.", "always: true", body="Say please.")
+    assert section(tmp_path, list_bytes=budget) == "[skill polite]\nSay please."
+
+
 def test_invisible_characters_of_a_description_are_gone(tmp_path: Path) -> None:
     write_skill(tmp_path / "skills", "sly", "Fine\u202e\u200b\U000e0041.")
     assert "- sly*: Fine.\n" in section(tmp_path)
