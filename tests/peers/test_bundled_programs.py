@@ -49,7 +49,8 @@ def shell(command: str, folder: Path, **env: str) -> subprocess.CompletedProcess
 
 def test_tmux_a_program_is_started_typed_into_read_and_ended(tmp_path: Path) -> None:
     start, type_, read, wait, end = blocks("tmux")
-    assert shell(start, tmp_path).returncode == 0
+    started = shell(start, tmp_path)
+    assert started.returncode == 0, started.stderr
     try:
         typed = shell(type_, tmp_path)
         assert typed.returncode == 0, typed.stderr
