@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from nanobot.skills.preview import Preview, preview
 from nanobot.skills.skill import Skill, load_skill
 from nanobot.skills.sources import fetch
 
+_LEFT_SECONDS = 3600
 _LOCK_FILES = tuple(f"{root}{dot}/lock.json" for root in ("", "skills/") for dot in (".clawhub", ".clawdhub"))
 
 
@@ -57,6 +59,9 @@ def staged(source: str, library: SkillLibrary, allow_private: Sequence[str] = ()
     name = Path(source.removeprefix("clawhub:").rstrip("/")).resolve().name
     try:
         library.folder.mkdir(parents=True, exist_ok=True)
+        for left in library.folder.glob(".incoming-*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+                shutil.rmtree(left)
         place = TemporaryDirectory(prefix=".incoming-", dir=library.folder)
     except OSError as error:
         raise StorageError(f"Cannot write to {library.folder}: {error.strerror}.") from error

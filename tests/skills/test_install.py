@@ -138,6 +138,14 @@ def test_what_is_not_wanted_leaves_nothing_behind(tmp_path: Path, library: Skill
     assert nothing_is_left(library)
 
 
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, library: SkillLibrary) -> None:
+    for name in (".incoming-old", ".incoming-new"):
+        (library.folder / name / "new").mkdir(parents=True)
+    os.utime(library.folder / ".incoming-old", (0, 0))
+    install(write_skill(tmp_path, "greet"), library)
+    assert sorted(path.name for path in library.folder.iterdir()) == [".incoming-new", "greet"]
+
+
 # -- refusals
 
 
