@@ -16,6 +16,7 @@ from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
 from nanobot.messages import Usage
+from nanobot.plugins.folder import PluginTools
 from nanobot.security.files import PathPolicy
 from nanobot.session.store import RENEW, Claim, Store
 from nanobot.skills.library import BUNDLED, library_of
@@ -40,7 +41,10 @@ class App:
         self.store = store
         self.models = models
         self.workspace = config.workspace_path
-        self.tools = Toolbox(build_tools(config, store))
+        built_in = build_tools(config, store)
+        taken = [tool.name for tool in built_in]
+        plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
+        self.tools = Toolbox(built_in, [plugins])
         self.skills = library_of(config)
         skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
         self.assistant = Assistant(
@@ -96,19 +100,25 @@ class App:
             await self.store.renew_worker()
 
 
+def tool_context(config: Config) -> ToolContext:
+    """What the constructors of tools may know."""
+    workspace, tools = config.workspace_path, config.tools
+    return ToolContext(
+        workspace=workspace,
+        allowed_dir=workspace if tools.restrict_to_workspace else None,
+        working_dir=str(workspace),
+        exec_timeout=tools.exec.timeout,
+        restrict_to_workspace=tools.restrict_to_workspace,
+        brave_api_key=tools.web.search.api_key or None,
+    )
+
+
 def build_tools(config: Config, store: Store) -> list[Tool]:
     """The built-in tools, in the order in which models see them."""
     workspace = config.workspace_path
     tools = config.tools
     restricted = tools.restrict_to_workspace
-    context = ToolContext(
-        workspace=workspace,
-        allowed_dir=workspace if restricted else None,
-        working_dir=str(workspace),
-        exec_timeout=tools.exec.timeout,
-        restrict_to_workspace=restricted,
-        brave_api_key=tools.web.search.api_key or None,
-    )
+    context = tool_context(config)
     media = paths.home() / "media"
     files = PathPolicy(
         workspace,
@@ -132,7 +142,9 @@ async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     store = SqliteStore(paths.database_file())
     models = ModelPool(config)
     try:
-        yield App(config, store, models, model=model)
+        app = App(config, store, models, model=model)
+        async with contextlib.aclosing(app.tools):
+            yield app
     finally:
         await models.aclose()
         await store.aclose()

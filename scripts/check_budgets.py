@@ -23,6 +23,7 @@ ROOM_LIMITS = {
     "storage": 2000,
     "terminal": 700,
     "commands": 600,
+    "plugins": 550,
     "mcp": 1000,
     "skills": 1000,
     "memory": 1800,
@@ -39,6 +40,8 @@ BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("nanobot/channels/manager.py", "_supervise"): "a channel task",
     ("nanobot/channels/manager.py", "contained"): "a channel task",
     ("nanobot/channels/registry.py", "load_channel"): "a plugin import",
+    ("nanobot/plugins/files.py", "load_tools"): "a plugin import",
+    ("nanobot/plugins/threads.py", "job"): "a tool call",
     ("nanobot/gateway/http.py", "_exchange"): "an HTTP handler",
 }
 BROAD_NAMES = {"Exception", "BaseException"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nanobot.agent.tools.base import Tool
-from nanobot.agent.tools.registry import ToolRegistry, ToolSource
+from nanobot.agent.tools.registry import ToolRegistry, ToolReport, ToolSource
 
 log = logging.getLogger(__name__)
 
@@ -31,3 +32,17 @@ class Toolbox:
         if tools != self._newest[0]:
             self._newest = (tools, ToolRegistry(tools))
         return self._newest[1]
+
+    async def report(self) -> list[ToolReport]:
+        """Every tool in the order of `registry`, those that are left out as well."""
+        reports = [ToolReport(tool.name, "built-in") for tool in self._built_in]
+        for source in self._sources:
+            for report in await source.report():
+                taken = any(report.name == other.name and not other.skipped for other in reports)
+                second = report.name and taken and not report.skipped
+                reports.append(replace(report, skipped="another tool has this name") if second else report)
+        return reports
+
+    async def aclose(self) -> None:
+        for source in self._sources:
+            await source.aclose()

@@ -98,6 +98,7 @@ class Tool(ABC):
     read_only: bool = False
     repeatable: bool = False
     errors_are_text: bool = True  # a result that begins with "Error" is a failure, as plugins report it
+    time_limit: float | None = None  # seconds a call of a plugin may take; None: what suits most
 
     @property
     @abstractmethod

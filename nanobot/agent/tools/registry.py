@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nanobot.agent.tools.base import Tool
@@ -24,11 +25,26 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _SIMPLE = {"type", "description", "minimum", "maximum", "default", "title"}
 
 
+@dataclass(frozen=True, slots=True)
+class ToolReport:
+    """A line of `nanobot tools list`; `skipped` says why there is no such tool, whose name may be unknown."""
+
+    name: str
+    origin: str
+    skipped: str = ""
+
+
 class ToolSource(Protocol):
     """Tools that come and go while nanobot runs: plugins, MCP servers."""
 
     async def tools(self) -> Sequence[Tool]:
         """The tools for the next turn, in a stable order and with names that no other tool has."""
+
+    async def report(self) -> Sequence[ToolReport]:
+        """What there is and what was skipped, as far as it can be told at once."""
+
+    async def aclose(self) -> None:
+        """End what runs for the tools."""
 
 
 class ToolRegistry:

@@ -1,0 +1,1 @@
+"""Tool plugins: Python files in the owner's workspace that add tools."""
