@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import TextIO
 
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
@@ -20,7 +21,7 @@ from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
 from nanobot.session.store import Store
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
-from nanobot.terminal.screen import complain, terminal_is_smart
+from nanobot.terminal.screen import complain, take_stdout, terminal_is_smart
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,15 @@ def run_agent(options: AgentOptions) -> int:
         from nanobot.cli.interactive import converse
 
         return converse(options)
+    out = sys.stdout if terminal_is_smart() and not options.json_events else take_stdout()
     try:
-        return asyncio.run(_answer_once(options))
+        return asyncio.run(_answer_once(options, out))
     except asyncio.CancelledError:  # before the turn began
         return 130
     except NanobotError as error:
         if not options.json_events:
             raise
-        JsonRenderer(sys.stdout).show(failed(error))
+        JsonRenderer(out).show(failed(error))
         return 2 if isinstance(error, UsageError) else 1
 
 
@@ -89,7 +91,7 @@ def stop_in_good_order() -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-async def _answer_once(options: AgentOptions) -> int:
+async def _answer_once(options: AgentOptions, out: TextIO) -> int:
     text = _whole_message(options.message)
     stop_in_good_order()
     async with open_app(load_and_warn().config, model=options.model) as app:
@@ -97,9 +99,9 @@ async def _answer_once(options: AgentOptions) -> int:
         if options.message is not None:
             reply = await run_command(options.message, key, SessionDesk(app))
             if reply is not None:
-                print(reply)
+                print(reply, file=out, flush=True)
                 return 0
-        renderer = make_renderer(options)
+        renderer = make_renderer(options, out=out)
         if note := await model_note(app, key):
             renderer.show(Notice(note))
         finished = await show_turn(app.run(text, session_key=key), renderer)
@@ -117,16 +119,17 @@ async def show_turn(events: AsyncGenerator[TurnEvent, None], renderer: Renderer)
     return finished
 
 
-def make_renderer(options: AgentOptions, *, interactive: bool = False) -> Renderer:
-    """How this process shows a turn, given its options and what stdout is."""
+def make_renderer(options: AgentOptions, *, interactive: bool = False, out: TextIO | None = None) -> Renderer:
+    """How this process shows a turn, given its options and what `out` (stdout) is."""
+    out = out or sys.stdout
     if options.json_events:
-        return JsonRenderer(sys.stdout)
-    if options.logs or not terminal_is_smart():  # log lines would be printed between the live lines
+        return JsonRenderer(out)
+    if options.logs or not terminal_is_smart(out):  # log lines would be printed between the live lines
         notes = Notes(sys.stderr, tools=options.logs or sys.stderr.isatty())
-        return WholeReplyRenderer(sys.stdout, notes)
+        return WholeReplyRenderer(out, notes)
     from nanobot.terminal.live import LiveRenderer
 
-    return LiveRenderer(sys.stdout, markdown=options.markdown, leading_blank=interactive)
+    return LiveRenderer(out, markdown=options.markdown, leading_blank=interactive)
 
 
 def report(finished: TurnFinished | None, *, quiet: bool = False) -> int:

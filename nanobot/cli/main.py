@@ -26,12 +26,14 @@ app = _group("nanobot: an ultra-lightweight personal AI assistant. --version alo
 session_app = _group("Look into past conversations.")
 config_app = _group("Describe config.json; `nanobot status` checks it.")
 channels_app = _group("See how the chat platforms are doing.")
+tools_app = _group("See what the assistant can do.")
 outbox_app = _group("Look after messages that could not be delivered.")
 app.add_typer(session_app, name="session")
 app.add_typer(config_app, name="config")
 app.add_typer(cron_app, name="cron")
 app.add_typer(skills_app, name="skills")
 app.add_typer(channels_app, name="channels")
+app.add_typer(tools_app, name="tools")
 app.add_typer(outbox_app, name="outbox")
 
 
@@ -206,6 +208,14 @@ def channels_status(json_output: Json = False) -> None:
 def channels_login() -> None:
     """Link WhatsApp."""
     raise NanobotError("WhatsApp is not supported by this version yet. Telegram is, see the README.")
+
+
+@tools_app.command("list")
+def tools_list(json_output: Json = False) -> None:
+    """List all tools, where each comes from, and why one was skipped."""
+    from nanobot.cli.tools import list_tools
+
+    list_tools(as_json=json_output)
 
 
 @outbox_app.command("list")

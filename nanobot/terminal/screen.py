@@ -46,9 +46,18 @@ def complain(text: str) -> None:
     print(clean(text), file=sys.stderr)
 
 
-def terminal_is_smart() -> bool:
-    """Whether stdout is a terminal that understands cursor movement."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+def terminal_is_smart(out: TextIO | None = None) -> bool:
+    """Whether `out` (stdout) is a terminal that understands cursor movement."""
+    return (out or sys.stdout).isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def take_stdout() -> TextIO:
+    """Standard output for the caller alone: what plugins and their programs print goes to stderr."""
+    sys.stdout.flush()
+    number = sys.stdout.fileno()
+    out = os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace")
+    os.dup2(sys.stderr.fileno(), number)
+    return out
 
 
 @contextlib.contextmanager
