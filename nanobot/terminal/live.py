@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +21,7 @@ from nanobot.terminal.screen import Screen, clean, one_line
 _TICK = 0.1  # seconds between repaints when nothing arrives
 _PATIENCE = 1.0  # seconds of silence before the waiting line appears
 _OUTPUT_LINES = 3  # of a running tool
+_PRINTED_LIMIT = 2_000  # characters
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -45,8 +48,11 @@ class LiveRenderer(Renderer):
         self._silent_since = time.monotonic()
         self._next_paint = 0.0
         self._ticker: asyncio.Task[None] | None = None
+        self._printed = io.StringIO()  # by plugins: it must not get between the live lines
+        self._redirection = contextlib.redirect_stdout(self._printed)
 
     async def __aenter__(self) -> Self:
+        self._redirection.__enter__()
         self._ticker = asyncio.create_task(self._tick())
         return self
 
@@ -55,7 +61,9 @@ class LiveRenderer(Renderer):
     ) -> None:
         if self._ticker:
             self._ticker.cancel()
+        self._redirection.__exit__(kind, error, trace)
         self._end_answer()
+        self._show_printed()
         self._screen.paint((), ())
 
     def show(self, event: events.TurnEvent) -> None:
@@ -95,10 +103,18 @@ class LiveRenderer(Renderer):
 
     def _finish_tool(self, event: events.ToolFinished) -> None:
         tool = self._tools.pop(event.call_id, None)
+        self._show_printed()
         line = Text(tool_line(event, tool.hint if tool else event.name))
         line.stylize("green" if event.outcome == "ok" else "red", 0, 1)
         line.stylize("dim", 1)
         self._note(line)
+
+    def _show_printed(self) -> None:
+        text = clean(self._printed.getvalue()).strip()[-_PRINTED_LIMIT:]
+        self._printed.seek(0)
+        self._printed.truncate()
+        if text:
+            self._note(text, "dim")
 
     def _note(self, text: str | Text, style: str = "") -> None:
         """A final line beside the answer, set off from it by a blank one."""

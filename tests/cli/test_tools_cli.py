@@ -50,6 +50,23 @@ def test_json_stays_json(nanobot: Nanobot, tools: Path) -> None:
     assert [event["preview"] for event in events if event["type"] == "tool_finished"] == ["quiet"]
 
 
+def test_in_a_conversation_what_is_printed_stands_above_the_call(nanobot: Nanobot, tools: Path) -> None:
+    printing = """def execute(self, **kwargs):
+    import threading
+    for number in range(3):
+        print("printed", number)
+        threading.Event().wait(0.2)  # the live lines are repainted meanwhile
+    print("\x1b[2Jend")"""
+    (tools / "a.py").write_text(plain("noisy", printing))
+    terminal = nanobot.open("agent", "--model", nanobot.script(CALL, DONE))
+    terminal.wait_for_prompt()
+    terminal.send("go\r")
+    terminal.wait_for("tokens in")
+    assert "> go\n\nprinted 0\nprinted 1\nprinted 2\nend\n● noisy() " in terminal.text
+    terminal.send("\x04")
+    assert terminal.leave() == 0
+
+
 @pytest.mark.parametrize("code", ["import sys; sys.exit(5)", "raise KeyboardInterrupt", "oh no"])
 def test_a_broken_plugin_does_not_end_the_process(nanobot: Nanobot, tools: Path, code: str) -> None:
     (tools / "broken.py").write_text(code)

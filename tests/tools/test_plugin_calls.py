@@ -126,6 +126,17 @@ async def test_other_calls_go_on_beside_one_that_blocks(stuck: PluginFolder) -> 
     assert (await waiting).finished.text == "done"
 
 
+async def test_a_call_of_a_file_that_was_changed_meanwhile_ends_well(stuck: PluginFolder) -> None:
+    waiting = asyncio.create_task(stuck.turn("patient"))
+    while not (stuck.workspace / "begun").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    (stuck.folder / "stuck.py").unlink()
+    assert await stuck.tools() == {}
+    (stuck.workspace / "over").touch()
+    assert (await waiting).results[0].outcome == "ok"
+    await ends("stuck.py")
+
+
 async def test_a_cancelled_call_can_clean_up(plugins: PluginFolder) -> None:
     done = plugins.workspace / "cleaned"
     body = f"""time_limit = 0.1
