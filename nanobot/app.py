@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
+from nanobot.memory.digest import Digest
+from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
 from nanobot.plugins.folder import PluginTools
 from nanobot.security.files import PathPolicy
@@ -53,6 +56,7 @@ class App:
             models,
             self.tools.registry,
             PromptBuilder(self.workspace, config.memory.prompt_bytes, [skills]),
+            functools.partial(open_conversation, store, (Digest(),)),
             model=model,
             clock=lambda: datetime.now().astimezone(),
         )
@@ -89,7 +93,9 @@ class App:
             finished = failed(error)
         finally:
             try:
-                await self.store.finish_turn(claim, finished.stop_reason, finished.error)
+                await self.store.finish_turn(
+                    claim, finished.stop_reason, finished.error, used=finished.context
+                )
             except NanobotError as error:
                 finished = finished if finished.error else failed(error)
         yield finished
@@ -127,7 +133,12 @@ def build_tools(config: Config, store: Store) -> list[Tool]:
         readable=(media, BUNDLED),
         protected=(workspace / "skills", workspace / "tools"),
     )
-    built: list[Tool] = [ReadFile(files), WriteFile(files), EditFile(files), ListDir(files)]
+    built: list[Tool] = [
+        ReadFile(files, functools.partial(read_record, store)),
+        WriteFile(files),
+        EditFile(files),
+        ListDir(files),
+    ]
     if tools.exec.enabled:
         built.append(Exec(context, files, tools.exec.env))
     search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)

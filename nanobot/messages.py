@@ -146,6 +146,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextUse:
+    """The last request of a turn in tokens: as the provider counted it, as it was estimated, what fits.
+
+    0 is unknown.
+    """
+
+    tokens: int = 0
+    estimated: int = 0
+    window: int = 0
+
+
+NOT_COUNTED = ContextUse()
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A file that came with a message or goes out with one.
 

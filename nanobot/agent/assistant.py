@@ -7,19 +7,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nanobot.agent.context import PromptBuilder, history_budget, history_start, runtime_note
+from nanobot.agent.compaction import Conversation, Fit, Limits, OpenConversation
+from nanobot.agent.context import PromptBuilder, runtime_note
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.bus.events import TurnEvent
+from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.config.schema import Config
 from nanobot.messages import ContextPart, ImagePart, Message, TextPart
-from nanobot.providers.base import ModelTraits, Provider
+from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
 from nanobot.session.store import Claim, Store
-
-_SPARE_MESSAGES = 100  # read beyond the window, so that one long unfinished turn is seen whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,17 @@ class Request:
     note: str = ""
     steer: Callable[[], Awaitable[Sequence[Message]]] | None = None
     handed_over: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A session with everything a turn of it needs. `system` are the named parts of the prompt."""
+
+    provider: Provider
+    model: str
+    tools: ToolRegistry
+    system: Sequence[tuple[str, str]]
+    conversation: Conversation
 
 
 class ModelPool:
@@ -68,6 +78,7 @@ class Assistant:
         models: ModelPool,
         tools: Callable[[], Awaitable[ToolRegistry]],
         prompt: PromptBuilder,
+        open_conversation: OpenConversation,
         *,
         model: str = "",
         clock: Callable[[], datetime],
@@ -78,6 +89,7 @@ class Assistant:
         self._models = models
         self._tools = tools
         self._prompt = prompt
+        self._open_conversation = open_conversation
         self._clock = clock
         self._recall = recall
         self.default_model = model or config.agents.defaults.model
@@ -97,47 +109,49 @@ class Assistant:
         journal = _Journal(self._store, claim)
         if request.text is not None:
             await journal.append(await self._user_message(request, request.text))
-        resolution, provider = await self._models.get(await self.model_of(claim.session_key))
-        traits = provider.traits(resolution.model)
-        tools = await self._tools() if traits.supports_tools else ToolRegistry([])
-        system = self._prompt.system_prompt(request.context, with_tools=traits.supports_tools)
-        fixed = len(system) + sum(len(str(definition)) for definition in tools.definitions())
-        history = await self._history(claim, traits, fixed)
+        ready = await self.prepare(request.context, claim.turn_id)
+        traits = ready.provider.traits(ready.model)
         turn = Turn(
             context=replace(request.context, supports_images=traits.supports_images),
-            provider=provider,
-            model=resolution.model,
-            system=system,
-            messages=history,
-            tools=tools,
+            provider=ready.provider,
+            model=ready.model,
+            system="\n\n".join(text for _, text in ready.system),
+            messages=[entry.message for entry in ready.conversation.entries],
+            tools=ready.tools,
             journal=journal,
             limits=self._limits(),
             intended=await self._store.intents(claim) if request.text is None else frozenset(),
+            fit=ready.conversation.fit if traits.supports_tools else _words_only(ready.conversation.fit),
             handed_over=request.handed_over,
         )
         turn = replace(turn, steer=request.steer) if request.steer else turn
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
+                if isinstance(event, TurnFinished):
+                    event = replace(event, context=ready.conversation.use(event.context.tokens))
                 yield event
+
+    async def prepare(self, context: TurnContext, turn_id: int = 0) -> Prepared:
+        """Model, tools, prompt and conversation of the session in `context`, for turn `turn_id` if any."""
+        resolution, provider = await self._models.get(await self.model_of(context.session_key))
+        traits = provider.traits(resolution.model)
+        tools = await self._tools() if traits.supports_tools else ToolRegistry([])
+        system = self._prompt.parts(context, with_tools=traits.supports_tools)
+        defaults = self._config.agents.defaults
+        limits = Limits(
+            window=defaults.context_window or traits.context_window,
+            answer=defaults.max_tokens,
+            fixed=sum(len(text) for _, text in system) + len(str(tools.definitions())),
+            messages=defaults.memory_window,
+        )
+        conversation = await self._open_conversation(context.session_key, turn_id, limits)
+        return Prepared(provider, resolution.model, tools, system, conversation)
 
     async def _user_message(self, request: Request, text: str) -> Message:
         note = runtime_note(self._clock(), request.context).text + request.note
         if self._recall is not None:
             note += await self._recall(text, request.context)
         return Message("user", (ContextPart(note), TextPart(text), *request.images))
-
-    async def _history(self, claim: Claim, traits: ModelTraits, fixed: int) -> list[Message]:
-        """The part of the session that fits, cut once and for many turns when it grew too long."""
-        defaults = self._config.agents.defaults
-        stored = await self._store.context(claim.session_key, defaults.memory_window + _SPARE_MESSAGES)
-        window = defaults.context_window or traits.context_window
-        budget = history_budget(window, defaults.max_tokens, fixed)
-        earlier = [entry for entry in stored if entry.turn_id != claim.turn_id]
-        start = history_start(earlier, defaults.memory_window, budget)
-        if start:
-            await self._store.move_start(claim.session_key, start)
-        kept = [entry.message for entry in stored if entry.seq > start]
-        return kept if traits.supports_tools else [_words_only(message) for message in kept]
 
     def _limits(self) -> TurnLimits:
         defaults = self._config.agents.defaults
@@ -149,9 +163,17 @@ class Assistant:
         )
 
 
-def _words_only(message: Message) -> Message:
+def _words_only(fit: Fit) -> Fit:
     """A small chat model is confused by notes about clock and channel."""
-    return replace(message, parts=tuple(part for part in message.parts if isinstance(part, TextPart)))
+
+    async def fit_words(
+        messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
+    ) -> Sequence[Message]:
+        shown = await fit(messages, too_long=too_long, notify=notify)
+        words = (tuple(part for part in message.parts if isinstance(part, TextPart)) for message in shown)
+        return [replace(message, parts=parts) for message, parts in zip(shown, words, strict=True) if parts]
+
+    return fit_words
 
 
 class _Journal:

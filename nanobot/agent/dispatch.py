@@ -263,7 +263,9 @@ class Dispatcher:
         outbound = [_reply(turn, text)] if text and not await self._is_silent(turn, finished) else []
         while True:
             try:
-                await self._store.finish_turn(turn.claim, finished.stop_reason, finished.error, outbound)
+                await self._store.finish_turn(
+                    turn.claim, finished.stop_reason, finished.error, outbound, finished.context
+                )
                 break
             except TurnTakenOver:
                 raise

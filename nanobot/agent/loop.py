@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from nanobot.agent.compaction import Fit
 from nanobot.agent.tool_calls import ToolRunner
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
@@ -27,9 +28,11 @@ from nanobot.bus.events import (
     TurnStarted,
     UsageReported,
 )
-from nanobot.errors import BrokenStreamError, NanobotError, StorageError
+from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, StorageError
 from nanobot.messages import (
+    NOT_COUNTED,
     ContextPart,
+    ContextUse,
     Message,
     StopReason,
     TextPart,
@@ -67,13 +70,19 @@ async def _no_steering() -> Sequence[Message]:
     return ()
 
 
+async def _all(
+    messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
+) -> Sequence[Message]:
+    return tuple(messages)
+
+
 @dataclass(frozen=True)
 class Turn:
     """Everything one turn needs.
 
-    `messages` is what the model sees, ending with the newest message; after a crash it may end with
-    unanswered tool calls, of which those in `intended` had begun. `steer` gives messages that arrived
-    meanwhile. A cancelled turn is closed, unless `handed_over` says another worker will go on with it.
+    `messages` end with the newest one; after a crash they may end with unanswered tool calls, of which
+    those in `intended` had begun. `fit` says what the model sees of them, `steer` gives messages that
+    arrived meanwhile. A cancelled turn is closed, unless `handed_over` says another worker goes on with it.
     """
 
     context: TurnContext
@@ -85,6 +94,7 @@ class Turn:
     journal: Journal
     limits: TurnLimits = field(default_factory=TurnLimits)
     intended: frozenset[str] = frozenset()
+    fit: Fit = _all
     steer: Callable[[], Awaitable[Sequence[Message]]] = _no_steering
     handed_over: Callable[[], bool] = lambda: False
 
@@ -133,6 +143,7 @@ class _Run:
         self._emit = emit
         self._messages = list(turn.messages)
         self._usage = Usage()
+        self._context = NOT_COUNTED
         self._text = ""  # what the model said last
         self._partial = ""  # what it is saying
         self._repeats = _RepeatCounter()
@@ -195,21 +206,41 @@ class _Run:
         return True
 
     async def _ask_model(self) -> Completion:
-        completion = await self._stream_model()
+        completion = await self._stream_what_fits()
         if not _is_empty(completion):
             return completion
         self._emit(Notice("The model returned an empty answer; asking once more."))
-        completion = await self._stream_model()
+        completion = await self._stream_what_fits()
         if _is_empty(completion):
             raise BrokenStreamError("The model returned an empty answer twice. Try again, or another model.")
         return completion
 
-    async def _stream_model(self) -> Completion:
+    async def _stream_what_fits(self) -> Completion:
+        """Ask with as much as should fit, and once more with less when the provider says it does not."""
+        shown = await self._fit()
+        try:
+            return await self._stream_model(shown)
+        except ContextTooLongError:
+            shorter = await self._fit(too_long=True)
+            if shorter == shown:
+                raise
+        if self._partial:
+            self._emit(TextDiscarded("The answer broke off."))
+        self._emit(Notice("The conversation was too long for the model; asking again with less of it."))
+        return await self._stream_model(shorter)
+
+    async def _fit(self, *, too_long: bool = False) -> Sequence[Message]:
+        def notify(text: str) -> None:
+            self._emit(Notice(text))
+
+        return tuple(await self._turn.fit(self._messages, too_long=too_long, notify=notify))
+
+    async def _stream_model(self, messages: Sequence[Message]) -> Completion:
         turn = self._turn
         request = ModelRequest(
             model=turn.model,
             system=turn.system,
-            messages=tuple(self._messages),
+            messages=messages,
             tools=turn.tools.definitions(),
             max_tokens=turn.limits.max_tokens,
             temperature=turn.limits.temperature,
@@ -238,6 +269,7 @@ class _Run:
     def _accept(self, completion: Completion) -> Completion:
         self._partial = ""
         self._usage += completion.usage
+        self._context = ContextUse(completion.usage.input_tokens)
         self._emit(UsageReported(completion.usage))
         runnable = completion.finish_reason in ("stop", "tool_calls")
         parts = tuple(
@@ -304,6 +336,7 @@ class _Run:
             self._usage,
             error=str(error) if error else "",
             error_type=type(error).__name__ if error else "",
+            context=self._context,
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nanobot.errors import NanobotError
-from nanobot.messages import Outcome, StopReason, Usage
+from nanobot.messages import NOT_COUNTED, ContextUse, Outcome, StopReason, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class TurnFinished:
     usage: Usage
     error: str = ""
     error_type: str = ""
+    context: ContextUse = NOT_COUNTED
     type: Literal["turn_finished"] = "turn_finished"
 
 

@@ -22,8 +22,9 @@ _LONGEST_ASKED = 30 * 86_400.0
 _KEY_LIKE = r"\b(sk-|gsk_|pk-|xai-|AIza)[A-Za-z0-9_-]{16,}"
 _MARKUP = r"(?is)<(script|style)\b.*?</\1>|<[^>]*>"
 _TOO_LONG = (
-    r"(?i)context.{0,20}(length|window|limit|size)|maximum.{0,20}(context|prompt)|reduce the length"
-    r"|too (long|many (input )?tokens)|(prompt|input).{0,20}(exceed|too large)"
+    r"(?i)context.{0,20}(length|window|limit|size)|maximum.{0,20}(context|prompt|model len)|reduce the length"
+    r"|too (long|many (input )?tokens)|(prompt|input|payload).{0,40}(exceed|too large|超长)"
+    r"|(exceed|less than|range of).{0,30}(token limit|message tokens|max_seq_len|input length)"
 )
 _OUT_OF_CREDIT = r"(?i)credit balance|insufficient (balance|credit|funds|quota)|arrear"
 
@@ -38,7 +39,7 @@ _CODES = {
     },
     403: {"permission_error"},
     404: {"not_found_error", "model_not_found"},
-    413: {"context_length_exceeded", "request_too_large", "exceed_context_size_error"},
+    413: {"context_length_exceeded", "request_too_large", "exceed_context_size_error", "1261"},
     429: {"rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "1002"},
     500: {"server_error", "api_error", "timeout_error", "overloaded_error"},
 }

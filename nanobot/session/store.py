@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from nanobot.messages import InboundMessage, Message, OutboundMessage, StopReason
+from nanobot.messages import (
+    NOT_COUNTED,
+    ContextUse,
+    InboundMessage,
+    Message,
+    OutboundMessage,
+    StopReason,
+)
 
 RENEW = 5.0  # seconds between two signs of life of a worker that has turns
 GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
@@ -42,6 +49,33 @@ class StoredMessage:
     turn_id: int
     created_at: float
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model sees of a session: `summary` for what was said up to message `start`, then the messages.
+
+    Tool results up to message `shortened` are shown in short. `used` is how large the last request was.
+    """
+
+    start: int = 0
+    shortened: int = 0
+    summary: str = ""
+    used: ContextUse = NOT_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSession:
+    """A conversation from a file. `seq` and `turn_id` of its messages only order and group them.
+
+    The model's context begins after message `start`, counted from 1.
+    """
+
+    key: str
+    title: str
+    messages: Sequence[StoredMessage]
+    start: int = 0
+    is_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +174,27 @@ class Store(Protocol):
         """Everything said after message `after`, oldest first."""
 
     async def context(self, key: str, limit: int) -> list[StoredMessage]:
-        """The newest `limit` messages after the session's start, oldest first."""
+        """The newest `limit` messages after the session's start, oldest first.
+
+        When they begin in the middle of the running turn, its first message is added in front.
+        """
 
     async def start_over(self, key: str) -> None:
         """Begin the model's context after the newest message; nothing is deleted."""
 
-    async def move_start(self, key: str, seq: int) -> None:
-        """Begin the model's context after message `seq`; never moves back."""
+    async def window(self, key: str) -> Window: ...
+
+    async def move_window(self, key: str, before: Window, after: Window) -> bool:
+        """Show the model less; False when somebody has changed the window since `before` was read."""
+
+    async def rename(self, key: str, title: str) -> bool:
+        """Set the title; False when there is no such session."""
+
+    async def import_session(self, session: ImportedSession, name: str) -> str:
+        """Add a conversation once for each `name`; its key, made unique, or "" when that was done before."""
+
+    async def imported(self, names: Sequence[str]) -> frozenset[str]:
+        """Those of `names` that were imported before."""
 
     async def settings(self, key: str) -> dict[str, str]: ...
 
@@ -166,7 +214,12 @@ class Store(Protocol):
         """The calls of the turn that were about to run."""
 
     async def finish_turn(
-        self, claim: Claim, reason: StopReason, error: str = "", outbound: Sequence[OutboundMessage] = ()
+        self,
+        claim: Claim,
+        reason: StopReason,
+        error: str = "",
+        outbound: Sequence[OutboundMessage] = (),
+        used: ContextUse = NOT_COUNTED,
     ) -> None:
         """Close the turn, acknowledge its messages and queue its replies, in one transaction."""
 

@@ -9,13 +9,14 @@ from typing import Any
 from nanobot.errors import TurnTakenOver
 from nanobot.messages import (
     INTERRUPTED,
+    ContextUse,
     Message,
     ToolResult,
     message_from_json,
     message_to_json,
     unanswered_calls,
 )
-from nanobot.session.store import Claim, InterruptedTurn, Origin, SessionInfo, StoredMessage
+from nanobot.session.store import Claim, InterruptedTurn, Origin, SessionInfo, StoredMessage, Window
 
 _TITLE = 60
 
@@ -58,13 +59,18 @@ def read_history(
 
 
 def read_context(connection: sqlite3.Connection, key: str, limit: int) -> list[StoredMessage]:
-    """The newest `limit` messages after the session's start, oldest first."""
+    """The newest `limit` messages after the session's start, oldest first; see store.py."""
     rows = connection.execute(
         "SELECT messages.* FROM messages JOIN sessions ON sessions.key = messages.session"
         " WHERE session = ? AND seq > start_seq ORDER BY seq DESC LIMIT ?",
         (key, limit),
     )
-    return [_stored(row) for row in rows][::-1]
+    stored = [_stored(row) for row in rows][::-1]
+    running = running_turn(connection, key)
+    cut = bool(stored) and stored[0].message.role != "user"
+    if cut and running is not None and stored[0].seq > running["first_seq"]:
+        stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
+    return stored
 
 
 def _stored(row: sqlite3.Row) -> StoredMessage:
@@ -73,12 +79,29 @@ def _stored(row: sqlite3.Row) -> StoredMessage:
     )
 
 
-def move_start(connection: sqlite3.Connection, key: str, seq: int) -> None:
-    connection.execute("UPDATE sessions SET start_seq = MAX(start_seq, ?) WHERE key = ?", (seq, key))
+def read_window(connection: sqlite3.Connection, key: str) -> Window:
+    row = connection.execute("SELECT * FROM sessions WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return Window()
+    used = ContextUse(row["context_tokens"], row["context_estimate"])
+    return Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
+
+
+def move_window(connection: sqlite3.Connection, key: str, before: Window, after: Window) -> bool:
+    changed = connection.execute(
+        "UPDATE sessions SET start_seq = ?, shortened_seq = ?, summary = ?"
+        " WHERE key = ? AND start_seq = ? AND shortened_seq = ?",
+        (after.start, after.shortened, _storable(after.summary), key, before.start, before.shortened),
+    )
+    return changed.rowcount == 1
 
 
 def start_over(connection: sqlite3.Connection, key: str) -> None:
-    connection.execute("UPDATE sessions SET start_seq = last_seq WHERE key = ?", (key,))
+    connection.execute("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", (key,))
+
+
+def rename(connection: sqlite3.Connection, key: str, title: str) -> bool:
+    return connection.execute("UPDATE sessions SET title = ? WHERE key = ?", (title, key)).rowcount == 1
 
 
 def read_settings(connection: sqlite3.Connection, key: str) -> dict[str, str]:
@@ -129,12 +152,17 @@ def append(connection: sqlite3.Connection, claim: Claim, message: Message, now: 
         " title = CASE WHEN title = '' THEN ? ELSE title END WHERE key = ? RETURNING last_seq",
         (now, title, claim.session_key),
     ).fetchone()
-    body = json.dumps(message_to_json(message), ensure_ascii=False)
+    stored = StoredMessage(row["last_seq"], claim.turn_id, now, message)
+    insert_message(connection, claim.session_key, stored)
+    return stored
+
+
+def insert_message(connection: sqlite3.Connection, key: str, stored: StoredMessage) -> None:
+    body = json.dumps(message_to_json(stored.message), ensure_ascii=False)
     connection.execute(
         "INSERT INTO messages (session, seq, turn, created_at, body) VALUES (?, ?, ?, ?, ?)",
-        (claim.session_key, row["last_seq"], claim.turn_id, now, _storable(body)),
+        (key, stored.seq, stored.turn_id, stored.created_at, _storable(body)),
     )
-    return StoredMessage(row["last_seq"], claim.turn_id, now, message)
 
 
 def _storable(text: str) -> str:
@@ -165,6 +193,14 @@ def close_turn(connection: sqlite3.Connection, claim: Claim, state: str, error: 
         (state, now, error, claim.turn_id),
     )
     connection.execute("DELETE FROM intents WHERE turn = ?", (claim.turn_id,))
+
+
+def note_use(connection: sqlite3.Connection, key: str, used: ContextUse) -> None:
+    """Remember how large the last request was."""
+    connection.execute(
+        "UPDATE sessions SET context_tokens = ?, context_estimate = ? WHERE key = ?",
+        (used.tokens, used.estimated, key),
+    )
 
 
 def interrupt_turn(connection: sqlite3.Connection, turn: sqlite3.Row, now: float) -> None:

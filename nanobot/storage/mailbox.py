@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nanobot.messages import Attachment, InboundMessage, Message, OutboundMessage
+from nanobot.messages import Attachment, ContextUse, InboundMessage, Message, OutboundMessage
 from nanobot.session.store import Backlog, Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
 from nanobot.storage import conversations
 from nanobot.storage.workers import WorkerIdentity
@@ -134,10 +134,13 @@ def finish_turn(
     state: str,
     error: str,
     outbound: Sequence[OutboundMessage],
+    used: ContextUse,
     now: float,
 ) -> None:
     """Close the turn, acknowledge its messages, queue its replies and free the lane: all or nothing."""
     conversations.close_turn(connection, claim, state, error, now)
+    if used.tokens:
+        conversations.note_use(connection, claim.session_key, used)
     connection.execute(
         "UPDATE inbox SET state = 'done' WHERE turn = ? AND state = 'claimed'", (claim.turn_id,)
     )

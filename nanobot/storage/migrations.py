@@ -115,4 +115,10 @@ ALTER TABLE sessions ADD COLUMN summary TEXT NOT NULL DEFAULT '';
 ALTER TABLE sessions ADD COLUMN shortened_seq INTEGER NOT NULL DEFAULT 0
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS)
+# The last request of the session in tokens: as the provider counted it, and as it had been estimated.
+_CONTEXT_USE = """
+ALTER TABLE sessions ADD COLUMN context_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN context_estimate INTEGER NOT NULL DEFAULT 0
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE)

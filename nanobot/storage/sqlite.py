@@ -8,19 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanobot.errors import StorageError
-from nanobot.messages import InboundMessage, Message, OutboundMessage, StopReason
+from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage, StopReason
 from nanobot.session.store import (
     Backlog,
     Claim,
     Delivery,
+    ImportedSession,
     InboxTurn,
     InterruptedTurn,
     Job,
     OutboxEntry,
     SessionInfo,
     StoredMessage,
+    Window,
 )
-from nanobot.storage import conversations, mailbox, schedules
+from nanobot.storage import conversations, imports, mailbox, schedules
 from nanobot.storage.database import Database
 from nanobot.storage.migrations import MIGRATIONS
 from nanobot.storage.workers import WorkerIdentity
@@ -51,8 +53,20 @@ class SqliteStore:
     async def start_over(self, key: str) -> None:
         await self._db.write(conversations.start_over, key)
 
-    async def move_start(self, key: str, seq: int) -> None:
-        await self._db.write(conversations.move_start, key, seq)
+    async def window(self, key: str) -> Window:
+        return await self._db.read(conversations.read_window, key)
+
+    async def move_window(self, key: str, before: Window, after: Window) -> bool:
+        return await self._db.write(conversations.move_window, key, before, after)
+
+    async def rename(self, key: str, title: str) -> bool:
+        return await self._db.write(conversations.rename, key, title)
+
+    async def import_session(self, session: ImportedSession, name: str) -> str:
+        return await self._db.write(imports.import_session, session, name, self._clock())
+
+    async def imported(self, names: Sequence[str]) -> frozenset[str]:
+        return await self._db.read(imports.imported, names)
 
     async def settings(self, key: str) -> dict[str, str]:
         return await self._db.read(conversations.read_settings, key)
@@ -90,9 +104,14 @@ class SqliteStore:
         return await self._db.read(conversations.read_intents, claim)
 
     async def finish_turn(
-        self, claim: Claim, reason: StopReason, error: str = "", outbound: Sequence[OutboundMessage] = ()
+        self,
+        claim: Claim,
+        reason: StopReason,
+        error: str = "",
+        outbound: Sequence[OutboundMessage] = (),
+        used: ContextUse = NOT_COUNTED,
     ) -> None:
-        await self._db.write(mailbox.finish_turn, claim, reason, error, outbound, self._clock())
+        await self._db.write(mailbox.finish_turn, claim, reason, error, outbound, used, self._clock())
 
     async def last_interrupted(self, key: str) -> InterruptedTurn | None:
         return await self._db.write(self._last_interrupted, key)

@@ -13,6 +13,7 @@ import io
 import os
 import stat
 from abc import abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -40,6 +41,10 @@ _BINARIES = {
     b"\x7fELF": "a program",
     b"SQLite format 3": "an SQLite database",
 }
+
+
+# Session key and number of a message -> what it holds.
+Record = Callable[[str, int], Awaitable[ToolOutput | None]]
 
 
 class _FileTool(Tool):
@@ -98,6 +103,23 @@ class ReadFile(_FileTool):
     }
     read_only = True
     repeatable = True
+
+    def __init__(self, paths: PathPolicy, record: Record | None = None) -> None:
+        super().__init__(paths)
+        self._record = record
+
+    async def execute(self, **kwargs: Any) -> str | ToolOutput:
+        """A path `record:NUMBER` is a message of this conversation, whole: the model may have seen less."""
+        number = kwargs["path"].removeprefix("record:")
+        if self._record is None or number == kwargs["path"] or not number.isdecimal():
+            return await super().execute(**kwargs)
+        found = await self._record(current_turn().session_key, int(number))
+        if found is None:
+            raise ToolError(f"This conversation has no message {number}.")
+        content = found.text.encode("utf-8", "replace")
+        lines = {"offset": 1, "limit": PAGE_LINES} | kwargs
+        page = _read_page(io.BytesIO(content), lines["path"], len(content), lines["offset"], lines["limit"])
+        return ToolOutput(page, found.images if current_turn().supports_images else ())
 
     def run(self, path: str, offset: int = 1, limit: int = PAGE_LINES, **_: Any) -> str | ToolOutput:
         with self._paths.open_file(path) as file:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from nanobot.errors import StorageError, TurnTakenOver
 from nanobot.messages import (
     ContextPart,
+    ContextUse,
     ImagePart,
     InboundMessage,
     Message,
@@ -30,7 +31,7 @@ from nanobot.messages import (
     message_from_json,
     message_to_json,
 )
-from nanobot.session.store import Claim
+from nanobot.session.store import Claim, Window
 from nanobot.storage.sqlite import SqliteStore
 
 
@@ -125,13 +126,30 @@ async def test_context_begins_after_new_and_nothing_is_deleted(store: SqliteStor
     assert len(await store.history("cli:direct")) == 3
 
 
-async def test_context_start_never_moves_back(store: SqliteStore) -> None:
+async def test_a_window_moves_only_from_where_it_was_read(store: SqliteStore) -> None:
     claim = await begin(store)
     for text in "abcd":
         await store.append(claim, Message.user(text))
-    await store.move_start("cli:direct", 3)
-    await store.move_start("cli:direct", 1)
+    before = await store.window("cli:direct")
+    after = Window(start=3, shortened=2, summary="abc")
+    assert await store.move_window("cli:direct", before, after)
+    assert await store.window("cli:direct") == after
+    assert not await store.move_window("cli:direct", before, Window(start=1, summary="late"))
     assert [entry.message.text for entry in await store.context("cli:direct", 10)] == ["d"]
+    await store.start_over("cli:direct")
+    assert await store.window("cli:direct") == Window(start=4, shortened=2)
+
+
+async def test_a_cut_turn_still_begins_with_its_question(store: SqliteStore) -> None:
+    claim = await begin(store)
+    for message in (Message.user("why?"), *(Message.assistant(text) for text in "abc")):
+        await store.append(claim, message)
+    await store.move_window("cli:direct", Window(), Window(start=3))
+    assert [entry.message.text for entry in await store.context("cli:direct", 10)] == ["why?", "c"]
+    assert [entry.message.text for entry in await store.context("cli:direct", 1)] == ["why?", "c"]
+    await store.finish_turn(claim, "done", used=ContextUse(1200, 1000))
+    assert (await store.window("cli:direct")).used == ContextUse(1200, 1000)
+    assert [entry.message.text for entry in await store.context("cli:direct", 10)] == ["c"]
 
 
 async def test_settings_are_kept_per_session(store: SqliteStore) -> None:

@@ -1,0 +1,55 @@
+"""A part of a conversation in short, without a model: what was asked when, answered, and done with tools."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+
+from nanobot.messages import ToolCall
+from nanobot.session.store import StoredMessage
+
+_LINES = 24  # of them at most, half from the beginning, half from the end
+_QUESTION = 160  # characters
+_ANSWER = 100
+_FILES = 8
+
+
+class Digest:
+    """The summariser that always succeeds. See `agent/compaction.py` for the contract."""
+
+    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
+        turns = [list(turn) for _, turn in groupby(messages, key=lambda stored: stored.turn_id)]
+        lines = [line for turn in turns for line in _lines(turn)]
+        if len(lines) > _LINES:
+            half = _LINES // 2
+            lines = [*lines[:half], f"(… {len(lines) - 2 * half} lines left out …)", *lines[-half:]]
+        return "\n".join(lines)
+
+
+def _lines(turn: Sequence[StoredMessage]) -> Iterator[str]:
+    """What was asked, what was done, and the last words of a turn."""
+    for stored in turn:
+        if stored.message.role == "user" and (asked := _first_line(stored.message.text, _QUESTION)):
+            day = datetime.fromtimestamp(stored.created_at).strftime("%Y-%m-%d %H:%M")
+            yield f"[{day}, #{stored.seq}] asked: {asked}"
+    calls = [call for stored in turn for call in stored.message.tool_calls]
+    if calls:
+        yield f"  used {_counted(calls)}"
+    answers = [stored.message.text for stored in turn if stored.message.role == "assistant"]
+    if answered := _first_line(next(filter(None, reversed(answers)), ""), _ANSWER):
+        yield f"  answered: {answered}"
+
+
+def _counted(calls: Sequence[ToolCall]) -> str:
+    """The tools with how often they ran, and the files they named."""
+    tools = ", ".join(f"{name} ×{number}" for name, number in Counter(call.name for call in calls).items())
+    paths = dict.fromkeys(_first_line(str(call.arguments.get("path", "")), _ANSWER) for call in calls)
+    files = ", ".join(list(filter(None, paths))[:_FILES])
+    return f"{tools}, on {files}" if files else tools
+
+
+def _first_line(text: str, limit: int) -> str:
+    line = " ".join(text.strip().split("\n", 1)[0].split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,0 +1,284 @@
+"""Keeping what a model sees of a conversation within its window.
+
+The record is never changed: a `Window` says what is shown of it. When that grows too long, long tool results
+are shown in short, then whole turns are replaced by a summary, at last the first steps of the running turn.
+Cuts are deep and rare, so that requests begin with the same words between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from nanobot.agent.compaction import Limits, Summariser
+from nanobot.agent.tools.base import ToolOutput
+from nanobot.errors import NanobotError
+from nanobot.messages import (
+    ContextPart,
+    ContextUse,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    ToolCall,
+    ToolResult,
+)
+from nanobot.session.export import as_markdown
+from nanobot.session.store import Store, StoredMessage, Window
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_TOKEN = 4  # of UTF-8: right for English, and careful with scripts that take more tokens
+_SHORT_RESULT = 1_200  # characters of a shortened tool result
+_SUMMARY_BYTES = 6_000
+_SUMMARISED_AT_ONCE = 400  # messages; of a longer range the newest
+_PATIENCE = 60.0  # seconds for one summary
+_SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
+_IMAGE_BYTES = 6_000  # an image costs as much as so much text
+_NOTE = """[Note of nanobot, no request: the conversation up to message {window.start} in short. All of it
+is kept: memory_search finds words in it, read_file with the path record:NUMBER shows one message.]
+{window.summary}
+[End of the note]
+"""
+
+
+class Conversation:
+    """What a model sees of a session while turn `turn_id` runs (0: none).
+
+    `entries` are the newest messages, as stored. The first of `summarisers` that succeeds is used.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: str,
+        turn_id: int,
+        limits: Limits,
+        window: Window,
+        entries: list[StoredMessage],
+        summarisers: Sequence[Summariser] = (),
+    ) -> None:
+        self.window = window
+        self.entries = entries
+        self._store = store
+        self._key = key
+        self._turn_id = turn_id
+        self._limits = limits
+        self._summarisers = summarisers
+        self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
+        self._size = _room(limits, window.used)
+        self._shown_size = 0
+        self._seen = _seen(entries, turn_id)
+
+    def shown(self) -> list[Message]:
+        """The messages of a request: the summary, then what has not left the window."""
+        note = ContextPart(_NOTE.format(window=self.window))
+        shown = [Message("user", (note,))] if self.window.summary else []
+        calls: set[str] = set()
+        for entry in self.entries:
+            calls.update(call.id for call in entry.message.tool_calls if entry.seq > self.window.start)
+            whole = all(result.call_id in calls for result in entry.message.tool_results)
+            if whole and self._is_in(entry, self.window):
+                shown.append(self._shown(entry, entry.seq <= self.window.shortened))
+        return shown
+
+    def _is_in(self, entry: StoredMessage, window: Window) -> bool:
+        """What the running turn was asked never leaves."""
+        asked = entry.turn_id == self._turn_id and entry.message.role == "user"
+        return entry.seq > window.start or asked
+
+    def _shown(self, entry: StoredMessage, short: bool) -> Message:
+        images = not short and entry.seq > self._seen
+        limit = _SHORT_RESULT if short else self._longest_result
+        parts = tuple(_shown_part(part, entry.seq, limit, images) for part in entry.message.parts)
+        return replace(entry.message, parts=parts)
+
+    async def fit(
+        self, messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
+    ) -> list[Message]:
+        """What to send now that the turn has come to `messages`; less when the last was `too_long`."""
+        if len(messages) > len(self.entries):
+            newest = self.entries[-1].seq if self.entries else 0
+            self.entries += await self._store.history(self._key, after=newest)
+        size = size_of(self.shown())
+        if too_long:
+            self._size = min(self._size, size) * 3 // 4
+        inside = [entry for entry in self.entries if self._is_in(entry, self.window)]
+        earlier = sum(entry.turn_id != self._turn_id for entry in inside)
+        if size > self._size or earlier > self._limits.messages:
+            await self._move(self._plan(), notify)
+            if self._size < size_of(self.shown()):
+                notify("What was asked may be more than the model can take. /new helps, or a larger model.")
+        shown = self.shown()
+        self._shown_size = size_of(shown)
+        return shown
+
+    def use(self, tokens: int = 0) -> ContextUse:
+        """How large the request is that was shown last; the provider counted `tokens`."""
+        size = self._shown_size or size_of(self.shown())
+        return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
+
+    async def compact(self) -> None:
+        """Let a summary stand for everything before the newest turn, however much would fit."""
+        if ends := self._turn_ends():
+            end = ends[-1]
+            await self._move(replace(self.window, start=end, shortened=end), lambda _: None)
+
+    def _plan(self) -> Window:
+        """The first window, from little loss to much, that leaves room for what is to come."""
+        sizes = {
+            entry.seq: (size_of([self._shown(entry, False)]), size_of([self._shown(entry, True)]))
+            for entry in self.entries
+        }
+        window = self.window
+        for window, twelfths in self._candidates():
+            inside = [entry for entry in self.entries if self._is_in(entry, window)]
+            size = sum(sizes[entry.seq][entry.seq <= window.shortened] for entry in inside)
+            size += _bytes(window.summary) if window.start == self.window.start else self._summary_size
+            earlier = sum(entry.turn_id != self._turn_id for entry in inside)
+            few = earlier <= self._limits.messages * twelfths // 12
+            if few and size <= self._size * twelfths // 12:
+                break
+        return window
+
+    def _candidates(self) -> Iterator[tuple[Window, int]]:
+        """Windows, and how many twelfths of the limits each may fill."""
+        now, ends = self.window, self._turn_ends()
+        running = [e for e in self.entries if e.turn_id == self._turn_id and e.seq > now.start]
+        steps = [entry.seq for entry in running if entry.message.role == "assistant"]
+        earlier = max((e.seq for e in self.entries if e.turn_id != self._turn_id), default=0)
+        levels = [max(now.shortened, earlier), max(now.shortened, earlier, steps[-1] - 1 if steps else 0)]
+        for shortened in levels:
+            yield replace(now, shortened=shortened), 8
+        for share in (6, 12):
+            for shortened in levels:
+                for end in ends:
+                    yield replace(now, start=end, shortened=shortened), share
+        for seq in steps[1:]:
+            yield replace(now, start=seq - 1, shortened=levels[-1]), 6
+        start = max([now.start, *ends, *(seq - 1 for seq in steps[1:])])
+        yield replace(now, start=start, shortened=self.entries[-1].seq), 12
+
+    def _turn_ends(self) -> list[int]:
+        """The messages in the window after which another turn begins."""
+        inside = [entry for entry in self.entries if entry.seq > self.window.start]
+        return [one.seq for one, other in pairwise(inside) if one.turn_id != other.turn_id]
+
+    @property
+    def _summary_size(self) -> int:
+        return min(_SUMMARY_BYTES, self._size // 4)
+
+    async def _move(self, after: Window, notify: Callable[[str], None]) -> None:
+        before = self.window
+        if after.start > before.start:
+            notify("Compacting the conversation: a summary takes the place of earlier messages.")
+            summary = await self._summarise(before.start, after.start)
+            after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
+        if after != before and not await self._store.move_window(self._key, before, after):
+            after = await self._store.window(self._key)  # begun anew, or compacted by somebody else
+        self.window = after
+
+    async def _summarise(self, before: int, start: int) -> str:
+        first = max(before, start - _SUMMARISED_AT_ONCE)
+        left = await self._store.history(self._key, after=first, limit=start - first)
+        for summariser in self._summarisers:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    if summary := await summariser.summarise(self._key, left):
+                        return summary
+            except (NanobotError, TimeoutError) as error:
+                log.warning("No summary of %s by %s: %s", self._key, type(summariser).__name__, error)
+        return ""
+
+
+async def open_conversation(
+    store: Store, summarisers: Sequence[Summariser], key: str, turn_id: int, limits: Limits
+) -> Conversation:
+    """The conversation as it was left. Raises StorageError."""
+    window = await store.window(key)
+    entries = await store.context(key, limits.messages + _SPARE_MESSAGES)
+    return Conversation(store, key, turn_id, limits, window, entries, summarisers)
+
+
+async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:
+    """A message of the session as it was stored, or None."""
+    for stored in await store.history(key, after=number - 1, limit=1):
+        if stored.seq == number:
+            parts = stored.message.parts
+            images = [part for part in parts if isinstance(part, ImagePart)]
+            images += [image for result in stored.message.tool_results for image in result.images]
+            return ToolOutput("\n".join(as_markdown(stored)), tuple(images))
+    return None
+
+
+def _seen(entries: Sequence[StoredMessage], turn_id: int) -> int:
+    """The message up to which a model has seen all images: of a turn that failed at once it has not."""
+    earlier = [entry for entry in entries if entry.turn_id != turn_id]
+    for entry in reversed(earlier):
+        if entry.message.role != "user" or entry.turn_id != earlier[-1].turn_id:
+            return entry.seq
+    return 0
+
+
+def _room(limits: Limits, used: ContextUse) -> int:
+    """Bytes for the conversation. A tokenizer that was seen to count more than estimated is believed."""
+    denser = min(max(used.tokens / used.estimated, 1.0), 3.0) if used.estimated else 1.0
+    tokens = (limits.window - min(limits.answer, limits.window // 4)) * 0.9 / denser
+    return max(0, int(tokens * BYTES_PER_TOKEN) - limits.fixed)
+
+
+def size_of(messages: Sequence[Message]) -> int:
+    """Bytes of UTF-8, of which about four make a token; images at a flat rate."""
+    return sum(_part_size(part) for message in messages for part in message.parts)
+
+
+def _part_size(part: Part) -> int:
+    match part:
+        case ImagePart():
+            return _IMAGE_BYTES
+        case ToolCall(name=name, arguments=arguments):
+            return _bytes(name) + _bytes(str(arguments))
+        case ToolResult(content=content, images=images):
+            return _bytes(content) + _IMAGE_BYTES * len(images)
+        case ReasoningPart(text=text, signature=signature, redacted=redacted):
+            return _bytes(text) + len(signature) + len(redacted)
+        case _:
+            return _bytes(part.text)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _shown_part(part: Part, seq: int, limit: int, images: bool) -> Part:
+    pointer = f"read_file with the path record:{seq} shows"
+    seen = f"\n[image left out, you saw it; {pointer} it again]"
+    if isinstance(part, ImagePart) and not images:
+        return ContextPart(seen)
+    if not isinstance(part, ToolResult):
+        return part
+    content = part.content
+    if len(content) > limit:
+        head, tail = content[: limit * 2 // 3], content[-limit // 6 :]
+        cut = len(content) - len(head) - len(tail)
+        content = f"{head}\n[… {cut} characters left out; {pointer} the whole …]\n{tail}"
+    if part.images and not images:
+        return replace(part, content=content + seen, images=())
+    return replace(part, content=content)
+
+
+def _joined(old: str, new: str, limit: int) -> str:
+    """Both summaries in at most `limit` bytes; lines of the old one are cut, then dropped from the top."""
+    kept = [new.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")]
+    room = limit - _bytes(kept[0])
+    is_long = _bytes(old) >= room
+    for line in reversed(old.splitlines()):
+        line = line[:200] if is_long else line
+        room -= _bytes(line) + 1
+        if room < 0:
+            break
+        kept.insert(0, line)
+    return "\n".join(kept).strip()
