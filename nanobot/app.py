@@ -16,6 +16,7 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
+from nanobot.legacy.sessions_file import import_sessions
 from nanobot.memory.digest import Digest
 from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
@@ -41,6 +42,7 @@ class App:
 
     def __init__(self, config: Config, store: Store, models: ModelPool, *, model: str = "") -> None:
         self.config = config
+        self.notices: list[str] = []  # what the owner should know before the first turn
         self.store = store
         self.models = models
         self.workspace = config.workspace_path
@@ -154,6 +156,7 @@ async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     models = ModelPool(config)
     try:
         app = App(config, store, models, model=model)
+        app.notices = await import_sessions(store, paths.home(), app.workspace)
         async with contextlib.aclosing(app.tools):
             yield app
     finally:

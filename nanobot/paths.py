@@ -6,7 +6,9 @@ import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from nanobot.errors import StorageError
 
@@ -46,26 +48,35 @@ def make_private_dir(path: Path) -> Path:
 
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` as a whole or not at all, surviving a crash at any point.
+    """Replace `path` as a whole or not at all; see `atomic_file`."""
+    with atomic_file(path, mode=mode) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well, surviving a crash at any point.
 
     Raises StorageError. A symlink at `path` is followed, so a linked config file stays linked.
     """
     target = path.resolve()
-    content = data.encode() if isinstance(data, str) else data
     temporary = ""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(descriptor)
         Path(temporary).replace(target)
+        temporary = ""
         _sync_dir(target.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
         raise StorageError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
 
 
 def _sync_dir(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nanobot.agent.compaction import Conversation, Fit, Limits, OpenConversation
+from nanobot.agent.compaction import Conversation, Limits, OpenConversation
 from nanobot.agent.context import PromptBuilder, runtime_note
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.base import TurnContext
@@ -121,7 +121,7 @@ class Assistant:
             journal=journal,
             limits=self._limits(),
             intended=await self._store.intents(claim) if request.text is None else frozenset(),
-            fit=ready.conversation.fit if traits.supports_tools else _words_only(ready.conversation.fit),
+            fit=ready.conversation.fit,
             handed_over=request.handed_over,
         )
         turn = replace(turn, steer=request.steer) if request.steer else turn
@@ -143,6 +143,7 @@ class Assistant:
             answer=defaults.max_tokens,
             fixed=sum(len(text) for _, text in system) + len(str(tools.definitions())),
             messages=defaults.memory_window,
+            only_words=not traits.supports_tools,
         )
         conversation = await self._open_conversation(context.session_key, turn_id, limits)
         return Prepared(provider, resolution.model, tools, system, conversation)
@@ -161,19 +162,6 @@ class Assistant:
             temperature=defaults.temperature,
             seconds=defaults.turn_timeout_seconds,
         )
-
-
-def _words_only(fit: Fit) -> Fit:
-    """A small chat model is confused by notes about clock and channel."""
-
-    async def fit_words(
-        messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
-    ) -> Sequence[Message]:
-        shown = await fit(messages, too_long=too_long, notify=notify)
-        words = (tuple(part for part in message.parts if isinstance(part, TextPart)) for message in shown)
-        return [replace(message, parts=parts) for message, parts in zip(shown, words, strict=True) if parts]
-
-    return fit_words
 
 
 class _Journal:

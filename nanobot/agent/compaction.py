@@ -30,13 +30,14 @@ class Fit(Protocol):
 class Limits:
     """Tokens of the model's `window`, of which `answer` are for its reply; `fixed` bytes of prompt and tools.
 
-    `messages` is how many may stand before the running turn.
+    `messages` is how many may stand before the running turn; a small chat model is shown `only_words`.
     """
 
     window: int
     answer: int
     fixed: int
     messages: int
+    only_words: bool = False
 
 
 class Conversation(Protocol):

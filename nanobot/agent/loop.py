@@ -70,12 +70,6 @@ async def _no_steering() -> Sequence[Message]:
     return ()
 
 
-async def _all(
-    messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
-) -> Sequence[Message]:
-    return tuple(messages)
-
-
 @dataclass(frozen=True)
 class Turn:
     """Everything one turn needs.
@@ -94,7 +88,7 @@ class Turn:
     journal: Journal
     limits: TurnLimits = field(default_factory=TurnLimits)
     intended: frozenset[str] = frozenset()
-    fit: Fit = _all
+    fit: Fit | None = None
     steer: Callable[[], Awaitable[Sequence[Message]]] = _no_steering
     handed_over: Callable[[], bool] = lambda: False
 
@@ -233,7 +227,8 @@ class _Run:
         def notify(text: str) -> None:
             self._emit(Notice(text))
 
-        return tuple(await self._turn.fit(self._messages, too_long=too_long, notify=notify))
+        fit = self._turn.fit
+        return tuple(await fit(self._messages, too_long=too_long, notify=notify) if fit else self._messages)
 
     async def _stream_model(self, messages: Sequence[Message]) -> Completion:
         turn = self._turn

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.cli.sessions import DEFAULT_SESSION, session_key
+from nanobot.cli.sessions import DEFAULT_SESSION, pick_session, session_key
 from nanobot.commands.desk import SessionDesk
 from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
@@ -26,10 +26,14 @@ from nanobot.terminal.screen import complain, take_stdout, terminal_is_smart
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """The options of `nanobot agent`. `message` None: ask on the terminal, or read standard input."""
+    """The options of `nanobot agent`. `message` None: ask on the terminal, or read standard input.
+
+    `latest` goes on with the latest conversation, `resume` lets the owner choose one.
+    """
 
     message: str | None = None
     session: str = ""
+    latest: bool = False
     resume: bool = False
     model: str = ""
     json_events: bool = False
@@ -43,8 +47,10 @@ def run_agent(options: AgentOptions) -> int:
     handler = logging.StreamHandler() if options.logs else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if options.logs else logging.CRITICAL, handlers=[handler])
-    if options.session and options.resume:
-        raise UsageError("--session and --continue exclude each other. Give one of them.")
+    if bool(options.session) + options.latest + options.resume > 1:
+        raise UsageError("--session, --continue and --resume exclude each other. Give one of them.")
+    if options.resume and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("--resume asks in a terminal. Without one, name the conversation with --session.")
     if options.message is None and sys.stdin.isatty() and not options.json_events:
         from nanobot.cli.interactive import converse
 
@@ -70,8 +76,10 @@ def load_and_warn() -> LoadedConfig:
 
 
 async def choose_session(options: AgentOptions, store: Store) -> str:
-    """The key of the conversation that --session or --continue names."""
+    """The key of the conversation that --session, --continue or --resume names."""
     if options.resume:
+        return await pick_session(store)
+    if options.latest:
         keys = [info.key for info in await store.sessions(1000)]
         return next((key for key in keys if key.startswith("cli:")), DEFAULT_SESSION)
     return session_key(options.session) if options.session else DEFAULT_SESSION
@@ -102,7 +110,7 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
                 print(reply, file=out, flush=True)
                 return 0
         renderer = make_renderer(options, out=out)
-        if note := await model_note(app, key):
+        for note in filter(None, (*app.notices, await model_note(app, key))):
             renderer.show(Notice(note))
         finished = await show_turn(app.run(text, session_key=key), renderer)
         return report(finished, quiet=options.json_events)

@@ -23,7 +23,6 @@ from nanobot.cli.agent import (
 from nanobot.commands.desk import SessionDesk
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.errors import NanobotError
-from nanobot.messages import Usage
 from nanobot.terminal.prompt import make_prompt
 from nanobot.terminal.render import seconds
 from nanobot.terminal.screen import clean, complain, one_line, quiet_keys, terminal_is_smart
@@ -58,7 +57,7 @@ class Conversation:
         self._session = session
         self._options = options
         self._read = make_prompt([(command.name, command.description) for command in COMMANDS])
-        self._desk = SessionDesk(app)
+        self._desk = SessionDesk(app, switch=self._switch)
         self._warned = False  # Ctrl-C was pressed: the next one leaves
 
     async def run(self) -> int:
@@ -77,11 +76,14 @@ class Conversation:
         print(f"To go on later: nanobot agent -s {shlex.quote(self._session)}")
         return code
 
+    def _switch(self, session: str) -> None:
+        self._session = session
+
     async def _greet(self) -> None:
         model = await self._desk.model_in_use(self._session)
         print(clean(f"nanobot {__version__}, {model}, session {self._session}"))
         print("Enter sends, Alt+Enter begins a line, Ctrl-C stops, /help lists commands, Ctrl-D leaves.")
-        if note := await model_note(self._app, self._session):
+        for note in filter(None, (*self._app.notices, await model_note(self._app, self._session))):
             print(clean(note))
 
     async def _offer_to_go_on(self) -> None:
@@ -150,7 +152,7 @@ class Conversation:
         elif report(finished):
             print()
         elif finished:
-            print(_footer(finished.usage, time.monotonic() - started))
+            print(_footer(finished, time.monotonic() - started))
 
     async def _show_turn(self, text: str) -> TurnFinished | None:
         with quiet_keys():
@@ -158,7 +160,10 @@ class Conversation:
             return await show_turn(self._app.run(text, session_key=self._session), renderer)
 
 
-def _footer(usage: Usage, spent: float) -> str:
+def _footer(finished: TurnFinished, spent: float) -> str:
+    usage, context = finished.usage, finished.context
     cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
     line = f"{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out, {seconds(spent)}"
+    if context.window:
+        line += f", context {(context.tokens or context.estimated) / context.window:.0%} full"
     return f"\x1b[2m{line}\x1b[0m\n" if terminal_is_smart() else line

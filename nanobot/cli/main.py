@@ -81,7 +81,8 @@ def _output_failed(error: OSError) -> int:
 def agent(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Ask this, print the reply.")] = None,
     session: Annotated[str, typer.Option("--session", "-s", help="Conversation to go on with.")] = "",
-    resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest one.")] = False,
+    latest: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest one.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", "-r", help="Choose one from a list.")] = False,
     model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
     json_events: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
     markdown: Annotated[bool, typer.Option(help="Format replies on a terminal.")] = True,
@@ -90,7 +91,7 @@ def agent(
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
     from nanobot.cli.agent import AgentOptions, run_agent
 
-    options = AgentOptions(message, session, resume, model, json_events, markdown, logs)
+    options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
     raise typer.Exit(run_agent(options))
 
 
@@ -134,11 +135,28 @@ def session_list(
 def session_show(
     name: SessionName,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the last messages.")] = 20,
+    json_output: Json = False,
 ) -> None:
     """Print the last messages of a conversation."""
     from nanobot.cli.sessions import print_session
 
-    print_session(name, "md", last=limit)
+    print_session(name, "jsonl" if json_output else "md", last=limit)
+
+
+@session_app.command("rename")
+def session_rename(name: SessionName, title: Annotated[str, typer.Argument(metavar="TITLE")]) -> None:
+    """Give a conversation a title; its key stays."""
+    from nanobot.cli.sessions import rename_session
+
+    rename_session(name, title)
+
+
+@session_app.command("import")
+def session_import(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+    """Add conversations that were exported as JSON Lines, or that an older nanobot wrote."""
+    from nanobot.cli.sessions import import_files
+
+    raise typer.Exit(import_files(files))
 
 
 @session_app.command("export")

@@ -1,23 +1,28 @@
-"""`nanobot session`: list, show and export conversations."""
+"""`nanobot session`: list, show, rename, export and import conversations."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 from nanobot import paths
 from nanobot.errors import UsageError
 from nanobot.session.export import as_json, as_markdown, minute
-from nanobot.session.store import SessionInfo, Store, StoredMessage
+from nanobot.session.store import SessionInfo, Store
 from nanobot.storage.sqlite import SqliteStore
-from nanobot.terminal.screen import clean, one_line
+from nanobot.terminal.screen import clean, complain, one_line
 
 DEFAULT_SESSION = "cli:direct"
+_PAGE = 200  # messages that are in memory at once
 
 
 def session_key(name: str) -> str:
@@ -30,7 +35,7 @@ def session_key(name: str) -> str:
 
 def list_sessions(limit: int, *, as_json: bool) -> None:
     async def read() -> list[SessionInfo]:
-        async with open_store() as store:
+        async with _open_with_older() as store:
             return await store.sessions(limit) if store else []
 
     sessions = asyncio.run(read())
@@ -39,27 +44,100 @@ def list_sessions(limit: int, *, as_json: bool) -> None:
     elif not sessions:
         print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
     else:
-        lines = (
-            f"{info.key:<24} {info.messages:>6}  {minute(info.updated_at)}  {info.title}" for info in sessions
-        )
-        _write("\n".join(lines))
+        for info in sessions:
+            title = one_line(info.title, 200)
+            _write(None, f"{info.key:<24} {info.messages:>6}  {minute(info.updated_at)}  {title}".rstrip())
 
 
 def print_session(name: str, form: str, *, last: int | None = None, output: Path | None = None) -> None:
     """Write a session, or its last messages, as md or jsonl. Raises UsageError and StorageError."""
     if form not in ("md", "jsonl"):
         raise UsageError(f"{form!r} is no export format. Use md or jsonl.")
-    info, messages = asyncio.run(_read_session(name, last))
-    if form == "jsonl":
-        lines = [json.dumps(as_json(stored), ensure_ascii=False) for stored in messages]
-    else:
-        period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
-        lines = [f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n"]
-        lines += [text for stored in messages for text in as_markdown(stored)]
-    if output is None:
-        _write("\n".join(lines))
-    else:
-        paths.write_atomic(output, "\n".join([*lines, ""]).encode("utf-8", "replace"))
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(paths.atomic_file(output)) if output else None
+        asyncio.run(_write_session(name, form, last, functools.partial(_write, file)))
+
+
+async def _write_session(name: str, form: str, last: int | None, write: Callable[[str], None]) -> None:
+    async with _open_with_older() as store:
+        info, store = await _find(store, name)
+        seq = 0 if last is None else max(0, info.messages - last)
+        if form == "md":
+            period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
+            write(f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n")
+        while page := await store.history(info.key, after=seq, limit=_PAGE):
+            for stored in page:
+                if form == "md":
+                    for paragraph in as_markdown(stored):
+                        write(paragraph)
+                else:
+                    title = {"title": info.title} if stored.seq == 1 and info.title else {}
+                    write(json.dumps({**as_json(info.key, stored), **title}, ensure_ascii=False))
+            seq = page[-1].seq
+
+
+def rename_session(name: str, title: str) -> None:
+    async def rename() -> str:
+        async with _open_with_older() as store:
+            info, store = await _find(store, name)
+            await store.rename(info.key, title)
+            return info.key
+
+    from nanobot.commands.table import checked_title
+
+    title = checked_title(title)
+    _write(None, f"{asyncio.run(rename())} is now called {title}.")
+
+
+def import_files(files: Sequence[Path]) -> int:
+    """Add conversations from JSON Lines files; the exit code is 1 when one of them could not be added."""
+
+    async def add() -> int:
+        store = SqliteStore(paths.database_file())
+        failed = 0
+        try:
+            for path in files:
+                try:
+                    _write(None, await _import_file(store, path))
+                except UsageError as error:
+                    complain(f"Error: {error}")
+                    failed = 1
+        finally:
+            await store.aclose()
+        return failed
+
+    return asyncio.run(add())
+
+
+async def _import_file(store: Store, path: Path) -> str:
+    from nanobot.legacy.sessions_file import read_file
+
+    session, problems = await asyncio.to_thread(read_file, path, follow=True)
+    if not session.messages:
+        raise UsageError(
+            f"{path} holds no conversation. `nanobot session export -f jsonl` writes such files."
+        )
+    digest = hashlib.sha256(repr(session).encode("utf-8", "replace")).hexdigest()
+    key = await store.import_session(session, f"session:{digest}")
+    if not key:
+        raise UsageError(f"The conversation in {path} was imported before; `nanobot session list` shows it.")
+    left_out = f" {problems} lines made no sense and were left out." if problems else ""
+    return f"Imported {len(session.messages)} messages of {path} as {key}.{left_out}"
+
+
+async def pick_session(store: Store) -> str:
+    """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
+    from nanobot.commands.table import list_of_sessions
+
+    sessions = [info for info in await store.sessions(100) if info.messages][:20]
+    if not sessions:
+        raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
+    print(clean(list_of_sessions(sessions)))
+    while True:
+        answer = input("Number (Enter: 1): ").strip() or "1"  # noqa: ASYNC250  nothing else happens
+        if answer.isdecimal() and 0 < int(answer) <= len(sessions):
+            return sessions[int(answer) - 1].key
+        complain(f"Please give a number from 1 to {len(sessions)}.")
 
 
 @asynccontextmanager
@@ -76,19 +154,35 @@ async def open_store() -> AsyncIterator[Store | None]:
         await store.aclose()
 
 
-async def _read_session(name: str, limit: int | None) -> tuple[SessionInfo, list[StoredMessage]]:
-    """A session and its last `limit` messages."""
-    key = session_key(name)
+@asynccontextmanager
+async def _open_with_older() -> AsyncIterator[Store | None]:
+    """The database with what the older nanobot left, or None when there is neither."""
+    from nanobot.legacy.sessions_file import import_sessions, older_folders
+
+    workspace = paths.home() / "workspace"
+    if older_folders(paths.home(), workspace):
+        older = SqliteStore(paths.database_file())
+        try:
+            for notice in await import_sessions(older, paths.home(), workspace):
+                complain(notice)
+        finally:
+            await older.aclose()
     async with open_store() as store:
-        info = await store.session(key) if store else None
-        if store is None or info is None:
-            raise UsageError(f"There is no session {key}. `nanobot session list` shows them.")
-        after = 0 if limit is None else max(0, info.messages - limit)
-        return info, await store.history(key, after=after)
+        yield store
 
 
-def _write(text: str) -> None:
-    if sys.stdout.isatty():
+async def _find(store: Store | None, name: str) -> tuple[SessionInfo, Store]:
+    key = session_key(name)
+    for candidate in (key, name.strip()):  # `heartbeat` has no colon
+        info = await store.session(candidate) if store else None
+        if store is not None and info is not None:
+            return info, store
+    raise UsageError(f"There is no session {key}. `nanobot session list` shows them.")
+
+
+def _write(file: BinaryIO | None, text: str) -> None:
+    """A line into the file, or onto standard output."""
+    if file is None and sys.stdout.isatty():
         print(clean(text))
     else:
-        sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "replace"))
+        (file or sys.stdout.buffer).write(f"{text}\n".encode("utf-8", "replace"))

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from nanobot.agent.assistant import Prepared
+from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
+from nanobot.errors import UsageError
 from nanobot.session.store import SessionInfo
 
 
 class SessionDesk:
-    """What slash commands may do. `stop` ends the running turn; `only` limits the view to one session."""
+    """What slash commands may do. `stop` ends the running turn, `switch` goes on in another session.
+
+    `only` limits the view to one session.
+    """
 
     def __init__(
-        self, app: App, stop: Callable[[str], Awaitable[bool]] | None = None, *, only: str = ""
+        self,
+        app: App,
+        stop: Callable[[str], Awaitable[bool]] | None = None,
+        switch: Callable[[str], None] | None = None,
+        *,
+        only: str = "",
     ) -> None:
         self._app = app
         self._stop = stop
+        self._switch = switch
         self._only = only
         self.store = app.store
         self.workspace = app.workspace
@@ -35,6 +47,35 @@ class SessionDesk:
             return await self.store.sessions(limit)
         own = await self.store.session(self._only)
         return [own] if own else []
+
+    async def find_session(self, wanted: str, limit: int) -> SessionInfo:
+        """The session of that number in the list, key, name or title. Raises UsageError."""
+        listed = await self.list_sessions(limit)
+        if wanted.isdecimal() and 0 < int(wanted) <= len(listed):
+            return listed[int(wanted) - 1]
+        for key in (wanted, f"cli:{wanted}"):
+            if (found := await self.store.session(key)) and not self._only:
+                return found
+        titled = [info for info in listed if info.title.lower().startswith(wanted.lower())]
+        if len(titled) != 1:
+            raise UsageError(f"There is no session {wanted[:60]!r}. /sessions lists them with their numbers.")
+        return titled[0]
+
+    def resume(self, session_key: str) -> None:
+        """Go on in another session. Raises UsageError where that is not possible."""
+        if self._switch is None:
+            raise UsageError(
+                f"Only a conversation in a terminal can change. There: nanobot agent -s {session_key}"
+            )
+        self._switch(session_key)
+
+    async def prepare(self, session_key: str) -> Prepared:
+        """What a turn of the session would be given. Raises ProviderError, StorageError."""
+        channel, _, chat_id = session_key.partition(":")
+        info = await self.store.session(session_key)
+        is_group = info is not None and info.is_group
+        context = TurnContext("", session_key, channel=channel, chat_id=chat_id, is_group=is_group)
+        return await self._app.assistant.prepare(context)
 
     async def stop(self, session_key: str) -> bool:
         return self._stop is not None and await self._stop(session_key)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from nanobot.agent.slash import parse_command
+from nanobot.commands.context import compact, describe_context
 from nanobot.commands.desk import SessionDesk
 from nanobot.errors import UsageError
 from nanobot.session.store import SessionInfo
 
+_LONGEST_TITLE = 100  # characters
 _LISTED_SESSIONS = 10
+_LAST_WORDS = 2  # messages that are repeated when a conversation goes on
+_BEGINNING = 300  # characters of each
 _QUEUE_MODES = {
     "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
     "steer": "Mode steer: a message that comes while an answer is being written joins it.",
@@ -85,13 +89,18 @@ async def _status(request: Request) -> str:
     desk = request.desk
     session = await desk.store.session(request.session_key)
     count = session.messages if session else 0
+    title = f" ({session.title})" if session and session.title else ""
     return "\n".join(
         [
             f"Model      {await desk.model_in_use(request.session_key)}",
             f"Workspace  {desk.workspace}",
-            f"Session    {request.session_key}, {count} {'message' if count == 1 else 'messages'}",
+            f"Session    {request.session_key}, {_messages(count)}{title}",
         ]
     )
+
+
+def _messages(count: int) -> str:
+    return f"{count} {'message' if count == 1 else 'messages'}"
 
 
 async def _model(request: Request) -> str:
@@ -116,13 +125,58 @@ async def _sessions(request: Request) -> str:
     sessions = await request.desk.list_sessions(_LISTED_SESSIONS)
     if not sessions:
         return "There are no sessions yet."
-    return "\n".join(_session_line(session, request.session_key) for session in sessions)
+    return list_of_sessions(sessions, request.session_key)
 
 
-def _session_line(session: SessionInfo, current: str) -> str:
+def list_of_sessions(sessions: Sequence[SessionInfo], current: str = "") -> str:
+    """One line for each, numbered from 1."""
+    return "\n".join(_session_line(*numbered, current) for numbered in enumerate(sessions, 1))
+
+
+def _session_line(number: int, session: SessionInfo, current: str) -> str:
     mark = "*" if session.key == current else " "
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(session.updated_at))
-    return f"{mark} {session.key:<24} {session.messages:>5}  {when}  {session.title}".rstrip()
+    title = " ".join(session.title.split())
+    return f"{mark}{number:>3}  {session.key:<24} {session.messages:>5}  {when}  {title}".rstrip()
+
+
+async def _resume(request: Request) -> str:
+    if not request.arguments:
+        return f"{await _sessions(request)}\n/resume NUMBER or /resume NAME goes on with one of them."
+    found = await request.desk.find_session(request.arguments, _LISTED_SESSIONS)
+    request.desk.resume(found.key)
+    last = await request.desk.store.history(found.key, after=max(0, found.messages - _LAST_WORDS))
+    words = (f"{stored.message.role}: {_beginning(stored.message.text)}" for stored in last)
+    title = f" ({found.title})" if found.title else ""
+    return "\n".join([f"Going on with {found.key}{title}, {_messages(found.messages)}.", *words])
+
+
+def _beginning(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _BEGINNING else f"{words[: _BEGINNING - 1]}…"
+
+
+def checked_title(text: str) -> str:
+    """`text` as the title of a conversation. Raises UsageError."""
+    title = " ".join(text.split())
+    if not title or not title.isprintable() or len(title) > _LONGEST_TITLE:
+        raise UsageError(f"A title is 1 to {_LONGEST_TITLE} printable characters long: /rename TITLE.")
+    return title
+
+
+async def _rename(request: Request) -> str:
+    title = checked_title(request.arguments)
+    if not await request.desk.store.rename(request.session_key, title):
+        raise UsageError("There is nothing to rename yet: say something first.")
+    return f"This conversation is now called {title}."
+
+
+async def _context(request: Request) -> str:
+    return describe_context(await request.desk.prepare(request.session_key))
+
+
+async def _compact(request: Request) -> str:
+    return await compact(await request.desk.prepare(request.session_key))
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -133,4 +187,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("model", "[NAME]", "Show or change the model.", _model),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue),
     Command("sessions", "", "List the latest conversations.", _sessions),
+    Command("resume", "[NUMBER|NAME]", "Go on with another conversation (in a terminal).", _resume),
+    Command("rename", "TITLE", "Give this conversation a title.", _rename),
+    Command("context", "", "Show what fills the model's window, in tokens.", _context),
+    Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),
 )

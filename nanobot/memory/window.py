@@ -23,6 +23,7 @@ from nanobot.messages import (
     Message,
     Part,
     ReasoningPart,
+    TextPart,
     ToolCall,
     ToolResult,
 )
@@ -83,7 +84,7 @@ class Conversation:
             whole = all(result.call_id in calls for result in entry.message.tool_results)
             if whole and self._is_in(entry, self.window):
                 shown.append(self._shown(entry, entry.seq <= self.window.shortened))
-        return shown
+        return [message for message in shown if message.parts]
 
     def _is_in(self, entry: StoredMessage, window: Window) -> bool:
         """What the running turn was asked never leaves."""
@@ -93,7 +94,8 @@ class Conversation:
     def _shown(self, entry: StoredMessage, short: bool) -> Message:
         images = not short and entry.seq > self._seen
         limit = _SHORT_RESULT if short else self._longest_result
-        parts = tuple(_shown_part(part, entry.seq, limit, images) for part in entry.message.parts)
+        kept = (p for p in entry.message.parts if isinstance(p, TextPart) or not self._limits.only_words)
+        parts = tuple(_shown_part(part, entry.seq, limit, images) for part in kept)
         return replace(entry.message, parts=parts)
 
     async def fit(

@@ -11,14 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from nanobot.messages import (
-    NOT_COUNTED,
-    ContextUse,
-    InboundMessage,
-    Message,
-    OutboundMessage,
-    StopReason,
-)
+from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage, StopReason
 
 RENEW = 5.0  # seconds between two signs of life of a worker that has turns
 GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
@@ -191,7 +184,7 @@ class Store(Protocol):
         """Set the title; False when there is no such session."""
 
     async def import_session(self, session: ImportedSession, name: str) -> str:
-        """Add a conversation once for each `name`; its key, made unique, or "" when that was done before."""
+        """Add a conversation, once for each `name`; its key, made unique, or "" if nothing was to add."""
 
     async def imported(self, names: Sequence[str]) -> frozenset[str]:
         """Those of `names` that were imported before."""

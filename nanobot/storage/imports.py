@@ -14,11 +14,11 @@ from nanobot.storage import conversations
 def import_session(connection: sqlite3.Connection, session: ImportedSession, name: str, now: float) -> str:
     """Add a session and its messages under a key that is free; "" when `name` was imported before."""
     known = connection.execute("INSERT OR IGNORE INTO imports VALUES (?, ?)", (name, now))
-    if not known.rowcount:
+    if not known.rowcount or not session.messages:
         return ""
     key = _free_key(connection, session.key)
     title = session.title if key == session.key else f"{session.title or session.key} (imported)"
-    times = [stored.created_at for stored in session.messages] or [now]
+    times = [stored.created_at for stored in session.messages]
     total = len(session.messages)
     conversations.ensure_session(connection, key, min(times))
     connection.execute(

@@ -40,29 +40,6 @@ def test_status_with_a_broken_config(nanobot: Nanobot) -> None:
     assert config.read_text() == '{"agents": [}'
 
 
-def test_sessions(nanobot: Nanobot) -> None:
-    assert nanobot.run("session", "list", "--json").stdout == "[]\n"
-    look = {"tool_calls": [{"name": "list_dir", "arguments": {"path": "."}}]}
-    nanobot.run("agent", "-m", "show ```me```", "-s", "work", "--model", nanobot.script(look, HELLO))
-    listed = json.loads(nanobot.run("session", "list", "--json").stdout)
-    assert [(info["key"], info["messages"]) for info in listed] == [("cli:work", 4)]
-    last = nanobot.run("session", "show", "work", "-n", "1").stdout
-    assert "Hi there." in last
-    assert "list_dir" not in last
-    file = nanobot.folder / "work.md"
-    assert nanobot.run("session", "export", "work", "-o", str(file)).returncode == 0
-    for words in ("show ```me```", 'list_dir {"path": "."}', "Result of `list_dir` (ok)", "Hi there."):
-        assert words in file.read_text()
-    assert "Hi there." in nanobot.run("session", "show", "work").stdout
-
-
-@pytest.mark.parametrize("command", [["show", "none"], ["export", "none"], ["export", "x", "-f", "pdf"]])
-def test_session_usage_errors(nanobot: Nanobot, command: list[str]) -> None:
-    done = nanobot.run("session", *command)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: ")
-
-
 def test_config_schema(nanobot: Nanobot) -> None:
     assert "agents" in json.loads(nanobot.run("config", "schema").stdout)["properties"]
 

@@ -1,0 +1,71 @@
+"""`/context` and `/compact`: what is in the window of a conversation, and making it smaller."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nanobot.agent.assistant import Prepared
+from nanobot.memory.window import BYTES_PER_TOKEN, size_of
+from nanobot.messages import ContextPart, ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolResult
+
+_NAMES = {
+    TextPart: {"user": "your messages", "assistant": "answers"},
+    ContextPart: {"user": "notes (clock, files, recall)"},
+    ReasoningPart: {"assistant": "reasoning"},
+    ToolCall: {"assistant": "tool calls"},
+    ToolResult: {"tool": "tool results"},
+}
+
+
+def describe_context(ready: Prepared) -> str:
+    """Tokens by part, their share of the model's window, and what the provider counted last."""
+    conversation = ready.conversation
+    use = conversation.use()
+    sizes = Counter({name: len(text.encode()) for name, text in ready.system})
+    if ready.tools.names:
+        sizes[f"tool definitions ({len(ready.tools.names)})"] = len(str(ready.tools.definitions()))
+    shown = conversation.shown()
+    about = f"{len(shown)} messages are shown to the model."
+    if conversation.window.summary:
+        sizes["summary"], shown = size_of(shown[:1]), shown[1:]
+        start = conversation.window.start
+        about = f"{len(shown)} messages are shown to the model; a summary stands for those up to {start}."
+    for message in shown:
+        sizes.update(_by_part(message))
+    rows = {name: size // BYTES_PER_TOKEN for name, size in sizes.items() if size}
+    width = max(len(name) for name in rows)
+    lines = [
+        f"About {use.estimated:,} of {use.window:,} tokens ({use.estimated / use.window:.1%}), {ready.model}",
+        *(f"  {name:<{width}} {count:>9,} {count / use.window:>7.1%}" for name, count in rows.items()),
+        about,
+    ]
+    if counted := conversation.window.used.tokens:
+        lines.append(f"The provider counted {counted:,} tokens in the last request.")
+    return "\n".join(lines)
+
+
+def _by_part(message: Message) -> Counter[str]:
+    sizes: Counter[str] = Counter()
+    for part in message.parts:
+        if isinstance(part, ImagePart):
+            sizes["images"] += size_of([Message("user", (part,))])
+        elif isinstance(part, ToolResult) and part.images:
+            images = size_of([Message("user", part.images)])
+            sizes.update({"images": images, "tool results": size_of([Message("tool", (part,))]) - images})
+        else:
+            sizes[_NAMES[type(part)].get(message.role, "other")] += size_of([Message(message.role, (part,))])
+    return sizes
+
+
+async def compact(ready: Prepared) -> str:
+    """Let a summary stand for everything but the newest turn, and say what that gained."""
+    conversation = ready.conversation
+    before, start = conversation.use().estimated, conversation.window.start
+    await conversation.compact()
+    if conversation.window.start == start:
+        return f"There is nothing to compact: about {before:,} tokens, and no turn before the newest one."
+    after = conversation.use()
+    return (
+        f"Compacted: about {before:,} → {after.estimated:,} of {after.window:,} tokens. A summary stands for "
+        f"the messages up to {conversation.window.start}; all of them stay stored."
+    )

@@ -1,0 +1,225 @@
+"""Conversations in JSON Lines: those of the older nanobot (`sessions/*.jsonl`) and our own exports.
+
+The files are only read. What makes no sense is left out and counted; calls and results are paired again.
+The older format begins with a line `{"_type": "metadata", "key": …}`; its messages are those of Chat
+Completions with a `timestamp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from nanobot.errors import UsageError
+from nanobot.messages import (
+    INTERRUPTED,
+    ImagePart,
+    Message,
+    Role,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    message_from_json,
+)
+from nanobot.session.store import ImportedSession, Store, StoredMessage
+
+log = logging.getLogger(__name__)
+
+_LONGEST_LINE = 32_000_000  # bytes; images are in it
+_TITLE = 60
+_WRONG = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+_IMAGE = re.compile(r"data:(image/[\w.+-]+);base64,([A-Za-z0-9+/=\s]+)")
+_GROUP = re.compile(r"telegram:-|slack:[CG]|feishu:oc_|whatsapp:.*@g\.us")  # chat ids of several people
+
+
+def older_folders(home: Path, workspace: Path) -> list[tuple[str, Path]]:
+    """The folders with conversations of the older nanobot that exist, with a name for each."""
+    places = (("workspace/sessions", workspace / "sessions"), ("sessions", home / "sessions"))
+    return [(name, folder) for name, folder in places if folder.is_dir()]
+
+
+async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str]:
+    """Take over conversations of the older nanobot, each file once; what to tell the owner."""
+    notices: list[str] = []
+    for label, folder in older_folders(home, workspace):
+        if folder.is_symlink():
+            log.warning("%s is a link and is not followed; `nanobot session import` reads its files.", folder)
+            continue
+        files = {f"{label}/{path.name}": path for path in sorted(folder.glob("*.jsonl"))}
+        known = await store.imported([*files]) if files else frozenset()
+        added = []
+        for name in sorted(files.keys() - known):
+            try:
+                session, problems = await asyncio.to_thread(read_file, files[name], follow=False)
+            except UsageError as error:
+                log.warning("%s", error)
+                continue
+            if key := await store.import_session(session, name):
+                added.append(key)
+                log.warning("%s was taken over as %s; %d lines were left out.", files[name], key, problems)
+        if added:
+            shown = ", ".join(added[:5]) + ", …" * (len(added) > 5)
+            notices.append(
+                f"Conversations of the older nanobot taken over from {folder}: {shown}. The files stay."
+            )
+    return notices
+
+
+def read_file(path: Path, *, follow: bool) -> tuple[ImportedSession, int]:
+    """The conversation in a file, and how many lines or results had to be left out. Raises UsageError."""
+    reader = _Reader()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+        with os.fdopen(descriptor, "rb") as file:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise UsageError(f"{path} is no file.")
+            reader.time = about.st_mtime
+            for line in iter(lambda: file.readline(_LONGEST_LINE), b""):
+                if line.strip():
+                    reader.take(line)
+    except OSError as error:
+        reason = "it is a link" if path.is_symlink() and not follow else error.strerror
+        raise UsageError(f"{path} cannot be read: {reason}.") from error
+    return reader.session(path), reader.problems
+
+
+@dataclass
+class _Reader:
+    """Collects a conversation line by line. `time` is what messages without one get."""
+
+    time: float = 0.0
+    problems: int = 0
+    key: str = ""
+    title: str = ""
+    consolidated: int = 0
+    turn: int = 0
+    found: list[StoredMessage] = field(default_factory=list)
+
+    def take(self, line: bytes) -> None:
+        try:
+            data = json.loads(line)
+            if data.get("_type") == "metadata":
+                self.key = str(data.get("key") or "")
+                self.consolidated = max(0, int(data.get("last_consolidated") or 0))
+            elif "parts" in data:
+                self._take_own(data)
+            else:
+                self._take_older(data)
+        except _WRONG:
+            self.problems += 1
+
+    def _take_own(self, data: dict[str, Any]) -> None:
+        message = _checked(message_from_json(data))
+        stored = StoredMessage(len(self.found) + 1, int(data["turn"]), float(data["created_at"]), message)
+        self.key = self.key or str(data.get("session") or "")
+        self.title = self.title or str(data.get("title") or "")
+        self.found.append(stored)
+
+    def _take_older(self, data: dict[str, Any]) -> None:
+        message = _older_message(data)
+        with contextlib.suppress(*_WRONG):
+            self.time = datetime.fromisoformat(data["timestamp"]).timestamp()
+        if message.role == "user" or not self.found:
+            self.turn += 1
+        self.found.append(StoredMessage(len(self.found) + 1, self.turn, self.time, message))
+
+    def session(self, path: Path) -> ImportedSession:
+        key = self.key if self.key.strip(": ") and self.key.isprintable() and len(self.key) < 300 else ""
+        key = key or path.stem.replace("_", ":", 1)
+        first = next((" ".join(s.message.text.split()) for s in self.found if s.message.role == "user"), "")
+        messages, start = [], 0
+        for stored in self._paired():
+            messages.append(stored)
+            start = len(messages) if stored.seq <= self.consolidated else start
+        return ImportedSession(key, self.title or first[:_TITLE], messages, start, bool(_GROUP.match(key)))
+
+    def _paired(self) -> Iterator[StoredMessage]:
+        """Every call with its one result right behind it, under an id of its own."""
+        used: set[str] = set()
+        spoken: list[tuple[StoredMessage, list[StoredMessage]]] = []  # a message, the results behind it
+        for stored in self.found:
+            if stored.message.role != "tool":
+                spoken.append((stored, []))
+            elif spoken:
+                spoken[-1][1].append(stored)
+        for stored, results in spoken:
+            left = {result.message.tool_results[0].call_id: result for result in results}
+            lost = replace(stored, message=Message("tool", (ToolResult("", "", INTERRUPTED, "interrupted"),)))
+            parts, answers = [], []
+            for part in stored.message.parts:
+                if isinstance(part, ToolCall):
+                    found = left.pop(part.id, lost)
+                    part = replace(part, id=_unused(part.id, used))
+                    result = replace(found.message.tool_results[0], call_id=part.id, name=part.name)
+                    answers.append(replace(found, message=Message("tool", (result,))))
+                parts.append(part)
+            yield replace(stored, message=Message(stored.message.role, tuple(parts)))
+            yield from answers
+            self.problems += len(left)
+
+
+def _checked(message: Message) -> Message:
+    """Raises ValueError for what could not have been exported."""
+    kinds = {"str": str, "Mapping[str, Any]": dict}
+    for part in message.parts:
+        if any(
+            not isinstance(getattr(part, item.name), kinds.get(str(item.type), object))
+            for item in fields(part)
+        ):
+            raise ValueError("a part is of the wrong type")
+    if len(message.tool_results) != (message.role == "tool") or message.role not in get_args(Role):
+        raise ValueError("a part is at the wrong place")
+    return message
+
+
+def _unused(call_id: str, used: set[str]) -> str:
+    unique, number = call_id, 1
+    while unique in used:
+        number += 1
+        unique = f"{call_id}_{number}"
+    used.add(unique)
+    return unique
+
+
+def _older_message(data: dict[str, Any]) -> Message:
+    """A message of Chat Completions; `content` is text or a list of parts."""
+    role, content = data["role"], data.get("content") or ""
+    parts = tuple(_older_parts(content if isinstance(content, list) else [{"text": str(content)}]))
+    if role == "tool":
+        text = "".join(part.text for part in parts if isinstance(part, TextPart))
+        result = ToolResult(str(data["tool_call_id"]), str(data.get("name") or "tool"), text)
+        return Message("tool", (result,))
+    if role not in ("user", "assistant"):
+        raise ValueError(f"role {role}")
+    calls = [_older_call(call) for call in data.get("tool_calls") or ()]
+    if not parts and not calls:
+        raise ValueError("empty")
+    return Message(role, (*parts, *calls))
+
+
+def _older_parts(content: Iterable[dict[str, Any]]) -> Iterator[TextPart | ImagePart]:
+    for part in content:
+        if text := part.get("text"):
+            yield TextPart(str(text))
+        elif "image_url" in part and (image := _IMAGE.fullmatch(part["image_url"]["url"])):
+            yield ImagePart(image[1], image[2])
+
+
+def _older_call(data: dict[str, Any]) -> ToolCall:
+    arguments = data["function"].get("arguments") or "{}"
+    known: Any = arguments
+    with contextlib.suppress(ValueError, TypeError):
+        known = json.loads(arguments)
+    call = ToolCall(str(data["id"]), str(data["function"]["name"]), known)
+    return call if isinstance(known, dict) else replace(call, arguments={}, malformed=str(arguments))

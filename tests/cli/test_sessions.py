@@ -1,0 +1,175 @@
+"""Conversations on the command line: list, show, rename, export, import, choose; what fills the window."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+
+from tests.cli.conftest import Nanobot
+
+HELLO = {"text": "Hi there."}
+FOOTER = r"context \d+% full"
+
+
+def test_sessions(nanobot: Nanobot) -> None:
+    assert nanobot.run("session", "list", "--json").stdout == "[]\n"
+    assert not nanobot.home.exists()
+    look = {"tool_calls": [{"name": "list_dir", "arguments": {"path": "."}}]}
+    nanobot.run("agent", "-m", "show ```me```", "-s", "work", "--model", nanobot.script(look, HELLO))
+    listed = json.loads(nanobot.run("session", "list", "--json").stdout)
+    assert [(info["key"], info["messages"]) for info in listed] == [("cli:work", 4)]
+    last = nanobot.run("session", "show", "work", "-n", "1").stdout
+    assert "Hi there." in last
+    assert "list_dir" not in last
+    file = nanobot.folder / "work.md"
+    assert nanobot.run("session", "export", "work", "-o", str(file)).returncode == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for words in ("show ```me```", 'list_dir {"path": "."}', "Result of `list_dir` (ok)", "Hi there."):
+        assert words in file.read_text()
+    assert "Hi there." in nanobot.run("session", "show", "work").stdout
+    (shown,) = nanobot.run("session", "show", "work", "-n", "1", "--json").stdout.splitlines()
+    message = json.loads(shown)
+    assert (message["session"], message["seq"], message["role"]) == ("cli:work", 4, "assistant")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show", "none"],
+        ["export", "none"],
+        ["export", "none", "-o", "none.md"],
+        ["export", "x", "-f", "pdf"],
+        ["rename", "none", "x"],
+        ["rename", "none", " "],
+        ["rename", "none", "x" * 101],
+    ],
+)
+def test_session_usage_errors(nanobot: Nanobot, command: list[str]) -> None:
+    done = nanobot.run("session", *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+    assert list(nanobot.folder.glob("*none*")) == []
+
+
+def test_a_title_is_shown_and_the_key_stays(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+    nanobot.run("agent", "-m", "hello", "-s", "work", "--model", model)
+    assert "now called The harbour" in nanobot.run("session", "rename", "work", " The  harbour").stdout
+    assert "The harbour" in nanobot.run("session", "list").stdout
+    assert nanobot.run("session", "show", "work").stdout.startswith("# The harbour\n\nSession `cli:work`")
+    done = nanobot.run("agent", "-m", "/rename Ships", "-s", "work", "--model", model)
+    assert done.stdout == "This conversation is now called Ships.\n"
+    assert "cli:work, 2 messages (Ships)" in nanobot.run("agent", "-m", "/status", "-s", "work").stdout
+    assert nanobot.run("agent", "-m", "/rename x", "-s", "new", "--model", model).returncode == 2
+
+
+def test_an_export_comes_back_under_a_key_of_its_own(nanobot: Nanobot) -> None:
+    look = {"tool_calls": [{"name": "list_dir", "arguments": {"path": "."}}]}
+    nanobot.run("agent", "-m", "look", "-s", "work", "--model", nanobot.script(look, HELLO))
+    file = nanobot.folder / "work.jsonl"
+    nanobot.run("session", "export", "work", "-f", "jsonl", "-o", str(file))
+    done = nanobot.run("session", "import", str(file))
+    assert done.stdout == f"Imported 4 messages of {file} as cli:work~2.\n"
+    kept = ("seq", "created_at", "role", "parts")
+    assert [[message[name] for name in kept] for message in nanobot.messages("work~2")] == [
+        [message[name] for name in kept] for message in nanobot.messages("work")
+    ]
+    assert "look (imported)" in nanobot.run("session", "list").stdout
+    again = nanobot.run("session", "import", str(file), str(nanobot.folder / "none"))
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "was imported before" in again.stderr
+    assert "No such file" in again.stderr
+
+
+def test_older_conversations_are_there_at_the_first_start(nanobot: Nanobot) -> None:
+    folder = nanobot.home / "workspace" / "sessions"
+    folder.mkdir(parents=True)
+    (folder / "cli_direct.jsonl").write_text(
+        '{"_type": "metadata", "key": "cli:direct"}\n'
+        '{"role": "user", "content": "My boat is blue.", "timestamp": "2025-01-02T03:04:05"}\n'
+        '{"role": "assistant", "content": "Noted.", "timestamp": "2025-01-02T03:04:06"}\n'
+    )
+    done = nanobot.run("session", "list")
+    assert "cli:direct" in done.stdout
+    assert "2025-01-02" in done.stdout
+    assert "taken over from" in done.stderr
+    done = nanobot.run("agent", "-m", "hello", "--model", nanobot.script(HELLO))
+    assert (done.stdout, done.stderr) == ("Hi there.\n", "")
+    assert nanobot.texts("user") == ["My boat is blue.", "hello"]
+
+
+def test_the_agent_takes_them_over_too(nanobot: Nanobot) -> None:
+    folder = nanobot.home / "sessions"
+    folder.mkdir(parents=True)
+    (folder / "x.jsonl").write_text('{"role": "user", "content": "My boat is blue."}\n')
+    done = nanobot.run("agent", "-m", "hello", "--model", nanobot.script(HELLO))
+    assert done.stdout == "Hi there.\n"
+    assert "taken over from" in done.stderr
+
+
+def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+    for name in ("one", "two", "three"):
+        nanobot.run("agent", "-m", f"about {name}", "-s", name, "--model", model)
+    terminal = nanobot.open("agent", "--model", model, "--resume")
+    terminal.wait_for(r"^   1  cli:three .* about three$")
+    terminal.send("7\n")
+    terminal.wait_for("from 1 to 3")
+    terminal.send("3\n")
+    terminal.wait_for("session cli:one")
+    terminal.wait_for_prompt()
+    terminal.send("/resume\r")
+    terminal.wait_for(r"^\*  3  cli:one")
+    terminal.wait_for("goes on with one of them")
+    terminal.send("/resume 1\r")
+    terminal.wait_for(r"^Going on with cli:three \(about three\), 2 messages")
+    terminal.wait_for("user: about three")
+    terminal.send("more\r")
+    terminal.wait_for(FOOTER)
+    terminal.send("/resume two\r")
+    terminal.wait_for("^Going on with cli:two")
+    terminal.send("/resume nothing\r")
+    terminal.wait_for("There is no session 'nothing'")
+    terminal.wait_for_prompt()
+    terminal.send("\x04")
+    terminal.wait_for("nanobot agent -s cli:two")
+    assert terminal.leave() == 0
+    assert nanobot.texts("user", "three") == ["about three", "more"]
+
+
+def test_resume_needs_a_terminal_and_excludes_other_choices(nanobot: Nanobot) -> None:
+    for options in (("--resume",), ("--resume", "-c"), ("-s", "x", "-c")):
+        done = nanobot.run("agent", "-m", "x", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+    reply = nanobot.run("agent", "-m", "/resume x", "--model", nanobot.script(HELLO))
+    assert reply.returncode == 2
+
+
+def test_context_and_compact(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+    empty = nanobot.run("agent", "-m", "/context", "--model", model).stdout
+    assert "0 messages are shown" in empty
+    assert "nothing to compact" in nanobot.run("agent", "-m", "/compact", "--model", model).stdout
+    for number in range(3):
+        nanobot.run("agent", "-m", f"question {number} " + "q" * 2_000, "--model", model)
+    full = nanobot.run("agent", "-m", "/context", "--model", model).stdout
+    for words in (
+        "rules",
+        "tool definitions",
+        "your messages",
+        "answers",
+        "notes (clock",
+        "6 messages are shown",
+    ):
+        assert words in full
+    assert "The provider counted" in full
+    done = nanobot.run("agent", "-m", "/compact", "--model", model).stdout
+    assert done.startswith("Compacted: about ")
+    assert "up to 4; all of them stay stored" in done
+    after = nanobot.run("agent", "-m", "/context", "--model", model).stdout
+    assert "2 messages are shown to the model; a summary stands for those up to 4." in after
+    assert "\n  summary" in after
+    assert "nothing to compact" in nanobot.run("agent", "-m", "/compact", "--model", model).stdout
+    assert len(nanobot.messages()) == 6
