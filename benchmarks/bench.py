@@ -68,7 +68,7 @@ class Promise:
 PROMISES = (
     Promise("nanobot --version", "python -c pass", 5),
     Promise("nanobot agent -m", "minimal httpx2 script", 2),
-    Promise("session of 5,000", "session of 10", 1.3),
+    Promise("session of 10,000", "session of 10", 1.3),
 )
 
 
@@ -131,7 +131,7 @@ def variants(folder: Path, base_url: str) -> list[Variant]:
     fresh = make_home(folder / "fresh", base_url)
     tools = make_home(folder / "tools", base_url)
     short = make_home(folder / "short", base_url, 10)
-    long = make_home(folder / "long", base_url, 5000)
+    long = make_home(folder / "long", base_url, 10_000)
     script = [sys.executable, str(HERE / "minimal_client.py"), base_url, hello]
     return [
         Variant("python -c pass", [sys.executable, "-c", "pass"]),
@@ -140,7 +140,7 @@ def variants(folder: Path, base_url: str) -> list[Variant]:
         Variant("nanobot agent -m", agent(hello), fresh, reply),
         Variant(f"{TOOL_CALLS} read_file calls", agent(f"CALLS={TOOL_CALLS}"), tools, reply),
         Variant("session of 10", agent(hello), short, reply),
-        Variant("session of 5,000", agent(hello), long, reply),
+        Variant("session of 10,000", agent(hello), long, reply),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from nanobot.agent.assistant import Prepared
 from nanobot.agent.tools.base import TurnContext
@@ -68,6 +69,19 @@ class SessionDesk:
                 f"Only a conversation in a terminal can change. There: nanobot agent -s {session_key}"
             )
         self._switch(session_key)
+
+    async def bring_back(self, session_key: str) -> int:
+        """Show the model again what was said before the last /new; how many messages. Raises UsageError."""
+        window = await self.store.window(session_key)
+        oldest = max(0, window.start - self._app.config.agents.defaults.memory_window // 2)
+        found = await self.store.history(session_key, after=oldest, limit=window.start - oldest)
+        turns = [stored.seq for stored in found if stored.message.role == "user"]
+        if window.summary or not turns:
+            raise UsageError("There is no earlier conversation here that could go on.")
+        before = replace(window, start=turns[0] - 1, shortened=window.start)
+        if not await self.store.move_window(session_key, window, before):
+            raise UsageError("This conversation has just changed. Try again.")
+        return window.start - before.start
 
     async def prepare(self, session_key: str) -> Prepared:
         """What a turn of the session would be given. Raises ProviderError, StorageError."""

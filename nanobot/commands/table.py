@@ -142,7 +142,13 @@ def _session_line(number: int, session: SessionInfo, current: str) -> str:
 
 async def _resume(request: Request) -> str:
     if not request.arguments:
-        return f"{await _sessions(request)}\n/resume NUMBER or /resume NAME goes on with one of them."
+        return (
+            f"{await _sessions(request)}\n/resume NUMBER or /resume NAME goes on with one of them, "
+            "/resume 0 with what was said here before the last /new."
+        )
+    if request.arguments == "0":
+        count = await request.desk.bring_back(request.session_key)
+        return f"The conversation from before /new goes on, with its last {_messages(count)}."
     found = await request.desk.find_session(request.arguments, _LISTED_SESSIONS)
     request.desk.resume(found.key)
     last = await request.desk.store.history(found.key, after=max(0, found.messages - _LAST_WORDS))
@@ -187,7 +193,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("model", "[NAME]", "Show or change the model.", _model),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue),
     Command("sessions", "", "List the latest conversations.", _sessions),
-    Command("resume", "[NUMBER|NAME]", "Go on with another conversation (in a terminal).", _resume),
+    Command("resume", "[NUMBER|NAME]", "Go on with another conversation; 0: the one before /new.", _resume),
     Command("rename", "TITLE", "Give this conversation a title.", _rename),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),

@@ -1,8 +1,7 @@
 """Conversations in JSON Lines: those of the older nanobot (`sessions/*.jsonl`) and our own exports.
 
 The files are only read. What makes no sense is left out and counted; calls and results are paired again.
-The older format begins with a line `{"_type": "metadata", "key": …}`; its messages are those of Chat
-Completions with a `timestamp`.
+The older format has a line `{"_type": "metadata", "key": …}`, and messages as in Chat Completions.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from nanobot.session.store import ImportedSession, Store, StoredMessage
 log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 32_000_000  # bytes; images are in it
+_END_OF_TIME = 253_000_000_000  # the year 9987
 _TITLE = 60
 _WRONG = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 _IMAGE = re.compile(r"data:(image/[\w.+-]+);base64,([A-Za-z0-9+/=\s]+)")
@@ -55,10 +55,10 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
         if folder.is_symlink():
             log.warning("%s is a link and is not followed; `nanobot session import` reads its files.", folder)
             continue
-        files = {f"{label}/{path.name}": path for path in sorted(folder.glob("*.jsonl"))}
-        known = await store.imported([*files]) if files else frozenset()
+        files = {f"{label}/{ascii(path.name)[1:-1]}": path for path in folder.glob("*.jsonl")}
+        new = sorted(files.keys() - await store.imported([*files]))
         added = []
-        for name in sorted(files.keys() - known):
+        for name in new:
             try:
                 session, problems = await asyncio.to_thread(read_file, files[name], follow=False)
             except UsageError as error:
@@ -66,12 +66,11 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
                 continue
             if key := await store.import_session(session, name):
                 added.append(key)
-                log.warning("%s was taken over as %s; %d lines were left out.", files[name], key, problems)
+                level = logging.WARNING if problems else logging.INFO
+                log.log(level, "%s was taken over as %s, without %d lines", files[name], key, problems)
         if added:
             shown = ", ".join(added[:5]) + ", …" * (len(added) > 5)
-            notices.append(
-                f"Conversations of the older nanobot taken over from {folder}: {shown}. The files stay."
-            )
+            notices.append(f"Conversations taken over from {folder}: {shown}. The files stay.")
     return notices
 
 
@@ -103,7 +102,6 @@ class _Reader:
     key: str = ""
     title: str = ""
     consolidated: int = 0
-    turn: int = 0
     found: list[StoredMessage] = field(default_factory=list)
 
     def take(self, line: bytes) -> None:
@@ -121,7 +119,10 @@ class _Reader:
 
     def _take_own(self, data: dict[str, Any]) -> None:
         message = _checked(message_from_json(data))
-        stored = StoredMessage(len(self.found) + 1, int(data["turn"]), float(data["created_at"]), message)
+        self.time = float(data["created_at"])
+        if not 0 <= self.time < _END_OF_TIME:
+            raise ValueError("no time")
+        stored = StoredMessage(len(self.found) + 1, int(data["turn"]), self.time, message)
         self.key = self.key or str(data.get("session") or "")
         self.title = self.title or str(data.get("title") or "")
         self.found.append(stored)
@@ -130,19 +131,19 @@ class _Reader:
         message = _older_message(data)
         with contextlib.suppress(*_WRONG):
             self.time = datetime.fromisoformat(data["timestamp"]).timestamp()
-        if message.role == "user" or not self.found:
-            self.turn += 1
-        self.found.append(StoredMessage(len(self.found) + 1, self.turn, self.time, message))
+        turn = (self.found[-1].turn_id if self.found else 0) + (message.role == "user")
+        self.found.append(StoredMessage(len(self.found) + 1, turn, self.time, message))
 
     def session(self, path: Path) -> ImportedSession:
-        key = self.key if self.key.strip(": ") and self.key.isprintable() and len(self.key) < 300 else ""
-        key = key or path.stem.replace("_", ":", 1)
+        keys = (self.key, path.stem.replace("_", ":", 1), "cli:imported")
+        key = next(key for key in keys if key.strip(": ") and key.isprintable() and len(key) < 300)
         first = next((" ".join(s.message.text.split()) for s in self.found if s.message.role == "user"), "")
         messages, start = [], 0
         for stored in self._paired():
             messages.append(stored)
             start = len(messages) if stored.seq <= self.consolidated else start
-        return ImportedSession(key, self.title or first[:_TITLE], messages, start, bool(_GROUP.match(key)))
+        title = (self.title or first)[:_TITLE].encode("utf-8", "replace").decode()
+        return ImportedSession(key, title, messages, start, bool(_GROUP.match(key)))
 
     def _paired(self) -> Iterator[StoredMessage]:
         """Every call with its one result right behind it, under an id of its own."""

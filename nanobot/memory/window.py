@@ -71,6 +71,7 @@ class Conversation:
         self._summarisers = summarisers
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, window.used)
+        self._taken = len(entries)  # messages of the turn that are among them
         self._shown_size = 0
         self._seen = _seen(entries, turn_id)
 
@@ -102,7 +103,8 @@ class Conversation:
         self, messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
     ) -> list[Message]:
         """What to send now that the turn has come to `messages`; less when the last was `too_long`."""
-        if len(messages) > len(self.entries):
+        if len(messages) != self._taken:
+            self._taken = len(messages)
             newest = self.entries[-1].seq if self.entries else 0
             self.entries += await self._store.history(self._key, after=newest)
         size = size_of(self.shown())
@@ -185,12 +187,13 @@ class Conversation:
 
     async def _summarise(self, before: int, start: int) -> str:
         first = max(before, start - _SUMMARISED_AT_ONCE)
+        unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
         left = await self._store.history(self._key, after=first, limit=start - first)
         for summariser in self._summarisers:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     if summary := await summariser.summarise(self._key, left):
-                        return summary
+                        return unread + summary
             except (NanobotError, TimeoutError) as error:
                 log.warning("No summary of %s by %s: %s", self._key, type(summariser).__name__, error)
         return ""

@@ -139,6 +139,17 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     assert nanobot.texts("user", "three") == ["about three", "more"]
 
 
+def test_what_was_said_before_new_can_go_on(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+    for text in ("first", "second", "/new"):
+        nanobot.run("agent", "-m", text, "--model", model)
+    assert "0 messages are shown" in nanobot.run("agent", "-m", "/context", "--model", model).stdout
+    done = nanobot.run("agent", "-m", "/resume 0", "--model", model)
+    assert done.stdout == "The conversation from before /new goes on, with its last 4 messages.\n"
+    assert "4 messages are shown" in nanobot.run("agent", "-m", "/context", "--model", model).stdout
+    assert nanobot.run("agent", "-m", "/resume 0", "--model", model).returncode == 2
+
+
 def test_resume_needs_a_terminal_and_excludes_other_choices(nanobot: Nanobot) -> None:
     for options in (("--resume",), ("--resume", "-c"), ("-s", "x", "-c")):
         done = nanobot.run("agent", "-m", "x", *options)

@@ -68,6 +68,25 @@ async def test_a_chat_sees_no_sessions_of_others(platform: Platform) -> None:
         assert "anna" not in listing
 
 
+async def test_a_chat_looks_into_its_own_conversation_and_no_other(platform: Platform) -> None:
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        platform.user_sends("anna", "my secret plan")
+        await platform.wait_for("anna", 1)
+        for text in ("hello", "hello again", "/rename Eve's", "/sessions", "/context", "/compact", "/new"):
+            platform.user_sends("eve", text)
+        for text in ("/resume loopback:anna", "/resume my secret", "/resume 1", "/resume 0"):
+            platform.user_sends("eve", text)
+        shown = await platform.wait_for("eve", 11)
+        assert "Eve's" in shown[3]
+        assert "4 messages are shown" in shown[4]
+        assert shown[5].startswith("Compacted: about")
+        assert "no session 'loopback:anna'" in shown[7]
+        assert "no session 'my secret'" in shown[8]
+        assert "Only a conversation in a terminal" in shown[9]
+        assert "goes on, with its last 4 messages" in shown[10]
+        assert "secret plan" not in "".join(shown)
+
+
 async def test_stop_ends_the_running_turn(platform: Platform) -> None:
     asked = asyncio.Event()
 

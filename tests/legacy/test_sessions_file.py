@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -228,11 +229,36 @@ def test_no_file_breaks_the_import(lines: list[str]) -> None:
         path = Path(folder) / "a_b.jsonl"
         path.write_text("\n".join(lines), "utf-8", "surrogatepass")
         session, _ = read_file(path, follow=True)
+        asyncio.run(stored(session, Path(folder)))
     messages = [stored.message for stored in session.messages]
     assert unanswered_calls(messages) == []
     assert all(isinstance(message.text, str) for message in messages)
     calls = [call.id for message in messages for call in message.tool_calls]
     assert len(calls) == len({*calls})
+
+
+async def stored(session: ImportedSession, home: Path) -> None:
+    store = SqliteStore(home / "nanobot.db")
+    try:
+        assert bool(await store.import_session(session, "x")) == bool(session.messages)
+        assert len(await store.history(session.key)) == len(session.messages)
+    finally:
+        await store.aclose()
+
+
+def test_odd_texts_and_times_are_no_obstacle(tmp_path: Path) -> None:
+    own = {"role": "user", "parts": [{"type": "text", "text": "\ud800"}], "turn": 1, "title": "\ud800"}
+    path = tmp_path / os.fsdecode(b"\xff.jsonl")
+    write(
+        path,
+        metadata("\ud800"),
+        {**own, "created_at": 1e300},
+        json.dumps({**own, "created_at": float("nan")}),
+        {**own, "created_at": 5},
+    )
+    session, problems = read_file(path, follow=True)
+    assert (session.key, session.title, problems) == ("cli:imported", "?", 2)
+    asyncio.run(stored(session, tmp_path))
 
 
 async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
