@@ -12,10 +12,10 @@ import pytest
 
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished
-from nanobot.config.schema import Config
 from nanobot.messages import ContextUse, Message
 from nanobot.session.store import Window
 from tests.providers.loopback import Answer, Loopback, Request, chat_stream, json_answer
+from tests.test_app import config_for
 
 SESSION = "cli:direct"
 TOO_LONG = json_answer({"error": {"message": "too long", "code": "context_length_exceeded"}}, 400)
@@ -65,15 +65,6 @@ def changes_of_prefix(bodies: list[list[dict[str, Any]]]) -> int:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def config_for(server: Loopback, **defaults: Any) -> Config:
-    return Config.model_validate(
-        {
-            "providers": {"custom": {"apiKey": "k", "apiBase": f"{server.url}/v1"}},
-            "agents": {"defaults": {"model": "test-model", **defaults}},
-        }
-    )
 
 
 async def say(app: App, text: str) -> tuple[TurnFinished, list[TurnEvent]]:

@@ -57,7 +57,7 @@ class Conversation:
         self._session = session
         self._options = options
         self._read = make_prompt([(command.name, command.description) for command in COMMANDS])
-        self._desk = SessionDesk(app, switch=self._switch)
+        self._desk = SessionDesk(app, switch=self._switch, notify=print)
         self._warned = False  # Ctrl-C was pressed: the next one leaves
 
     async def run(self) -> int:

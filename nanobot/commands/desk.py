@@ -15,7 +15,7 @@ from nanobot.session.store import SessionInfo
 class SessionDesk:
     """What slash commands may do. `stop` ends the running turn, `switch` goes on in another session.
 
-    `only` limits the view to one session.
+    `notify` is told what takes time; `only` limits the view to one session.
     """
 
     def __init__(
@@ -23,12 +23,14 @@ class SessionDesk:
         app: App,
         stop: Callable[[str], Awaitable[bool]] | None = None,
         switch: Callable[[str], None] | None = None,
+        notify: Callable[[str], None] = lambda _: None,
         *,
         only: str = "",
     ) -> None:
         self._app = app
         self._stop = stop
         self._switch = switch
+        self.notify = notify
         self._only = only
         self.store = app.store
         self.workspace = app.workspace

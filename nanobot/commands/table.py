@@ -18,6 +18,7 @@ from nanobot.session.store import SessionInfo
 
 _LONGEST_TITLE = 100  # characters
 _LISTED_SESSIONS = 10
+_LISTED_TITLE = 44  # characters, so that a line fits a terminal
 _LAST_WORDS = 2  # messages that are repeated when a conversation goes on
 _BEGINNING = 300  # characters of each
 _QUEUE_MODES = {
@@ -136,7 +137,7 @@ def list_of_sessions(sessions: Sequence[SessionInfo], current: str = "") -> str:
 def _session_line(number: int, session: SessionInfo, current: str) -> str:
     mark = "*" if session.key == current else " "
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(session.updated_at))
-    title = " ".join(session.title.split())
+    title = _beginning(session.title, _LISTED_TITLE)
     return f"{mark}{number:>3}  {session.key:<24} {session.messages:>5}  {when}  {title}".rstrip()
 
 
@@ -152,14 +153,14 @@ async def _resume(request: Request) -> str:
     found = await request.desk.find_session(request.arguments, _LISTED_SESSIONS)
     request.desk.resume(found.key)
     last = await request.desk.store.history(found.key, after=max(0, found.messages - _LAST_WORDS))
-    words = (f"{stored.message.role}: {_beginning(stored.message.text)}" for stored in last)
+    words = (f"{stored.message.role}: {_beginning(stored.message.text, _BEGINNING)}" for stored in last)
     title = f" ({found.title})" if found.title else ""
     return "\n".join([f"Going on with {found.key}{title}, {_messages(found.messages)}.", *words])
 
 
-def _beginning(text: str) -> str:
+def _beginning(text: str, limit: int) -> str:
     words = " ".join(text.split())
-    return words if len(words) <= _BEGINNING else f"{words[: _BEGINNING - 1]}…"
+    return words if len(words) <= limit else f"{words[: limit - 1]}…"
 
 
 def checked_title(text: str) -> str:
@@ -182,6 +183,7 @@ async def _context(request: Request) -> str:
 
 
 async def _compact(request: Request) -> str:
+    request.desk.notify("Compacting the conversation …")
     return await compact(await request.desk.prepare(request.session_key))
 
 

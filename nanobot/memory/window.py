@@ -38,6 +38,7 @@ _SUMMARY_BYTES = 6_000
 _SUMMARISED_AT_ONCE = 400  # messages; of a longer range the newest
 _PATIENCE = 60.0  # seconds for one summary
 _SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
+_ENVELOPE = 20  # bytes that a message costs beside its words
 _IMAGE_BYTES = 6_000  # an image costs as much as so much text
 _NOTE = """[Note of nanobot, no request: the conversation up to message {window.start} in short. All of it
 is kept: memory_search finds words in it, read_file with the path record:NUMBER shows one message.]
@@ -141,7 +142,9 @@ class Conversation:
         for window, twelfths in self._candidates():
             inside = [entry for entry in self.entries if self._is_in(entry, window)]
             size = sum(sizes[entry.seq][entry.seq <= window.shortened] for entry in inside)
-            size += _bytes(window.summary) if window.start == self.window.start else self._summary_size
+            same = window.start == self.window.start
+            note = _bytes(window.summary) if same else self._summary_size
+            size += note and note + _bytes(_NOTE) + _ENVELOPE
             earlier = sum(entry.turn_id != self._turn_id for entry in inside)
             few = earlier <= self._limits.messages * twelfths // 12
             if few and size <= self._size * twelfths // 12:
@@ -157,12 +160,12 @@ class Conversation:
         levels = [max(now.shortened, earlier), max(now.shortened, earlier, steps[-1] - 1 if steps else 0)]
         for shortened in levels:
             yield replace(now, shortened=shortened), 8
-        for share in (6, 12):
+        for cuts, share in ((ends, 6), (ends, 9), (ends[-1:], 12)):
             for shortened in levels:
-                for end in ends:
+                for end in cuts:
                     yield replace(now, start=end, shortened=shortened), share
-        for seq in steps[1:]:
-            yield replace(now, start=seq - 1, shortened=levels[-1]), 6
+        for seq, share in (*((seq, 6) for seq in steps[1:]), *((seq, 12) for seq in steps[1:][-1:])):
+            yield replace(now, start=seq - 1, shortened=levels[-1]), share
         start = max([now.start, *ends, *(seq - 1 for seq in steps[1:])])
         yield replace(now, start=start, shortened=self.entries[-1].seq), 12
 
@@ -173,7 +176,7 @@ class Conversation:
 
     @property
     def _summary_size(self) -> int:
-        return min(_SUMMARY_BYTES, self._size // 4)
+        return min(_SUMMARY_BYTES, self._size // 6)
 
     async def _move(self, after: Window, notify: Callable[[str], None]) -> None:
         before = self.window
@@ -237,7 +240,7 @@ def _room(limits: Limits, used: ContextUse) -> int:
 
 def size_of(messages: Sequence[Message]) -> int:
     """Bytes of UTF-8, of which about four make a token; images at a flat rate."""
-    return sum(_part_size(part) for message in messages for part in message.parts)
+    return sum(_ENVELOPE + sum(map(_part_size, message.parts)) for message in messages)
 
 
 def _part_size(part: Part) -> int:

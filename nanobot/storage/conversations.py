@@ -90,8 +90,11 @@ def read_window(connection: sqlite3.Connection, key: str) -> Window:
 def move_window(connection: sqlite3.Connection, key: str, before: Window, after: Window) -> bool:
     changed = connection.execute(
         "UPDATE sessions SET start_seq = ?, shortened_seq = ?, summary = ?"
-        " WHERE key = ? AND start_seq = ? AND shortened_seq = ?",
-        (after.start, after.shortened, _storable(after.summary), key, before.start, before.shortened),
+        " WHERE key = ? AND start_seq = ? AND shortened_seq = ? AND summary = ?",
+        (
+            *(after.start, after.shortened, _storable(after.summary)),
+            *(key, before.start, before.shortened, before.summary),
+        ),
     )
     return changed.rowcount == 1
 

@@ -111,7 +111,7 @@ class ReadFile(_FileTool):
     async def execute(self, **kwargs: Any) -> str | ToolOutput:
         """A path `record:NUMBER` is a message of this conversation, whole: the model may have seen less."""
         number = kwargs["path"].removeprefix("record:")
-        if self._record is None or number == kwargs["path"] or not number.isdecimal():
+        if self._record is None or number == kwargs["path"] or not number.isdecimal() or len(number) > 15:
             return await super().execute(**kwargs)
         found = await self._record(current_turn().session_key, int(number))
         if found is None:
