@@ -16,7 +16,6 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
-from nanobot.legacy.sessions_file import import_sessions
 from nanobot.memory.digest import Digest
 from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
@@ -156,7 +155,10 @@ async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     models = ModelPool(config)
     try:
         app = App(config, store, models, model=model)
-        app.notices = await import_sessions(store, paths.home(), app.workspace)
+        if any((folder / "sessions").is_dir() for folder in (app.workspace, paths.home())):
+            from nanobot.legacy.sessions_file import import_sessions
+
+            app.notices = await import_sessions(store, paths.home(), app.workspace)
         async with contextlib.aclosing(app.tools):
             yield app
     finally:

@@ -38,8 +38,8 @@ _LONGEST_LINE = 32_000_000  # bytes; images are in it
 _END_OF_TIME = 253_000_000_000  # the year 9987
 _TITLE = 60
 _WRONG = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
-_IMAGE = re.compile(r"data:(image/[\w.+-]+);base64,([A-Za-z0-9+/=\s]+)")
-_GROUP = re.compile(r"telegram:-|slack:[CG]|feishu:oc_|whatsapp:.*@g\.us")  # chat ids of several people
+_IMAGE = r"data:(image/[\w.+-]+);base64,([A-Za-z0-9+/=\s]+)"
+_GROUP = r"telegram:-|slack:[CG]|feishu:oc_|whatsapp:.*@g\.us"  # chat ids of several people
 
 
 def older_folders(home: Path, workspace: Path) -> list[tuple[str, Path]]:
@@ -143,7 +143,7 @@ class _Reader:
             messages.append(stored)
             start = len(messages) if stored.seq <= self.consolidated else start
         title = (self.title or first)[:_TITLE].encode("utf-8", "replace").decode()
-        return ImportedSession(key, title, messages, start, bool(_GROUP.match(key)))
+        return ImportedSession(key, title, messages, start, bool(re.match(_GROUP, key)))
 
     def _paired(self) -> Iterator[StoredMessage]:
         """Every call with its one result right behind it, under an id of its own."""
@@ -213,7 +213,7 @@ def _older_parts(content: Iterable[dict[str, Any]]) -> Iterator[TextPart | Image
     for part in content:
         if text := part.get("text"):
             yield TextPart(str(text))
-        elif "image_url" in part and (image := _IMAGE.fullmatch(part["image_url"]["url"])):
+        elif "image_url" in part and (image := re.fullmatch(_IMAGE, part["image_url"]["url"])):
             yield ImagePart(image[1], image[2])
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
 from nanobot.errors import AccessDenied, ToolError
+from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy
 from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile, file_tools
 from nanobot.tools.text_edit import near_miss
@@ -259,3 +260,25 @@ async def test_list_dir_is_bounded(workspace: Path, paths: PathPolicy) -> None:
 def test_what_may_run_again_after_a_crash(paths: PathPolicy) -> None:
     assert [tool.name for tool in file_tools(paths) if tool.repeatable] == ["read_file", "list_dir"]
     assert [tool.name for tool in file_tools(paths) if tool.read_only] == ["read_file", "list_dir"]
+
+
+async def test_a_record_is_shown_as_it_was_stored_with_its_images(tmp_path: Path) -> None:
+    image = ImagePart("image/png", "aGk=")
+
+    async def record(session_key: str, number: int) -> ToolOutput | None:
+        return ToolOutput("one\ntwo\nthree", (image,)) if (session_key, number) == ("cli:a", 7) else None
+
+    tool = ReadFile(PathPolicy(tmp_path, restrict=True), record)
+    with tool_surroundings(TurnContext("1", "cli:a", supports_images=True), "c", lambda _: None):
+        shown = await tool.execute(path="record:7", offset=2, limit=1)
+        assert isinstance(shown, ToolOutput)
+        assert shown.text.startswith("two\n")
+        assert shown.images == (image,)
+        for path in ("record:8", "record:" + "9" * 15):
+            with pytest.raises(ToolError, match="has no message"):
+                await tool.execute(path=path)
+        with pytest.raises(ToolError, match="does not exist"):
+            await tool.execute(path="record:" + "9" * 30)
+    with tool_surroundings(TurnContext("1", "cli:b"), "c", lambda _: None):
+        with pytest.raises(ToolError, match="has no message"):
+            await tool.execute(path="record:7")
