@@ -87,7 +87,7 @@ async def test_requests_never_outgrow_the_configured_window_and_rarely_change_th
     assert len(bodies) == 60
     assert max(map(conversation_size, bodies)) < 6_000 * 4
     assert 2 <= changes_of_prefix(bodies) <= 12
-    newest_gone = f"asked: question {window.start // 2 - 1} "
+    newest_gone = f"question {window.start // 2 - 1} q"
     assert newest_gone in window.summary
     assert newest_gone in as_text(bodies[-1][1]["content"])
     assert f"question {window.start // 2} " in as_text(bodies[-1][1]["content"])

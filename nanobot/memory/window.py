@@ -279,8 +279,12 @@ def _shown_part(part: Part, seq: int, limit: int, images: bool) -> Part:
 
 
 def _joined(old: str, new: str, limit: int) -> str:
-    """Both summaries in at most `limit` bytes; lines of the old one are cut, then dropped from the top."""
-    kept = [new.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")]
+    """Both summaries in about `limit` bytes: of the new one the middle goes, of the old one the top."""
+    raw = new.encode("utf-8", "replace")
+    most = limit * 2 // 3 if old else limit
+    if len(raw) > most:
+        raw = raw[: most // 3] + "\n…\n".encode() + raw[len(raw) - most // 2 :]
+    kept = [raw.decode("utf-8", "ignore")]
     room = limit - _bytes(kept[0])
     is_long = _bytes(old) >= room
     for line in reversed(old.splitlines()):

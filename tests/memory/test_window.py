@@ -194,6 +194,28 @@ async def test_a_summary_that_fails_is_replaced_by_a_digest(store: SqliteStore) 
     assert conversation.window == before
 
 
+async def test_summaries_of_summaries_keep_the_beginning_and_the_end(store: SqliteStore) -> None:
+    class Wordy:
+        async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
+            return f"First {messages[0].seq}. {'x' * 9_000} Last {messages[-1].seq}."
+
+    for number in range(3):
+        await write_turn(store, Message.user(f"{number}"), [], "ok")
+        await write_turn(store, Message.user(f"{number}, again"), [], "ok")
+        conversation = await opened(store, 0, limits(20_000), Wordy())
+        await conversation.compact()
+        assert len(conversation.window.summary.encode()) <= 6_000
+    for words in ("First 7.", "Last 10."):
+        assert words in conversation.window.summary
+    tiny = await opened(store, 0, limits(2_000, fixed=10_000), Wordy())
+    await tiny.compact()
+    assert tiny.window == conversation.window
+    await write_turn(store, Message.user("more"), [], "ok")
+    tiny = await opened(store, 0, limits(2_000, fixed=10_000), Wordy())
+    await tiny.compact()
+    assert len(tiny.window.summary) < 10
+
+
 async def test_a_digest_of_thousands_of_messages_is_short_and_of_nothing_is_empty() -> None:
     many = [StoredMessage(n, n, 0.0, Message.user(f"question {n}")) for n in range(1, 5_001)]
     digest = await Digest().summarise(KEY, many)
