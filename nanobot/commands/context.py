@@ -10,11 +10,14 @@ from nanobot.messages import ContextPart, ImagePart, Message, ReasoningPart, Tex
 
 _NAMES = {
     TextPart: {"user": "your messages", "assistant": "answers"},
-    ContextPart: {"user": "notes (clock, files, recall)"},
     ReasoningPart: {"assistant": "reasoning"},
     ToolCall: {"assistant": "tool calls"},
     ToolResult: {"tool": "tool results"},
 }
+
+
+_NOTES = "notes (clock, chat, files)"
+_RECALL = "[From memory"  # how recalled memories begin, at the end of a note
 
 
 def describe_context(ready: Prepared) -> str:
@@ -31,7 +34,7 @@ def describe_context(ready: Prepared) -> str:
         start = conversation.window.start
         about = f"{len(shown)} messages are shown to the model; a summary stands for those up to {start}."
     for message in shown:
-        sizes.update(_by_part(message))
+        sizes.update(sizes_by_part(message))
     rows = {name: size // BYTES_PER_TOKEN for name, size in sizes.items() if size}
     width = max(len(name) for name in rows)
     lines = [
@@ -44,7 +47,8 @@ def describe_context(ready: Prepared) -> str:
     return "\n".join(lines)
 
 
-def _by_part(message: Message) -> Counter[str]:
+def sizes_by_part(message: Message) -> Counter[str]:
+    """Bytes of a message by what they are."""
     sizes: Counter[str] = Counter()
     for part in message.parts:
         if isinstance(part, ImagePart):
@@ -52,6 +56,9 @@ def _by_part(message: Message) -> Counter[str]:
         elif isinstance(part, ToolResult) and part.images:
             images = size_of([Message("user", part.images)])
             sizes.update({"images": images, "tool results": size_of([Message("tool", (part,))]) - images})
+        elif isinstance(part, ContextPart):
+            note, begin, recalled = part.text.partition(_RECALL)
+            sizes.update({"recall": len((begin + recalled).encode()), _NOTES: len(note.encode())})
         else:
             sizes[_NAMES[type(part)].get(message.role, "other")] += size_of([Message(message.role, (part,))])
     return sizes

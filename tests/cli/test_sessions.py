@@ -7,6 +7,17 @@ import stat
 
 import pytest
 
+from nanobot.commands.context import sizes_by_part
+from nanobot.memory.window import size_of
+from nanobot.messages import (
+    ContextPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
 from tests.cli.conftest import Nanobot
 
 HELLO = {"text": "Hi there."}
@@ -184,3 +195,21 @@ def test_context_and_compact(nanobot: Nanobot) -> None:
     assert "\n  summary" in after
     assert "nothing to compact" in nanobot.run("agent", "-m", "/compact", "--model", model).stdout
     assert len(nanobot.messages()) == 6
+
+
+def test_every_kind_of_part_has_its_row() -> None:
+    result = ToolResult("c", "read_file", "r" * 400, images=(ImagePart("image/png", "aGk="),))
+    parts = (
+        (
+            Message("user", (ContextPart("[now]\n[From memory, …]\nblue " + "b" * 400), TextPart("q" * 400))),
+            3,
+        ),
+        (Message("user", (ImagePart("image/png", "aGk="),)), 1),
+        (Message("assistant", (ReasoningPart("h" * 400), TextPart("a"), ToolCall("c", "read_file", {}))), 3),
+        (Message("tool", (result,)), 2),
+    )
+    for message, rows in parts:
+        found = sizes_by_part(message)
+        assert len(+found) == rows
+        assert abs(sum(found.values()) - size_of([message])) <= 40
+    assert sizes_by_part(parts[0][0])["recall"] > 400
