@@ -16,6 +16,7 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
+from nanobot.mcp import configured_servers
 from nanobot.memory.digest import Digest
 from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
@@ -48,7 +49,8 @@ class App:
         built_in = build_tools(config, store)
         taken = [tool.name for tool in built_in]
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
-        self.tools = Toolbox(built_in, [plugins])
+        self.mcp = configured_servers(config)
+        self.tools = Toolbox(built_in, [plugins, self.mcp] if self.mcp else [plugins])
         self.skills = library_of(config)
         skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
         self.assistant = Assistant(
@@ -64,6 +66,9 @@ class App:
 
     async def run(self, text: str, *, session_key: str) -> AsyncGenerator[TurnEvent, None]:
         """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished."""
+        if self.mcp:
+            async for note in self.mcp.settle():
+                yield Notice(note)
         claim = await self.store.begin_turn(session_key)
         if claim is None:
             yield Notice("Waiting: another turn of this session is running.")

@@ -18,6 +18,7 @@ NanobotError
 ├── ToolError                   a tool could not do what it was asked (shown to the model)
 │   └── AccessDenied            a path, address or command is not allowed
 ├── TurnCancelled               the owner stopped the turn
+├── McpError                    an MCP server cannot be used
 ├── ChannelError                a chat platform refused or cannot be reached
 └── ScheduleError               a cron expression, time or zone is wrong
 
@@ -114,6 +115,10 @@ class AccessDenied(ToolError):
 
 class TurnCancelled(NanobotError):
     """The owner stopped the turn."""
+
+
+class McpError(NanobotError):
+    """An MCP server cannot be started, reached or logged in to."""
 
 
 class ChannelError(NanobotError):

@@ -24,7 +24,7 @@ ROOM_LIMITS = {
     "terminal": 700,
     "commands": 600,
     "plugins": 550,
-    "mcp": 1000,
+    "mcp": 1850,
     "skills": 1000,
     "memory": 1800,
     "legacy": 300,
@@ -43,6 +43,7 @@ BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("nanobot/plugins/files.py", "load_tools"): "a plugin import",
     ("nanobot/plugins/threads.py", "job"): "a tool call",
     ("nanobot/gateway/http.py", "_exchange"): "an HTTP handler",
+    ("nanobot/mcp/connection.py", "_connect_once"): "a channel task",  # the task of an MCP server
 }
 BROAD_NAMES = {"Exception", "BaseException"}
 UNFINISHED = re.compile(r"\b(TODO|FIXME|NotImplementedError)\b")

@@ -65,6 +65,8 @@ class Conversation:
         code = 0
         try:
             await self._greet()
+            if self._app.mcp:
+                self._app.mcp.start()  # while the owner types
             await self._offer_to_go_on()
             while True:
                 await self._exchange()

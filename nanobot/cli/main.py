@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from nanobot.cli.cron import cron_app
+from nanobot.cli.mcp import mcp_app
 from nanobot.cli.skills import skills_app
 from nanobot.errors import NanobotError, UsageError
 
@@ -32,6 +33,7 @@ app.add_typer(session_app, name="session")
 app.add_typer(config_app, name="config")
 app.add_typer(cron_app, name="cron")
 app.add_typer(skills_app, name="skills")
+app.add_typer(mcp_app, name="mcp")
 app.add_typer(channels_app, name="channels")
 app.add_typer(tools_app, name="tools")
 app.add_typer(outbox_app, name="outbox")

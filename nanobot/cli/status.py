@@ -14,6 +14,7 @@ from nanobot.cli.sessions import open_store
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError
+from nanobot.mcp.servers import entries_of, lines_about
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.session.store import GATEWAY_ROLE
@@ -47,6 +48,7 @@ async def _report() -> dict[str, Any]:
     report["model"] = await _model(config)
     report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(enabled_channels(config.channels))
+    report["mcp_servers"] = entries_of(config.tools.mcp_servers)
     return report
 
 
@@ -108,6 +110,8 @@ def _print(report: dict[str, Any]) -> None:
         _row("Keys", ", ".join(name for name, known in report["providers"].items() if known) or "none")
         channels = [f"{name} (not supported yet)" if name in PLANNED else name for name in report["channels"]]
         _row("Channels", ", ".join(channels) or "none")
+        for number, line in enumerate(lines_about(report["mcp_servers"])):
+            _row("" if number else "MCP", line)
     _row("Gateway", f"runs (process {storage['gateway_pid']})" if storage["gateway_pid"] else "not running")
     parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
     _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")

@@ -148,6 +148,8 @@ class Gateway:
             services.append(functools.partial(self._serve_http, self._http, leading))
         else:
             leading()
+        if self._app.mcp:
+            self._app.mcp.start()
         running = [asyncio.create_task(service()) for service in services]
         keeping = asyncio.create_task(self._keep_lead(stop))
         try:

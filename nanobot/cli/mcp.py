@@ -1,0 +1,130 @@
+"""`nanobot mcp`: try the configured MCP servers, and log in at those that want it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nanobot.config.schema import Config, McpServerConfig
+    from nanobot.mcp.source import ServerReport
+
+mcp_app = typer.Typer(help="Try MCP servers, log in.", no_args_is_help=True, rich_markup_mode=None)
+ServerName = Annotated[str, typer.Argument(metavar="NAME", help="Its name in tools.mcpServers.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+_LIST_SECONDS, _TEST_SECONDS = 15.0, 60.0  # for all servers together, for one
+
+
+@mcp_app.command("list")
+def list_servers(json_output: Json = False) -> None:
+    """Connect to every server and show how it is doing."""
+    from nanobot.mcp.inspection import server_row, summary_of
+
+    config = _config()
+    servers = config.tools.mcp_servers
+    reports = _try(config, dict(servers), _LIST_SECONDS)
+    rows = [server_row(name, server, reports.get(name)) for name, server in servers.items()]
+    lines = [f"{row['name']}: {summary_of(row)}" for row in rows]
+    _show(rows, lines or ["No MCP servers. Add one to tools.mcpServers in config.json."], json_output)
+
+
+@mcp_app.command("test")
+def try_server(name: ServerName, json_output: Json = False) -> None:
+    """Connect to one server and show its tools."""
+    from nanobot.mcp.inspection import server_row, summary_of
+    from nanobot.mcp.servers import find_server
+
+    config = _config()
+    server = find_server(config.tools.mcp_servers, name)
+    report = _try(config, {name: server.model_copy(update={"enabled": True})}, _TEST_SECONDS).get(name)
+    row = server_row(name, server, report)
+    tools, skipped = (report.tools, report.skipped) if report else ((), ())
+    lines = [f"{name}: {summary_of(row)}"]
+    lines += [f"  {tool.name}  {tool.description.split(chr(10))[0][:100]}" for tool in tools]
+    lines += [f"  ({tool}: {reason})" for tool, reason in skipped]
+    row["tools"] = [{"name": tool.name, "description": tool.description} for tool in tools]
+    row["skipped"] = [{"name": tool, "reason": reason} for tool, reason in skipped]
+    _show(row, lines, json_output)
+    raise typer.Exit(int(row["state"] != "ready"))
+
+
+@mcp_app.command("login")
+def login(
+    name: ServerName,
+    client_id: Annotated[str, typer.Option(help="Of an app you registered at the service.")] = "",
+    client_secret: Annotated[str, typer.Option(help="Its secret; `-` reads it from stdin.")] = "",
+    port: Annotated[int, typer.Option(help="Loopback port of the redirect URI.")] = 18791,
+    browser: Annotated[bool, typer.Option(help="Open the login page.")] = True,
+) -> None:
+    """Log in at a remote server that is protected with OAuth."""
+    import asyncio
+    import webbrowser
+
+    from nanobot.mcp.login import BrowserSignIn, has_screen, log_in, typed_line
+    from nanobot.mcp.servers import find_server
+
+    config = _config()
+    server = find_server(config.tools.mcp_servers, name)
+    secret = sys.stdin.readline().strip() if client_secret == "-" else client_secret
+
+    async def open_page(url: str) -> None:
+        _say(f"Log in at {name} in your browser:\n\n{url}\n", flush=True)
+        if sys.stdin.isatty():
+            _say("If that browser is on another machine, paste the address it ends at here.", flush=True)
+        if browser and has_screen():
+            await asyncio.to_thread(webbrowser.open, url)
+
+    sign_in = BrowserSignIn(open_page, typed_line if sys.stdin.isatty() else None)
+    done = asyncio.run(
+        log_in(
+            name,
+            server,
+            sign_in,
+            allow_private=config.tools.web.allow_private,
+            client_id=client_id,
+            client_secret=secret,
+            port=port,
+        )
+    )
+    _say(f"Logged in. Try it: nanobot mcp test {name}" if done else f"{name} works without a login.")
+
+
+@mcp_app.command("logout")
+def logout(name: ServerName) -> None:
+    """Forget the login of a server."""
+    from nanobot.mcp.oauth import Credentials
+    from nanobot.mcp.servers import find_server
+
+    done = Credentials(name, find_server(_config().tools.mcp_servers, name).url).delete()
+    _say(f"The login at {name} is deleted." if done else f"There was no login at {name}.")
+
+
+def _config() -> Config:
+    from nanobot.cli.agent import load_and_warn
+
+    return load_and_warn().config
+
+
+def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) -> dict[str, ServerReport]:
+    import asyncio
+
+    from nanobot.mcp.inspection import try_servers
+
+    if sys.stderr.isatty():
+        print(f"Connecting to {', '.join(servers) or 'nothing'} ...", file=sys.stderr)
+    return asyncio.run(try_servers(servers, config.tools.web.allow_private, seconds))
+
+
+def _show(value: object, lines: list[str], as_json: bool) -> None:
+    import json
+
+    _say(json.dumps(value, indent=2) if as_json else "\n".join(lines))
+
+
+def _say(text: str, *, flush: bool = False) -> None:
+    from nanobot.terminal.screen import clean
+
+    print(clean(text), flush=flush)

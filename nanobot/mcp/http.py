@@ -1,0 +1,89 @@
+"""Remote servers: streamable HTTP and the older HTTP with SSE, through the URL guard.
+
+The owner named the server's address, so that host and port may be private; nothing that the server names
+(redirects, login servers) may be, unless `tools.web.allowPrivate` lists it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING
+
+import httpx2
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from nanobot import __version__
+from nanobot.config.schema import McpServerConfig
+from nanobot.mcp.servers import Kind
+from nanobot.security.net import guarded_client, url_port
+
+if TYPE_CHECKING:
+    from mcp.client._transport import TransportStreams
+
+_EVENT_BYTES = 32 * 1024 * 1024  # one event carries a whole result, images included
+_GOODBYE = 2.0
+_SECONDS = 30.0  # to connect and to send; how long an answer may take is up to toolTimeout
+
+
+class HttpServer:
+    """One connection to a remote server. `last_status` is the status of its newest answer, 0 before."""
+
+    def __init__(
+        self, server: McpServerConfig, kind: Kind, allow_private: Sequence[str], auth: httpx2.Auth | None
+    ) -> None:
+        self._url = httpx2.URL(server.url)
+        self._headers = dict(server.headers)
+        self._kind = kind
+        self._auth = auth
+        self._allow_private = (f"{_host(self._url)}:{url_port(self._url)}", *allow_private)
+        if self._url.userinfo:  # the guard takes no URL with a password in it
+            password = f"{self._url.username}:{self._url.password}".encode()
+            self._headers.setdefault("Authorization", f"Basic {base64.b64encode(password).decode()}")
+            self._url = self._url.copy_with(userinfo=b"")
+        self.last_status = 0
+
+    @contextlib.asynccontextmanager
+    async def streams(self) -> AsyncGenerator[TransportStreams, None]:
+        """Connected while the block runs."""
+        if self._kind == "sse":
+            async with sse_client(str(self._url), httpx_client_factory=self._client) as streams:
+                yield streams
+        else:
+            async with self._client() as client:
+                async with streamable_http_client(
+                    str(self._url), http_client=client, max_sse_event_size=_EVENT_BYTES
+                ) as streams:
+                    yield streams
+
+    def _client(
+        self,
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
+        named = {"User-Agent": f"nanobot/{__version__}", **self._headers}
+        client = guarded_client(allow_private=self._allow_private, headers=named)
+        client.timeout = httpx2.Timeout(_SECONDS, read=None)
+        if self._auth is not None:
+            client.auth = self._auth
+        client.max_redirects = 20  # httpx2 counts the requests of a login, too
+        client.event_hooks = {"request": [_limit_goodbye], "response": [self._note]}
+        return client
+
+    async def _note(self, response: httpx2.Response) -> None:
+        if response.request.url == self._url:  # not one of a login server
+            self.last_status = response.status_code
+
+
+async def _limit_goodbye(request: httpx2.Request) -> None:
+    """The end of a session is told to the server, which may have stopped listening."""
+    if request.method == "DELETE":
+        request.extensions["timeout"] = httpx2.Timeout(_GOODBYE).as_dict()
+
+
+def _host(url: httpx2.URL) -> str:
+    host = url.raw_host.decode("ascii")
+    return f"[{host}]" if ":" in host else host

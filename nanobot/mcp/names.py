@@ -1,0 +1,118 @@
+"""What strangers say about their tools, made fit for a prompt: names, descriptions, schemas."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+NAME_CHARS = 64  # what OpenAI, Anthropic and Gemini take, out of [a-zA-Z0-9_-]
+DESCRIPTION_CHARS = 2_000
+_FIELD_CHARS = 1_000
+_REFUSED = re.compile(r"[^a-zA-Z0-9_-]")
+_REFUSED_KEY = re.compile(r"[^a-zA-Z0-9_.-]")
+_DATA = {"default", "enum", "const", "examples"}  # values of the tool, not words about it
+
+
+class ToolNames:
+    """Gives each tool of each server a name that providers take and no other tool has.
+
+    A name once given stays with its tool as long as nanobot runs, whatever comes and goes beside it:
+    a call must never reach another tool than the one the model saw under that name.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        self._taken: set[str] = set()
+
+    def name(self, server: str, tool: str) -> str:
+        """`mcp_{server}_{tool}`, changed as little as possible; a suffix tells apart what would be equal."""
+        known = self._names.get((server, tool))
+        if known is not None:
+            return known
+        plain = name = _REFUSED.sub("_", f"mcp_{server}_{tool}")
+        seed = f"{server}\0{tool}"
+        while len(name) > NAME_CHARS or name in self._taken:
+            seed = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
+            name = f"{plain[: NAME_CHARS - 9]}_{seed[:8]}"
+        self._names[server, tool] = name
+        self._taken.add(name)
+        return name
+
+
+def plain_text(text: str, limit: int) -> str:
+    """`text` without control and invisible characters, cut at `limit`."""
+    cleaned = "".join(char for char in text if char.isprintable() or char == "\n").strip()
+    return cleaned if len(cleaned) <= limit else f"{cleaned[: limit - 1]}…"
+
+
+def tidy_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as one that every provider takes and that can be checked here: an object with properties.
+
+    Providers refuse references and choices at the top (`$ref`, `anyOf` …); their properties are put
+    together, and the server is left to judge which go with which.
+    """
+    tidy: dict[str, Any] = _tidied(schema)
+    name = str(tidy.pop("$ref", "")).rpartition("/")[2]
+    stores = [tidy.get("$defs"), tidy.get("definitions")]
+    parts = [store.get(name) for store in stores if isinstance(store, dict)]
+    parts += [part for word in ("allOf", "anyOf", "oneOf") for part in _list(tidy.pop(word, None))]
+    properties = {key: value for part in (*parts, tidy) for key, value in _properties(part).items()}
+    required = [
+        key for key in _list(tidy.pop("required", None)) if isinstance(key, str) and key in properties
+    ]
+    tidy |= {"type": "object", "properties": properties} | ({"required": required} if required else {})
+    if not isinstance(tidy.get("$schema"), str):
+        tidy.pop("$schema", None)
+    return tidy
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _properties(schema: Any) -> dict[str, Any]:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def fit_properties(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The schema with property names that providers take, and the real name of each that had to change."""
+    real: dict[str, str] = {}
+    fitted: dict[str, Any] = {}
+    for key, value in schema["properties"].items():
+        name = _REFUSED_KEY.sub("_", key)[: NAME_CHARS - 4] or "_"
+        while name != key and (name in schema["properties"] or name in fitted):
+            name += "_"
+        if name != key:
+            real[name] = key
+        fitted[name] = value
+    shown = {key: name for name, key in real.items()}
+    required = [shown.get(key, key) for key in schema.get("required", ())]
+    return {**schema, "properties": fitted} | ({"required": required} if required else {}), real
+
+
+def _tidied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_tidied(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    tidy: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, str) and key in ("description", "title"):
+            tidy[key] = plain_text(inner, _FIELD_CHARS)
+        elif isinstance(inner, str) and key == "pattern":
+            if _is_python_pattern(inner):
+                tidy[key] = inner
+        else:
+            tidy[key] = inner if key in _DATA else _tidied(inner)
+    return tidy
+
+
+def _is_python_pattern(pattern: str) -> bool:
+    """Servers write patterns for JavaScript; one that only it understands is left to the server to check."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True

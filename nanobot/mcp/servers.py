@@ -1,0 +1,125 @@
+"""What the configuration says about an MCP server, judged without the SDK and without connecting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from nanobot.config.schema import McpServerConfig
+from nanobot.errors import ConfigError, UsageError
+
+Kind = Literal["stdio", "http", "sse"]
+
+_TYPES: dict[str, Kind] = {"stdio": "stdio", "http": "http", "streamablehttp": "http", "sse": "sse"}
+_SECRET_FLAG = re.compile(r"key|token|secret|passw|auth|header", re.IGNORECASE)
+_SHORTEST_SECRET = 6  # characters; hiding shorter values would garble words
+
+
+def transport_kinds(name: str, server: McpServerConfig) -> tuple[Kind, ...]:
+    """How to reach the server, in the order in which to try.
+
+    A URL without `type` may be streamable HTTP or the older HTTP with SSE; the second is tried when the
+    server refuses the first (MCP 2025-11-25, "Transports", backwards compatibility). Raises ConfigError.
+    """
+    place = f"tools.mcpServers.{name}"
+    kind = _TYPES.get(re.sub(r"[-_ ]", "", server.type).lower())
+    if server.type and kind is None:
+        raise ConfigError(f'{place}.type is unknown. Write "stdio", "http" or "sse", or leave it out.')
+    if not server.command and not server.url:
+        raise ConfigError(
+            f"{place} has neither command nor url. Give command and args for a program on this machine, "
+            "or url for a remote server."
+        )
+    if kind == "stdio" or (kind is None and server.command):
+        if not server.command:
+            raise ConfigError(f'{place}.type is "stdio", but there is no command. Add it.')
+        return ("stdio",)
+    return _remote_kinds(place, server.url, kind)
+
+
+def _remote_kinds(place: str, url: str, kind: Kind | None) -> tuple[Kind, ...]:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{place}.url is missing or no http:// or https:// address. Correct it.")
+    if kind is not None:
+        return (kind,)
+    return ("sse", "http") if parts.path.rstrip("/").endswith("/sse") else ("http", "sse")
+
+
+def server_problem(name: str, server: McpServerConfig) -> str:
+    """What is wrong with the entry, and what to do; "" when it can be tried."""
+    try:
+        transport_kinds(name, server)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def address_of(server: McpServerConfig) -> str:
+    """Where the server is, without anything that may be secret: program, or scheme, host and port."""
+    if server.command and not server.url:
+        return server.command.rsplit("/", 1)[-1]
+    try:
+        parts = urlsplit(server.url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "?"
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else "?"
+
+
+def scrubbed(text: str, server: McpServerConfig) -> str:
+    """`text` without the secrets in the server's headers, environment, arguments and URL."""
+    for value in sorted(_secrets(server), key=len, reverse=True):
+        if len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "***")
+    return text
+
+
+def _secrets(server: McpServerConfig) -> set[str]:
+    url = urlsplit("" if server_problem("", server) else server.url)
+    found = {
+        *server.env.values(),
+        *server.headers.values(),
+        url.query,
+        url.username or "",
+        url.password or "",
+    }
+    found |= {value.rpartition(" ")[2] for value in server.headers.values()}  # the token of "Bearer token"
+    found |= {value for _, value in parse_qsl(url.query)}
+    found |= {piece for piece in url.path.split("/") if len(piece) > 15}
+    for flag, value in zip(["", *server.args], server.args, strict=False):
+        name, _, given = value.rpartition("=")
+        if _SECRET_FLAG.search(flag) and not value.startswith("-"):
+            found.add(value)
+        elif _SECRET_FLAG.search(name):
+            found.add(given)
+    return found
+
+
+def find_server(servers: Mapping[str, McpServerConfig], name: str) -> McpServerConfig:
+    """Raises UsageError naming those there are."""
+    if name not in servers:
+        known = ", ".join(servers) or "none"
+        raise UsageError(f"There is no MCP server {name!r} in tools.mcpServers. Configured: {known}.")
+    return servers[name]
+
+
+def entries_of(servers: Mapping[str, McpServerConfig]) -> dict[str, Any]:
+    """What `nanobot status` knows of the servers without connecting."""
+    return {
+        name: {"enabled": server.enabled, "problem": server_problem(name, server)}
+        for name, server in servers.items()
+    }
+
+
+def lines_about(entries: Mapping[str, Any]) -> list[str]:
+    """`entries_of` in words: the names, then what is wrong."""
+    names = [name if about["enabled"] else f"{name} (off)" for name, about in entries.items()]
+    wrong = [about["problem"] for about in entries.values() if about["enabled"] and about["problem"]]
+    return [", ".join(names), *wrong] if names else []

@@ -1,0 +1,200 @@
+"""An SDK session as nanobot uses it: how a conversation with a server begins, and what we answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mcp_types as types
+from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+
+from nanobot import __version__
+from nanobot.errors import McpError
+from nanobot.mcp.names import tidy_schema
+
+if TYPE_CHECKING:
+    from mcp.client._transport import ReadStream, TransportStreams
+
+log = logging.getLogger(__name__)
+
+_PAGES = 100
+
+
+@dataclass(frozen=True)
+class RemoteTool:
+    """A tool as its server describes it; nothing of it is trusted yet."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    read_only: bool
+    repeatable: bool
+
+
+@contextlib.asynccontextmanager
+async def open_session(
+    streams: contextlib.AbstractAsyncContextManager[TransportStreams],
+    *,
+    tools_changed: Callable[[], None],
+    ended: Callable[[], None],
+) -> AsyncGenerator[ClientSession, None]:
+    """A session over a transport. `tools_changed` is told of list_changed, `ended` of the transport's end."""
+
+    async def notice(message: object) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            tools_changed()
+
+    async with streams as (incoming, outgoing):
+        session = ClientSession(
+            _Watched(incoming, ended),
+            outgoing,
+            message_handler=notice,
+            elicitation_callback=_answer_with_defaults,
+            client_info=types.Implementation(name="nanobot", version=__version__),
+        )
+        async with session:
+            yield session
+
+
+async def greet(session: ClientSession) -> None:
+    """`initialize`, which nearly all servers know, else the discovery of MCP 2026-07-28. Raises MCPError."""
+    try:
+        await session.initialize()
+    except MCPError as error:
+        if error.code not in (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND):
+            raise
+        await session.discover()
+
+
+async def all_tools(session: ClientSession) -> list[types.Tool]:
+    """Every page of the server's list. Raises MCPError, or McpError for a list without an end."""
+    capabilities = session.server_capabilities
+    if capabilities is not None and capabilities.tools is None:
+        return []
+    tools: list[types.Tool] = []
+    cursor: str | None = None
+    for _ in range(_PAGES):
+        page = await session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+        tools += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            return tools
+    raise McpError(f"its list of tools has more than {_PAGES} pages")
+
+
+def remote_tool(tool: types.Tool) -> RemoteTool:
+    hints = tool.annotations or types.ToolAnnotations()
+    read_only = bool(hints.read_only_hint)
+    return RemoteTool(
+        name=tool.name,
+        description=tool.description or tool.title or hints.title or "",
+        schema=tool.input_schema,
+        read_only=read_only,
+        repeatable=read_only or bool(hints.idempotent_hint),
+    )
+
+
+async def ping(session: ClientSession) -> None:
+    """Any answer will do, an error too. Raises MCPError when the connection is gone."""
+    try:
+        await session.send_request(types.PingRequest(), types.EmptyResult)
+    except MCPError as error:
+        if error.code == types.CONNECTION_CLOSED or "session" in error.message.lower():
+            raise
+
+
+@contextlib.asynccontextmanager
+async def listening_for_changes(
+    session: ClientSession, changed: Callable[[], None]
+) -> AsyncGenerator[None, None]:
+    """Since MCP 2026-07-28 a client has to ask for the list_changed events that servers used to send."""
+    from mcp.client.subscriptions import listen
+    from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+    async def follow() -> None:
+        async with listen(session, tools_list_changed=True) as events:
+            async for _ in events:
+                changed()
+
+    if session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        yield
+        return
+    following = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _answer_with_defaults(
+    context: ClientRequestContext, params: types.ElicitRequestParams
+) -> types.ElicitResult:
+    """Nobody can be asked in the middle of a tool call: take the server's own defaults if it has one for
+    every field (SEP-1034), else decline."""
+    fields = params.requested_schema.get("properties") if params.mode == "form" else None
+    fields = fields if isinstance(fields, dict) else {}
+    content: dict[str, Any] = {
+        name: field["default"]
+        for name, field in fields.items()
+        if isinstance(field, dict) and "default" in field
+    }
+    if fields and len(content) == len(fields):
+        log.info("A question of an MCP server was answered with its own defaults")
+        return types.ElicitResult(action="accept", content=content)
+    log.info("A question of an MCP server was declined: nobody can be asked while a tool runs")
+    return types.ElicitResult(action="decline")
+
+
+def _usable(tool: dict[str, Any]) -> dict[str, Any]:
+    """What we use of a listed tool, in a form that the SDK takes: one bad tool must not cost all others."""
+    schema, hints = tool.get("inputSchema"), tool.get("annotations")
+    texts = {key: tool[key] for key in ("name", "title", "description") if isinstance(tool.get(key), str)}
+    usable = {**texts, "inputSchema": tidy_schema(schema if isinstance(schema, dict) else {})}
+    return {**usable, "annotations": hints} if isinstance(hints, dict) else usable
+
+
+class _Watched:
+    """A transport's incoming messages; says when they end, which the SDK keeps to itself."""
+
+    def __init__(self, stream: ReadStream[SessionMessage | Exception], ended: Callable[[], None]) -> None:
+        self._stream = stream
+        self._ended = ended
+
+    @property
+    def last_context(self) -> Any:
+        return getattr(self._stream, "last_context", None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        return await self._stream.receive()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def __aiter__(self) -> _Watched:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        item = await self._stream.__anext__()
+        if isinstance(item, SessionMessage) and isinstance(item.message, types.JSONRPCResponse):
+            listed = item.message.result.get("tools")
+            if isinstance(listed, list):
+                item.message.result["tools"] = [
+                    _usable(tool)
+                    for tool in listed
+                    if isinstance(tool, dict) and isinstance(tool.get("name"), str)
+                ]
+        return item
+
+    async def __aenter__(self) -> _Watched:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ended()
+        await self._stream.aclose()

@@ -1,0 +1,240 @@
+"""All configured MCP servers as a source of tools. The SDK is imported when the servers are started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nanobot.agent.tools.base import Tool, ToolOutput
+from nanobot.agent.tools.registry import ToolReport
+from nanobot.config.schema import McpServerConfig
+from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, plain_text
+
+if TYPE_CHECKING:
+    from nanobot.mcp.connection import ServerConnection
+    from nanobot.mcp.oauth import SignIn
+    from nanobot.mcp.session import RemoteTool
+
+log = logging.getLogger(__name__)
+
+_FIRST_TURN = 5.0  # seconds a terminal's first turn waits for servers that were started, at most
+_SILENT = 1.0  # seconds of waiting before it is mentioned
+_CLOSE = 5.0  # seconds for all servers to end
+
+
+class McpTool(Tool):
+    """One tool of a server. What the server claims about it decides only whether calls may run side by
+    side (readOnlyHint) and again after a crash (readOnlyHint, idempotentHint): a lie harms the liar."""
+
+    errors_are_text = False
+
+    def __init__(self, name: str, connection: ServerConnection, remote: RemoteTool) -> None:
+        self._name = name
+        self._connection = connection
+        self._remote = remote
+        self._description = plain_text(remote.description, DESCRIPTION_CHARS) or remote.name
+        self._parameters, self._real_names = fit_properties(remote.schema)
+        self.read_only = remote.read_only
+        self.repeatable = remote.repeatable
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def description(self) -> str:
+        return self._description
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self._parameters
+
+    async def execute(self, /, **arguments: Any) -> ToolOutput:
+        real = {self._real_names.get(key, key): value for key, value in arguments.items()}
+        return await self._connection.call(self._remote.name, real)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """How a server is doing. `skipped` are names of its tools that are not offered, with the reason.
+
+    Seconds: until the handshake was done, and for the list of tools."""
+
+    name: str
+    state: str
+    error: str
+    tools: tuple[Tool, ...]
+    skipped: tuple[tuple[str, str], ...]
+    connect_seconds: float
+    list_seconds: float
+
+
+class McpTools:
+    """The tools of the servers that are ready (a ToolSource), servers in the order of the configuration
+    and tools by name, so that requests begin alike as long as nothing changed."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, McpServerConfig],
+        allow_private: Sequence[str] = (),
+        sign_in: SignIn | None = None,
+    ) -> None:
+        self._servers = {name: server for name, server in servers.items() if server.enabled}
+        self._allow_private = tuple(allow_private)
+        self._sign_in = sign_in
+        self._names = ToolNames()
+        self._connections: dict[str, ServerConnection] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._starting: asyncio.Task[None] | None = None
+        self._offers: dict[str, _Offer] = {}
+        self._settled = False
+
+    def start(self) -> None:
+        """Start the servers, each as a task of its own; a second call does nothing."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+
+    async def settle(self) -> AsyncIterator[str]:
+        """Start the servers and, once in a process, give them a moment; tells what the owner should know."""
+        if self._settled:
+            return
+        self._settled = True
+        if not await self.wait(_SILENT):
+            yield f"Waiting for MCP servers: {', '.join(self._unsettled())}."
+            if self._starting:
+                await asyncio.wait([self._starting])
+            await self.wait(_FIRST_TURN - _SILENT)
+        for name in self._unsettled():
+            yield f"MCP server {name} is still starting; its tools come with a later turn."
+        for connection in self._connections.values():
+            if connection.error:
+                yield f"MCP server {connection.name}: {connection.error}"
+
+    async def wait(self, seconds: float) -> bool:
+        """Start the servers and wait until each was ready or failed once. Says whether all did in time."""
+        self.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._all_settled()
+        return not self._unsettled()
+
+    async def tools(self) -> Sequence[Tool]:
+        """What is ready now; never waits for a server."""
+        self.start()
+        return [tool for name in self._connections for tool in self._offer(name).tools]
+
+    async def report(self) -> list[ToolReport]:
+        """The tools of servers that are ready within a few seconds, and what the others say."""
+        await self.wait(_FIRST_TURN)
+        reports: list[ToolReport] = []
+        for server in self.servers():
+            origin = f"mcp {server.name}"
+            reports += [ToolReport(tool.name, origin) for tool in server.tools]
+            reports += [ToolReport(name, origin, reason) for name, reason in server.skipped]
+            if server.state != "ready":
+                reports.append(ToolReport("", origin, server.error or "it has not answered yet"))
+        return reports
+
+    def servers(self) -> list[ServerReport]:
+        """Every server that is switched on, as it is now."""
+        return [
+            ServerReport(
+                name,
+                server.state,
+                server.error,
+                self._offer(name).tools,
+                self._offer(name).skipped,
+                server.connect_seconds,
+                server.list_seconds,
+            )
+            for name, server in self._connections.items()
+        ]
+
+    async def aclose(self) -> None:
+        """End all servers; programs are stopped with their whole process group."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        late: Collection[asyncio.Task[None]] = self._tasks
+        for _ in range(3):  # whoever is late is cancelled once more, which kills
+            for task in late:
+                task.cancel()
+            if late:
+                _, late = await asyncio.wait(late, timeout=_CLOSE)
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(_import_sdk)  # it takes more than half a second of CPU
+        from nanobot.mcp.connection import ServerConnection
+
+        for name, server in self._servers.items():
+            connection = ServerConnection(
+                name, server, allow_private=self._allow_private, sign_in=self._sign_in
+            )
+            self._connections[name] = connection
+            self._tasks.append(asyncio.create_task(connection.run(), name=f"MCP server {name}"))
+
+    async def _all_settled(self) -> None:
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        for connection in self._connections.values():
+            await connection.settled.wait()
+
+    def _unsettled(self) -> list[str]:
+        return [
+            name
+            for name in self._servers
+            if name not in self._connections or not self._connections[name].settled.is_set()
+        ]
+
+    def _offer(self, name: str) -> _Offer:
+        """The tools of a server, made anew only when they changed: same objects, same prompt."""
+        connection = self._connections[name]
+        offer = self._offers.get(name)
+        if offer is None or offer.remote is not connection.tools:
+            offer = _Offer.of(connection, self._names, self._servers[name].enabled_tools)
+            self._offers[name] = offer
+        return offer
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What of a server's tools (`remote`) is offered to models, and what is not."""
+
+    remote: tuple[RemoteTool, ...]
+    tools: tuple[Tool, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+    @staticmethod
+    def of(connection: ServerConnection, names: ToolNames, enabled: Sequence[str] | None) -> _Offer:
+        tools: dict[str, Tool] = {}
+        skipped: list[tuple[str, str]] = []
+        for remote in connection.tools:
+            name = names.name(connection.name, remote.name)
+            if enabled is not None and not {remote.name, name, "*"} & {*enabled}:
+                skipped.append((remote.name, "not in enabledTools"))
+            elif name in tools:
+                skipped.append((remote.name, "listed twice"))
+            else:
+                tools[name] = McpTool(name, connection, remote)
+        known = {remote.name for remote in connection.tools} | {*tools, "*"}
+        unknown = [name for name in enabled or () if name not in known]
+        if unknown and connection.tools:
+            log.warning(
+                "tools.mcpServers.%s.enabledTools names %s, which the server does not have. It has: %s",
+                connection.name,
+                ", ".join(unknown),
+                ", ".join(plain_text(remote.name, 64) for remote in connection.tools),
+            )
+        return _Offer(connection.tools, tuple(tools.values()), tuple(skipped))
+
+
+def _import_sdk() -> None:
+    """Import the SDK, and keep its log lines out of ours: they name addresses and headers."""
+    import nanobot.mcp.connection  # noqa: F401
+
+    for name in ("mcp", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

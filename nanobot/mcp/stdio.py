@@ -1,0 +1,209 @@
+"""A server that is a program on this machine: JSON-RPC lines over its standard input and output.
+
+The SDK's own transport neither says why a server ended nor gives its stderr, and takes up to six seconds
+to stop one. This one follows the same section of the specification (MCP 2025-11-25, "Transports: stdio",
+and "Lifecycle: Shutdown").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+from nanobot.config.schema import McpServerConfig
+from nanobot.errors import McpError
+from nanobot.security.environment import child_environment
+
+if TYPE_CHECKING:
+    from mcp.client._transport import TransportStreams
+
+log = logging.getLogger(__name__)
+
+_LONGEST_LINE = 32 * 1024 * 1024  # bytes of one message
+_UNREAD = 1000  # messages
+_PATIENCE = 1.0  # seconds to end after its input was closed, and again after SIGTERM
+_LOG_LINE = 500  # characters of a stderr line that are kept
+_LOG_LINES = 50  # stderr lines that are logged within _LOG_WINDOW seconds
+_LOG_WINDOW = 60.0
+
+
+class StdioServer:
+    """One run of a server's program. It gets harmless variables of ours and its own `env`, no others.
+
+    It runs in the owner's home folder: in the workspace a model could put files there that `npx` or
+    `python -m` would take for the program.
+    """
+
+    def __init__(self, name: str, server: McpServerConfig, scrub: Callable[[str], str]) -> None:
+        self._name = name
+        self._server = server
+        self._stderr = _StderrLog(name, scrub)
+        self._code: int | None = None
+        self._closing = False
+        self.ended = False  # by itself
+
+    @property
+    def last_words(self) -> str:
+        """How the program ended, as far as known: exit code and last line of its stderr."""
+        code = "" if self._code is None else f" with code {self._code}"
+        said = f" Its last words: {self._stderr.last}" if self._stderr.last else ""
+        return f"the program ended{code}.{said}"
+
+    @contextlib.asynccontextmanager
+    async def streams(self) -> AsyncGenerator[TransportStreams, None]:
+        """Run the program while the block runs; afterwards nothing of it is left. Raises McpError."""
+        process = await self._start()
+        arriving, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        # With room to spare: who sends to a program that no longer reads must not wait for it.
+        outgoing, leaving = anyio.create_memory_object_stream[SessionMessage](_UNREAD)
+        pumps = [
+            _pump(self._read(process, arriving)),
+            _pump(self._write(process, leaving)),
+            _pump(self._read_stderr(process)),
+        ]
+        try:
+            yield incoming, outgoing
+        finally:
+            self._closing = True
+            try:
+                await _end(process)
+            finally:
+                _signal_group(process, signal.SIGKILL)
+                for pump in pumps:
+                    pump.cancel()
+                for stream in (arriving, incoming, outgoing, leaving):
+                    stream.close()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        command = os.path.expanduser(self._server.command)  # noqa: PTH111 (a command is no path)
+        try:
+            return await asyncio.create_subprocess_exec(
+                command,
+                *self._server.args,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**child_environment(), **self._server.env},
+                cwd=Path.home() if Path.home().is_dir() else None,
+                start_new_session=True,
+                limit=_LONGEST_LINE,
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it contains a NUL character"
+            raise McpError(
+                f"cannot start {command.rsplit('/', 1)[-1]}: {reason}. Install it, or write its full path "
+                f"in tools.mcpServers.{self._name}.command."
+            ) from error
+
+    async def _read(
+        self,
+        process: asyncio.subprocess.Process,
+        arriving: MemoryObjectSendStream[SessionMessage | Exception],
+    ) -> None:
+        """Pass on messages until the program ends. Banners that some print to stdout are skipped."""
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                try:
+                    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                except ValueError:
+                    log.debug("MCP server %s wrote a line that is no message", self._name)
+                    continue
+                await arriving.send(SessionMessage(message))
+        except ValueError:
+            log.warning("MCP server %s wrote a line of more than %d bytes", self._name, _LONGEST_LINE)
+        self.ended = not self._closing
+        await _exits(process)
+        self._code = process.returncode
+        arriving.close()
+
+    async def _write(
+        self, process: asyncio.subprocess.Process, leaving: MemoryObjectReceiveStream[SessionMessage]
+    ) -> None:
+        assert process.stdin is not None
+        async for message in leaving:
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            process.stdin.write(text.encode() + b"\n")
+            await process.stdin.drain()
+
+    async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while data := await process.stderr.read(65536):
+            self._stderr.feed(data)
+
+
+def _pump(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    async def run() -> None:
+        # The program or the session is gone; whoever reads from us notices by the closed stream.
+        with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await work
+
+    return asyncio.create_task(run())
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Close its input, wait, ask its whole group to end, wait."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if not await _exits(process):
+        _signal_group(process, signal.SIGTERM)
+        if not await _exits(process):
+            _signal_group(process, signal.SIGKILL)
+            await _exits(process)
+
+
+async def _exits(process: asyncio.subprocess.Process) -> bool:
+    """Whether it ends in time. `process.wait()` would also wait for pipes that its children keep open."""
+    deadline = time.monotonic() + _PATIENCE
+    while process.returncode is None and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return process.returncode is not None
+
+
+def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+class _StderrLog:
+    """Logs what a server writes to stderr: line by line, bounded, without the owner's secrets."""
+
+    def __init__(self, name: str, scrub: Callable[[str], str]) -> None:
+        self._name = name
+        self._scrub = scrub
+        self._rest = b""
+        self._window = 0.0
+        self._logged = 0
+        self.last = ""
+
+    def feed(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[: 4 * _LOG_LINE]
+        for line in lines[-_LOG_LINES - 1 :]:
+            text = line[: 4 * _LOG_LINE].decode("utf-8", "replace")
+            text = "".join(char if char.isprintable() else " " for char in text).strip()
+            if text:
+                self._log(self._scrub(text)[:_LOG_LINE])
+
+    def _log(self, text: str) -> None:
+        self.last = text
+        now = time.monotonic()
+        if now - self._window > _LOG_WINDOW:
+            self._window, self._logged = now, 0
+        self._logged += 1
+        if self._logged <= _LOG_LINES:
+            log.info("MCP server %s: %s", self._name, text)
+        elif self._logged == _LOG_LINES + 1:
+            log.info("MCP server %s writes too much to stderr; the rest of it is left out", self._name)

@@ -1,0 +1,118 @@
+"""What servers say about their tools becomes valid, unique and harmless."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, plain_text, tidy_schema
+
+VALID_KEY = re.compile(r"[a-zA-Z0-9_.-]+")
+VALID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.lists(st.tuples(st.text(max_size=70), st.text(max_size=70)), unique=True, max_size=30))
+def test_names_are_valid_unique_and_stay(pairs: list[tuple[str, str]]) -> None:
+    names = ToolNames()
+    first = [names.name(*pair) for pair in pairs]
+    assert all(VALID.fullmatch(name) for name in first)
+    assert len({*first}) == len(first)
+    assert [names.name(*pair) for pair in reversed(pairs)] == first[::-1]
+
+
+def test_a_plain_name_is_kept_and_a_clash_gets_the_same_suffix_in_every_process() -> None:
+    one, two = ToolNames(), ToolNames()
+    assert one.name("github", "create_issue") == "mcp_github_create_issue"
+    assert one.name("a", "b.c") == two.name("a", "b.c") == "mcp_a_b_c"
+    assert one.name("a_b", "c") == two.name("a_b", "c") != "mcp_a_b_c"
+    assert one.name("s", "n" * 100) == two.name("s", "n" * 100)
+
+
+def test_a_name_does_not_change_hands_when_its_clash_appears_first() -> None:
+    names = ToolNames()
+    late = names.name("a_b", "c")
+    assert names.name("a", "b_c") != late
+    assert names.name("a_b", "c") == late
+
+
+@given(st.text(), st.integers(2, 50))
+def test_texts_are_bounded_and_have_no_control_characters(text: str, limit: int) -> None:
+    plain = plain_text(text, limit)
+    assert len(plain) <= limit
+    assert all(char.isprintable() or char == "\n" for char in plain)
+
+
+def test_an_escape_sequence_is_disarmed() -> None:
+    assert plain_text("a\x1b[31mb\u202ec\u200bd", 100) == "a[31mbcd"
+    assert len(plain_text("x" * 10_000, DESCRIPTION_CHARS)) == DESCRIPTION_CHARS
+
+
+KEYWORDS = [
+    "properties",
+    "required",
+    "type",
+    "pattern",
+    "items",
+    "$ref",
+    "$defs",
+    "anyOf",
+    "allOf",
+    "$schema",
+]
+
+
+@given(st.dictionaries(st.sampled_from(KEYWORDS), JSON))
+def test_any_schema_becomes_an_object_schema(schema: dict[str, Any]) -> None:
+    tidy, real = fit_properties(tidy_schema(schema))
+    assert tidy["type"] == "object"
+    assert not {"anyOf", "allOf", "oneOf", "$ref"} & {*tidy}
+    assert {*tidy.get("required", ())} <= {*tidy["properties"]}
+    assert all(VALID_KEY.fullmatch(key) for key in tidy["properties"])
+    assert {real.get(key, key) for key in tidy["properties"]} == {*tidy_schema(schema)["properties"]}
+    json.dumps(tidy)
+
+
+def test_choices_and_references_at_the_top_are_put_together() -> None:
+    text = {"type": "string"}
+    schema = {
+        "$ref": "#/$defs/Base",
+        "$defs": {"Base": {"properties": {"base": text}}},
+        "anyOf": [{"properties": {"a": text}, "required": ["a"]}, {"properties": {"b": text}}, True],
+        "properties": {"own": text},
+        "required": ["own"],
+    }
+    assert [*tidy_schema(schema)["properties"]] == ["base", "a", "b", "own"]
+    assert tidy_schema(schema)["required"] == ["own"]
+
+
+def test_property_names_that_providers_refuse_are_changed_and_known() -> None:
+    schema = tidy_schema(
+        {"properties": {"$filter": {}, "_filter": {}, "ok": {}}, "required": ["$filter", "ok"]}
+    )
+    fitted, real = fit_properties(schema)
+    assert [*fitted["properties"]] == ["_filter_", "_filter", "ok"]
+    assert fitted["required"] == ["_filter_", "ok"]
+    assert real == {"_filter_": "$filter"}
+
+
+def test_only_words_about_a_schema_are_touched() -> None:
+    schema = {
+        "properties": {
+            "pattern": {"type": "string", "pattern": "^[a-z]+$", "default": "\x1b"},
+            "description": {"description": "a\x00b" + "c" * 2_000, "enum": [{"pattern": "("}]},
+        }
+    }
+    tidy = tidy_schema(schema)["properties"]
+    assert tidy["pattern"] == {"type": "string", "pattern": "^[a-z]+$", "default": "\x1b"}
+    assert tidy["description"]["description"].startswith("abc")
+    assert len(tidy["description"]["description"]) == 1_000
+    assert tidy["description"]["enum"] == [{"pattern": "("}]
