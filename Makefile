@@ -40,13 +40,15 @@ soak: dev ## kill the gateway again and again and look for what got lost; SOAK_K
 
 peers: dev ## run the tests that need programs from npm or apt
 	npm ci --no-audit --no-fund
+	@test -x .venv-peers/bin/python || $(VENV_PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --require-hashes -r requirements/peers.txt
 	$(VENV_PYTHON) -m pytest -m peers
 
 lock: ## choose the newest versions again: rewrites requirements/*.txt
 	scripts/lock.sh
 
 clean: ## delete everything that a command here has made
-	rm -rf .venv .venv.old-* node_modules dist benchmarks/last*.json
+	rm -rf .venv .venv.old-* .venv-peers node_modules dist benchmarks/last*.json
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find nanobot scripts benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

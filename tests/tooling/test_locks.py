@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("chat.txt", "dev.txt", "model.txt")
+LOCKS = ("chat.txt", "dev.txt", "model.txt", "peers.txt")
 
 
 def lock(name: str) -> str:
