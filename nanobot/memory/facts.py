@@ -1,0 +1,213 @@
+"""The lines of MEMORY.md and HISTORY.md: one fact a line, one dated entry a paragraph.
+
+The files are the truth. What nanobot writes ends in a comment that says where it comes from, and a line
+without one is the owner's own:
+
+    - Lives in Paris. <!-- 2026-11-26 cli:direct#12,14 -->
+    - Lunch is at noon. <!-- 2026-11-26 group telegram:-100#7 -->
+
+    [2026-11-26 14:05] Talked about moving to Paris. <!-- cli:direct#1-40 -->
+    - [2026-11-26] superseded: Lives in Berlin. (2025-01-02) → Lives in Paris. <!-- cli:direct#12,14 -->
+
+Evidence is written as session key, `#` and the numbers of its messages. The word `group` marks what was said
+in a group: it is for that group alone. Characters that would end a comment or a key are percent-encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+
+_COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
+_BULLET = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_EVIDENCE = re.compile(r"(\S+)#(\d{1,9}(?:[-,]\d{1,9})*)")
+_ENTRY = re.compile(r"(?:[-*+]\s+)?\[(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}))?\]\s*")
+_PAST = re.compile(r"(superseded|expired): ")
+_KEY_SAFE = "!$&'()*+/:;=@[]^_`{|}~.,?"
+_MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a line comes from. `day` is an ISO date or "", `messages` are ids such as `cli:direct#12`.
+
+    `is_group`: said in a group, whose session `messages` name.
+    """
+
+    day: str = ""
+    messages: tuple[str, ...] = ()
+    is_group: bool = False
+
+    def visible_in(self, session_key: str, *, is_group: bool) -> bool:
+        """A group sees what was said in it and nothing else; nobody else sees that."""
+        if not self.is_group:
+            return not is_group
+        return is_group and any(split_message_id(name)[0] == session_key for name in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact of MEMORY.md. `line` is its line in the file, counted from 0, or -1."""
+
+    text: str
+    origin: Origin = Origin()
+    line: int = field(default=-1, compare=False)
+
+    @property
+    def id(self) -> str:
+        return fact_id(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """An entry of HISTORY.md: `text` without its date. `past`: superseded, expired or "".
+
+    `origin.day` is the day it was written; `time` is `HH:MM` or "". `line` as for facts.
+    """
+
+    text: str
+    origin: Origin = Origin()
+    time: str = ""
+    past: str = ""
+    line: int = field(default=-1, compare=False)
+
+
+def message_id(session_key: str, seq: int) -> str:
+    """The id of a message, as searches show it."""
+    return f"{session_key}#{seq}"
+
+
+def split_message_id(name: str) -> tuple[str, int]:
+    """(session key, seq) of an id. Raises ValueError when it is none."""
+    session_key, separator, seq = name.rpartition("#")
+    if not separator or not session_key:
+        raise ValueError(f"{name!r} is no message id")
+    return session_key, int(seq)
+
+
+def plain_text(text: str) -> str:
+    """`text` on one line, without comments and control characters: what a fact may consist of."""
+    shown = _COMMENT.sub(" ", text).replace("-->", " ")
+    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+
+
+def fact_id(text: str) -> str:
+    """The first 8 hex digits of the SHA-256 of the text; case and spacing do not count."""
+    normal = unicodedata.normalize("NFC", plain_text(text)).casefold()
+    return hashlib.sha256(normal.encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def parse_facts(text: str) -> list[Fact]:
+    """The facts of MEMORY.md: every line that is no heading and has words outside of comments."""
+    return [
+        Fact(_BULLET.sub("", words), _parse_origin(comment), number)
+        for number, words, comment in _lines(text)
+        if not words.startswith("#") and any(char.isalnum() for char in words)
+    ]
+
+
+def format_fact(fact: Fact) -> str:
+    """The line of a fact, without a line break; `parse_facts` reads it back."""
+    return f"- {plain_text(fact.text)}{_format_origin(fact.origin)}"
+
+
+def parse_history(text: str) -> list[HistoryEntry]:
+    """The entries of HISTORY.md. An entry begins with its date; other lines belong to the one before.
+
+    Lines before the first date are entries without one.
+    """
+    entries: list[HistoryEntry] = []
+    for number, words, comment in _lines(text):
+        if words.startswith("#") or not words:
+            continue
+        origin, found = _parse_origin(comment), _ENTRY.match(words)
+        if found is None and entries and not entries[-1].past and entries[-1].origin.day:
+            entries[-1] = _continued(entries[-1], words, origin)
+            continue
+        body = words[found.end() :] if found else words
+        past = _PAST.match(body)
+        entries.append(
+            HistoryEntry(
+                body,
+                Origin(found[1] if found else origin.day, origin.messages, origin.is_group),
+                (found[2] or "") if found else "",
+                past[1] if past else "",
+                number,
+            )
+        )
+    return entries
+
+
+def format_entry(entry: HistoryEntry) -> str:
+    """The line of an entry, without a line break; `parse_history` reads it back."""
+    when = f"{entry.origin.day} {entry.time}".strip()
+    origin = Origin("", entry.origin.messages, entry.origin.is_group)
+    bullet = "- " if entry.past else ""
+    return f"{bullet}[{when}] {plain_text(entry.text)}{_format_origin(origin)}"
+
+
+def superseded(old: Fact, new: str, day: str) -> HistoryEntry:
+    """The entry that keeps a fact findable which is no longer true; `new` is what replaces it, or ""."""
+    past = "superseded" if new else "expired"
+    since = f" ({old.origin.day})" if old.origin.day else ""
+    text = f"{past}: {plain_text(old.text)}{since}" + (f" → {plain_text(new)}" if new else "")
+    return HistoryEntry(text, Origin(day, old.origin.messages, old.origin.is_group), past=past)
+
+
+def _continued(entry: HistoryEntry, words: str, origin: Origin) -> HistoryEntry:
+    messages = tuple(dict.fromkeys((*entry.origin.messages, *origin.messages)))
+    joined = Origin(entry.origin.day, messages, entry.origin.is_group or origin.is_group)
+    return HistoryEntry(f"{entry.text} {words}", joined, entry.time, entry.past, entry.line)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str, str]]:
+    """(number, words outside of comments, the line's last comment) of every line; comments may be long."""
+    inside = False
+    for number, line in enumerate(text.split("\n")):
+        if inside:
+            _, found, line = line.partition("-->")
+            inside = not found
+        comments = _COMMENT.findall(line)
+        inside = inside or line.rfind("<!--") > line.rfind("-->")
+        yield number, " ".join(_COMMENT.sub(" ", line).split()), comments[-1] if comments else ""
+
+
+def _parse_origin(comment: str) -> Origin:
+    words = comment.split()
+    day = next((word for word in words if _DAY.fullmatch(word)), "")
+    found = (_EVIDENCE.fullmatch(word) for word in words)
+    messages = [name for match in found if match for name in _message_ids(unquote(match[1]), match[2])]
+    return Origin(day, tuple(dict.fromkeys(messages)), "group" in words)
+
+
+def _message_ids(session_key: str, numbers: str) -> Iterator[str]:
+    for part in numbers.split(","):
+        first, _, last = part.partition("-")
+        end = min(int(last or first), int(first) + _MOST_NUMBERS)
+        yield from (message_id(session_key, seq) for seq in range(int(first), end + 1))
+
+
+def _format_origin(origin: Origin) -> str:
+    sessions: dict[str, list[int]] = {}
+    for name in origin.messages:
+        session_key, seq = split_message_id(name)
+        sessions.setdefault(session_key, []).append(seq)
+    evidence = [f"{quote(key, safe=_KEY_SAFE)}#{_ranges(numbers)}" for key, numbers in sessions.items()]
+    words = [*filter(None, [origin.day]), *(["group"] if origin.is_group else []), *evidence]
+    return f" <!-- {' '.join(words)} -->" if words else ""
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """For example `1-40,44`."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
