@@ -20,15 +20,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from urllib.parse import quote, unquote
 
 _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
 _BULLET = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EVIDENCE = re.compile(r"(\S+)#(\d{1,9}(?:[-,]\d{1,9})*)")
-_ENTRY = re.compile(r"(?:[-*+]\s+)?\[(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}))?\]\s*")
+_ENTRY = re.compile(r"(?:[-*+]\s+)?\[([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T](\d{2}:\d{2}))?\]\s*")
 _PAST = re.compile(r"(superseded|expired): ")
 _KEY_SAFE = "!$&'()*+/:;=@[]^_`{|}~.,?"
+_MOST_DIGITS = 15
 _MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
 
 
@@ -85,7 +87,7 @@ def message_id(session_key: str, seq: int) -> str:
 def split_message_id(name: str) -> tuple[str, int]:
     """(session key, seq) of an id. Raises ValueError when it is none."""
     session_key, separator, seq = name.rpartition("#")
-    if not separator or not session_key:
+    if not separator or not session_key or not seq.isdecimal() or len(seq) > _MOST_DIGITS:
         raise ValueError(f"{name!r} is no message id")
     return session_key, int(seq)
 
@@ -93,7 +95,9 @@ def split_message_id(name: str) -> tuple[str, int]:
 def plain_text(text: str) -> str:
     """`text` on one line, without comments and control characters: what a fact may consist of."""
     shown = _COMMENT.sub(" ", text).replace("-->", " ")
-    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else " " for char in shown)
+    return " ".join(shown.split())
 
 
 def fact_id(text: str) -> str:
@@ -126,6 +130,7 @@ def parse_history(text: str) -> list[HistoryEntry]:
         if words.startswith("#") or not words:
             continue
         origin, found = _parse_origin(comment), _ENTRY.match(words)
+        found = found if found and _is_day(found[1]) else None
         if found is None and entries and not entries[-1].past and entries[-1].origin.day:
             entries[-1] = _continued(entries[-1], words, origin)
             continue
@@ -145,10 +150,10 @@ def parse_history(text: str) -> list[HistoryEntry]:
 
 def format_entry(entry: HistoryEntry) -> str:
     """The line of an entry, without a line break; `parse_history` reads it back."""
-    when = f"{entry.origin.day} {entry.time}".strip()
+    when = f"[{entry.origin.day} {entry.time}".strip() + "] " if entry.origin.day else ""
     origin = Origin("", entry.origin.messages, entry.origin.is_group)
     bullet = "- " if entry.past else ""
-    return f"{bullet}[{when}] {plain_text(entry.text)}{_format_origin(origin)}"
+    return f"{bullet}{when}{plain_text(entry.text)}{_format_origin(origin)}"
 
 
 def superseded(old: Fact, new: str, day: str) -> HistoryEntry:
@@ -174,15 +179,22 @@ def _lines(text: str) -> Iterator[tuple[int, str, str]]:
             inside = not found
         comments = _COMMENT.findall(line)
         inside = inside or line.rfind("<!--") > line.rfind("-->")
-        yield number, " ".join(_COMMENT.sub(" ", line).split()), comments[-1] if comments else ""
+        yield number, plain_text(line), comments[-1] if comments else ""
 
 
 def _parse_origin(comment: str) -> Origin:
     words = comment.split()
-    day = next((word for word in words if _DAY.fullmatch(word)), "")
+    day = next((word for word in words if _is_day(word)), "")
     found = (_EVIDENCE.fullmatch(word) for word in words)
     messages = [name for match in found if match for name in _message_ids(unquote(match[1]), match[2])]
     return Origin(day, tuple(dict.fromkeys(messages)), "group" in words)
+
+
+def _is_day(word: str) -> bool:
+    try:
+        return bool(_DAY.fullmatch(word)) and bool(date.fromisoformat(word))
+    except ValueError:  # the 31st of June
+        return False
 
 
 def _message_ids(session_key: str, numbers: str) -> Iterator[str]:

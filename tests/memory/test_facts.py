@@ -69,7 +69,8 @@ def test_entries_are_read_back(words: str, origin: Origin, time: str) -> None:
 def test_any_text_can_be_read(text: str) -> None:
     for fact in parse_facts(text):
         assert parse_facts(format_fact(fact))[0].id == fact.id
-    parse_history(text)
+    for entry in parse_history(text):
+        assert len(parse_history(format_entry(entry))) == 1
 
 
 def test_history_written_by_hand_and_by_us() -> None:
@@ -109,3 +110,8 @@ def test_who_may_see_what(origin: Origin, session: str, is_group: bool, visible:
 def test_an_absurd_range_stays_small() -> None:
     assert len(parse_facts("- x y <!-- a#1-999999999 -->")[0].origin.messages) < 20_000
     assert parse_facts(f"- x y <!-- a#{'9' * 5000} -->") == [Fact("x y")]
+
+
+def test_a_day_that_does_not_exist_is_none() -> None:
+    assert parse_facts("- x y <!-- 2026-06-31 -->") == [Fact("x y")]
+    assert parse_history("[2026-06-31] x y") == [HistoryEntry("[2026-06-31] x y", line=0)]
