@@ -7,6 +7,7 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
@@ -18,6 +19,8 @@ from nanobot.cron.jobs import JobBook
 from nanobot.errors import NanobotError
 from nanobot.mcp import configured_servers
 from nanobot.memory.digest import Digest
+from nanobot.memory.prompt import MemorySection
+from nanobot.memory.recall import Recall
 from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
 from nanobot.plugins.folder import PluginTools
@@ -28,11 +31,15 @@ from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.tools.cron import CronTool
 from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.tools.memory_search import MemorySearchTool
 from nanobot.tools.message import MessageTool
 from nanobot.tools.shell import Exec
 from nanobot.tools.toolbox import Toolbox
 from nanobot.tools.web import WebFetchTool, WebSearchTool
 from nanobot.workspace import create_workspace
+
+if TYPE_CHECKING:
+    from nanobot.memory.search import MemorySearch
 
 _LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
 
@@ -46,7 +53,9 @@ class App:
         self.store = store
         self.models = models
         self.workspace = config.workspace_path
-        built_in = build_tools(config, store)
+        memory = MemorySection(self.workspace / "memory", config.memory.prompt_bytes)
+        self.recall = Recall(config.memory, store, memory, self._open_memory)
+        built_in = [*build_tools(config, store), MemorySearchTool(self.recall)]
         taken = [tool.name for tool in built_in]
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
         self.mcp = configured_servers(config)
@@ -58,11 +67,17 @@ class App:
             store,
             models,
             self.tools.registry,
-            PromptBuilder(self.workspace, config.memory.prompt_bytes, [skills]),
+            PromptBuilder(self.workspace, [skills, memory]),
             functools.partial(open_conversation, store, (Digest(),)),
             model=model,
             clock=lambda: datetime.now().astimezone(),
+            recall=self.recall.before_turn,
         )
+
+    def _open_memory(self) -> MemorySearch:
+        from nanobot.memory.search import MemorySearch
+
+        return MemorySearch(self.store, self.workspace / "memory")
 
     async def run(self, text: str, *, session_key: str) -> AsyncGenerator[TurnEvent, None]:
         """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished."""
@@ -158,8 +173,8 @@ async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     create_workspace(config.workspace_path)
     store = SqliteStore(paths.database_file())
     models = ModelPool(config)
+    app = App(config, store, models, model=model)
     try:
-        app = App(config, store, models, model=model)
         if any((folder / "sessions").is_dir() for folder in (app.workspace, paths.home())):
             from nanobot.legacy.sessions_file import import_sessions
 
@@ -167,5 +182,6 @@ async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
         async with contextlib.aclosing(app.tools):
             yield app
     finally:
+        await app.recall.aclose()
         await models.aclose()
         await store.aclose()

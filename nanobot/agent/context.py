@@ -12,7 +12,6 @@ from nanobot.agent.tools.base import TurnContext
 from nanobot.messages import ContextPart
 
 OWNER_FILES = ("AGENTS.md", "SOUL.md", "USER.md", "TOOLS.md", "IDENTITY.md")
-MEMORY_FILE = "memory/MEMORY.md"
 
 _OWNER_FILE_LIMIT = 16_000  # characters of one owner file that reach the prompt
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
@@ -28,13 +27,12 @@ class PromptSection(Protocol):
 class PromptBuilder:
     """Builds the system prompt of a workspace; the owner's files are read anew for every turn."""
 
-    def __init__(self, workspace: Path, memory_bytes: int, sections: Sequence[PromptSection] = ()) -> None:
+    def __init__(self, workspace: Path, sections: Sequence[PromptSection] = ()) -> None:
         self._workspace = workspace
-        self._memory_bytes = memory_bytes
         self._sections = sections
 
     def system_prompt(self, turn: TurnContext, *, with_tools: bool) -> str:
-        """Identity and rules, owner files, sections, memory: the most stable part first."""
+        """Identity and rules, owner files, sections: the most stable part first."""
         return "\n\n".join(text for _, text in self.parts(turn, with_tools=with_tools))
 
     def parts(self, turn: TurnContext, *, with_tools: bool) -> list[tuple[str, str]]:
@@ -49,9 +47,6 @@ class PromptBuilder:
         for section in self._sections:
             room = type(section).__module__.split(".")[-2]
             parts.append((room, section.text(turn)))
-        memory = self._owner_file(MEMORY_FILE, self._memory_bytes)
-        if memory:
-            parts.append((MEMORY_FILE, f"[{MEMORY_FILE}]\n{memory}"))
         return [(name, text) for name, text in parts if text]
 
     def _owner_file(self, name: str, limit: int) -> str:

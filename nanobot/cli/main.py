@@ -12,6 +12,7 @@ import typer
 
 from nanobot.cli.cron import cron_app
 from nanobot.cli.mcp import mcp_app
+from nanobot.cli.memory import memory_app
 from nanobot.cli.skills import skills_app
 from nanobot.errors import NanobotError, UsageError
 
@@ -31,6 +32,7 @@ tools_app = _group("See what the assistant can do.")
 outbox_app = _group("Look after messages that could not be delivered.")
 app.add_typer(session_app, name="session")
 app.add_typer(config_app, name="config")
+app.add_typer(memory_app, name="memory")
 app.add_typer(cron_app, name="cron")
 app.add_typer(skills_app, name="skills")
 app.add_typer(mcp_app, name="mcp")

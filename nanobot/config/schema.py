@@ -83,6 +83,7 @@ class CronConfig(Section):
 class RecallConfig(Section):
     enabled: bool = key(True, "Whether matching memories are added to a new message.")
     limit: int = key(5, "Most memories added to one message.", ge=1)
+    max_tokens: int = key(400, "Most tokens they may take.", ge=50)
 
 
 class MemoryConfig(Section):

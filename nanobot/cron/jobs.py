@@ -108,4 +108,5 @@ def due_message(job: Job, slot: float) -> InboundMessage:
             "job": job.id,
             **({} if job.deliver else {"deliver": "no"}),
         },
+        is_group="group" in job.metadata,
     )

@@ -23,7 +23,7 @@ Origin = Literal["terminal", "inbox"]
 class SessionInfo:
     """A conversation. Times are Unix seconds; `messages` counts everything ever said in it.
 
-    `is_group`: several people write in it.
+    `is_group`: several people write in it. The model's context begins after message `start_seq`.
     """
 
     key: str
@@ -32,6 +32,7 @@ class SessionInfo:
     created_at: float
     updated_at: float
     is_group: bool = False
+    start_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,16 @@ class ImportedSession:
     messages: Sequence[StoredMessage]
     start: int = 0
     is_group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedMessage:
+    """A message in the log of all sessions: `id` rises with every message stored."""
+
+    id: int
+    session_key: str
+    is_group: bool
+    stored: StoredMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,9 @@ class Store(Protocol):
 
         When they begin in the middle of the running turn, its first message is added in front.
         """
+
+    async def log(self, first: int, limit: int) -> list[LoggedMessage]:
+        """The messages of all sessions from id `first` on, in the order of their ids."""
 
     async def start_over(self, key: str) -> None:
         """Begin the model's context after the newest message; nothing is deleted."""

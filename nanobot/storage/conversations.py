@@ -16,7 +16,15 @@ from nanobot.messages import (
     message_to_json,
     unanswered_calls,
 )
-from nanobot.session.store import Claim, InterruptedTurn, Origin, SessionInfo, StoredMessage, Window
+from nanobot.session.store import (
+    Claim,
+    InterruptedTurn,
+    LoggedMessage,
+    Origin,
+    SessionInfo,
+    StoredMessage,
+    Window,
+)
 
 _TITLE = 60
 
@@ -45,6 +53,7 @@ def _session(row: sqlite3.Row) -> SessionInfo:
         row["created_at"],
         row["updated_at"],
         bool(row["is_group"]),
+        row["start_seq"],
     )
 
 
@@ -71,6 +80,15 @@ def read_context(connection: sqlite3.Connection, key: str, limit: int) -> list[S
     if cut and running is not None and stored[0].seq > running["first_seq"]:
         stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
     return stored
+
+
+def read_log(connection: sqlite3.Connection, first: int, limit: int) -> list[LoggedMessage]:
+    rows = connection.execute(
+        "SELECT messages.*, is_group FROM messages JOIN sessions ON sessions.key = messages.session"
+        " WHERE messages.id >= ? ORDER BY messages.id LIMIT ?",
+        (first, limit),
+    )
+    return [LoggedMessage(row["id"], row["session"], bool(row["is_group"]), _stored(row)) for row in rows]
 
 
 def _stored(row: sqlite3.Row) -> StoredMessage:

@@ -17,6 +17,7 @@ from nanobot.session.store import (
     InboxTurn,
     InterruptedTurn,
     Job,
+    LoggedMessage,
     OutboxEntry,
     SessionInfo,
     StoredMessage,
@@ -49,6 +50,9 @@ class SqliteStore:
 
     async def context(self, key: str, limit: int) -> list[StoredMessage]:
         return await self._db.read(conversations.read_context, key, limit)
+
+    async def log(self, first: int, limit: int) -> list[LoggedMessage]:
+        return await self._db.read(conversations.read_log, first, limit)
 
     async def start_over(self, key: str) -> None:
         await self._db.write(conversations.start_over, key)

@@ -70,7 +70,7 @@ class CronTool(Tool):
             channel=turn.channel,
             chat_id=turn.chat_id,
             deliver=turn.channel != TERMINAL,
-            metadata=turn.metadata,
+            metadata={**turn.metadata, **({"group": "yes"} if turn.is_group else {})},
         )
         try:
             job = await self._jobs.add(

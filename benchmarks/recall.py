@@ -1,0 +1,304 @@
+"""How well memory search finds what was said: recall and rank on conversations with known answers.
+
+`--data` is a JSON file:
+  conversations: [{id, turns: [{id, session, time, speaker, text}]}], time in words or as an ISO date
+  questions: [{conversation, question, category, evidence: [turn id]}]
+  facts: [{conversation, text, evidence: [turn id]}], optional, used with --facts
+
+Recall@k is the share of a question's evidence turns among the first k turns found, averaged over the
+questions; MRR is the mean of 1 / rank of the first one. The index is made and asked by nanobot's own code,
+one for each conversation and one for all of them together (pooled). `--scale N` adds N - 1 copies of the
+data with exchanged words; times are always those of the pooled index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from nanobot.memory.dates import period_of  # noqa: E402
+from nanobot.memory.facts import Fact, Origin, format_fact, message_id  # noqa: E402
+from nanobot.memory.search import MemorySearch, turn_row  # noqa: E402
+from nanobot.storage.search_index import SearchIndex  # noqa: E402
+from nanobot.storage.search_rows import Position, Scope, SearchRows, TurnRow  # noqa: E402
+from nanobot.storage.sqlite import SqliteStore  # noqa: E402
+
+CUTS = (5, 10, 20)
+_FOUND = 200  # hits asked for; facts among them do not count as turns
+_TURN_SECONDS = 20  # between two turns of a session
+_BATCH = 500
+_WORD = re.compile(r"[^\W\d_]+")
+_CLOCK = re.compile(r"\b(\d{1,2}):(\d{2})\s*([ap]m)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Turn:
+    id: str
+    session: str
+    at: float
+    speaker: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """`facts`: (text, ids of the turns it rests on)."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    facts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    conversation: str
+    text: str
+    category: str
+    evidence: tuple[str, ...]
+
+
+@dataclass
+class Scores:
+    """Sums over questions, by category."""
+
+    rows: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, category: str, evidence: set[str], found: Sequence[str]) -> None:
+        recall = [len(evidence.intersection(found[:cut])) / len(evidence) for cut in CUTS]
+        first = next((1 / rank for rank, name in enumerate(found, start=1) if name in evidence), 0.0)
+        for name in ("", category):
+            self.rows[name].append([*recall, first])
+
+    def means(self, category: str = "") -> dict[str, float]:
+        rows = self.rows.get(category, [])
+        names = [*(f"recall@{cut}" for cut in CUTS), "mrr"]
+        return {
+            name: round(sum(row[i] for row in rows) / len(rows), 4) if rows else 0.0
+            for i, name in enumerate(names)
+        }
+
+
+# -- reading
+
+
+def read_data(path: Path) -> tuple[list[Conversation], list[Question]]:
+    """What is in the file; a question without known evidence cannot be scored and is left out."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    facts: dict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+    for item in data.get("facts", ()):
+        facts[item["conversation"]].append((item["text"], tuple(item["evidence"])))
+    conversations = [
+        Conversation(item["id"], tuple(_turns(item["turns"])), tuple(facts[item["id"]]))
+        for item in data["conversations"]
+    ]
+    known = {(talk.id, turn.id) for talk in conversations for turn in talk.turns}
+    questions = [
+        Question(item["conversation"], item["question"], item["category"], tuple(item["evidence"]))
+        for item in data["questions"]
+    ]
+    return conversations, [
+        asked for asked in questions if any((asked.conversation, name) in known for name in asked.evidence)
+    ]
+
+
+def _turns(items: Iterable[dict[str, Any]]) -> Iterable[Turn]:
+    """Turns with times that rise: those of a session follow each other, sessions never overlap."""
+    latest, session, begun = 0.0, "", False
+    for item in items:
+        if not begun or str(item["session"]) != session:
+            session, begun = str(item["session"]), True
+            latest = max(_seconds(item["time"]), latest + 7200)
+        latest += _TURN_SECONDS
+        yield Turn(str(item["id"]), session, latest, item["speaker"], item["text"])
+
+
+def _seconds(words: str) -> float:
+    """Unix seconds of a time such as `1:56 pm on 8 May, 2023` or `2023-05-08 13:56`."""
+    period = period_of(words.replace("T", " "), datetime.now().date())
+    if period is None:
+        return 0.0
+    moment = datetime.combine(period.start, datetime.min.time())
+    if clock := _CLOCK.search(words):
+        hour, half = int(clock[1]), (clock[3] or "").lower()
+        hour = hour % 12 + 12 * (half == "pm") if half else hour
+        moment += timedelta(hours=hour, minutes=int(clock[2]))
+    return moment.timestamp()
+
+
+# -- growing
+
+
+def copies(conversations: Sequence[Conversation], scale: int) -> list[Conversation]:
+    """The conversations, and `scale` - 1 times the same with words exchanged for ones about as frequent."""
+    counts = Counter(word for talk in conversations for turn in talk.turns for word in _words(turn.text))
+    by_frequency = [word for word, _ in counts.most_common()]
+    grown = list(conversations)
+    for number in range(2, scale + 1):
+        exchanged = _exchange(by_frequency, number)
+        grown += [_copy(talk, number, exchanged) for talk in conversations]
+    return grown
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _exchange(by_frequency: Sequence[str], seed: int) -> dict[str, str]:
+    """A word for each word beyond the 50 commonest, from among its neighbours in frequency."""
+    generator = random.Random(seed)
+    exchanged: dict[str, str] = {}
+    first = 50
+    while first < len(by_frequency):
+        band = by_frequency[first : first + max(20, first // 3)]
+        exchanged |= zip(band, generator.sample(band, len(band)), strict=True)
+        first += len(band)
+    return exchanged
+
+
+def _copy(talk: Conversation, number: int, exchanged: dict[str, str]) -> Conversation:
+    def altered(text: str) -> str:
+        return _WORD.sub(lambda found: exchanged.get(found[0].lower(), found[0]), text)
+
+    turns = tuple(replace(turn, text=altered(turn.text)) for turn in talk.turns)
+    facts = tuple((altered(text), evidence) for text, evidence in talk.facts)
+    return Conversation(f"{talk.id}~{number}", turns, facts)
+
+
+# -- measuring
+
+
+async def measure(path: Path, scale: int, with_facts: bool) -> dict[str, Any]:
+    conversations, questions = read_data(path)
+    single, pooled = Scores(), Scores()
+    for talk in conversations:
+        own = [asked for asked in questions if asked.conversation == talk.id]
+        await run([talk], own, with_facts, single)
+    seconds: list[float] = []
+    index = await run(copies(conversations, scale), questions, with_facts, pooled, seconds)
+    seconds.sort()
+    return {
+        "overall": single.means(),
+        "per_category": {name: single.means(name) for name in sorted(single.rows) if name},
+        "pooled": pooled.means(),
+        "query_ms": {name: _quantile(seconds, share) for name, share in (("p50", 0.5), ("p95", 0.95))},
+        "index": index,
+        "scale": scale,
+        "facts": with_facts,
+        "questions": len(questions),
+    }
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return round(1000 * values[min(len(values) - 1, int(share * len(values)))], 2) if values else 0.0
+
+
+async def run(
+    conversations: Sequence[Conversation],
+    questions: Sequence[Question],
+    with_facts: bool,
+    scores: Scores,
+    seconds: list[float] | None = None,
+) -> dict[str, Any]:
+    """Index the conversations in a new home and ask the questions; returns figures of the index."""
+    ends = [talk.turns[-1].at for talk in conversations if talk.turns]
+    now = datetime.fromtimestamp(max(ends, default=0.0))
+    names = {
+        (talk.id, turn.id): message_id(talk.id, seq)
+        for talk in conversations
+        for seq, turn in enumerate(talk.turns, start=1)
+    }
+    with tempfile.TemporaryDirectory(prefix="nanobot-recall-") as folder:
+        if with_facts:
+            lines = [line for talk in conversations for line in _fact_lines(talk, names)]
+            (Path(folder) / "MEMORY.md").write_text("\n".join(lines), encoding="utf-8")
+        index = SearchIndex(Path(folder) / "search.db")
+        store = SqliteStore(Path(folder) / "nanobot.db")
+        memory = MemorySearch(store, Path(folder), index=index, clock=lambda: now)
+        started = time.perf_counter()
+        await _fill(index, conversations)
+        await memory.refresh()
+        taken = round(time.perf_counter() - started, 3)
+        for asked in questions:
+            started = time.perf_counter()
+            hits = await memory.search(asked.text, Scope(reach="everything"), _FOUND)
+            if seconds is not None:
+                seconds.append(time.perf_counter() - started)
+            evidence = {names.get((asked.conversation, turn), f"no turn {turn}") for turn in asked.evidence}
+            scores.add(asked.category, evidence, [hit.id for hit in hits if hit.kind == "turn"])
+        await memory.aclose()
+        await store.aclose()
+        return {"seconds": taken, "bytes": index.path.stat().st_size, "turns": len(names)}
+
+
+def _fact_lines(talk: Conversation, names: dict[tuple[str, str], str]) -> Iterable[str]:
+    """The lines of MEMORY.md: a fact is dated like the newest turn it rests on."""
+    times = {turn.id: turn.at for turn in talk.turns}
+    for text, evidence in talk.facts:
+        known = [turn for turn in evidence if turn in times]
+        day = str(datetime.fromtimestamp(max(times[turn] for turn in known)).date()) if known else ""
+        yield format_fact(Fact(text, Origin(day, tuple(names[talk.id, turn] for turn in known))))
+
+
+async def _fill(index: SearchIndex, conversations: Sequence[Conversation]) -> None:
+    """Add the turns as they would come from the database, with their speakers."""
+    rows: list[TurnRow] = []
+    for talk in conversations:
+        for seq, turn in enumerate(talk.turns, start=1):
+            row_id = len(rows) + 1
+            rows.append(turn_row(row_id, (talk.id, seq), turn.at, False, turn.speaker, turn.text))
+    for first in range(0, len(rows), _BATCH):
+        await index.write(SearchRows.add_turns, rows[first : first + _BATCH], Position(), Position())
+
+
+# -- showing
+
+
+def table(report: dict[str, Any]) -> str:
+    names = [*(f"recall@{cut}" for cut in CUTS), "mrr"]
+    rows = {"overall": report["overall"], **report["per_category"], "pooled": report["pooled"]}
+    lines = [f"{'':<14}" + "".join(f"{name:>12}" for name in names)]
+    lines += [
+        f"{title:<14}" + "".join(f"{figures[name]:>12.4f}" for name in names)
+        for title, figures in rows.items()
+    ]
+    index, query = report["index"], report["query_ms"]
+    facts = "with facts" if report["facts"] else "without facts"
+    lines.append(f"{report['questions']} questions, {facts}, scale {report['scale']}")
+    lines.append(f"query: p50 {query['p50']} ms, p95 {query['p95']} ms, pooled over {index['turns']:,} turns")
+    lines.append(f"index: {index['seconds']} s, {index['bytes'] / 1e6:.1f} MB")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure memory search on conversations with known answers.")
+    parser.add_argument("--data", type=Path, required=True, help="JSON file; the form is in this file's head")
+    parser.add_argument("--facts", action="store_true", help="put the facts into MEMORY.md")
+    parser.add_argument("--scale", type=int, default=1, help="how many times the data, with altered words")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    try:
+        report = asyncio.run(measure(options.data, max(1, options.scale), options.facts))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"Error: {options.data} cannot be used: {error!r}", file=sys.stderr)
+        return 1
+    print(json.dumps(report, indent=2) if options.json else table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

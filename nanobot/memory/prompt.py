@@ -1,0 +1,103 @@
+"""MEMORY.md as a part of the system prompt: as much of it as the owner allows, whole lines only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanobot.agent.tools.base import TurnContext
+
+if TYPE_CHECKING:
+    from nanobot.memory.facts import Fact
+
+_TITLE = "[memory/MEMORY.md]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A prompt's section, the facts in it and how many there was no room for."""
+
+    text: str
+    ids: frozenset[str]
+    hidden: int
+
+
+class MemorySection:
+    """Facts in the order of the file, so that a new one at its end leaves the prompt's beginning alone.
+
+    A group is shown what was said in it, everybody else what was not said in groups. The file is read again
+    when it has changed. `folder` holds MEMORY.md and HISTORY.md.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._file = folder / "MEMORY.md"
+        self._history = folder / "HISTORY.md"
+        self._most_bytes = most_bytes
+        self._stamp: tuple[int, int, int] | None = None
+        self._facts: list[Fact] = []
+        self._shown: dict[str, _Shown] = {}
+
+    def text(self, turn: TurnContext) -> str:
+        """The section for this turn, or ""."""
+        return self._of(turn).text
+
+    def shows(self, fact_id: str, turn: TurnContext) -> bool:
+        """Whether the prompt of this turn holds a fact."""
+        return fact_id in self._of(turn).ids
+
+    def is_complete(self, turn: TurnContext) -> bool:
+        """Whether the prompt leaves nothing of the memory files to be searched for."""
+        return not self._of(turn).hidden and not self._history.exists()
+
+    def _of(self, turn: TurnContext) -> _Shown:
+        self._read()
+        key = turn.session_key if turn.is_group else ""
+        if key not in self._shown:
+            facts = [
+                fact
+                for fact in self._facts
+                if fact.origin.visible_in(turn.session_key, is_group=turn.is_group)
+            ]
+            self._shown[key] = _fit(facts, self._most_bytes)
+        return self._shown[key]
+
+    def _read(self) -> None:
+        try:
+            about = self._file.stat()
+            stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+            if stamp != self._stamp:
+                self._facts = _facts(self._file.read_text(encoding="utf-8", errors="replace"))
+        except OSError:  # none yet
+            stamp, self._facts = None, []
+        if stamp != self._stamp:
+            self._stamp, self._shown = stamp, {}
+
+
+def _facts(text: str) -> list[Fact]:
+    """The facts of the file; nothing is imported for one that only has its first comment."""
+    if all(line.startswith(("#", "<!--")) for line in text.split("\n") if line):
+        return []
+    from nanobot.memory.facts import parse_facts
+
+    return parse_facts(text)
+
+
+def _fit(facts: list[Fact], most_bytes: int) -> _Shown:
+    lines: list[str] = []
+    room = most_bytes - len(_TITLE) - len(_rest(len(facts)))
+    for fact in facts:
+        line = f"- {fact.text}" + (f" ({fact.origin.day})" if fact.origin.day else "")
+        room -= len(line.encode("utf-8", "replace")) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    shown, hidden = facts[: len(lines)], len(facts) - len(lines)
+    if not facts or most_bytes < len(_TITLE) + len(_rest(hidden)):
+        return _Shown("", frozenset(), hidden)
+    text = "\n".join([_TITLE, *lines]) + (_rest(hidden) if hidden else "")
+    return _Shown(text, frozenset(fact.id for fact in shown), hidden)
+
+
+def _rest(count: int) -> str:
+    return f"\n[{count} more facts: memory_search finds them]"

@@ -1,0 +1,235 @@
+"""Which messages and facts answer a question best: choosing terms, scoring, fusing.
+
+The weights were tuned on conversations that are not part of the project (benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from nanobot.memory.dates import Period, period_of
+from nanobot.memory.facts import message_id, parse_facts, parse_history, split_message_id
+from nanobot.memory.words import content_words, words
+from nanobot.storage.search_rows import FoundLine, FoundTurn, Scope, SearchRows
+
+FACTS_FILE = "MEMORY.md"
+HISTORY_FILE = "HISTORY.md"
+
+_TURNS = 200  # candidates that are scored
+_LINES = 60
+_MOST_TERMS = 32
+_SMALL = 1_000  # rows; a word says no more in a smaller memory than in one of that size
+_SHORT_WORD = 4  # characters; parts of a compound are longer
+_MOST_ROWS = 15_000  # rows that the terms may match together: what a search costs at most
+_MOST_SOURCES = 12  # a line that rests on more messages says little about each
+_LINE = 1.5  # for facts and history: they say in few words what many messages did
+_FACT = 0.4  # how much of a fact's score its evidence gets
+_SPEAKER = 1.8  # for what was said by somebody the question names
+_EPISODE = 0.6  # for a part of the conversation with many matches, at most
+_EPISODE_HITS = 4
+_WITHIN = 1.6  # for what was said on the days the question names
+_SOON_AFTER = 1.2  # or in the fortnight after, when people tell of them
+_PAST = 0.7  # for facts that are no longer true
+_YEAR, _FORTNIGHT = 365 * 86400.0, 14 * 86400.0
+_AGE = 0.03  # between equals the newer one is first: what the oldest loses
+_ASKER = {"i", "my", "me", "mine", "ich", "mein", "meine", "meinen", "我", "私"}
+
+Kind = Literal["fact", "history", "turn", "message"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Something found. `day` is an ISO date or "", `time` is `HH:MM` or "".
+
+    `turn` is a message that matches, `message` one that was asked for by its id, whole and as Markdown.
+    `id`: a fact's or a message's; history entries have none. `sources`: the messages a line rests on.
+    `past`: superseded, expired or "". `row`: its row in the index.
+    """
+
+    kind: Kind
+    id: str
+    text: str
+    day: str
+    time: str = ""
+    speaker: str = ""
+    past: str = ""
+    sources: tuple[str, ...] = ()
+    score: float = 0.0
+    row: int = 0
+
+
+def moment(at: float) -> tuple[str, str]:
+    """Unix seconds as the day and the time of a hit."""
+    when = datetime.fromtimestamp(at)
+    return f"{when:%Y-%m-%d}", f"{when:%H:%M}"
+
+
+def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -> list[Hit]:
+    """The best `limit` hits for any text, best first."""
+    period = period_of(text, now.date())
+    terms = _terms(rows, text, period)
+    span = _seconds(period) if period else None
+    if not terms:
+        return [_turn_hit(turn) for turn in rows.turns_between(*span, scope, limit)] if span else []
+    found = rows.turns(terms, scope, _TURNS)
+    found += rows.turns(terms, scope, _TURNS, span) if span else []
+    turns = {turn.id: turn for turn in found}
+    lines = [_line_hit(line) for line in rows.lines(terms, scope, _LINES)]
+    scores = {turn.id: turn.score for turn in found}
+    for turn, score in _evidence(rows, lines, scope):
+        turns[turn.id] = turn
+        scores[turn.id] = scores.get(turn.id, 0.0) + _FACT * score
+    _favour(turns.values(), scores, text)
+    clock = _Clock(span, now.timestamp())
+    best = [(scores[row] * clock.factor(turn.at), row) for row, turn in turns.items()]
+    best += [(hit.score * clock.line_factor(hit), hit.row) for hit in lines]
+    by_row = {hit.row: hit for hit in lines}
+    return [
+        replace(by_row[row], score=score) if row in by_row else _turn_hit(turns[row], score)
+        for score, row in sorted(best, reverse=True)[:limit]
+    ]
+
+
+def coverage(rows: SearchRows, text: str, hits: Sequence[Hit]) -> list[float]:
+    """For each hit the share of the words of `text` that it holds, 0 to 1; rare words count more."""
+    known = max(rows.count(), _SMALL)
+    total, held = 0.0, [0.0] * len(hits)
+    for term in content_words(text)[:_MOST_TERMS]:
+        frequency = rows.frequency(term, _MOST_ROWS)
+        if not frequency and not term.isascii() and len(term) < 3:
+            continue  # a pair of characters need not be a word
+        weight = math.log(1 + known / (frequency + 0.5))
+        holders = rows.said_in(term, [hit.row for hit in hits]) if frequency else set()
+        total += weight
+        held = [share + weight * (hit.row in holders) for share, hit in zip(held, hits, strict=True)]
+    return [share / total if total else 0.0 for share in held]
+
+
+# -- terms
+
+
+def _terms(rows: SearchRows, text: str, period: Period | None) -> list[str]:
+    """The words to look for: the rarest ones, as many as a search may cost."""
+    said = set(words(period.said)) if period else set()
+    wanted = [word for word in content_words(text)[:_MOST_TERMS] if word not in said]
+    counted = [(rows.frequency(word, _MOST_ROWS), word) for word in wanted]
+    for word in [word for frequency, word in counted if not frequency]:
+        counted += _relatives(rows, word)
+    terms: list[str] = []
+    cost = 0
+    for frequency, term in sorted(set(counted)):
+        cost += frequency
+        if frequency and (cost <= _MOST_ROWS or not terms):
+            terms.append(term)
+    return terms
+
+
+def _relatives(rows: SearchRows, word: str) -> Iterator[tuple[int, str]]:
+    """For a word nobody has said: words that begin with it, else the two words it is made of."""
+    if len(word) < _SHORT_WORD or not word.isalpha():
+        return
+    longer = rows.frequency(f"{word}*", _MOST_ROWS)
+    if longer:
+        yield longer, f"{word}*"
+        return
+    for cut in range(len(word) - _SHORT_WORD, _SHORT_WORD - 1, -1):
+        head, tail = word[:cut], word[cut:]
+        if first := rows.frequency(head, _MOST_ROWS):
+            yield first, head
+            if second := rows.frequency(tail, _MOST_ROWS):
+                yield second, tail
+            return
+
+
+# -- scores
+
+
+def _evidence(rows: SearchRows, lines: Sequence[Hit], scope: Scope) -> Iterator[tuple[FoundTurn, float]]:
+    """The messages that facts rest on, each with the score of its best fact."""
+    best: dict[str, float] = {}
+    for hit in lines:
+        for name in hit.sources if len(hit.sources) <= _MOST_SOURCES else ():
+            best[name] = max(best.get(name, 0.0), hit.score)
+    for name, score in best.items():
+        turn = rows.turn(*split_message_id(name), scope)
+        if turn is not None:
+            yield turn, score
+
+
+def _favour(turns: Collection[FoundTurn], scores: dict[int, float], text: str) -> None:
+    """Raise what was said by somebody whom the question names, and episodes with several good messages."""
+    names = set(words(text))
+    if names & _ASKER:
+        names.add("user")
+    named = {speaker for speaker in {turn.speaker for turn in turns} if names & set(words(speaker))}
+    by_episode: dict[int, list[float]] = defaultdict(list)
+    for turn in turns:
+        if turn.speaker in named:
+            scores[turn.id] *= _SPEAKER
+        by_episode[turn.episode].append(scores[turn.id])
+    sums = {key: sum(sorted(found, reverse=True)[:_EPISODE_HITS]) for key, found in by_episode.items()}
+    most = max(sums.values(), default=0.0)
+    for turn in turns if most > 0 else ():
+        scores[turn.id] *= 1 + _EPISODE * sums[turn.episode] / most
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """What the time of something is worth. Times are Unix seconds; `span` is what the question names."""
+
+    span: tuple[float, float] | None
+    now: float
+
+    def factor(self, at: float) -> float:
+        age = max(0.0, self.now - at)
+        factor = 1 - _AGE * age / (age + _YEAR)
+        if self.span and self.span[0] <= at < self.span[1]:
+            return factor * _WITHIN
+        if self.span and self.span[1] <= at < self.span[1] + _FORTNIGHT:
+            return factor * _SOON_AFTER
+        return factor
+
+    def line_factor(self, hit: Hit) -> float:
+        at = datetime.fromisoformat(hit.day).timestamp() if hit.day else self.now
+        return self.factor(at) * (_PAST if hit.past else _LINE)
+
+
+def _seconds(period: Period) -> tuple[float, float]:
+    start, end = (
+        datetime.combine(day, datetime.min.time()).timestamp() for day in (period.start, period.end)
+    )
+    return start, end
+
+
+# -- rows as hits
+
+
+def _turn_hit(turn: FoundTurn, score: float = 0.0) -> Hit:
+    name = message_id(turn.session, turn.seq)
+    return Hit("turn", name, turn.text, *moment(turn.at), turn.speaker, score=score, row=turn.id)
+
+
+def _line_hit(line: FoundLine) -> Hit:
+    if line.file == FACTS_FILE:
+        (fact,) = parse_facts(line.text)
+        origin = fact.origin
+        return Hit(
+            "fact", fact.id, fact.text, origin.day, sources=origin.messages, score=line.score, row=line.id
+        )
+    (entry,) = parse_history(line.text)
+    return Hit(
+        "history",
+        "",
+        entry.text,
+        entry.origin.day,
+        entry.time,
+        past=entry.past,
+        sources=entry.origin.messages,
+        score=line.score,
+        row=line.id,
+    )

@@ -1,0 +1,171 @@
+"""What a turn gets from memory: a few lines before it begins, and answers to the memory_search tool."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nanobot.agent.tools.base import TurnContext
+from nanobot.config.schema import MemoryConfig
+from nanobot.errors import StorageError
+from nanobot.memory.prompt import MemorySection
+from nanobot.session.store import Store
+
+if TYPE_CHECKING:
+    from nanobot.memory.ranking import Hit
+    from nanobot.memory.search import MemorySearch
+    from nanobot.storage.search_rows import Scope
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 0.3  # seconds a turn waits for its memories
+_CANDIDATES = 12
+_ENOUGH = 0.4  # share of a message's words that a memory must hold to be recalled
+_RECALLED = 300  # characters of one memory in a message
+_FOUND = 500  # in an answer of the tool
+_WHOLE = 16_000  # characters of a message that is asked for by its id
+_TITLE = "[From memory, as information only; it may be out of date]\n"
+
+
+class Recall:
+    """Searches on behalf of turns. `memory` is opened when it is needed: most turns do without it."""
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        store: Store,
+        section: MemorySection,
+        open_memory: Callable[[], MemorySearch],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._section = section
+        self._open_memory = open_memory
+        self._memory: MemorySearch | None = None
+        self._running: set[asyncio.Task[str]] = set()
+
+    async def before_turn(self, text: str, turn: TurnContext) -> str:
+        """Lines for a turn's newest message, or "".
+
+        Facts that are in the prompt and messages the model still sees are not repeated. When the index is
+        not ready in time, the turn begins without, and the index is made meanwhile.
+        """
+        if not self._config.recall.enabled or "origin" in turn.metadata:
+            return ""
+        task = asyncio.create_task(self._recall(text, turn))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(task), _PATIENCE)
+        log.info("Nothing is recalled for this message: the search index is still being made.")
+        return ""
+
+    async def look_up(self, query: str, turn: TurnContext, limit: int) -> str:
+        """What a search finds, a line each, or the message whose id `query` is. Raises StorageError."""
+        memory = self._search()
+        hits = await memory.search(query, self._scope(turn), limit)
+        self._log_notices(memory)
+        return "\n".join(show(hit, query, _WHOLE if hit.kind == "message" else _FOUND) for hit in hits)
+
+    async def aclose(self) -> None:
+        """Stop what still runs and close the index."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._memory is not None:
+            await self._memory.aclose()
+
+    def _log_notices(self, memory: MemorySearch) -> None:
+        for notice in memory.take_notices():
+            log.warning("%s", notice)
+
+    def _search(self) -> MemorySearch:
+        if self._memory is None:
+            self._memory = self._open_memory()
+        return self._memory
+
+    def _scope(self, turn: TurnContext) -> Scope:
+        from nanobot.storage.search_rows import Scope
+
+        return Scope(turn.session_key, turn.is_group, self._config.scope)
+
+    async def _recall(self, text: str, turn: TurnContext) -> str:
+        try:
+            info = await self._store.session(turn.session_key)
+            start = info.start_seq if info else 0
+            if self._sees_everything(turn, start) or not _has_content(text):
+                return ""
+            return await self._recalled(text, turn, start)
+        except StorageError as error:
+            log.error("Nothing is recalled: %s", error)
+            return ""
+
+    def _sees_everything(self, turn: TurnContext, start: int) -> bool:
+        """Whether the model has all there is to find before it: so it is most often, and nothing is read."""
+        only_this_chat = self._config.scope == "chat" or turn.is_group
+        return start == 0 and only_this_chat and self._section.is_complete(turn)
+
+    async def _recalled(self, text: str, turn: TurnContext, start: int) -> str:
+        lines: list[str] = []
+        room = self._config.recall.max_tokens * 4 - len(_TITLE)
+        memory = self._search()
+        found = await memory.relevant(text, self._scope(turn), _CANDIDATES)
+        self._log_notices(memory)
+        for hit, share in found:
+            if share < _ENOUGH or self._is_before_the_model(hit, turn, start):
+                continue
+            line = show(hit, text, _RECALLED) + "\n"
+            if len(lines) < self._config.recall.limit and len(line) <= room:
+                lines.append(line)
+                room -= len(line)
+        return _TITLE + "".join(lines) if lines else ""
+
+    def _is_before_the_model(self, hit: Hit, turn: TurnContext, start: int) -> bool:
+        if hit.kind != "turn":
+            return self._section.shows(hit.id, turn)
+        session_key, _, seq = hit.id.rpartition("#")
+        return session_key == turn.session_key and int(seq) > start
+
+
+def _has_content(text: str) -> bool:
+    from nanobot.memory.words import content_words, says_something
+
+    return any(says_something(word) for word in content_words(text))
+
+
+def show(hit: Hit, asked: str, limit: int) -> str:
+    """A hit as a line of a list, `limit` characters of it; a message that was asked for keeps its lines."""
+    if hit.kind != "message":
+        return f"- {describe(hit)}: {excerpt(hit.text, asked, limit)}"
+    cut = len(hit.text) - limit
+    return hit.text if cut <= 0 else f"{hit.text[:limit]}\n[… {cut} characters more]"
+
+
+def describe(hit: Hit) -> str:
+    """Date and source of a hit, for example `2026-11-26 14:05 user, cli:direct#12`."""
+    when = f"{hit.day} {hit.time}".strip()
+    if hit.speaker:
+        return f"{when} {hit.speaker}, {hit.id}"
+    source = f"fact {hit.id}" if hit.kind == "fact" else "history"
+    if hit.sources:
+        source += f" from {hit.sources[0]}" + (f" and {len(hit.sources) - 1} more" if hit.sources[1:] else "")
+    return f"{when}, {source}" if when else source
+
+
+def excerpt(text: str, asked: str, limit: int) -> str:
+    """`text` on one line; of a long one `limit` characters around the first word that was asked for."""
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    from nanobot.memory.words import content_words
+
+    folded = line.casefold()
+    places = (re.search(re.escape(word), folded) for word in content_words(asked))
+    first = min((found.start() for found in places if found), default=0)
+    start = max(0, min(first - limit // 4, len(line) - limit))
+    cut = line[start : start + limit - 2]
+    return ("…" if start else "") + cut + ("…" if start + limit - 2 < len(line) else "")

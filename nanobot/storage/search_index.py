@@ -1,0 +1,158 @@
+"""The search index: `$NANOBOT_HOME/search.db`, derived from the database and from the memory files.
+
+It is a file of its own because nothing is lost with it: one that is missing, damaged or of another version
+is made anew. Several processes share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from nanobot.errors import StorageError
+from nanobot.paths import make_private_dir
+from nanobot.storage.search_rows import SCHEMA, TABLES, SearchRows
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_VERSION = 1  # of the schema and of how words are made (memory/words.py); another one is made anew
+_BUSY = 10.0  # seconds to wait for another process that writes
+# What is wrong with the disk or with another process, and not with the file.
+_NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", "INTERRUPT", "NOMEM")
+
+
+class SearchIndex:
+    """Runs functions of the rows on one thread, each in a transaction. The first call makes the file.
+
+    `notices` says in a sentence each time that the index had to be made anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notices: list[str] = []
+        self._thread = ThreadPoolExecutor(1, "nanobot-search")
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+
+    async def read(
+        self, function: Callable[Concatenate[SearchRows, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function that only reads. Raises StorageError."""
+        return await self._on_thread("BEGIN", lambda rows: function(rows, *args, **kwargs))
+
+    async def write(
+        self, function: Callable[Concatenate[SearchRows, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function that writes, alone among all processes. Raises StorageError."""
+        return await self._on_thread("BEGIN IMMEDIATE", lambda rows: function(rows, *args, **kwargs))
+
+    async def purge(self) -> None:
+        """Leave no byte of what was deleted or replaced in any of the index's files. Raises StorageError.
+
+        Deleted words stay in a full-text index until its parts are merged.
+        """
+        await self.write(SearchRows.merge)
+        await self._on_thread("", SearchRows.empty_log)
+
+    async def aclose(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    # -- the thread's side
+
+    async def _on_thread(self, begin: str, function: Callable[[SearchRows], T]) -> T:
+        call = functools.partial(self._run, begin, function)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def _run(self, begin: str, function: Callable[[SearchRows], T]) -> T:
+        """Call `function`; once more with a new file when the old one is damaged."""
+        try:
+            try:
+                return self._attempt(begin, function)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._close()
+                self._notice(f"was damaged ({error})")
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                return self._attempt(begin, function)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"The search index failed: {error}. Check the disk and the rights of {self.path}."
+            ) from error
+
+    def _attempt(self, begin: str, function: Callable[[SearchRows], T]) -> T:
+        connection = self._connected()
+        if not begin:
+            return function(SearchRows(connection))
+        connection.execute(begin)
+        try:
+            outcome = function(SearchRows(connection))
+            connection.execute("COMMIT")
+            return outcome
+        finally:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.DatabaseError):  # a damaged file cannot even do that
+                    connection.execute("ROLLBACK")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and self._inode != _inode(self.path):
+            self._close()  # deleted, or made anew by another process
+        if self._connection is None:
+            make_private_dir(self.path.parent)
+            self.path.touch(mode=0o600)
+            self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY)
+            self._connection.row_factory = sqlite3.Row
+            self._inode = _inode(self.path)
+            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            self._create(self._connection)
+        return self._connection
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        if _version(connection) == _VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:  # commits, or rolls back
+            version = _version(connection)
+            if version == _VERSION:
+                return  # another process was faster
+            if version:
+                self._notice("was made by another version of nanobot")
+            for name in TABLES:
+                connection.execute(f"DROP TABLE IF EXISTS {name}")
+            for statement in SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _notice(self, what: str) -> None:
+        self.notices.append(f"The search index {what}. It is made anew; nothing else is affected.")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    name: str = getattr(error, "sqlite_errorname", "")
+    return not name.removeprefix("SQLITE_").startswith(_NO_DAMAGE)

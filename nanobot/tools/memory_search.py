@@ -1,0 +1,55 @@
+"""The memory_search tool: what is remembered and what was said before."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from nanobot.agent.tools.base import Tool, TurnContext, current_turn
+from nanobot.errors import StorageError, ToolError
+
+_HITS, _MOST_HITS = 8, 30
+
+
+class Memory(Protocol):
+    """What the tool needs of the memory."""
+
+    async def look_up(self, query: str, turn: TurnContext, limit: int) -> str:
+        """What a turn may find, a line each, or "". Raises StorageError."""
+
+
+class MemorySearchTool(Tool):
+    """Finds what the chat of the turn may see."""
+
+    read_only = True
+    repeatable = True
+    errors_are_text = False
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    @property
+    def name(self) -> str:
+        return "memory_search"
+
+    @property
+    def description(self) -> str:
+        return (
+            "Search remembered facts and earlier conversations by words, names and dates."
+            " The id of a result (cli:direct#12) as query gives the whole message."
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}},
+            "required": ["query"],
+        }
+
+    async def execute(self, **kwargs: Any) -> str:
+        limit = max(1, min(kwargs.get("limit", _HITS), _MOST_HITS))
+        try:
+            found = await self._memory.look_up(kwargs["query"], current_turn(), limit)
+        except StorageError as error:
+            raise ToolError(str(error)) from error
+        return found or "Nothing found. Try other words, a name, or a date."
