@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -27,14 +27,14 @@ _SMALL = 1_000  # rows; a word says no more in a smaller memory than in one of t
 _SHORT_WORD = 4  # characters; parts of a compound are longer
 _MOST_ROWS = 15_000  # rows that the terms may match together: what a search costs at most
 _MOST_SOURCES = 12  # a line that rests on more messages says little about each
-_LINE = 1.5  # for facts and history: they say in few words what many messages did
+_LINE = 3.0  # for facts and history: they say in few words what many messages did
 _FACT = 0.4  # how much of a fact's score its evidence gets
 _SPEAKER = 1.8  # for what was said by somebody the question names
 _EPISODE = 0.6  # for a part of the conversation with many matches, at most
 _EPISODE_HITS = 4
 _WITHIN = 1.6  # for what was said on the days the question names
 _SOON_AFTER = 1.2  # or in the fortnight after, when people tell of them
-_PAST = 0.7  # for facts that are no longer true
+_PAST = 0.5  # for facts that are no longer true
 _YEAR, _FORTNIGHT = 365 * 86400.0, 14 * 86400.0
 _AGE = 0.03  # between equals the newer one is first: what the oldest loses
 _ASKER = {"i", "my", "me", "mine", "ich", "mein", "meine", "meinen", "我", "私"}
@@ -79,19 +79,22 @@ def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -
     found = rows.turns(terms, scope, _TURNS)
     found += rows.turns(terms, scope, _TURNS, span) if span else []
     turns = {turn.id: turn for turn in found}
-    lines = [_line_hit(line) for line in rows.lines(terms, scope, _LINES)]
+    lines = {line.id: _line_hit(line) for line in rows.lines(terms, scope, _LINES)}
     scores = {turn.id: turn.score for turn in found}
-    for turn, score in _evidence(rows, lines, scope):
-        turns[turn.id] = turn
+    evidence = _evidence(rows, lines.values(), scope)
+    turns |= {turn.id: turn for turn, _ in evidence.values()}
+    for turn, score in evidence.values():
         scores[turn.id] = scores.get(turn.id, 0.0) + _FACT * score
     _favour(turns.values(), scores, text)
     clock = _Clock(span, now.timestamp())
-    best = [(scores[row] * clock.factor(turn.at), row) for row, turn in turns.items()]
-    best += [(hit.score * clock.line_factor(hit), hit.row) for hit in lines]
-    by_row = {hit.row: hit for hit in lines}
+    scores = {row: score * clock.factor(turns[row].at) for row, score in scores.items()}
+    for row, hit in lines.items():  # a fact comes before the messages it rests on
+        resting = [scores[evidence[name][0].id] for name in hit.sources if name in evidence and not hit.past]
+        scores[row] = max(hit.score * clock.line_factor(hit), *(1.001 * score for score in resting), 0.0)
+    best = sorted(scores, key=lambda row: (-scores[row], row))[:limit]
     return [
-        replace(by_row[row], score=score) if row in by_row else _turn_hit(turns[row], score)
-        for score, row in sorted(best, reverse=True)[:limit]
+        replace(lines[row], score=scores[row]) if row in lines else _turn_hit(turns[row], scores[row])
+        for row in best
     ]
 
 
@@ -149,16 +152,14 @@ def _relatives(rows: SearchRows, word: str) -> Iterator[tuple[int, str]]:
 # -- scores
 
 
-def _evidence(rows: SearchRows, lines: Sequence[Hit], scope: Scope) -> Iterator[tuple[FoundTurn, float]]:
-    """The messages that facts rest on, each with the score of its best fact."""
+def _evidence(rows: SearchRows, lines: Iterable[Hit], scope: Scope) -> dict[str, tuple[FoundTurn, float]]:
+    """The messages that true facts rest on, by id, each with the score of its best fact."""
     best: dict[str, float] = {}
     for hit in lines:
-        for name in hit.sources if len(hit.sources) <= _MOST_SOURCES else ():
-            best[name] = max(best.get(name, 0.0), hit.score)
-    for name, score in best.items():
-        turn = rows.turn(*split_message_id(name), scope)
-        if turn is not None:
-            yield turn, score
+        if not hit.past and len(hit.sources) <= _MOST_SOURCES:
+            best |= {name: max(best.get(name, 0.0), hit.score) for name in hit.sources}
+    found = {name: rows.turn(*split_message_id(name), scope) for name in best}
+    return {name: (turn, best[name]) for name, turn in found.items() if turn is not None}
 
 
 def _favour(turns: Collection[FoundTurn], scores: dict[int, float], text: str) -> None:
@@ -196,7 +197,7 @@ class _Clock:
 
     def line_factor(self, hit: Hit) -> float:
         at = datetime.fromisoformat(hit.day).timestamp() if hit.day else self.now
-        return self.factor(at) * (_PAST if hit.past else _LINE)
+        return self.factor(at) * _LINE * (_PAST if hit.past else 1.0)
 
 
 def _seconds(period: Period) -> tuple[float, float]:

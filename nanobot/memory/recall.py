@@ -71,11 +71,15 @@ class Recall:
         self._log_notices(memory)
         return "\n".join(show(hit, query, _WHOLE if hit.kind == "message" else _FOUND) for hit in hits)
 
+    async def settle(self) -> None:
+        """Wait for what turns did not wait for."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def aclose(self) -> None:
         """Stop what still runs and close the index."""
         for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.settle()
         if self._memory is not None:
             await self._memory.aclose()
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from nanobot import paths
 from nanobot.errors import StorageError
@@ -28,6 +29,8 @@ from nanobot.session.export import as_markdown
 from nanobot.session.store import LoggedMessage, Store
 from nanobot.storage.search_index import SearchIndex
 from nanobot.storage.search_rows import LineRow, Position, Scope, SearchRows, TurnRow
+
+T = TypeVar("T")
 
 _BATCH = 500  # messages that are read and indexed at once
 _NOBODY = "-"  # sees what a group said of which no message is known
@@ -59,13 +62,28 @@ class MemorySearch:
         """The best hits for any text, best first; for a message's id that message. Raises StorageError."""
         if message := await self._message(text.strip(), scope):
             return [message]
-        await self.refresh()
-        return await self._index.read(rank, text, scope, self._clock(), limit)
+        return await self._ask(rank, text, scope, limit)
 
     async def relevant(self, text: str, scope: Scope, limit: int) -> list[tuple[Hit, float]]:
         """The best hits, each with the share of the words of `text` that it holds. Raises StorageError."""
-        await self.refresh()
-        return await self._index.read(_rank_and_weigh, text, scope, self._clock(), limit)
+        return await self._ask(_rank_and_weigh, text, scope, limit)
+
+    async def _ask(
+        self,
+        ask: Callable[[SearchRows, str, Scope, datetime, int], list[T]],
+        text: str,
+        scope: Scope,
+        limit: int,
+    ) -> list[T]:
+        """Ask the index when it holds everything; once more when it was lost meanwhile."""
+        answer: list[T] = []
+        for _ in range(2):
+            losses = self._index.losses
+            await self.refresh()
+            answer = await self._index.read(ask, text, scope, self._clock(), limit)
+            if losses == self._index.losses:
+                break
+        return answer
 
     async def _message(self, name: str, scope: Scope) -> Hit | None:
         """The message with this id, when there is one and the scope may see it."""

@@ -31,12 +31,14 @@ _NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", 
 class SearchIndex:
     """Runs functions of the rows on one thread, each in a transaction. The first call makes the file.
 
-    `notices` says in a sentence each time that the index had to be made anew.
+    `notices` says in a sentence each time that the index had to be made anew; `losses` counts how often it
+    was lost while in use: it is empty then, and what the caller does has to begin again.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notices: list[str] = []
+        self.losses = 0
         self._thread = ThreadPoolExecutor(1, "nanobot-search")
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -81,6 +83,7 @@ class SearchIndex:
                     raise
                 self._close()
                 self._notice(f"was damaged ({error})")
+                self.losses += 1
                 for suffix in ("", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 return self._attempt(begin, function)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nanobot.agent.tools.base import TurnContext, tool_surroundings
-from nanobot.cron.jobs import JobBook
+from nanobot.cron.jobs import JobBook, due_message
 from nanobot.errors import ToolError
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.tools.cron import CronTool
@@ -55,6 +55,16 @@ async def test_add_delivers_to_the_chat_and_thread_it_was_asked_in(book: JobBook
     )
     assert job.name == "Remind anna to water all of th"
     assert job.next_at == NOW + 60
+
+
+async def test_a_job_of_a_group_stays_a_group_s(book: JobBook) -> None:
+    context = TurnContext("9", "telegram:-5", "telegram", "-5", is_group=True)
+    with tool_surroundings(context, "c1", lambda text: None):
+        await call(book, "add", message="Lunch", every_seconds=60)
+    with turn(call="c2"):
+        await call(book, "add", message="Water the plants", every_seconds=60)
+    due = {job.message: due_message(job, NOW).is_group for job in await book.all()}
+    assert due == {"Lunch": True, "Water the plants": False}
 
 
 async def test_a_call_that_runs_again_after_a_crash_adds_once(book: JobBook) -> None:
