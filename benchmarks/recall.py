@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,6 @@ from nanobot.storage.sqlite import SqliteStore  # noqa: E402
 CUTS = (5, 10, 20)
 _FOUND = 200  # hits asked for; facts among them do not count as turns
 _TURN_SECONDS = 20  # between two turns of a session
-_BATCH = 500
 _WORD = re.compile(r"[^\W\d_]+")
 _CLOCK = re.compile(r"\b(\d{1,2}):(\d{2})\s*([ap]m)?", re.IGNORECASE)
 
@@ -143,15 +142,14 @@ def _seconds(words: str) -> float:
 # -- growing
 
 
-def copies(conversations: Sequence[Conversation], scale: int) -> list[Conversation]:
+def copies(conversations: Sequence[Conversation], scale: int) -> Iterator[Conversation]:
     """The conversations, and `scale` - 1 times the same with words exchanged for ones about as frequent."""
     counts = Counter(word for talk in conversations for turn in talk.turns for word in _words(turn.text))
     by_frequency = [word for word, _ in counts.most_common()]
-    grown = list(conversations)
+    yield from conversations
     for number in range(2, scale + 1):
         exchanged = _exchange(by_frequency, number)
-        grown += [_copy(talk, number, exchanged) for talk in conversations]
-    return grown
+        yield from (_copy(talk, number, exchanged) for talk in conversations)
 
 
 def _words(text: str) -> list[str]:
@@ -208,29 +206,20 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 
 async def run(
-    conversations: Sequence[Conversation],
+    conversations: Iterable[Conversation],
     questions: Sequence[Question],
     with_facts: bool,
     scores: Scores,
     seconds: list[float] | None = None,
 ) -> dict[str, Any]:
     """Index the conversations in a new home and ask the questions; returns figures of the index."""
-    ends = [talk.turns[-1].at for talk in conversations if talk.turns]
-    now = datetime.fromtimestamp(max(ends, default=0.0))
-    names = {
-        (talk.id, turn.id): message_id(talk.id, seq)
-        for talk in conversations
-        for seq, turn in enumerate(talk.turns, start=1)
-    }
-    with tempfile.TemporaryDirectory(prefix="nanobot-recall-") as folder:
-        if with_facts:
-            lines = [line for talk in conversations for line in _fact_lines(talk, names)]
-            (Path(folder) / "MEMORY.md").write_text("\n".join(lines), encoding="utf-8")
-        index = SearchIndex(Path(folder) / "search.db")
-        store = SqliteStore(Path(folder) / "nanobot.db")
-        memory = MemorySearch(store, Path(folder), index=index, clock=lambda: now)
+    with tempfile.TemporaryDirectory(prefix="nanobot-recall-") as name:
+        folder = Path(name)
+        index = SearchIndex(folder / "search.db")
+        store = SqliteStore(folder / "nanobot.db")
         started = time.perf_counter()
-        await _fill(index, conversations)
+        places, now = await _fill(index, conversations, folder / "MEMORY.md" if with_facts else None)
+        memory = MemorySearch(store, folder, index=index, clock=lambda: datetime.fromtimestamp(now))
         await memory.refresh()
         taken = round(time.perf_counter() - started, 3)
         for asked in questions:
@@ -238,31 +227,43 @@ async def run(
             hits = await memory.search(asked.text, Scope(reach="everything"), _FOUND)
             if seconds is not None:
                 seconds.append(time.perf_counter() - started)
-            evidence = {names.get((asked.conversation, turn), f"no turn {turn}") for turn in asked.evidence}
+            evidence = {places.get((asked.conversation, turn), f"no turn {turn}") for turn in asked.evidence}
             scores.add(asked.category, evidence, [hit.id for hit in hits if hit.kind == "turn"])
         await memory.aclose()
         await store.aclose()
-        return {"seconds": taken, "bytes": index.path.stat().st_size, "turns": len(names)}
+        return {"seconds": taken, "bytes": index.path.stat().st_size, "turns": len(places)}
 
 
-def _fact_lines(talk: Conversation, names: dict[tuple[str, str], str]) -> Iterable[str]:
+async def _fill(
+    index: SearchIndex, conversations: Iterable[Conversation], facts: Path | None
+) -> tuple[dict[tuple[str, str], str], float]:
+    """Add the turns as they would come from the database, with their speakers, and write the facts.
+
+    Returns the message ids of (conversation, turn) and the time of the newest turn.
+    """
+    places: dict[tuple[str, str], str] = {}
+    count, newest = 0, 0.0
+    for talk in conversations:
+        rows: list[TurnRow] = []
+        for seq, turn in enumerate(talk.turns, start=1):
+            places[talk.id, turn.id] = message_id(talk.id, seq)
+            rows.append(turn_row(count + seq, (talk.id, seq), turn.at, False, turn.speaker, turn.text))
+            newest = max(newest, turn.at)
+        count += len(rows)
+        await index.write(SearchRows.add_turns, rows, Position(), Position())
+        if facts is not None:
+            with facts.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in _fact_lines(talk, places))
+    return places, newest
+
+
+def _fact_lines(talk: Conversation, places: dict[tuple[str, str], str]) -> Iterator[str]:
     """The lines of MEMORY.md: a fact is dated like the newest turn it rests on."""
     times = {turn.id: turn.at for turn in talk.turns}
     for text, evidence in talk.facts:
         known = [turn for turn in evidence if turn in times]
         day = str(datetime.fromtimestamp(max(times[turn] for turn in known)).date()) if known else ""
-        yield format_fact(Fact(text, Origin(day, tuple(names[talk.id, turn] for turn in known))))
-
-
-async def _fill(index: SearchIndex, conversations: Sequence[Conversation]) -> None:
-    """Add the turns as they would come from the database, with their speakers."""
-    rows: list[TurnRow] = []
-    for talk in conversations:
-        for seq, turn in enumerate(talk.turns, start=1):
-            row_id = len(rows) + 1
-            rows.append(turn_row(row_id, (talk.id, seq), turn.at, False, turn.speaker, turn.text))
-    for first in range(0, len(rows), _BATCH):
-        await index.write(SearchRows.add_turns, rows[first : first + _BATCH], Position(), Position())
+        yield format_fact(Fact(text, Origin(day, tuple(places[talk.id, turn] for turn in known))))
 
 
 # -- showing

@@ -1,10 +1,15 @@
-"""Fill a session: `seed_session.py DATABASE SESSION MESSAGES`, half of them questions, half answers."""
+"""Fill a session: `seed_session.py DATABASE SESSION MESSAGES`, half of them questions, half answers.
+
+The search index is filled as well, as it is in a home that is in use.
+"""
 
 import asyncio
 import sys
 from pathlib import Path
 
+from nanobot.memory.search import MemorySearch
 from nanobot.messages import Message
+from nanobot.storage.search_index import SearchIndex
 from nanobot.storage.sqlite import SqliteStore
 
 
@@ -22,6 +27,9 @@ async def main(database: Path, session: str, messages: int) -> None:
             ),
             store.finish_turn(claim, "done"),
         )
+    memory = MemorySearch(store, database.parent, index=SearchIndex(database.with_name("search.db")))
+    await memory.refresh()
+    await memory.aclose()
     await store.aclose()
 
 

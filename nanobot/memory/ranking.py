@@ -29,6 +29,7 @@ _MOST_ROWS = 15_000  # rows that the terms may match together: what a search cos
 _MOST_SOURCES = 12  # a line that rests on more messages says little about each
 _LINE = 3.0  # for facts and history: they say in few words what many messages did
 _FACT = 0.4  # how much of a fact's score its evidence gets
+_BESIDE = 0.15  # how much of its neighbours' scores a message gets
 _SPEAKER = 1.8  # for what was said by somebody the question names
 _EPISODE = 0.6  # for a part of the conversation with many matches, at most
 _EPISODE_HITS = 4
@@ -163,7 +164,11 @@ def _evidence(rows: SearchRows, lines: Iterable[Hit], scope: Scope) -> dict[str,
 
 
 def _favour(turns: Collection[FoundTurn], scores: dict[int, float], text: str) -> None:
-    """Raise what was said by somebody whom the question names, and episodes with several good messages."""
+    """Raise what stands beside good messages, what somebody named in the question said, and good episodes."""
+    alone = {(turn.session, turn.seq): scores[turn.id] for turn in turns}
+    for turn in turns:
+        beside = alone.get((turn.session, turn.seq - 1), 0.0) + alone.get((turn.session, turn.seq + 1), 0.0)
+        scores[turn.id] += _BESIDE * beside
     names = set(words(text))
     if names & _ASKER:
         names.add("user")

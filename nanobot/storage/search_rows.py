@@ -10,7 +10,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from nanobot.errors import StorageError
 
 FILES = 1 << 40
 TABLES = ("state", "turns", "lines", "words")
@@ -42,21 +44,20 @@ CREATE VIRTUAL TABLE words USING fts5 (
   said, before, after, dates, tokenize = 'porter unicode61 remove_diacritics 2'
 )
 """
+_TURN = "id, session, seq, at, episode, speaker, text"
 _WEIGHTS = "1.0, 0.5, 0.3, 0.6"  # of the columns said, before, after, dates
 _SILENCE = 3600.0  # seconds after which a chat is taken to speak of something else
 _NEIGHBOUR = 600  # characters of a neighbouring message that are searched with a message
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """How far the database has been read: its last message, and a mark that tells it from another one."""
 
     message: int = 0
     mark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRow:
+class TurnRow(NamedTuple):
     """A message to be found. `at` is Unix seconds; `words` and `dates` are what is searched."""
 
     id: int
@@ -70,8 +71,7 @@ class TurnRow:
     dates: str
 
 
-@dataclass(frozen=True, slots=True)
-class LineRow:
+class LineRow(NamedTuple):
     """A line of a memory file to be found. `session`: the group it is for, or ""."""
 
     text: str
@@ -80,10 +80,10 @@ class LineRow:
     dates: str
 
 
-@dataclass(frozen=True, slots=True)
-class FoundTurn:
+class FoundTurn(NamedTuple):
     """A message that matches; the higher `score`, the better."""
 
+    score: float
     id: int
     session: str
     seq: int
@@ -91,17 +91,15 @@ class FoundTurn:
     episode: int
     speaker: str
     text: str
-    score: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class FoundLine:
+class FoundLine(NamedTuple):
     """A line of a memory file that matches."""
 
+    score: float
     id: int
     file: str
     text: str
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +241,12 @@ class SearchRows:
         self._db.execute("INSERT INTO words (words) VALUES ('optimize')")
 
     def empty_log(self) -> None:
-        """Move everything from the write-ahead log into the file; outside of a transaction only."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Move everything from the write-ahead log into the file; outside of a transaction only.
+
+        Raises StorageError when another process reads for so long that it cannot be done.
+        """
+        if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise StorageError("Another nanobot keeps the search index busy. Try again in a moment.")
 
     # -- asking it
 
@@ -270,38 +272,39 @@ class SearchRows:
         if span:
             condition, parameters = f"{condition} AND at >= ? AND at < ?", (*parameters, *span)
         rows = self._db.execute(
-            f"SELECT turns.*, score FROM ({_best('turns', condition)}) JOIN turns ON turns.id = found"
+            f"SELECT score, {_TURN} FROM ({_best('turns', condition)}) JOIN turns ON id = found"
             " ORDER BY score DESC",
             (_any(terms), 0, FILES, *parameters, limit),
         )
-        return [_turn(row, row["score"]) for row in rows]
+        return [FoundTurn(*row) for row in rows]
 
     def lines(self, terms: Sequence[str], scope: Scope, limit: int) -> list[FoundLine]:
         """The lines of memory files that match any of the terms best."""
         condition, parameters = scope.lines()
         rows = self._db.execute(
-            f"SELECT lines.*, score FROM ({_best('lines', condition)}) JOIN lines ON lines.id = found"
+            f"SELECT score, id, file, text FROM ({_best('lines', condition)}) JOIN lines ON id = found"
             " ORDER BY score DESC",
             (_any(terms), FILES, 2 * FILES, *parameters, limit),
         )
-        return [FoundLine(row["id"], row["file"], row["text"], row["score"]) for row in rows]
+        return [FoundLine(*row) for row in rows]
 
     def turn(self, session: str, seq: int, scope: Scope) -> FoundTurn | None:
         condition, parameters = scope.turns()
         row = self._db.execute(
-            f"SELECT * FROM turns WHERE session = ? AND seq = ? AND {condition}", (session, seq, *parameters)
+            f"SELECT 0.0, {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}",
+            (session, seq, *parameters),
         ).fetchone()
-        return _turn(row) if row else None
+        return FoundTurn(*row) if row else None
 
     def turns_between(self, start: float, end: float, scope: Scope, limit: int) -> list[FoundTurn]:
         """The newest messages of a time, newest first."""
         condition, parameters = scope.turns()
         rows = self._db.execute(
-            f"SELECT * FROM turns WHERE at >= ? AND at < ? AND {condition}"
+            f"SELECT 0.0, {_TURN} FROM turns WHERE at >= ? AND at < ? AND {condition}"
             " ORDER BY at DESC, seq DESC LIMIT ?",
             (start, end, *parameters, limit),
         )
-        return [_turn(row) for row in rows]
+        return [FoundTurn(*row) for row in rows]
 
     def said_in(self, term: str, ids: Iterable[int]) -> set[int]:
         """Those of the rows that hold a term themselves."""
@@ -313,19 +316,6 @@ class SearchRows:
                 "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?", (query, row_id)
             ).fetchone()
         }
-
-
-def _turn(row: sqlite3.Row, score: float = 0.0) -> FoundTurn:
-    return FoundTurn(
-        row["id"],
-        row["session"],
-        row["seq"],
-        row["at"],
-        row["episode"],
-        row["speaker"],
-        row["text"],
-        score,
-    )
 
 
 def _best(table: str, condition: str) -> str:
