@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PATIENCE = 0.3  # seconds a turn waits for its memories
-_CANDIDATES = 12
+_CANDIDATES = 40  # the best ones may well be before the model already
 _ENOUGH = 0.4  # share of a message's words that a memory must hold to be recalled
 _RECALLED = 300  # characters of one memory in a message
 _FOUND = 500  # in an answer of the tool

@@ -31,8 +31,8 @@ _NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", 
 class SearchIndex:
     """Runs functions of the rows on one thread, each in a transaction. The first call makes the file.
 
-    `notices` says in a sentence each time that the index had to be made anew; `losses` counts how often it
-    was lost while in use: it is empty then, and what the caller does has to begin again.
+    `notices` says in a sentence why the index had to be made, until somebody takes it; `losses` counts how
+    often it was lost while in use: it is empty then, and what the caller does has to begin again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,8 +128,7 @@ class SearchIndex:
             version = _version(connection)
             if version == _VERSION:
                 return  # another process was faster
-            if version:
-                self._notice("was made by another version of nanobot")
+            self._notice("was made by another version of nanobot" if version else "was not there")
             for name in TABLES:
                 connection.execute(f"DROP TABLE IF EXISTS {name}")
             for statement in SCHEMA.split(";\n"):
@@ -142,7 +141,8 @@ class SearchIndex:
         self._connection = None
 
     def _notice(self, what: str) -> None:
-        self.notices.append(f"The search index {what}. It is made anew; nothing else is affected.")
+        if not self.notices:
+            self.notices.append(f"The search index {what}. It is made anew; nothing else is affected.")
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -28,7 +28,7 @@ def test_the_owner_finds_every_conversation(talked: Nanobot) -> None:
     for words, expected in ((["my", "dog"], "My dog is called Rex"), (["kayak"], "The kayak is red")):
         done = talked.run("memory", "search", *words)
         assert expected in done.stdout
-        assert done.stderr == ""
+    assert done.stderr == ""
     assert "cli:work#1" in done.stdout
 
 
