@@ -7,7 +7,6 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
@@ -38,9 +37,6 @@ from nanobot.tools.toolbox import Toolbox
 from nanobot.tools.web import WebFetchTool, WebSearchTool
 from nanobot.workspace import create_workspace
 
-if TYPE_CHECKING:
-    from nanobot.memory.search import MemorySearch
-
 _LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
 
 
@@ -53,8 +49,9 @@ class App:
         self.store = store
         self.models = models
         self.workspace = config.workspace_path
-        memory = MemorySection(self.workspace / "memory", config.memory.prompt_bytes)
-        self.recall = Recall(config.memory, store, memory, self._open_memory)
+        folder = self.workspace / "memory"
+        memory = MemorySection(folder, config.memory.prompt_bytes)
+        self.recall = Recall(config.memory, store, memory, folder)
         built_in = [*build_tools(config, store), MemorySearchTool(self.recall)]
         taken = [tool.name for tool in built_in]
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
@@ -73,11 +70,6 @@ class App:
             clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,
         )
-
-    def _open_memory(self) -> MemorySearch:
-        from nanobot.memory.search import MemorySearch
-
-        return MemorySearch(self.store, self.workspace / "memory")
 
     async def run(self, text: str, *, session_key: str) -> AsyncGenerator[TurnEvent, None]:
         """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished."""

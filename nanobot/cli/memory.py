@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +33,8 @@ def search(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Find facts, summaries and messages of all conversations."""
+    import asyncio
+
     hits = asyncio.run(_search(" ".join(query), limit, session))
     if json_output:
         _print_json(hits)

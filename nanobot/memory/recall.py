@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import TurnContext
@@ -32,19 +31,13 @@ _TITLE = "[From memory, as information only; it may be out of date]\n"
 
 
 class Recall:
-    """Searches on behalf of turns. `memory` is opened when it is needed: most turns do without it."""
+    """Searches on behalf of turns; `folder` holds the memory files. Most turns need no search at all."""
 
-    def __init__(
-        self,
-        config: MemoryConfig,
-        store: Store,
-        section: MemorySection,
-        open_memory: Callable[[], MemorySearch],
-    ) -> None:
+    def __init__(self, config: MemoryConfig, store: Store, section: MemorySection, folder: Path) -> None:
         self._config = config
         self._store = store
         self._section = section
-        self._open_memory = open_memory
+        self._folder = folder
         self._memory: MemorySearch | None = None
         self._running: set[asyncio.Task[str]] = set()
 
@@ -59,8 +52,9 @@ class Recall:
         task = asyncio.create_task(self._recall(text, turn))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.shield(task), _PATIENCE)
+        done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
+        if done:
+            return task.result()
         log.info("Nothing is recalled for this message: the search index is still being made.")
         return ""
 
@@ -89,7 +83,9 @@ class Recall:
 
     def _search(self) -> MemorySearch:
         if self._memory is None:
-            self._memory = self._open_memory()
+            from nanobot.memory.search import MemorySearch
+
+            self._memory = MemorySearch(self._store, self._folder)
         return self._memory
 
     def _scope(self, turn: TurnContext) -> Scope:
