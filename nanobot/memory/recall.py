@@ -95,8 +95,7 @@ class Recall:
 
     async def _recall(self, text: str, turn: TurnContext) -> str:
         try:
-            info = await self._store.session(turn.session_key)
-            start = info.start_seq if info else 0
+            start = (await self._store.window(turn.session_key)).start
             if self._sees_everything(turn, start) or not _has_content(text):
                 return ""
             return await self._recalled(text, turn, start)

@@ -23,7 +23,7 @@ Origin = Literal["terminal", "inbox"]
 class SessionInfo:
     """A conversation. Times are Unix seconds; `messages` counts everything ever said in it.
 
-    `is_group`: several people write in it. The model's context begins after message `start_seq`.
+    `is_group`: several people write in it.
     """
 
     key: str
@@ -32,7 +32,6 @@ class SessionInfo:
     created_at: float
     updated_at: float
     is_group: bool = False
-    start_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

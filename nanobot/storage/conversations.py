@@ -53,7 +53,6 @@ def _session(row: sqlite3.Row) -> SessionInfo:
         row["created_at"],
         row["updated_at"],
         bool(row["is_group"]),
-        row["start_seq"],
     )
 
 
