@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
@@ -15,7 +18,7 @@ from nanobot.agent.tools.base import Tool, ToolContext, TurnContext
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
-from nanobot.errors import NanobotError
+from nanobot.errors import NanobotError, StorageError
 from nanobot.mcp import configured_servers
 from nanobot.memory.digest import Digest
 from nanobot.memory.prompt import MemorySection
@@ -24,7 +27,7 @@ from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
 from nanobot.plugins.folder import PluginTools
 from nanobot.security.files import PathPolicy
-from nanobot.session.store import RENEW, Claim, Store
+from nanobot.session.store import RENEW, Claim, Store, StoredMessage
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
@@ -37,13 +40,18 @@ from nanobot.tools.toolbox import Toolbox
 from nanobot.tools.web import WebFetchTool, WebSearchTool
 from nanobot.workspace import create_workspace
 
+if TYPE_CHECKING:
+    from nanobot.memory.consolidation import Consolidator
+    from nanobot.memory.forget import Forgetter
+    from nanobot.memory.log import MemoryStore
+
 _LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
 
 
 class App:
     """nanobot, wired. Use `open_app`."""
 
-    def __init__(self, config: Config, store: Store, models: ModelPool, *, model: str = "") -> None:
+    def __init__(self, config: Config, store: MemoryStore, models: ModelPool, *, model: str = "") -> None:
         self.config = config
         self.notices: list[str] = []  # what the owner should know before the first turn
         self.store = store
@@ -65,11 +73,39 @@ class App:
             models,
             self.tools.registry,
             PromptBuilder(self.workspace, [skills, memory]),
-            functools.partial(open_conversation, store, (Digest(),)),
+            functools.partial(open_conversation, store, (self, Digest())),
             model=model,
             clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,
         )
+
+    @functools.cached_property
+    def consolidator(self) -> Consolidator:
+        """Turns what was said into memory; imported by whoever has something to consolidate."""
+        from nanobot.memory.consolidation import open_consolidator
+
+        return open_consolidator(self.config, self.store, self.models, self.assistant.model_of)
+
+    def forgetter(self) -> Forgetter:
+        """Takes things out of memory for good."""
+        from nanobot.memory.forget import Forgetter
+        from nanobot.memory.search import MemorySearch
+
+        return Forgetter(
+            self.consolidator, self.workspace, lambda: MemorySearch(self.store, self.workspace / "memory")
+        )
+
+    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
+        """What stands for these messages in later prompts, as far as they are in memory."""
+        return await self.consolidator.summarise(session_key, messages)
+
+    async def remember(self, *, most: int = 1_000_000, seconds: float = math.inf) -> None:
+        """Consolidate what is owed, in at most `most` attempts of `seconds`, unless a gateway does that."""
+        with contextlib.suppress(StorageError):  # then the turn has said so
+            waiting = await self.store.unconsolidated(self.config.agents.defaults.memory_window)
+            due = any(session.retry_at <= time.time() for session in waiting)
+            if due or await self.store.pending_changes():
+                await self.consolidator.run_beside_gateway(most, seconds)
 
     async def run(self, text: str, *, session_key: str) -> AsyncGenerator[TurnEvent, None]:
         """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished."""

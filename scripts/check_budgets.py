@@ -20,13 +20,13 @@ ROOM_LIMITS = {
     "cli": 2000,
     "tools": 2000,
     "gateway": 400,
-    "storage": 2000,
+    "storage": 2600,
     "terminal": 700,
     "commands": 600,
     "plugins": 550,
     "mcp": 1850,
     "skills": 1000,
-    "memory": 1800,
+    "memory": 3000,
     "legacy": 300,
 }
 CORE_ROOMS = ("agent", "bus", "config", "cron", "heartbeat", "session")
@@ -44,6 +44,7 @@ BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("nanobot/plugins/threads.py", "job"): "a tool call",
     ("nanobot/gateway/http.py", "_exchange"): "an HTTP handler",
     ("nanobot/mcp/connection.py", "_connect_once"): "a channel task",  # the task of an MCP server
+    ("nanobot/memory/consolidation.py", "serve"): "a scheduled job",
 }
 BROAD_NAMES = {"Exception", "BaseException"}
 UNFINISHED = re.compile(r"\b(TODO|FIXME|NotImplementedError)\b")

@@ -23,6 +23,8 @@ from nanobot.session.store import Store
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
 from nanobot.terminal.screen import complain, take_stdout, terminal_is_smart
 
+_REMEMBER = 30.0  # seconds a process may go on after its only reply, to consolidate memory
+
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
@@ -108,12 +110,37 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
             reply = await run_command(options.message, key, SessionDesk(app))
             if reply is not None:
                 print(reply, file=out, flush=True)
+                await _remember(app, out)
                 return 0
         renderer = make_renderer(options, out=out)
         for note in filter(None, (*app.notices, await model_note(app, key))):
             renderer.show(Notice(note))
         finished = await show_turn(app.run(text, session_key=key), renderer)
-        return report(finished, quiet=options.json_events)
+        code = report(finished, quiet=options.json_events)
+        if code != 130:
+            await _remember(app, out)
+        return code
+
+
+async def _remember(app: App, out: TextIO) -> None:
+    """Consolidate a part of what is owed before this process ends, now that the reply is on `out`.
+
+    Bounded by `_REMEMBER` seconds and ended by Ctrl-C; what is left then stays owed.
+    """
+    out.flush()
+    hint = asyncio.get_running_loop().call_later(1.5, _say_what_takes_time)
+    try:
+        async with asyncio.timeout(_REMEMBER + 1):
+            await app.remember(most=1, seconds=_REMEMBER)
+    except (TimeoutError, asyncio.CancelledError):
+        pass
+    finally:
+        hint.cancel()
+
+
+def _say_what_takes_time() -> None:
+    if sys.stderr.isatty():
+        complain("Remembering the conversation (Ctrl-C skips that) ...")
 
 
 async def show_turn(events: AsyncGenerator[TurnEvent, None], renderer: Renderer) -> TurnFinished | None:

@@ -59,6 +59,7 @@ class Conversation:
         self._read = make_prompt([(command.name, command.description) for command in COMMANDS])
         self._desk = SessionDesk(app, switch=self._switch, notify=print)
         self._warned = False  # Ctrl-C was pressed: the next one leaves
+        self._remembering: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Greet, answer until the owner leaves, and say how to come back."""
@@ -75,6 +76,8 @@ class Conversation:
         except KeyboardInterrupt:
             print()
             code = 130
+        finally:
+            await self._stop_remembering()
         print(f"To go on later: nanobot agent -s {shlex.quote(self._session)}")
         return code
 
@@ -124,6 +127,14 @@ class Conversation:
                 print(f"{clean(reply)}\n")
         except NanobotError as error:
             complain(f"Error: {error}\n")
+        if self._remembering is None or self._remembering.done():
+            self._remembering = asyncio.create_task(self._app.remember())
+
+    async def _stop_remembering(self) -> None:
+        """What is not consolidated when the owner leaves stays owed."""
+        if self._remembering is not None:
+            self._remembering.cancel()
+            await asyncio.wait([self._remembering])
 
     async def _answer(self, text: str) -> None:
         """Run a turn. Ctrl-C cancels it; a second press leaves when it has been closed."""

@@ -13,16 +13,11 @@ if TYPE_CHECKING:
 _EXCERPT = 300  # characters of a hit
 
 memory_app = typer.Typer(
-    help="Search what is remembered.",
+    help="Look after what is remembered.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-@memory_app.callback()
-def _memory() -> None:
-    """Keeps `search` a command of a group while it is the only one."""
 
 
 @memory_app.command("search")
@@ -108,3 +103,72 @@ def _print_json(hits: list[Hit]) -> None:
         for hit in hits
     ]
     print(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+@memory_app.command("consolidate")
+def consolidate() -> None:
+    """Turn what is owed into facts and summaries now, instead of beside the next conversation."""
+    import asyncio
+
+    raise typer.Exit(asyncio.run(_consolidate()))
+
+
+async def _consolidate() -> int:
+    """0 when nothing is owed any more."""
+    from nanobot.app import open_app
+    from nanobot.config.loader import load_config
+    from nanobot.memory.consolidation import count_waiting
+    from nanobot.terminal.screen import clean, complain
+
+    async with open_app(load_config().config) as app:
+        window = app.config.agents.defaults.memory_window
+        before = await count_waiting(app.store, window)
+        if before.messages:
+            complain(f"{before.messages} messages of {before.sessions} sessions: asking the model ...")
+        await app.consolidator.run_owed(retry_now=True)
+        after = await count_waiting(app.store, window)
+    print(f"Consolidated {before.messages - after.messages} messages; {clean(str(after))}.")
+    return int(bool(after.messages))
+
+
+@memory_app.command("forget")
+def forget(
+    wanted: Annotated[str, typer.Argument(metavar="TEXT|ID", help="Words, or an id of a fact or message.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Show everything that says this, and remove it for good: files, database, index, backups."""
+    import asyncio
+
+    raise typer.Exit(asyncio.run(_forget(wanted, yes)))
+
+
+async def _forget(wanted: str, yes: bool) -> int:
+    """1 when it was not confirmed."""
+    from nanobot.app import open_app
+    from nanobot.config.loader import load_config
+    from nanobot.memory.forget import Scope
+    from nanobot.terminal.screen import complain, one_line
+
+    async with open_app(load_config().config) as app:
+        forgetter, scope = app.forgetter(), Scope()
+        found = await forgetter.find(wanted, scope)
+        for line in found.lines():
+            print(one_line(line, 200))
+        if not found:
+            print("No fact, summary, message or job says that.")
+        if not yes and not _confirmed():
+            complain("Nothing was forgotten. Confirm with y, or give --yes.")
+            return 1
+        count = await forgetter.forget(found, scope)
+    print(
+        f"Forgotten: {len(found.facts)} facts, {len(found.history)} entries of the history, {count} messages;"
+        " backups and queues are clean."
+    )
+    return 0
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        return False
+    reply = input("Remove this for good, with all copies in backups and queues? (y/N) ")
+    return reply.strip().lower() in ("y", "yes")

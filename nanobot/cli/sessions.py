@@ -141,7 +141,7 @@ async def pick_session(store: Store) -> str:
 
 
 @asynccontextmanager
-async def open_store() -> AsyncIterator[Store | None]:
+async def open_store() -> AsyncIterator[SqliteStore | None]:
     """The database, or None when there is none yet."""
     path = paths.database_file()
     if not path.exists():

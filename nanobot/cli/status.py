@@ -15,6 +15,7 @@ from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError
 from nanobot.mcp.servers import entries_of, lines_about
+from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.session.store import GATEWAY_ROLE
@@ -49,7 +50,18 @@ async def _report() -> dict[str, Any]:
     report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(enabled_channels(config.channels))
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
+    report["memory"] = await _memory(config.agents.defaults.memory_window)
     return report
+
+
+async def _memory(window: int) -> dict[str, Any]:
+    """What waits to be consolidated."""
+    try:
+        async with open_store() as store:
+            waiting = await count_waiting(store, window) if store else Waiting(0, 0, 0, "")
+    except NanobotError as error:
+        waiting = Waiting(0, 0, 0, str(error))
+    return {**asdict(waiting), "text": str(waiting)}
 
 
 async def _model(config: Config) -> dict[str, Any]:
@@ -117,6 +129,8 @@ def _print(report: dict[str, Any]) -> None:
     _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
     _row("Jobs", f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed")
     _row("Sessions", str(storage["sessions"]))
+    if "memory" in report:
+        _row("Memory", report["memory"]["text"])
     _row("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
 
 

@@ -93,5 +93,17 @@ class SessionDesk:
         context = TurnContext("", session_key, channel=channel, chat_id=chat_id, is_group=is_group)
         return await self._app.assistant.prepare(context)
 
+    async def forget(self, session_key: str, wanted: str) -> str:
+        """Forgetting: the terminal's is the owner's, a chat's own is its own."""
+        from nanobot.commands.forget import chat_scope, forget_in_chat
+        from nanobot.memory.forget import Scope
+
+        scope = Scope()
+        if self._only:
+            session = await self.store.session(session_key)
+            is_group = session is not None and session.is_group
+            scope = chat_scope(self._app.config, session_key, is_group=is_group)
+        return await forget_in_chat(wanted, session_key, self._app.forgetter(), self.store, scope)
+
     async def stop(self, session_key: str) -> bool:
         return self._stop is not None and await self._stop(session_key)

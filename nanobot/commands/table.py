@@ -72,8 +72,9 @@ def _unknown(name: str) -> str:
 
 
 async def _new(request: Request) -> str:
+    # One transaction: what is before the new start is owed to memory from then on, and never dropped.
     await request.desk.store.start_over(request.session_key)
-    return "A new conversation begins. The earlier one is kept and can still be found."
+    return "A new conversation begins. The earlier one is kept, and is remembered in summary."
 
 
 async def _help(request: Request) -> str:
@@ -187,6 +188,12 @@ async def _compact(request: Request) -> str:
     return await compact(await request.desk.prepare(request.session_key))
 
 
+async def _forget(request: Request) -> str:
+    if not request.arguments:
+        raise UsageError("/forget TEXT, or the id of a fact or message, please.")
+    return await request.desk.forget(request.session_key, request.arguments)
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("new", "", "Begin a new conversation; the earlier one is kept.", _new),
     Command("help", "", "List the commands.", _help),
@@ -199,4 +206,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("rename", "TITLE", "Give this conversation a title.", _rename),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),
+    Command("forget", "TEXT|ID", "Forget something for good, after a confirmation.", _forget),
 )

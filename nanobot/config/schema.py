@@ -89,6 +89,8 @@ class RecallConfig(Section):
 class MemoryConfig(Section):
     scope: Literal["chat", "all"] = key("chat", "A chat recalls its own turns, or all private chats.")
     prompt_bytes: int = key(6144, "Bytes of MEMORY.md that are in every prompt.", ge=0)
+    model: str | None = key(None, "Model that consolidates memory; null: that of the conversation.")
+    timeout_seconds: int = key(120, "Longest time of one consolidation (s).", ge=1)
     recall: RecallConfig = part(RecallConfig, "Recall before a turn.")
 
 

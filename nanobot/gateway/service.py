@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from nanobot import __version__, paths
 from nanobot.agent.dispatch import Dispatcher
@@ -135,12 +135,13 @@ class Gateway:
     async def _serve(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
         """Run everything until `stop`, or until the lead is lost."""
         self.leading = True
-        services = [
+        services: list[Callable[[], Coroutine[None, None, None]]] = [
             self.signal.watch,
             self.dispatcher.run,
             self.outbox.run,
             self.cron.run,
             self._run_channels,
+            functools.partial(self._app.consolidator.serve, self.signal),
         ]
         if self._app.config.heartbeat.enabled:
             services.append(self.heartbeat.run)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from nanobot.paths import make_private_dir
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
 _Function = Callable[[sqlite3.Connection], Any]
 _Job = tuple[_Function, "asyncio.Future[Any]"]
@@ -58,6 +60,22 @@ class Database:
         call = functools.partial(self._read, lambda connection: function(connection, *args, **kwargs))
         result: T = await asyncio.get_running_loop().run_in_executor(self._read_thread, call)
         return result
+
+    async def scrub(self) -> None:
+        """Write the file anew without what was deleted, and empty its log. Raises StorageError."""
+        await self.write(_nothing)  # what was queued before is in the file
+        await asyncio.get_running_loop().run_in_executor(self._write_thread, self._scrub)
+
+    def _scrub(self) -> None:
+        try:
+            connection = self._write_connection = self._write_connection or self._open_for_writing()
+            connection.execute("VACUUM")
+            for _ in range(_CHECKPOINTS):  # a process that reads keeps the log for a moment
+                if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    return
+        except sqlite3.Error as error:
+            raise _explain(error) from error
+        raise StorageError("Another process is reading the database. Stop it, and forget again.")
 
     async def aclose(self) -> None:
         """Finish what is queued and close both connections."""
@@ -128,7 +146,7 @@ class Database:
         self.path.touch(mode=0o600)
         connection = self._open()
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            use_wal(connection)
             self._migrate(connection)
         except (sqlite3.Error, StorageError):
             connection.close()
@@ -146,6 +164,19 @@ class Database:
                 for statement in script.split(";\n"):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+
+def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
+    """Switch to a write-ahead log: processes that do so at once get an error instead of a turn."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _nothing(_: sqlite3.Connection) -> None:

@@ -20,11 +20,12 @@ def import_session(connection: sqlite3.Connection, session: ImportedSession, nam
     title = session.title if key == session.key else f"{session.title or session.key} (imported)"
     times = [stored.created_at for stored in session.messages]
     total = len(session.messages)
+    start = min(session.start, total)  # what is before it, the older nanobot has summarised
     conversations.ensure_session(connection, key, min(times))
     connection.execute(
         "UPDATE sessions SET title = ?, created_at = ?, updated_at = ?, last_seq = ?, start_seq = ?,"
-        " is_group = MAX(is_group, ?) WHERE key = ?",
-        (title, min(times), max(times), total, min(session.start, total), session.is_group, key),
+        " consolidated_seq = ?, is_group = MAX(is_group, ?) WHERE key = ?",
+        (title, min(times), max(times), total, start, start, session.is_group, key),
     )
     seq = 0
     for _, group in groupby(session.messages, key=lambda stored: stored.turn_id):

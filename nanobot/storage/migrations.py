@@ -121,4 +121,33 @@ ALTER TABLE sessions ADD COLUMN context_tokens INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN context_estimate INTEGER NOT NULL DEFAULT 0
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE)
+# consolidated_seq: messages up to it are in the memory files, or are about to be by a change that is pending.
+_MEMORY = """
+ALTER TABLE sessions ADD COLUMN consolidated_seq INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE setbacks (                  -- sessions whose consolidation failed since it last succeeded
+  session TEXT PRIMARY KEY,
+  failures INTEGER NOT NULL,
+  retry_at REAL NOT NULL,
+  error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE memory_changes (            -- what consolidations put into the memory files
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  session TEXT NOT NULL,
+  first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  created_at REAL NOT NULL,
+  state TEXT NOT NULL DEFAULT 'pending', -- pending, applied
+  body TEXT NOT NULL
+);
+CREATE INDEX pending_changes ON memory_changes (id) WHERE state = 'pending';
+CREATE INDEX changes_of_session ON memory_changes (session, last_seq);
+CREATE INDEX unconsolidated ON sessions (last_seq - consolidated_seq);
+CREATE INDEX left_behind ON sessions (key) WHERE start_seq > consolidated_seq;
+CREATE INDEX unattended_inbox ON inbox (turn) WHERE json_extract(body, '$.metadata.origin') IS NOT NULL;
+CREATE TABLE forgets (                   -- when something was forgotten; never what
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL
+)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE, _MEMORY)

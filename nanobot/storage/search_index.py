@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
+from nanobot.storage.database import use_wal
 from nanobot.storage.search_rows import SCHEMA, TABLES, SearchRows
 
 P = ParamSpec("P")
@@ -115,7 +116,8 @@ class SearchIndex:
             self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY)
             self._connection.row_factory = sqlite3.Row
             self._inode = _inode(self.path)
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+            use_wal(self._connection, _BUSY)
+            for pragma in ("synchronous = NORMAL", "secure_delete = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._create(self._connection)
         return self._connection

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from nanobot.errors import StorageError
 from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage, StopReason
+from nanobot.session.memory_log import MemoryChange, Unconsolidated
 from nanobot.session.store import (
     Backlog,
     Claim,
@@ -23,8 +24,9 @@ from nanobot.session.store import (
     StoredMessage,
     Window,
 )
-from nanobot.storage import conversations, imports, mailbox, schedules
+from nanobot.storage import conversations, forgetting, imports, mailbox, memory_log, schedules
 from nanobot.storage.database import Database
+from nanobot.storage.forgetting import Matches
 from nanobot.storage.migrations import MIGRATIONS
 from nanobot.storage.workers import WorkerIdentity
 
@@ -158,6 +160,40 @@ class SqliteStore:
 
     async def version(self) -> int:
         return await self._db.read(_data_version)
+
+    # -- memory
+
+    async def unconsolidated(self, window: int, key: str = "") -> list[Unconsolidated]:
+        return await self._db.read(memory_log.read_unconsolidated, window, key)
+
+    async def unattended_turns(self, key: str, after: int, until: int) -> frozenset[int]:
+        return await self._db.read(memory_log.read_unattended, key, after, until)
+
+    async def commit_change(self, session: Unconsolidated, until: int, body: str) -> bool:
+        return await self._db.write(memory_log.commit_change, session, until, body, self._clock())
+
+    async def pending_changes(self) -> list[MemoryChange]:
+        return await self._db.read(memory_log.read_pending)
+
+    async def change_applied(self, change_id: int) -> None:
+        await self._db.write(memory_log.change_applied, change_id)
+
+    async def changes_of(self, key: str, first: int, last: int) -> list[MemoryChange]:
+        return await self._db.read(memory_log.read_changes, key, first, last)
+
+    async def consolidation_failed(self, key: str, error: str, retry_at: float) -> None:
+        await self._db.write(memory_log.consolidation_failed, key, error, retry_at)
+
+    async def messages_like(self, matches: Matches, only: str = "") -> list[tuple[str, StoredMessage]]:
+        return await self._db.read(forgetting.messages_like, matches, only)
+
+    async def redact(
+        self, matches: Matches, messages: Collection[tuple[str, int]] = (), only: str = ""
+    ) -> list[tuple[str, int]]:
+        return await self._db.write(forgetting.redact, matches, messages, only, self._clock())
+
+    async def scrub(self) -> None:
+        await self._db.scrub()
 
     # -- inbox and outbox
 

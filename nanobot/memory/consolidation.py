@@ -1,0 +1,306 @@
+"""Consolidation: what was said becomes facts and dated summaries, beside the chats and never in their way.
+
+A model proposes, `operations.py` decides. Then one transaction moves the session's cursor and notes the
+change, and only after that the files are written: what is noted is brought in by whoever comes next, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanobot.agent.assistant import ModelPool
+from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.config.schema import Config
+from nanobot.errors import NanobotError, ProviderError, StorageError
+from nanobot.memory.facts import Fact, format_entry, parse_history, plain_text
+from nanobot.memory.files import MemoryFiles, hold, open_files, to_the_end
+from nanobot.memory.grounding import words
+from nanobot.memory.log import MemoryStore
+from nanobot.memory.operations import Plan, plan_reply
+from nanobot.memory.transcript import Transcript
+from nanobot.messages import Message
+from nanobot.providers.base import Completion, ModelRequest, Provider
+from nanobot.session.memory_log import Unconsolidated
+from nanobot.session.store import GATEWAY_ROLE, StoredMessage
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 30.0  # seconds after which the gateway looks for work though nothing was stored
+_PAUSE = 1.0  # seconds between two looks, however much is stored
+_MOST_FAILURES = 3  # then the messages are summarised without a model
+_RETRY = 300.0  # seconds before the second attempt; five times that before the third
+_RANGE = 200  # messages of one model call
+_RANGE_READ = 400  # messages that are read to find the end of a turn
+_RANGE_SIZE = 60_000  # characters of one model call; a single turn may be longer
+_KNOWN_SIZE = 6_000  # characters of known facts that the model is shown
+
+ModelOf = Callable[[str], Awaitable[tuple[str, Provider]]]
+
+
+def owed(session: Unconsolidated, window: int) -> int:
+    """Up to which message a session is to be consolidated now; `session.consolidated` when nothing is.
+
+    What left the model's context is, and of a context that is full the older half.
+    """
+    full = session.settled - session.consolidated >= window
+    end = max(session.start, session.settled - window // 2) if full else session.start
+    return max(session.consolidated, min(end, session.settled))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How much is to be consolidated, how often that has failed, and the last error."""
+
+    messages: int
+    sessions: int
+    failures: int
+    error: str
+
+    def __str__(self) -> str:
+        if not self.messages:
+            return "nothing waits to be consolidated"
+        sessions = f"{self.sessions} session{'s' * (self.sessions != 1)}"
+        error = f". Last error: {self.error}" if self.error else ""
+        return f"{self.messages} messages of {sessions} wait to be consolidated{error}"
+
+
+async def count_waiting(store: MemoryStore, window: int) -> Waiting:
+    """Raises StorageError."""
+    waiting = await _backlog(store, window)
+    return Waiting(
+        sum(owed(session, window) - session.consolidated for session in waiting),
+        len(waiting),
+        sum(session.failures for session in waiting),
+        next((session.error for session in waiting if session.error), ""),
+    )
+
+
+async def _backlog(store: MemoryStore, window: int) -> list[Unconsolidated]:
+    waiting = await store.unconsolidated(window)
+    return [session for session in waiting if owed(session, window) > session.consolidated]
+
+
+@dataclass(frozen=True)
+class Consolidator:
+    """Consolidates the sessions of a store. `model_of` opens the model for a session: its name and provider.
+
+    `timeout` is in seconds, for one range of messages; `max_tokens` limits the model's reply.
+    """
+
+    store: MemoryStore
+    files: MemoryFiles
+    model_of: ModelOf
+    window: int
+    timeout: float
+    max_tokens: int = 8192
+    clock: Callable[[], float] = time.time
+
+    async def serve(self, signal: ChangeSignal) -> None:
+        """Work in the background until cancelled, whenever something was stored or a retry is due."""
+        with signal.subscribe() as changed:
+            while True:
+                await wait_for(changed, _LOOK_EVERY)
+                pause = _PAUSE
+                try:
+                    await self.run_owed()
+                except NanobotError as error:
+                    log.error("Memory is not consolidated: %s", error)
+                    pause = _LOOK_EVERY
+                except Exception:  # chats go on without it
+                    log.exception("Memory is not consolidated")
+                    pause = _LOOK_EVERY
+                await asyncio.sleep(pause)
+
+    async def run_owed(self, *, most: int = 1_000_000, retry_now: bool = False) -> int:
+        """Consolidate what is owed, in at most `most` attempts; returns how many of them worked.
+
+        Cancelling it changes nothing. A session that failed waits for its time, unless `retry_now`.
+        Raises StorageError.
+        """
+        await self.finish_pending()
+        done, failed = 0, set[str]()
+        while done + len(failed) < most and await self._work(retry_now, failed):  # mostly none: no lock
+            async with hold("consolidation"):
+                work = await self._work(retry_now, failed)
+                if not work:
+                    break
+                if await self._attempt(work[0], owed(work[0], self.window)):
+                    done += 1
+                else:
+                    failed.add(work[0].session)
+        return done
+
+    async def run_beside_gateway(self, most: int, seconds: float) -> None:
+        """The same with less time for each attempt, and only while no gateway does it. Never raises."""
+        try:
+            if not await self.store.leader(GATEWAY_ROLE):
+                await replace(self, timeout=min(seconds, self.timeout)).run_owed(most=most)
+        except NanobotError as error:  # stays owed; `nanobot status` shows it
+            log.warning("Memory is not consolidated: %s", error)
+
+    async def _work(self, retry_now: bool, failed: Container[str]) -> list[Unconsolidated]:
+        return [
+            session
+            for session in await _backlog(self.store, self.window)
+            if session.session not in failed and (retry_now or session.retry_at <= self.clock())
+        ]
+
+    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
+        """What stands for these messages in later prompts: their summaries, and a list of what has none yet.
+
+        A chat waits for this, so no model is asked; the rest is owed from now on. "" when nothing of it is
+        consolidated. Raises StorageError.
+        """
+        first, last = messages[0].seq, messages[-1].seq
+        lines = [
+            line
+            for change in await self.store.changes_of(session_key, first, last)
+            for line in Plan.from_json(change.body).history[:1]
+        ]
+        told = [f"[{entry.origin.day}] {entry.text}" for entry in parse_history("\n".join(lines))]
+        if not told:
+            return ""
+        session = (await self.store.unconsolidated(self.window, session_key))[0]
+        if left := [entry for entry in messages if entry.seq > session.consolidated]:
+            turns = await self.store.unattended_turns(session_key, left[0].seq - 1, last)
+            told.append(Transcript(session_key, session.is_group, left, turns).digest())
+        return "\n".join(told)
+
+    async def _attempt(self, session: Unconsolidated, until: int) -> bool:
+        """Consolidate the next messages of a session; False when that did not work this time."""
+        transcript = await self._read(session, until)
+        if transcript is None:
+            return False
+        try:
+            async with asyncio.timeout(self.timeout):
+                plan = await self._ask(transcript)
+        except TimeoutError:
+            failure = f"The model did not answer within {self.timeout:.0f} s."
+        except StorageError:
+            raise
+        except NanobotError as error:
+            failure = plain_text(str(error))
+        else:
+            return await self._commit(session, transcript, plan)
+        log.warning("The consolidation of %s failed: %s", session.session, failure)
+        if session.failures + 1 < _MOST_FAILURES:
+            retry_at = self.clock() + _RETRY * 5**session.failures
+            await self.store.consolidation_failed(session.session, failure, retry_at)
+            return False
+        return await self._commit(session, transcript, _mechanical(transcript))
+
+    async def _commit(self, session: Unconsolidated, transcript: Transcript, plan: Plan) -> bool:
+        committed = await self.store.commit_change(session, transcript.last, plan.to_json())
+        await self.finish_pending()
+        return committed
+
+    async def finish_pending(self) -> None:
+        """Bring committed changes into the files, also those of a process that was killed."""
+        if await self.store.pending_changes():
+            async with hold("memory"):
+                for change in await self.store.pending_changes():
+                    plan = Plan.from_json(change.body)
+                    await to_the_end(asyncio.to_thread(self.files.apply, plan, change.id))
+                    await self.store.change_applied(change.id)
+
+    async def _read(self, session: Unconsolidated, until: int) -> Transcript | None:
+        """The next messages to consolidate: whole turns, no more than one model call takes."""
+        first = session.consolidated
+        messages = await self.store.history(session.session, after=first, limit=_RANGE_READ)
+        end = _range_end(messages, until)
+        if not end:
+            return None
+        turns = await self.store.unattended_turns(session.session, first, messages[end - 1].seq)
+        return Transcript(session.session, session.is_group, messages[:end], turns)
+
+    async def _ask(self, transcript: Transcript) -> Plan:
+        """The model's plan, checked. Raises NanobotError."""
+        model, provider = await self.model_of(transcript.session)
+        if not transcript.users_words.strip() or not provider.traits(model).supports_tools:
+            return _mechanical(transcript)  # nobody spoke, or a model that can only chat
+        instructions = _instructions()
+        text = await asyncio.to_thread(self._question, transcript)
+        request = ModelRequest(model, instructions, (Message.user(text),), (), self.max_tokens)
+        reply = await _reply(provider, request)
+        facts = await asyncio.to_thread(self.files.facts)  # as they are now: the owner may have edited them
+        return await asyncio.to_thread(plan_reply, reply, instructions, transcript, facts)
+
+    def _question(self, transcript: Transcript) -> str:
+        visible = [
+            fact
+            for fact in self.files.facts()
+            if fact.origin.visible_in(transcript.session, is_group=transcript.is_group)
+        ]
+        shown = relevant(visible, transcript.users_words)
+        known = "\n".join(f"{fact.id}: {fact.text} ({fact.origin.day or 'no date'})" for fact in shown)
+        text = f"Known facts:\n{known or '(none)'}\n\nConversation:\n{transcript.as_text()}"
+        return text.encode("utf-8", "replace").decode()  # the owner's files may hold other bytes
+
+
+def open_consolidator(
+    config: Config, store: MemoryStore, models: ModelPool, model_of: Callable[[str], Awaitable[str]]
+) -> Consolidator:
+    """As configured. `model_of` names the model that answers a session."""
+
+    async def open_model(session_key: str) -> tuple[str, Provider]:
+        resolution, provider = await models.get(config.memory.model or await model_of(session_key))
+        return resolution.model, provider
+
+    defaults = config.agents.defaults
+    return Consolidator(
+        store,
+        open_files(config.workspace_path),
+        open_model,
+        defaults.memory_window,
+        config.memory.timeout_seconds,
+        defaults.max_tokens,
+    )
+
+
+def relevant(facts: Sequence[Fact], said: str) -> list[Fact]:
+    """The facts most like what was said, then the first ones, as many as a prompt has room for."""
+    spoken = words(said)
+    ranked = sorted(facts, key=lambda fact: -len(spoken & words(fact.text)))
+    shown, size = [], 0
+    for fact in ranked:
+        size += len(fact.text) + 24
+        if size > _KNOWN_SIZE:
+            break
+        shown.append(fact)
+    return shown
+
+
+def _range_end(messages: Sequence[StoredMessage], until: int) -> int:
+    """How many of the messages make the next range: whole turns up to `until`, but at least one turn."""
+    size, end = 0, 0
+    for place, entry in enumerate(messages, 1):
+        size += sum(len(getattr(part, "text", "")) for part in entry.message.parts)
+        if end and (entry.seq > until or place > _RANGE or size > _RANGE_SIZE):
+            break
+        if place == len(messages) or messages[place].turn_id != entry.turn_id or entry.seq == until:
+            end = place
+    return end
+
+
+def _mechanical(transcript: Transcript) -> Plan:
+    return Plan((format_entry(transcript.entry(transcript.digest())),))
+
+
+def _instructions() -> str:
+    return (Path(__file__).parent / "prompts" / "consolidate.md").read_text(encoding="utf-8")
+
+
+async def _reply(provider: Provider, request: ModelRequest) -> str:
+    """The text of a whole answer. Raises ProviderError."""
+    async for event in provider.stream(request):
+        if isinstance(event, Completion):
+            if event.finish_reason in ("length", "refusal"):
+                reason = "was cut off" if event.finish_reason == "length" else "is a refusal"
+                raise ProviderError(f"The model's summary {reason}; it is tried again later.")
+            return event.message.text
+    raise ProviderError("The model gave no summary; it is tried again later.")

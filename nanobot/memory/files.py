@@ -1,0 +1,207 @@
+"""MEMORY.md and HISTORY.md on disk: changes that survive a kill, backups, and the locks around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nanobot import paths
+from nanobot.errors import StorageError
+from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history
+from nanobot.memory.operations import Edit, Plan
+
+T = TypeVar("T")
+
+_KEPT_BACKUPS = 20
+_RETRY = 0.05  # seconds between two tries of a lock
+
+
+@contextlib.asynccontextmanager
+async def hold(name: str) -> AsyncIterator[None]:
+    """Hold a lock that one task of all processes on this home has at a time; a killed one loses it."""
+    folder = paths.make_private_dir(paths.home() / "run")
+    with _storage_errors(folder):
+        descriptor = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_RETRY)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` also when this task is cancelled meanwhile: no thread goes on without its lock."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+@dataclass(frozen=True)
+class MemoryFiles:
+    """The memory files in `folder`. Methods block; those that write raise StorageError.
+
+    Files are read anew before every change and bytes that are no UTF-8 are kept: they are the owner's.
+    """
+
+    folder: Path
+    backups: Path
+
+    @property
+    def memory(self) -> Path:
+        return self.folder / "MEMORY.md"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "HISTORY.md"
+
+    def facts(self) -> list[Fact]:
+        """The facts as they are now."""
+        with _storage_errors(self.memory):
+            return parse_facts(_text(read_bytes(self.memory)))
+
+    def entries(self) -> list[HistoryEntry]:
+        """What HISTORY.md says now."""
+        with _storage_errors(self.history):
+            return parse_history(_text(read_bytes(self.history)))
+
+    def apply(self, plan: Plan, change_id: int) -> None:
+        """Bring a change into the files; doing so again changes nothing."""
+        paths.make_private_dir(self.folder)
+        with _storage_errors(self.history):
+            _append(self.history, "".join(f"{line}\n" for line in plan.history))
+
+        def edit(text: str) -> str:
+            after = edit_lines(text, plan.edits)
+            if after != text:
+                self._back_up(_bytes(text), change_id)
+            return after
+
+        rewrite(self.memory, edit)
+
+    def _back_up(self, content: bytes, change_id: int) -> None:
+        paths.make_private_dir(self.backups)
+        if not any(self.backups.glob(f"MEMORY-*-{change_id}.md")):
+            stamp = time.strftime("%Y%m%dT%H%M%S")
+            paths.write_atomic(self.backups / f"MEMORY-{stamp}-{change_id}.md", content)
+        for old in sorted(self.backups.glob("MEMORY-*.md"))[:-_KEPT_BACKUPS]:
+            old.unlink(missing_ok=True)
+
+
+def open_files(workspace: Path) -> MemoryFiles:
+    """The memory files of a workspace; backups are kept in nanobot's home."""
+    return MemoryFiles(workspace / "memory", paths.home() / "backups" / "memory")
+
+
+def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
+    """MEMORY.md after the edits. An edit whose fact is gone is left out, as the owner took it away.
+
+    The file is written as a whole, so if one of the new lines is there, all of this was done before.
+    """
+    lines = text.split("\n")
+    if any(edit.new in lines for edit in edits if edit.new):
+        return text
+    places: dict[str, list[int]] = {}
+    for fact in parse_facts(text):
+        places.setdefault(fact.id, []).append(fact.line)
+    changed: dict[int, str] = {}  # line number -> its new text, or "" for none
+    added = []
+    for edit in edits:
+        if edit.old and not places.get(edit.old):
+            continue
+        old = places.pop(edit.old, [])
+        new = [fact.id for fact in parse_facts(edit.new) if fact.id not in places]
+        places |= {name: [] for name in new}
+        changed |= dict.fromkeys(old, "")
+        if new and old:
+            changed[old[0]] = edit.new
+        elif new:
+            added.append(edit.new)
+    kept = (changed.get(number, line) for number, line in enumerate(lines) if changed.get(number) != "")
+    result = "\n".join(kept)
+    separator = "\n" if added and result and not result.endswith("\n") else ""
+    return result + separator + "".join(f"{line}\n" for line in added)
+
+
+def replace_file(path: Path, content: bytes, expected: bytes) -> bool:
+    """Put `content` into the place of `path`, with its rights, if it still holds `expected` at that moment.
+
+    For the holder of the lock `memory`. Survives a crash at any point. Raises StorageError.
+    """
+    target = path.resolve()
+    fresh = target.with_name(f".{target.name}.new")
+    with _storage_errors(target):
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        paths.write_atomic(fresh, content, mode=mode)
+        if read_bytes(target) != expected:
+            return False
+        fresh.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return True
+
+
+def rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """Bring `change` into a file as it is at that moment. Raises StorageError."""
+    replaced = False
+    while not replaced:
+        with _storage_errors(path):
+            before = read_bytes(path)
+        after = _bytes(change(_text(before)))
+        replaced = after == before or replace_file(path, after, before)
+
+
+def read_bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _append(path: Path, block: str) -> None:
+    """Append `block` once, on a line of its own, also when an earlier try was killed in the middle of it."""
+    content, wanted = read_bytes(path), _bytes(block)
+    if wanted in content:
+        return
+    begun = next(
+        (n for n in range(len(wanted) - 1, 0, -1) if content.endswith(wanted[:n]) and _at_line(content, n)), 0
+    )
+    lead = b"" if begun or not content or content.endswith(b"\n") else b"\n"
+    with path.open("ab", buffering=0) as file:
+        file.write(lead + wanted[begun:])
+        os.fsync(file.fileno())
+
+
+def _at_line(content: bytes, from_end: int) -> bool:
+    """Whether a line begins `from_end` bytes before the end."""
+    return len(content) == from_end or content[-from_end - 1 : -from_end] == b"\n"
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+@contextlib.contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"Cannot read or write {path}: {error.strerror}.") from error

@@ -1,0 +1,257 @@
+"""What is forgotten is gone from every file; everything else stays, and conversations stay valid."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from nanobot import paths
+from nanobot.errors import UsageError
+from nanobot.memory.forget import Forgetter, Scope
+from nanobot.memory.search import MemorySearch
+from nanobot.messages import (
+    ContextPart,
+    ImagePart,
+    InboundMessage,
+    Message,
+    OutboundMessage,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    unanswered_calls,
+)
+from nanobot.providers.base import ModelRequest
+from nanobot.providers.scripted import Reply
+from nanobot.session.store import Job
+from nanobot.storage.search_rows import Scope as SearchScope
+from tests.consolidation.world import World, add, reply, supersede
+
+WORD = "Zebrastraße"
+SPOKEN = f"I live in {WORD} 4711, do not tell."
+
+
+def where(word: str = WORD) -> list[str]:
+    """The files of the home that hold the word, in any of the ways in which it may be written."""
+    needles = [form.encode() for form in (word, word.casefold(), word.upper(), json.dumps(word)[1:-1])]
+    return [
+        path.relative_to(paths.home()).as_posix()
+        for path in sorted(paths.home().rglob("*"))
+        if path.is_file() and any(needle in path.read_bytes() for needle in needles)
+    ]
+
+
+def forgetter(world: World) -> Forgetter:
+    return Forgetter(world.consolidator, paths.home() / "workspace", lambda: open_search(world))
+
+
+def open_search(world: World) -> MemorySearch:
+    return MemorySearch(world.store, world.folder)
+
+
+async def search(world: World, text: str) -> list[str]:
+    opened = open_search(world)
+    try:
+        return [hit.text for hit in await opened.search(text, SearchScope(reach="everything"), 20)]
+    finally:
+        await opened.aclose()
+
+
+async def forget(world: World, wanted: str, scope: Scope | None = None) -> int:
+    scope = scope or Scope()
+    return await forgetter(world).forget(await forgetter(world).find(wanted, scope), scope)
+
+
+async def fill(world: World) -> None:
+    """Put the word wherever nanobot may keep one."""
+    call = ToolCall("c1", "exec", {"command": f"echo {WORD}", WORD: [{"deep": 1}]})
+    await world.turn(
+        Message(
+            "user", (ContextPart(f"[recalled: {WORD}]"), TextPart(SPOKEN), ImagePart("image/png", "AAAA"))
+        ),
+        Message("assistant", (ReasoningPart(f"{WORD}?", "sig"), TextPart("Let me see."), call)),
+        Message("tool", (ToolResult("c1", "exec", f"{WORD}\n"),)),
+        Message.assistant(f"You live in {WORD} 4711."),
+    )
+    await world.say("I have a cat called Tom.")
+    inbound = InboundMessage("telegram", "7", "7", f"Say {WORD.upper()}!", "1", "telegram:7")
+    await world.chat(inbound, Message.user(inbound.text), Message.assistant("No."))
+    await world.store.enqueue(OutboundMessage("m1", "telegram", "7", f"Off to {WORD}"))
+    await world.store.enqueue(OutboundMessage("m2", "telegram", "7", "Off to somewhere"))
+    await world.store.add_jobs(
+        [Job("ab12cd34", "walk", f"Walk down {WORD}", {"kind": "every", "seconds": 60})]
+    )
+    world.files.memory.write_text(f"# About {WORD}\n- Tom is a cat.\n")
+    world.use(
+        [reply(f"Lives in {WORD} 4711.", add(f"I live in {WORD} 4711.", 1), add("Cat is called Tom.", 5))]
+    )
+    await world.new()
+    await world.consolidator.run_owed()
+    old = world.ids()[f"I live in {WORD} 4711."]
+    world.use([reply("Moved.", supersede(old, "I live in Paris now.", 7))])
+    await world.say("I live in Paris now.")
+    await world.new()
+    await world.consolidator.run_owed()
+    history = paths.make_private_dir(paths.home() / "history") / "cli_history"
+    history.write_text(
+        f"\n# 2026-11-26 03:00:00\n+first\n\n# 2026-11-26 03:01:00\n+where is\n+{WORD}\n\n# t\n+last\n"
+    )
+    older = paths.make_private_dir(paths.home() / "workspace" / "sessions") / "cli_old.jsonl"
+    older.write_text(
+        "\n".join(json.dumps({"role": "user", "content": text}) for text in (f"Hi {WORD}", "Ho")) + "\n"
+    )
+
+
+async def test_a_word_is_gone_from_every_file_and_the_rest_stays(world: World) -> None:
+    await fill(world)
+    assert len(await search(world, WORD)) > 3
+    before = " ".join(where())
+    kept = "search.db nanobot.db MEMORY.md HISTORY.md backups/memory/ cli_history cli_old.jsonl"
+    for path in kept.split():
+        assert path in before
+    found = await forgetter(world).find(f"  {WORD.lower()} ", Scope())
+    shown = "\n".join(found.lines())
+    for expected in (f"message cli:direct#1 user: {SPOKEN}", "superseded: I live in", "job: Walk down"):
+        assert expected in shown
+    assert await forget(world, f"  {WORD.lower()} ") == 5
+    assert where() == []
+    assert not [text for text in await search(world, f"{WORD} cat Paris") if WORD in text]
+
+    assert world.memory == (
+        "- Tom is a cat.\n- I live in Paris now. <!-- 2026-09-21 cli:direct#7 -->\n"
+        "- Cat is called Tom. <!-- 2026-09-21 cli:direct#5 -->\n"
+    )
+    assert world.history.count("\n") == 1
+    assert "Moved." in world.history
+    stored = [entry.message for entry in await world.store.history("cli:direct")]
+    assert [message.role for message in stored] == ["user", "assistant", "tool"] + [
+        "assistant",
+        "user",
+    ] * 2 + ["assistant"]
+    assert unanswered_calls(stored) == []
+    assert stored[0].text == "[forgotten]"
+    assert stored[1].tool_calls[0].arguments == {}
+    assert stored[4].text == "I have a cat called Tom."
+    assert await world.store.jobs() == []
+    (waiting,) = await world.store.outbox()
+    assert waiting.text == "Off to somewhere"
+    assert (
+        paths.home() / "history" / "cli_history"
+    ).read_text() == "\n# 2026-11-26 03:00:00\n+first\n\n# t\n+last\n"
+    (old, other) = (paths.home() / "workspace" / "sessions" / "cli_old.jsonl").read_text().splitlines()
+    assert (json.loads(old)["content"], json.loads(other)["content"]) == ("[forgotten]", "Ho")
+    session = await world.store.session("cli:direct")
+    assert session is not None
+    assert session.title == ""
+
+
+async def test_a_fact_takes_the_turn_it_was_said_in_with_it(world: World) -> None:
+    await world.turn(
+        Message.user("My locker code is zebra-4711."), Message.assistant("Noted: zebra-4711, the locker.")
+    )
+    await world.say("I like tea.")
+    world.use(
+        [reply("They told the code of the locker: zebra-4711.", add("The locker code is zebra-4711.", 1))]
+    )
+    await world.new()
+    await world.consolidator.run_owed()
+    (kept,) = world.files.facts()
+    assert await forget(world, kept.id) == 2
+    assert where("zebra-4711") == []
+    assert (await world.store.history("cli:direct"))[2].message.text == "I like tea."
+
+
+async def test_one_message_by_its_id(world: World) -> None:
+    await world.say("ok", "My shoe size is 43.", "ok")
+    world.use([reply("Shoes.", add("Shoe size is 43.", 3))])
+    await world.new()
+    await world.consolidator.run_owed()
+    assert await forget(world, "cli:direct#3") == 1
+    assert world.facts() == []
+    texts = [entry.message.text for entry in await world.store.history("cli:direct")]
+    assert texts == ["ok", "I see.", "[forgotten]", "I see.", "ok", "I see."]
+
+
+async def test_a_note_that_recalls_it_goes_and_the_words_beside_it_stay(world: World) -> None:
+    note = ContextPart(f"[From memory] {SPOKEN}")
+    await world.turn(Message("user", (note, TextPart("Hello."))), Message.assistant("Hi."))
+    assert await forget(world, WORD) == 0
+    assert (await world.store.history("cli:direct"))[0].message == Message.user("Hello.")
+    assert where() == []
+
+
+async def test_what_a_killed_process_left_behind_goes_too(world: World) -> None:
+    (world.folder / ".MEMORY.md.new").write_text(SPOKEN)
+    (paths.make_private_dir(world.files.backups) / ".MEMORY-1.md.x8f2").write_text(SPOKEN)
+    await forget(world, WORD)
+    assert where() == []
+
+
+async def test_too_little_is_refused(world: World) -> None:
+    for wanted in ("", "a", " .. "):
+        with pytest.raises(UsageError, match="too little"):
+            await forget(world, wanted)
+
+
+async def test_what_was_forgotten_while_a_model_thought_does_not_come_back(world: World) -> None:
+    await world.say(SPOKEN, "I have a cat.")
+    await world.new()
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    def think(request: ModelRequest) -> Reply:
+        asked.set()
+        return Reply(reply(f"Lives in {WORD}.", add(f"I live in {WORD} 4711.", 1)), wait=go)
+
+    world.use(think)
+    running = asyncio.create_task(world.consolidator.run_owed())
+    await asyncio.wait_for(asked.wait(), 10)
+    await forget(world, WORD)
+    go.set()
+    assert await running == 0
+    assert where() == []
+    world.use([reply("They have a cat.")])
+    assert await world.consolidator.run_owed() == 1
+    assert WORD not in world.provider.requests[0].messages[0].text
+    assert "They have a cat." in world.history
+
+
+async def test_chats_forget_their_own_and_no_more(world: World) -> None:
+    for session, is_group in (("telegram:7", False), ("telegram:-9", True)):
+        channel, chat = session.split(":")
+        inbound = InboundMessage(channel, chat, "7", SPOKEN, session, session, is_group=is_group)
+        await world.chat(inbound, Message.user(SPOKEN), Message.assistant("Fine."))
+    await world.say(SPOKEN)
+    lines = {
+        "hand": f"- By hand: {WORD}.",
+        "cli": f"- Terminal: {WORD}. <!-- 2026-01-01 cli:direct#1 -->",
+        "own": f"- Private: {WORD}. <!-- 2026-01-01 telegram:7#1 -->",
+        "group": f"- Group: {WORD}. <!-- 2026-01-01 group telegram:-9#1 -->",
+    }
+    for scope, gone in (
+        (Scope("telegram:7", owner=False), ["own"]),
+        (Scope("telegram:7"), ["hand", "cli", "own"]),
+        (Scope("telegram:-9", is_group=True, owner=False), ["group"]),
+        (Scope("telegram:8", owner=False), []),
+    ):
+        world.files.memory.write_text("".join(f"{line}\n" for line in lines.values()))
+        await forget(world, WORD, scope)
+        assert world.memory.splitlines() == [line for name, line in lines.items() if name not in gone]
+    said = {
+        session: (await world.store.history(session))[0].message.text
+        for session in ("telegram:7", "telegram:-9", "cli:direct")
+    }
+    assert said == {"telegram:7": "[forgotten]", "telegram:-9": "[forgotten]", "cli:direct": SPOKEN}
+
+
+async def test_two_processes_may_use_the_database_meanwhile(world: World, tmp_path: Path) -> None:
+    await world.say(*(f"{SPOKEN} {number}" for number in range(50)))
+    other = World()
+    await other.say("Hello from elsewhere.", session="cli:other")
+    assert await forget(world, WORD) == 50
+    assert where() == []
+    await other.say("Still here.", session="cli:other")
+    assert len(await other.store.history("cli:other")) == 4
+    await other.store.aclose()
