@@ -7,7 +7,7 @@ every write of a turn carries its claim, so a worker that lost its turn cannot w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,7 @@ from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, O
 
 RENEW = 5.0  # seconds between two signs of life of a worker that has turns
 GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
+FAMILY = "turn_family"  # in an inbound message's metadata: the turn whose model calls its turn shares
 
 Origin = Literal["terminal", "inbox"]
 
@@ -105,6 +106,24 @@ class InboxTurn:
     claim: Claim
     inbound: InboundMessage
     resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubagentInfo:
+    """A subagent of the session `parent` and how it goes.
+
+    `state` is waiting, running, interrupted (its terminal is gone) or a StopReason. `calls` counts its model
+    calls; `tokens` is known when it has ended.
+    """
+
+    id: str
+    parent: str
+    label: str
+    profile: str
+    state: str
+    seconds: float
+    calls: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +227,11 @@ class Store(Protocol):
 
     # Turns
 
-    async def begin_turn(self, key: str) -> Claim | None:
-        """Open a terminal's turn; None while another turn of the session runs."""
+    async def begin_turn(self, key: str, family: int | None = None) -> Claim | None:
+        """Open a terminal's turn; None while another turn of the session runs.
+
+        The turn shares the model calls of the turn `family`, which (by way of others) spawned it.
+        """
 
     async def append(self, claim: Claim, message: Message) -> StoredMessage: ...
 
@@ -226,8 +248,19 @@ class Store(Protocol):
         error: str = "",
         outbound: Sequence[OutboundMessage] = (),
         used: ContextUse = NOT_COUNTED,
+        *,
+        inbound: InboundMessage | None = None,
+        tokens: int = 0,
     ) -> None:
-        """Close the turn, acknowledge its messages and queue its replies, in one transaction."""
+        """Close the turn, acknowledge its messages, queue its replies, accept `inbound`: one transaction."""
+
+    async def reserve_call(
+        self, claim: Claim, family: int, own: int, together: int, *, first_is_free: bool = False
+    ) -> bool:
+        """Allow one more model call; False after `own` of the turn, or `together` of the whole family."""
+
+    async def family_spent(self, family: int) -> tuple[int, float]:
+        """Model calls of a turn and all that share them, and when it began (Unix seconds)."""
 
     async def last_interrupted(self, key: str) -> InterruptedTurn | None:
         """The session's newest turn, when its terminal went away in the middle of it."""
@@ -252,8 +285,8 @@ class Store(Protocol):
     async def accept(self, inbound: InboundMessage) -> bool:
         """Store an inbound message; False when (channel, external_id) was accepted before."""
 
-    async def claim_next(self) -> InboxTurn | None:
-        """The next turn to work on, or None."""
+    async def claim_next(self, *, chats: bool = True, subagents: bool = True) -> InboxTurn | None:
+        """The next turn to work on, or None; `subagents` have sessions called subagent:<id>."""
 
     async def take_steering(
         self, claim: Claim, to_message: Callable[[InboundMessage], Message | None]
@@ -288,6 +321,33 @@ class Store(Protocol):
 
     async def retry_parked(self) -> int:
         """Make parked deliveries due again; returns how many."""
+
+    # Subagents
+
+    async def add_subagent(self, order: InboundMessage, *, in_terminal: bool) -> bool:
+        """Store a subagent, once; its id is the order's `chat_id`. A terminal runs it itself, else the inbox
+        has it. `order.metadata` names its `parent` session, `label` and `profile`."""
+
+    async def subagents(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
+        """The newest subagents of a session, oldest first."""
+
+    async def cancel_subagents(
+        self,
+        parent: str,
+        ids: Collection[str] | None,
+        report: Callable[[InboundMessage], InboundMessage] | None = None,
+    ) -> list[str]:
+        """Cancel those of a session (None: all) that have not ended; returns their ids.
+
+        Those that wait never begin, also after a crash; who runs the others has to stop them. The `report`
+        about each order is accepted in the same transaction.
+        """
+
+    async def lost_subagents(self, parent: str) -> list[SubagentInfo]:
+        """Those whose terminal is gone before their session was told how they ended; each is given once."""
+
+    async def settle_subagents(self, ids: Collection[str]) -> None:
+        """Note that the session of these was told how they ended."""
 
     # Schedules
 

@@ -145,13 +145,15 @@ def running_turn(connection: sqlite3.Connection, key: str) -> Any:
     ).fetchone()
 
 
-def open_turn(connection: sqlite3.Connection, key: str, origin: Origin, worker: int, now: float) -> Claim:
-    """Begin a turn in a lane that is free."""
+def open_turn(
+    connection: sqlite3.Connection, key: str, origin: Origin, worker: int, now: float, family: int | None
+) -> Claim:
+    """Begin a turn in a lane that is free; `family` as in `Store.begin_turn`."""
     ensure_session(connection, key, now)
     row = connection.execute(
-        "INSERT INTO turns (session, origin, state, worker, first_seq, started_at)"
-        " SELECT key, ?, 'running', ?, last_seq + 1, ? FROM sessions WHERE key = ? RETURNING id",
-        (origin, worker, now, key),
+        "INSERT INTO turns (session, origin, state, worker, first_seq, started_at, family)"
+        " SELECT key, ?, 'running', ?, last_seq + 1, ?, ? FROM sessions WHERE key = ? RETURNING id",
+        (origin, worker, now, family, key),
     ).fetchone()
     return Claim(row["id"], key, 1)
 
@@ -174,6 +176,8 @@ def append(connection: sqlite3.Connection, claim: Claim, message: Message, now: 
     ).fetchone()
     stored = StoredMessage(row["last_seq"], claim.turn_id, now, message)
     insert_message(connection, claim.session_key, stored)
+    if message.role == "assistant":
+        connection.execute("UPDATE turns SET calls = calls + 1, calling = 0 WHERE id = ?", (claim.turn_id,))
     return stored
 
 
@@ -209,7 +213,7 @@ def close_turn(connection: sqlite3.Connection, claim: Claim, state: str, error: 
         result = ToolResult(call.id, call.name, INTERRUPTED, "interrupted")
         append(connection, claim, Message("tool", (result,)), now)
     connection.execute(
-        "UPDATE turns SET state = ?, finished_at = ?, error = ? WHERE id = ?",
+        "UPDATE turns SET state = ?, finished_at = ?, error = ?, calling = 0 WHERE id = ?",
         (state, now, error, claim.turn_id),
     )
     connection.execute("DELETE FROM intents WHERE turn = ?", (claim.turn_id,))

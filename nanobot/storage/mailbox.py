@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nanobot.messages import Attachment, ContextUse, InboundMessage, Message, OutboundMessage
-from nanobot.session.store import Backlog, Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
+from nanobot.messages import NOT_COUNTED, Attachment, ContextUse, InboundMessage, Message, OutboundMessage
+from nanobot.session.store import FAMILY, Backlog, Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
 from nanobot.storage import conversations
 from nanobot.storage.workers import WorkerIdentity
 
@@ -42,11 +42,22 @@ def _wait(connection: sqlite3.Connection, session: str) -> None:
     )
 
 
-def claim_next(connection: sqlite3.Connection, workers: WorkerIdentity, now: float) -> InboxTurn | None:
+# The lanes a worker has room for: (chats, subagents).
+_LANES = {
+    (True, True): "1",
+    (True, False): "session NOT GLOB 'subagent:*'",
+    (False, True): "session GLOB 'subagent:*'",
+}
+
+
+def claim_next(
+    connection: sqlite3.Connection, workers: WorkerIdentity, now: float, chats: bool, subagents: bool
+) -> InboxTurn | None:
     """A turn to work on: one whose worker is gone, else the next message of the longest unserved lane."""
     me = workers.register(connection, now)
     _interrupt_dead_terminals(connection, workers, now)
-    return _take_over(connection, workers, me, now) or _claim_waiting(connection, me, now)
+    lanes = _LANES[chats, subagents]
+    return _take_over(connection, workers, me, now, lanes) or _claim_waiting(connection, me, now, lanes)
 
 
 def _interrupt_dead_terminals(connection: sqlite3.Connection, workers: WorkerIdentity, now: float) -> None:
@@ -58,10 +69,12 @@ def _interrupt_dead_terminals(connection: sqlite3.Connection, workers: WorkerIde
 
 
 def _take_over(
-    connection: sqlite3.Connection, workers: WorkerIdentity, me: int, now: float
+    connection: sqlite3.Connection, workers: WorkerIdentity, me: int, now: float, lanes: str
 ) -> InboxTurn | None:
     rows = connection.execute(
-        "SELECT * FROM turns WHERE state = 'running' AND origin = 'inbox' AND worker <> ? ORDER BY id", (me,)
+        "SELECT * FROM turns WHERE state = 'running' AND origin = 'inbox' AND worker <> ?"
+        f" AND {lanes} ORDER BY id",
+        (me,),
     )
     for turn in rows.fetchall():
         if not workers.is_alive(connection, turn["worker"], now):
@@ -69,19 +82,20 @@ def _take_over(
                 "UPDATE turns SET worker = ?, epoch = epoch + 1 WHERE id = ?", (me, turn["id"])
             )
             claim = Claim(turn["id"], turn["session"], turn["epoch"] + 1)
-            body = connection.execute(
-                "SELECT body FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1",
-                (turn["id"],),
-            ).fetchone()["body"]
-            return InboxTurn(claim, _inbound(body), resumed=True)
+            if _is_cancelled(connection, turn["session"]):  # its worker died before it could stop
+                finish_turn(connection, claim, "cancelled", "", (), NOT_COUNTED, None, 0, now)
+                continue
+            inbound = unanswered(connection, turn["session"], turn["id"])
+            if inbound is not None:
+                return InboxTurn(claim, inbound, resumed=True)
     return None
 
 
-def _claim_waiting(connection: sqlite3.Connection, me: int, now: float) -> InboxTurn | None:
+def _claim_waiting(connection: sqlite3.Connection, me: int, now: float, lanes: str) -> InboxTurn | None:
     row = connection.execute(
-        "SELECT session FROM waiting WHERE NOT EXISTS"
+        f"SELECT session FROM waiting WHERE {lanes} AND NOT EXISTS"
         " (SELECT 1 FROM turns WHERE turns.session = waiting.session AND state = 'running')"
-        " ORDER BY served LIMIT 1"
+        " ORDER BY served, rowid LIMIT 1"
     ).fetchone()
     if row is None:
         return None
@@ -89,9 +103,11 @@ def _claim_waiting(connection: sqlite3.Connection, me: int, now: float) -> Inbox
     head = _pending(connection, row["session"], 1)
     if not head:
         return None
-    claim = conversations.open_turn(connection, row["session"], "inbox", me, now)
+    inbound = _inbound(head[0]["body"])
+    family = int(inbound.metadata.get(FAMILY) or 0) or None
+    claim = conversations.open_turn(connection, row["session"], "inbox", me, now, family)
     _claim_message(connection, head[0]["id"], claim)
-    return InboxTurn(claim, _inbound(head[0]["body"]), resumed=False)
+    return InboxTurn(claim, inbound, resumed=False)
 
 
 def _pending(connection: sqlite3.Connection, session: str, limit: int) -> list[Any]:
@@ -104,6 +120,21 @@ def _pending(connection: sqlite3.Connection, session: str, limit: int) -> list[A
 def is_waiting(connection: sqlite3.Connection, session: str) -> bool:
     """Whether a message of the session was not begun yet."""
     return bool(_pending(connection, session, 1))
+
+
+def unanswered(connection: sqlite3.Connection, session: str, turn: int | None) -> InboundMessage | None:
+    """The message that the session's running turn answers, or when there is none the first that waits."""
+    claimed = connection.execute(
+        "SELECT id, body FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1", (turn,)
+    ).fetchall()
+    rows = claimed or _pending(connection, session, 1)
+    return _inbound(rows[0]["body"]) if rows else None
+
+
+def discard_waiting(connection: sqlite3.Connection, session: str) -> None:
+    """Acknowledge the session's waiting messages without a turn."""
+    connection.execute("UPDATE inbox SET state = 'done' WHERE session = ? AND state = 'pending'", (session,))
+    connection.execute("DELETE FROM waiting WHERE session = ?", (session,))
 
 
 def _claim_message(connection: sqlite3.Connection, inbox_id: int, claim: Claim) -> None:
@@ -135,18 +166,41 @@ def finish_turn(
     error: str,
     outbound: Sequence[OutboundMessage],
     used: ContextUse,
+    inbound: InboundMessage | None,
+    tokens: int,
     now: float,
 ) -> None:
     """Close the turn, acknowledge its messages, queue its replies and free the lane: all or nothing."""
     conversations.close_turn(connection, claim, state, error, now)
     if used.tokens:
         conversations.note_use(connection, claim.session_key, used)
+    connection.execute("UPDATE turns SET tokens = ? WHERE id = ?", (tokens, claim.turn_id))
     connection.execute(
         "UPDATE inbox SET state = 'done' WHERE turn = ? AND state = 'claimed'", (claim.turn_id,)
     )
     for message in outbound:
         enqueue(connection, message, now)
+    open_until_now = _end_subagent(connection, claim.session_key, state)
+    if inbound is not None and open_until_now:
+        accept(connection, inbound, now)
     release_lane(connection, claim.session_key)
+
+
+def _is_cancelled(connection: sqlite3.Connection, session: str) -> bool:
+    """Whether this is the session of a subagent that was to be stopped."""
+    row = connection.execute(
+        "SELECT 1 FROM subagents WHERE id = ? AND ended = 'cancelled'", (session.removeprefix("subagent:"),)
+    ).fetchone()
+    return row is not None
+
+
+def _end_subagent(connection: sqlite3.Connection, session: str, state: str) -> bool:
+    """Note how the subagent of this session ended; False when it was cancelled before."""
+    ended = connection.execute(
+        "UPDATE subagents SET ended = ? WHERE id = ? AND worker IS NULL AND ended = ''",
+        (state, session.removeprefix("subagent:")),
+    )
+    return ended.rowcount > 0
 
 
 def release_lane(connection: sqlite3.Connection, session: str) -> None:

@@ -150,4 +150,26 @@ CREATE TABLE forgets (                   -- when something was forgotten; never 
 )
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE, _MEMORY)
+# family: the turn whose subagents' turns and follow-ups share its model calls. calls: model calls that ended.
+# calling: one is under way. tokens: of the whole turn, once it has ended.
+_SUBAGENTS = """
+ALTER TABLE turns ADD COLUMN family INTEGER;
+ALTER TABLE turns ADD COLUMN calls INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN calling INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX turns_of_family ON turns (family) WHERE family IS NOT NULL;
+CREATE TABLE subagents (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,               -- its session is subagent:<id>
+  parent TEXT NOT NULL,                  -- the session that asked for it
+  label TEXT NOT NULL,
+  profile TEXT NOT NULL,
+  worker INTEGER,                        -- whose terminal runs it; NULL: it came through the inbox
+  created_at REAL NOT NULL,
+  ended TEXT NOT NULL DEFAULT ''         -- how, once its parent was told or is not to be told
+);
+CREATE INDEX subagents_of_session ON subagents (parent, number);
+CREATE INDEX open_subagents ON subagents (parent, number) WHERE ended = ''
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE, _MEMORY, _SUBAGENTS)

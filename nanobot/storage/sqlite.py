@@ -22,9 +22,10 @@ from nanobot.session.store import (
     OutboxEntry,
     SessionInfo,
     StoredMessage,
+    SubagentInfo,
     Window,
 )
-from nanobot.storage import conversations, forgetting, imports, mailbox, memory_log, schedules
+from nanobot.storage import conversations, forgetting, imports, mailbox, memory_log, schedules, subagents
 from nanobot.storage.database import Database
 from nanobot.storage.forgetting import Matches
 from nanobot.storage.migrations import MIGRATIONS
@@ -82,10 +83,10 @@ class SqliteStore:
 
     # -- turns
 
-    async def begin_turn(self, key: str) -> Claim | None:
-        return await self._db.write(self._begin_turn, key)
+    async def begin_turn(self, key: str, family: int | None = None) -> Claim | None:
+        return await self._db.write(self._begin_turn, key, family)
 
-    def _begin_turn(self, connection: sqlite3.Connection, key: str) -> Claim | None:
+    def _begin_turn(self, connection: sqlite3.Connection, key: str, family: int | None) -> Claim | None:
         now = self._clock()
         worker = self._worker.register(connection, now)
         running = conversations.running_turn(connection, key)
@@ -98,7 +99,7 @@ class SqliteStore:
                     "Run `nanobot gateway`, or talk in another session with -s NAME."
                 )
             conversations.interrupt_turn(connection, running, now)
-        return conversations.open_turn(connection, key, "terminal", worker, now)
+        return conversations.open_turn(connection, key, "terminal", worker, now, family)
 
     async def append(self, claim: Claim, message: Message) -> StoredMessage:
         return await self._db.write(conversations.append, claim, message, self._clock())
@@ -116,8 +117,22 @@ class SqliteStore:
         error: str = "",
         outbound: Sequence[OutboundMessage] = (),
         used: ContextUse = NOT_COUNTED,
+        *,
+        inbound: InboundMessage | None = None,
+        tokens: int = 0,
     ) -> None:
-        await self._db.write(mailbox.finish_turn, claim, reason, error, outbound, used, self._clock())
+        now = self._clock()
+        await self._db.write(mailbox.finish_turn, claim, reason, error, outbound, used, inbound, tokens, now)
+
+    async def reserve_call(
+        self, claim: Claim, family: int, own: int, together: int, *, first_is_free: bool = False
+    ) -> bool:
+        return await self._db.write(
+            subagents.reserve_call, claim, family, own, together, first_is_free=first_is_free
+        )
+
+    async def family_spent(self, family: int) -> tuple[int, float]:
+        return await self._db.read(subagents.family_spent, family)
 
     async def last_interrupted(self, key: str) -> InterruptedTurn | None:
         return await self._db.write(self._last_interrupted, key)
@@ -200,8 +215,8 @@ class SqliteStore:
     async def accept(self, inbound: InboundMessage) -> bool:
         return await self._db.write(mailbox.accept, inbound, self._clock())
 
-    async def claim_next(self) -> InboxTurn | None:
-        return await self._db.write(mailbox.claim_next, self._worker, self._clock())
+    async def claim_next(self, *, chats: bool = True, subagents: bool = True) -> InboxTurn | None:
+        return await self._db.write(mailbox.claim_next, self._worker, self._clock(), chats, subagents)
 
     async def take_steering(
         self, claim: Claim, to_message: Callable[[InboundMessage], Message | None]
@@ -238,6 +253,35 @@ class SqliteStore:
     async def retry_parked(self) -> int:
         return await self._db.write(mailbox.retry_parked, self._clock())
 
+    # -- subagents
+
+    async def add_subagent(self, order: InboundMessage, *, in_terminal: bool) -> bool:
+        return await self._db.write(self._add_subagent, order, in_terminal)
+
+    def _add_subagent(self, connection: sqlite3.Connection, order: InboundMessage, in_terminal: bool) -> bool:
+        now = self._clock()
+        worker = self._worker.register(connection, now) if in_terminal else None
+        return subagents.add(connection, order, worker, now)
+
+    async def subagents(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
+        return await self._db.read(subagents.listed, self._worker, parent, limit, self._clock())
+
+    async def cancel_subagents(
+        self,
+        parent: str,
+        ids: Collection[str] | None,
+        report: Callable[[InboundMessage], InboundMessage] | None = None,
+    ) -> list[str]:
+        return await self._db.write(
+            subagents.cancel, self._worker, parent, ids, report or _no_report, self._clock()
+        )
+
+    async def lost_subagents(self, parent: str) -> list[SubagentInfo]:
+        return await self._db.write(subagents.close_lost, self._worker, parent, self._clock())
+
+    async def settle_subagents(self, ids: Collection[str]) -> None:
+        await self._db.write(subagents.settle, ids)
+
     # -- schedules
 
     async def jobs(self) -> list[Job]:
@@ -260,6 +304,10 @@ class SqliteStore:
     async def aclose(self) -> None:
         await self._db.aclose()
         self._worker.release()
+
+
+def _no_report(order: InboundMessage) -> None:
+    return None
 
 
 def _data_version(connection: sqlite3.Connection) -> int:
