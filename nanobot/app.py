@@ -7,7 +7,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,12 @@ from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
 from nanobot.plugins.folder import PluginTools
 from nanobot.security.files import PathPolicy
-from nanobot.session.store import RENEW, Claim, Store, StoredMessage
+from nanobot.session.store import FAMILY, RENEW, Claim, Store, StoredMessage
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
+from nanobot.subagents.orders import Subagents
+from nanobot.subagents.spawn import SpawnTool
 from nanobot.tools.cron import CronTool
 from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
 from nanobot.tools.memory_search import MemorySearchTool
@@ -60,23 +62,27 @@ class App:
         folder = self.workspace / "memory"
         memory = MemorySection(folder, config.memory.prompt_bytes)
         self.recall = Recall(config.memory, store, memory, folder)
-        built_in = [*build_tools(config, store), MemorySearchTool(self.recall)]
+        self.skills = library_of(config)
+        skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
+        prompt = PromptBuilder(self.workspace, [skills, memory])
+        self.subagents = Subagents(config, store, self.skills, prompt.owner_parts)
+        spawn = SpawnTool(self.subagents, lambda: self.tools.registry())
+        built_in = [*build_tools(config, store), spawn, MemorySearchTool(self.recall)]
         taken = [tool.name for tool in built_in]
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
         self.mcp = configured_servers(config)
         self.tools = Toolbox(built_in, [plugins, self.mcp] if self.mcp else [plugins])
-        self.skills = library_of(config)
-        skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
         self.assistant = Assistant(
             config,
             store,
             models,
             self.tools.registry,
-            PromptBuilder(self.workspace, [skills, memory]),
+            prompt,
             functools.partial(open_conversation, store, (self, Digest())),
             model=model,
             clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,
+            subagents=self.subagents,
         )
 
     @functools.cached_property
@@ -107,19 +113,27 @@ class App:
             if due or await self.store.pending_changes():
                 await self.consolidator.run_beside_gateway(most, seconds)
 
-    async def run(self, text: str, *, session_key: str) -> AsyncGenerator[TurnEvent, None]:
-        """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished."""
+    async def run(
+        self, text: str, *, session_key: str, metadata: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[TurnEvent, None]:
+        """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished.
+
+        `metadata` is that of the message when nobody has written it: a subagent's order or report.
+        """
         if self.mcp:
             async for note in self.mcp.settle():
                 yield Notice(note)
-        claim = await self.store.begin_turn(session_key)
+        family = int(metadata[FAMILY]) if metadata and FAMILY in metadata else None
+        claim = await self.store.begin_turn(session_key, family)
         if claim is None:
             yield Notice("Waiting: another turn of this session is running.")
         while claim is None:
             await asyncio.sleep(_LANE_POLL)
-            claim = await self.store.begin_turn(session_key)
+            claim = await self.store.begin_turn(session_key, family)
         channel, _, chat_id = session_key.partition(":")
-        context = TurnContext(str(claim.turn_id), session_key, channel=channel, chat_id=chat_id)
+        context = TurnContext(
+            str(claim.turn_id), session_key, channel=channel, chat_id=chat_id, metadata=metadata or {}
+        )
         renewing = asyncio.create_task(self._renew())
         try:
             async with contextlib.aclosing(self._run_claimed(claim, Request(context, text))) as events:
@@ -143,7 +157,11 @@ class App:
         finally:
             try:
                 await self.store.finish_turn(
-                    claim, finished.stop_reason, finished.error, used=finished.context
+                    claim,
+                    finished.stop_reason,
+                    finished.error,
+                    used=finished.context,
+                    tokens=finished.usage.total,
                 )
             except NanobotError as error:
                 finished = finished if finished.error else failed(error)

@@ -26,6 +26,7 @@ ROOM_LIMITS = {
     "plugins": 550,
     "mcp": 1850,
     "skills": 1000,
+    "subagents": 400,
     "memory": 3000,
     "legacy": 300,
 }

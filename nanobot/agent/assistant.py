@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from datetime import datetime
 from nanobot.agent.compaction import Conversation, Limits, OpenConversation
 from nanobot.agent.context import PromptBuilder, runtime_note
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
+from nanobot.agent.subagent import Role, SubagentRules, is_order, is_report
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import TurnEvent, TurnFinished
@@ -42,6 +44,7 @@ class Prepared:
     tools: ToolRegistry
     system: Sequence[tuple[str, str]]
     conversation: Conversation
+    turn_limits: TurnLimits
 
 
 class ModelPool:
@@ -55,7 +58,8 @@ class ModelPool:
         """Raises ProviderError when nothing can serve `model`."""
         if model not in self._open:
             resolution = await resolve(self._config, model)
-            self._open[model] = (resolution, open_provider(resolution, self._config))
+            if model not in self._open:  # nobody else was faster
+                self._open[model] = (resolution, open_provider(resolution, self._config))
         return self._open[model]
 
     def use(self, model: str, provider: Provider) -> None:
@@ -83,6 +87,7 @@ class Assistant:
         model: str = "",
         clock: Callable[[], datetime],
         recall: Callable[[str, TurnContext], Awaitable[str]] | None = None,
+        subagents: SubagentRules | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -92,6 +97,7 @@ class Assistant:
         self._open_conversation = open_conversation
         self._clock = clock
         self._recall = recall
+        self.subagents = subagents
         self.default_model = model or config.agents.defaults.model
         self._insisted = model  # named when the process was started: it beats what sessions remember
 
@@ -109,6 +115,8 @@ class Assistant:
         journal = _Journal(self._store, claim)
         if request.text is not None:
             await journal.append(await self._user_message(request, request.text))
+            if is_report(request.context) and request.steer:
+                await request.steer()  # others that came in meanwhile
         ready = await self.prepare(request.context, claim.turn_id)
         traits = ready.provider.traits(ready.model)
         turn = Turn(
@@ -119,12 +127,15 @@ class Assistant:
             messages=[entry.message for entry in ready.conversation.entries],
             tools=ready.tools,
             journal=journal,
-            limits=self._limits(),
+            limits=ready.turn_limits,
             intended=await self._store.intents(claim) if request.text is None else frozenset(),
             fit=ready.conversation.fit,
             handed_over=request.handed_over,
         )
         turn = replace(turn, steer=request.steer) if request.steer else turn
+        if self.subagents is not None:
+            ask = functools.partial(self.subagents.objection, claim, request.context)
+            turn = replace(turn, objection=functools.partial(ask, ready.turn_limits.max_iterations))
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
                 if isinstance(event, TurnFinished):
@@ -133,10 +144,14 @@ class Assistant:
 
     async def prepare(self, context: TurnContext, turn_id: int = 0) -> Prepared:
         """Model, tools, prompt and conversation of the session in `context`, for turn `turn_id` if any."""
-        resolution, provider = await self._models.get(await self.model_of(context.session_key))
+        role = await self._role(context)
+        resolution, provider = await self._models.get(role.model)
         traits = provider.traits(resolution.model)
-        tools = await self._tools() if traits.supports_tools else ToolRegistry([])
-        system = self._prompt.parts(context, with_tools=traits.supports_tools)
+        tools = ToolRegistry([])
+        if traits.supports_tools:
+            tools = await self._tools() if role.tools is None else role.tools
+        own = [("rules", role.prompt)] if role.prompt else []
+        system = own or self._prompt.parts(context, with_tools=traits.supports_tools)
         defaults = self._config.agents.defaults
         limits = Limits(
             window=defaults.context_window or traits.context_window,
@@ -146,7 +161,14 @@ class Assistant:
             only_words=not traits.supports_tools,
         )
         conversation = await self._open_conversation(context.session_key, turn_id, limits)
-        return Prepared(provider, resolution.model, tools, system, conversation)
+        return Prepared(provider, resolution.model, tools, system, conversation, role.limits)
+
+    async def _role(self, context: TurnContext) -> Role:
+        """What the turn works with. Raises UsageError when its subagent's profile cannot be used."""
+        if self.subagents is None or not is_order(context):
+            return Role(await self.model_of(context.session_key), self._limits())
+        role = await self.subagents.role(context, await self._tools(), self._limits())
+        return replace(role, model=role.model or await self.model_of(context.metadata["parent"]))
 
     async def _user_message(self, request: Request, text: str) -> Message:
         note = runtime_note(self._clock(), request.context).text + request.note

@@ -40,14 +40,16 @@ class PromptBuilder:
         if not with_tools:
             return [("rules", _prompt("chat_only.md"))]
         parts = [("rules", _prompt("system.md").format(workspace=self._workspace))]
-        for name in OWNER_FILES:
-            text = self._owner_file(name, _OWNER_FILE_LIMIT)
-            if _says_something(text):
-                parts.append((name, f"[{name}]\n{text}"))
+        parts += self.owner_parts(OWNER_FILES)
         for section in self._sections:
             room = type(section).__module__.split(".")[-2]
             parts.append((room, section.text(turn)))
         return [(name, text) for name, text in parts if text]
+
+    def owner_parts(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Name and part of these files of the owner, those left out that say nothing."""
+        texts = {name: self._owner_file(name, _OWNER_FILE_LIMIT) for name in names}
+        return [(name, f"[{name}]\n{text}") for name, text in texts.items() if _says_something(text)]
 
     def _owner_file(self, name: str, limit: int) -> str:
         path = self._workspace / name

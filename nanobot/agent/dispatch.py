@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from nanobot.agent.assistant import Assistant, Request
 from nanobot.agent.attachments import describe, load_images
 from nanobot.agent.slash import parse_command
+from nanobot.agent.subagent import SUBAGENT, SubagentRules, is_order, is_report, same_request
 from nanobot.agent.tools.base import TurnContext
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.queue import ChangeSignal, wait_for
@@ -46,7 +47,10 @@ class ChatSurface(Protocol):
 
 
 class Dispatcher:
-    """Runs the turns of accepted messages, `limit` of them at once; `run_command` answers slash commands."""
+    """Runs the turns of accepted messages; `run_command` answers slash commands.
+
+    At once run `limit` turns of chats and `subagent_limit` of subagents.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,8 @@ class Dispatcher:
         *,
         limit: int,
         queue_mode: str,
+        subagent_limit: int,
+        subagents: SubagentRules,
     ) -> None:
         self._store = store
         self._assistant = assistant
@@ -66,8 +72,11 @@ class Dispatcher:
         self._run_command = run_command
         self._limit = limit
         self._queue_mode = queue_mode
+        self._subagent_limit = subagent_limit
+        self._subagents = subagents
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stopped: set[str] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
         self._draining = False
         self._handed_over = False
 
@@ -79,10 +88,29 @@ class Dispatcher:
         """A message was accepted. `/stop` acts at once; its answer comes in the session's order."""
         parsed = parse_command(inbound.text)
         task = self._running.get(inbound.session_key)
-        if parsed and parsed[0] == "stop" and task is not None:
-            self._stopped.add(inbound.session_key)
-            task.cancel()
+        if parsed and parsed[0] == "stop":
+            if task is not None:
+                self._stopped.add(inbound.session_key)
+                task.cancel()
+            stopping = asyncio.create_task(self._stop_family(inbound.session_key))
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
         self._signal.notify()
+
+    async def _stop_family(self, session_key: str) -> None:
+        with contextlib.suppress(StorageError):  # the command itself will say so
+            if await self.stop_subagents(session_key, None):
+                self._stopped.add(session_key)
+
+    async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
+        """Stop subagents of a session (None: all, silently); returns the ids of those that had not ended."""
+        report = self._subagents.cancelled if ids is not None else None
+        stopped = await self._store.cancel_subagents(session_key, ids, report)
+        for subagent in stopped:
+            if task := self._running.get(f"{SUBAGENT}:{subagent}"):
+                task.cancel()
+        self._signal.notify()
+        return stopped
 
     def take_stopped(self, session_key: str) -> bool:
         """Whether a turn of the session was stopped since this was last asked."""
@@ -123,9 +151,9 @@ class Dispatcher:
                 await self._store.renew_worker()
 
     async def _start_turns(self, changed: asyncio.Event) -> None:
-        while len(self._running) < self._limit and not self._draining:
+        while any(room := self._room()) and not self._draining:
             try:
-                turn = await self._store.claim_next()
+                turn = await self._store.claim_next(chats=room[0], subagents=room[1])
             except StorageError as error:
                 log.error("Cannot claim messages: %s", error)
                 await asyncio.sleep(_STORAGE_PAUSE)
@@ -136,6 +164,11 @@ class Dispatcher:
             task = asyncio.create_task(self._serve(turn), name=f"turn {key}")
             self._running[key] = task
             task.add_done_callback(functools.partial(self._ended, key, changed))
+
+    def _room(self) -> tuple[bool, bool]:
+        """Whether another turn of a chat may begin, and another one of a subagent."""
+        subagents = sum(key.startswith(f"{SUBAGENT}:") for key in self._running)
+        return len(self._running) - subagents < self._limit, subagents < self._subagent_limit
 
     def _ended(self, key: str, changed: asyncio.Event, task: asyncio.Task[None]) -> None:
         if self._running.get(key) is task:  # its lane may have its next turn already
@@ -193,7 +226,7 @@ class Dispatcher:
         notices: list[str] = []
         try:
             request = await self._request(turn)
-            show = self._chats.show if "origin" not in turn.inbound.metadata else _show_nothing
+            show = self._chats.show if "origin" not in turn.inbound.metadata else self._watch
             async with contextlib.aclosing(self._assistant.run(turn.claim, request)) as events:
                 async for event in events:
                     if isinstance(event, TurnFinished):
@@ -208,6 +241,11 @@ class Dispatcher:
         finally:
             await self._chats.drop(turn.claim.session_key)
         return finished, notices
+
+    async def _watch(self, inbound: InboundMessage, event: TurnEvent) -> None:
+        """Reminders, heartbeats and subagents speak only when they are done."""
+        if is_order(inbound):
+            self._subagents.observe(inbound, event)
 
     async def _request(self, turn: InboxTurn) -> Request:
         begun = turn.resumed and await self._has_messages(turn.claim)
@@ -227,7 +265,7 @@ class Dispatcher:
             None if begun else inbound.text,
             images=() if begun else await asyncio.to_thread(load_images, inbound.attachments),
             note=describe(inbound),
-            steer=lambda: self._steer(turn.claim),
+            steer=lambda: self._steer(turn),
             handed_over=lambda: self._handed_over,
         )
 
@@ -236,11 +274,15 @@ class Dispatcher:
         newest = await self._store.context(claim.session_key, 1)
         return bool(newest) and newest[0].turn_id == claim.turn_id
 
-    async def _steer(self, claim: Claim) -> Sequence[Message]:
-        settings = await self._store.settings(claim.session_key)
-        if settings.get("queue", self._queue_mode) != "steer":
-            return ()
-        return [entry.message for entry in await self._store.take_steering(claim, _steering_message)]
+    async def _steer(self, turn: InboxTurn) -> Sequence[Message]:
+        to_message: Callable[[InboundMessage], Message | None] = _steering_message
+        if is_report(turn.inbound):
+            to_message = functools.partial(same_request, turn.inbound)
+        else:
+            settings = await self._store.settings(turn.claim.session_key)
+            if settings.get("queue", self._queue_mode) != "steer":
+                return ()
+        return [entry.message for entry in await self._store.take_steering(turn.claim, to_message)]
 
     async def _is_silent(self, turn: InboxTurn, finished: TurnFinished) -> bool:
         """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
@@ -253,19 +295,15 @@ class Dispatcher:
             return False
         if inbound.metadata.get("deliver") == "no":
             return True
-        if inbound.metadata.get("origin") == "heartbeat" and is_heartbeat_ok(finished.text):
+        if inbound.metadata.get("origin") in ("heartbeat", SUBAGENT) and is_heartbeat_ok(finished.text):
             return True
         return await self._store.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
 
     async def _finish(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str] = ()) -> None:
         """Acknowledge and queue the reply in one transaction, however long the disk needs to recover."""
-        text = _reply_text(finished, notices)
-        outbound = [_reply(turn, text)] if text and not await self._is_silent(turn, finished) else []
         while True:
             try:
-                await self._store.finish_turn(
-                    turn.claim, finished.stop_reason, finished.error, outbound, finished.context
-                )
+                await self._close(turn, finished, notices)
                 break
             except TurnTakenOver:
                 raise
@@ -274,9 +312,22 @@ class Dispatcher:
                 await asyncio.sleep(_STORAGE_PAUSE)
         self._signal.notify()
 
-
-async def _show_nothing(inbound: InboundMessage, event: TurnEvent) -> None:
-    """Reminders and heartbeats speak only when they are done."""
+    async def _close(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> None:
+        text, outbound, inbound = _reply_text(finished, notices), [], None
+        if is_order(turn.inbound):
+            if finished.stop_reason != "cancelled":  # whoever cancels it tells what is to be told
+                inbound = await self._subagents.report(turn.inbound, finished, "".join(notices[-1:]))
+        elif text and not await self._is_silent(turn, finished):
+            outbound = [_reply(turn, text)]
+        await self._store.finish_turn(
+            turn.claim,
+            finished.stop_reason,
+            finished.error,
+            outbound,
+            finished.context,
+            inbound=inbound,
+            tokens=finished.usage.total,
+        )
 
 
 def is_heartbeat_ok(text: str) -> bool:
@@ -285,8 +336,8 @@ def is_heartbeat_ok(text: str) -> bool:
 
 
 def _steering_message(inbound: InboundMessage) -> Message | None:
-    """Commands and files wait for their own turn."""
-    if parse_command(inbound.text) is not None or inbound.attachments:
+    """Commands, files and what nobody has written wait for their own turn."""
+    if "origin" in inbound.metadata or parse_command(inbound.text) is not None or inbound.attachments:
         return None
     return Message.user(inbound.text)
 

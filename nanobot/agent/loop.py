@@ -58,9 +58,13 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class TurnLimits:
-    """`seconds` is wall time for the whole turn, `max_tokens` the length of one model answer."""
+    """`seconds` is wall time for the whole turn, `max_tokens` the length of one model answer.
+
+    `advice` is said when `max_iterations` are used up.
+    """
 
     max_iterations: int = 40
+    advice: str = '(agents.defaults.maxToolIterations). Say "go on" to continue.'
     max_tokens: int = 8192
     temperature: float | None = None
     seconds: float = 1800.0
@@ -70,13 +74,18 @@ async def _no_steering() -> Sequence[Message]:
     return ()
 
 
+async def _no_objection() -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Turn:
     """Everything one turn needs.
 
     `messages` end with the newest one; after a crash they may end with unanswered tool calls, of which
     those in `intended` had begun. `fit` says what the model sees of them, `steer` gives messages that
-    arrived meanwhile. A cancelled turn is closed, unless `handed_over` says another worker goes on with it.
+    arrived meanwhile; `objection` is asked before each model call and says why there may be none. A
+    cancelled turn is closed, unless `handed_over` says another worker goes on with it.
     """
 
     context: TurnContext
@@ -90,6 +99,7 @@ class Turn:
     intended: frozenset[str] = frozenset()
     fit: Fit | None = None
     steer: Callable[[], Awaitable[Sequence[Message]]] = _no_steering
+    objection: Callable[[], Awaitable[str]] = _no_objection
     handed_over: Callable[[], bool] = lambda: False
 
 
@@ -172,6 +182,8 @@ class _Run:
             return self._finished("done")
         await self._run_tools(unanswered_calls(self._messages))
         for _ in range(self._turn.limits.max_iterations):
+            if objection := await self._turn.objection():
+                return await self._stop("limit", objection)
             completion = await self._ask_model()
             await self._record(completion.message)
             self._text = completion.message.text
@@ -188,7 +200,7 @@ class _Run:
         return await self._stop(
             "limit",
             f"Stopped after {self._turn.limits.max_iterations} rounds of tool calls "
-            '(agents.defaults.maxToolIterations). Say "go on" to continue.',
+            + self._turn.limits.advice,
         )
 
     def _is_answered(self) -> bool:

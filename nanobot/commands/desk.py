@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from nanobot.agent.assistant import Prepared
 from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
 from nanobot.errors import UsageError
-from nanobot.session.store import SessionInfo
+from nanobot.session.store import SessionInfo, SubagentInfo
+from nanobot.subagents.orders import Progress
 
 
 class SessionDesk:
     """What slash commands may do. `stop` ends the running turn, `switch` goes on in another session.
 
-    `notify` is told what takes time; `only` limits the view to one session.
+    `notify` is told what takes time; `only` limits the view to one session. `stop_subagents` stops those of
+    a session with these ids (None: all) and returns the ids of the stopped.
     """
 
     def __init__(
@@ -26,10 +28,12 @@ class SessionDesk:
         notify: Callable[[str], None] = lambda _: None,
         *,
         only: str = "",
+        stop_subagents: Callable[[str, Collection[str] | None], Awaitable[list[str]]] | None = None,
     ) -> None:
         self._app = app
         self._stop = stop
         self._switch = switch
+        self._stop_subagents = stop_subagents
         self.notify = notify
         self._only = only
         self.store = app.store
@@ -104,6 +108,14 @@ class SessionDesk:
             is_group = session is not None and session.is_group
             scope = chat_scope(self._app.config, session_key, is_group=is_group)
         return await forget_in_chat(wanted, session_key, self._app.forgetter(), self.store, scope)
+
+    async def subagents(self, session_key: str) -> list[tuple[SubagentInfo, Progress]]:
+        """The newest subagents of a session, and what those that run here have done so far."""
+        progress = self._app.subagents.progress
+        return [(info, progress.get(info.id, Progress())) for info in await self.store.subagents(session_key)]
+
+    async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
+        return await self._stop_subagents(session_key, ids) if self._stop_subagents else []
 
     async def stop(self, session_key: str) -> bool:
         return self._stop is not None and await self._stop(session_key)

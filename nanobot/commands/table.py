@@ -14,7 +14,8 @@ from nanobot.agent.slash import parse_command
 from nanobot.commands.context import compact, describe_context
 from nanobot.commands.desk import SessionDesk
 from nanobot.errors import UsageError
-from nanobot.session.store import SessionInfo
+from nanobot.session.store import SessionInfo, SubagentInfo
+from nanobot.subagents.orders import Progress
 
 _LONGEST_TITLE = 100  # characters
 _LISTED_SESSIONS = 10
@@ -130,6 +131,30 @@ async def _sessions(request: Request) -> str:
     return list_of_sessions(sessions, request.session_key)
 
 
+async def _agents(request: Request) -> str:
+    action, _, wanted = request.arguments.partition(" ")
+    if action == "stop" and wanted:
+        ids = [wanted.strip()]
+        if ids == ["all"]:
+            ids = [info.id for info, _ in await request.desk.subagents(request.session_key)]
+        stopped = await request.desk.stop_subagents(request.session_key, ids)
+        if not stopped:
+            raise UsageError("No such subagent is at work. /agents lists them.")
+        return f"Stopped {', '.join(stopped)}."
+    if action:
+        raise UsageError("/agents lists the subagents; /agents stop ID or /agents stop all stops them.")
+    found = await request.desk.subagents(request.session_key)
+    return "\n".join(_agent_line(*subagent) for subagent in found) or "There are no subagents here."
+
+
+def _agent_line(info: SubagentInfo, progress: Progress) -> str:
+    calls, tokens = max(info.calls, progress.calls), info.tokens or progress.usage.total
+    profile = f" ({info.profile})" if info.profile else ""
+    tool = f", {progress.tool}" if progress.tool else ""
+    count = f"{calls} model {'call' if calls == 1 else 'calls'}, {tokens:,} tokens"
+    return f"{info.id} {info.label}{profile}: {info.state}, {info.seconds:.0f} s, {count}{tool}"
+
+
 def list_of_sessions(sessions: Sequence[SessionInfo], current: str = "") -> str:
     """One line for each, numbered from 1."""
     return "\n".join(_session_line(*numbered, current) for numbered in enumerate(sessions, 1))
@@ -197,10 +222,11 @@ async def _forget(request: Request) -> str:
 COMMANDS: tuple[Command, ...] = (
     Command("new", "", "Begin a new conversation; the earlier one is kept.", _new),
     Command("help", "", "List the commands.", _help),
-    Command("stop", "", "Stop the answer that is being written.", _stop),
+    Command("stop", "", "Stop the answer that is being written, and its subagents.", _stop),
     Command("status", "", "Show model, workspace and session.", _status),
     Command("model", "[NAME]", "Show or change the model.", _model),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue),
+    Command("agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents),
     Command("sessions", "", "List the latest conversations.", _sessions),
     Command("resume", "[NUMBER|NAME]", "Go on with another conversation; 0: the one before /new.", _resume),
     Command("rename", "TITLE", "Give this conversation a title.", _rename),

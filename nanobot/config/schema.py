@@ -22,14 +22,15 @@ class AgentDefaults(Section):
     context_window: int | None = key(None, "Context size in tokens; null: as known for the model.", ge=1)
     turn_timeout_seconds: int = key(1800, "Longest time a turn may take (s).", ge=1)
     max_concurrent_turns: int = key(8, "Chats answered at the same time.", ge=1)
+    max_concurrent_subagents: int = key(4, "Subagents at work at the same time.", ge=1)
     queue_mode: Literal["queue", "steer"] = key("queue", "New messages wait, or join the running turn.")
 
 
 class SubagentProfile(Section):
-    tools: list[str] = key([], "Tools it may use; empty: the default set.")
+    tools: list[str] = key([], "Tools it may use; empty: all that subagents may have.")
     skills: list[str] = key([], "Skills loaded into its prompt.")
-    model: str | None = key(None, "Its model; null: the model of the main agent.")
-    max_iterations: int = key(15, "Most model calls.", ge=1)
+    model: str | None = key(None, "Its model; null: the model of the conversation.")
+    max_iterations: int = key(15, "Most model calls; left out: agents.defaults.subagentMaxIterations.", ge=1)
 
 
 class AgentsConfig(Section):

@@ -71,6 +71,8 @@ class Gateway:
             self._run_command,
             limit=config.agents.defaults.max_concurrent_turns,
             queue_mode=config.agents.defaults.queue_mode,
+            subagent_limit=config.agents.defaults.max_concurrent_subagents,
+            subagents=app.subagents,
         )
         self.outbox = Outbox(app.store, self.signal, self.channels.send)
         self.cron = CronService(
@@ -153,18 +155,25 @@ class Gateway:
             self._app.mcp.start()
         running = [asyncio.create_task(service()) for service in services]
         keeping = asyncio.create_task(self._keep_lead(stop))
+        checking = asyncio.create_task(self._check_profiles())
         try:
             await asyncio.wait([keeping, *running], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
                 await self._wind_down()
         finally:
             self.leading = False
-            await _cancel_all([keeping, *running])
+            await _cancel_all([keeping, checking, *running])
             with contextlib.suppress(StorageError):
                 await self._app.store.resign(GATEWAY_ROLE)
         for task in running:
             if not task.cancelled() and task.exception() is not None:
                 raise task.exception() or RuntimeError
+
+    async def _check_profiles(self) -> None:
+        """Warn of subagent profiles that cannot be used."""
+        if self._app.subagents.profiles:
+            for fault in self._app.subagents.faults(await self._app.tools.registry()):
+                log.warning("%s", fault)
 
     async def _keep_lead(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -209,9 +218,12 @@ class Gateway:
 
     async def _run_command(self, inbound: InboundMessage) -> str:
         async def stop(session_key: str) -> bool:
-            return self.dispatcher.take_stopped(session_key)
+            subagents = await self.dispatcher.stop_subagents(session_key, None)
+            return self.dispatcher.take_stopped(session_key) or bool(subagents)
 
-        desk = SessionDesk(self._app, stop, only=inbound.session_key)
+        desk = SessionDesk(
+            self._app, stop, only=inbound.session_key, stop_subagents=self.dispatcher.stop_subagents
+        )
         return await run_command(inbound.text, inbound.session_key, desk) or ""
 
 

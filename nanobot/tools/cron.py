@@ -20,6 +20,7 @@ class CronTool(Tool):
 
     errors_are_text = False
     repeatable = True
+    owner_only = True
 
     def __init__(self, jobs: JobBook) -> None:
         self._jobs = jobs
@@ -59,7 +60,9 @@ class CronTool(Tool):
     async def _add(self, turn: TurnContext, asked: dict[str, Any]) -> str:
         message = (asked.get("message") or "").strip()
         if "origin" in turn.metadata:
-            raise ToolError("This turn is itself a scheduled one and cannot schedule more: do what is due.")
+            raise ToolError(
+                "Nobody has written in this turn, so it cannot schedule anything: do what is due."
+            )
         if not message:
             raise ToolError("Give the message: what to say or do when the time comes.")
         job = Job(

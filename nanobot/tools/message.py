@@ -27,6 +27,7 @@ class MessageTool(Tool):
 
     errors_are_text = False
     repeatable = True
+    owner_only = True
 
     def __init__(self, mailer: Mailer, paths: PathPolicy) -> None:
         self._mailer = mailer
@@ -66,7 +67,7 @@ class MessageTool(Tool):
         if target[0] == "cli":
             raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
         if not here and "origin" in turn.metadata:
-            raise ToolError("A scheduled job or heartbeat speaks in its own chat only.")
+            raise ToolError("A scheduled job, heartbeat or subagent's report speaks in its own chat only.")
         if not here and not await self._mailer.knows_chat(*target):
             raise ToolError(
                 f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."

@@ -73,9 +73,9 @@ def test_a_users_existing_file_loads_unchanged_without_warnings(file: Path) -> N
 def test_the_fixture_names_every_key_older_releases_had() -> None:
     new = {"gateway.token", "channels.telegram.groupPolicy", "channels.slack.allowFrom", "tools.exec.env"}
     new |= {f"agents.defaults.{key}" for key in ("contextWindow", "turnTimeoutSeconds", "queueMode")}
-    new |= {"agents.defaults.maxConcurrentTurns", "tools.web.allowPrivate"}
+    new |= {"agents.defaults.maxConcurrentTurns", "agents.defaults.maxConcurrentSubagents"}
     new |= {f"tools.mcpServers.*.{key}" for key in ("enabledTools", "disabled", "autoApprove")}
-    new |= {"tools.restrictToWorkspace", "channels.telegram.apiBase"}
+    new |= {"tools.restrictToWorkspace", "tools.web.allowPrivate", "channels.telegram.apiBase"}
     new |= {"channels.mochat.mention.requireMention", "channels.mochat.groups.*.requireInGroups"}
     data = json.loads(LEGACY.read_text(encoding="utf-8"))
     missing = [

@@ -1,7 +1,8 @@
 """Gateways that a test can kill, stop and starve: forked from a process that has nanobot imported.
 
 Their model answers `re <text>` to a message. Before that, `run <command>` makes it list the workspace and
-then run the command, and it says "(interrupted)" when it is told that a call was.
+then run the command, and it says "(interrupted)" when it is told that a call was. `delegate <text>` gives the
+text to a subagent, whose report is answered by `told <report>`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from tests.gateway.conftest import PLUGIN
+from tests.peers.loopback_platform import Platform
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.gateway.forked"])
@@ -40,6 +42,10 @@ def model(request: ModelRequest) -> Reply:
     steps = sum(bool(message.tool_calls) for message in since)
     if text == "hang":
         return Reply("I am", wait=asyncio.Event())
+    if text.startswith("[Subagent "):
+        return Reply(f"told {text.splitlines()[1]}")
+    if text.startswith("delegate ") and steps == 0:
+        return Reply(tool_calls=[ToolCall(text, "spawn", {"task": text.removeprefix("delegate ")})])
     if text.startswith("run ") and steps == 0:
         return Reply(tool_calls=[ToolCall(f"read {text}", "list_dir", {"path": "."})])
     if text.startswith("run ") and steps == 1:
@@ -139,6 +145,17 @@ async def forked_gateway(home: Path, config: Config, **how: Any) -> AsyncIterato
         gateway.send(signal.SIGCONT)
         gateway.send(signal.SIGKILL)
         await gateway.ended()
+
+
+async def run_until_killed(home: Path, config: Config, platform: Platform, number: int, after: bool) -> bool:
+    """Run a gateway until it is killed at its n-th commit; False when it got to a clean end before."""
+    async with forked_gateway(home, config, kill_at=number, after=after) as gateway:
+        ending = asyncio.create_task(gateway.ended())
+        answered = asyncio.create_task(platform.wait_for("anna", 2))
+        await asyncio.wait([ending, answered], return_when=asyncio.FIRST_COMPLETED)
+        gateway.send(signal.SIGTERM)
+        answered.cancel()
+        return await ending == -signal.SIGKILL
 
 
 async def all_delivered(app: App, gateway: Gateway) -> None:

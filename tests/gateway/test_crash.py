@@ -5,18 +5,15 @@ Every way to die leaves the same: one answer, in order, and an effect that is th
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import signal
 from pathlib import Path
 
 import pytest
 
-from nanobot.config.schema import Config
 from nanobot.messages import unanswered_calls
 from nanobot.providers.scripted import ScriptedProvider
 from tests.gateway.conftest import config_for, running_gateway
-from tests.gateway.forked import all_delivered, check_database, forked_gateway, model
+from tests.gateway.forked import all_delivered, check_database, model, run_until_killed
 from tests.peers.loopback_platform import Platform
 
 FIRST = "run echo done >> effects.log"
@@ -33,7 +30,7 @@ async def test_killed_at_every_commit(tmp_path: Path, monkeypatch: pytest.Monkey
             config = config_for(platform, **CALM)
             platform.user_sends("anna", FIRST)
             platform.user_sends("anna", "next")
-            killed = await _die(home, config, platform, number, after)
+            killed = await run_until_killed(home, config, platform, number, after)
             async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
                 shown = await platform.wait_for("anna", 2)
                 await all_delivered(app, gateway)
@@ -46,17 +43,6 @@ async def test_killed_at_every_commit(tmp_path: Path, monkeypatch: pytest.Monkey
     assert number > 10  # else the kills were not where they should be
     assert any(told)
     assert not all(told)
-
-
-async def _die(home: Path, config: Config, platform: Platform, number: int, after: bool) -> bool:
-    """Run a gateway until it is killed at its n-th commit; False when it got to a clean end before."""
-    async with forked_gateway(home, config, kill_at=number, after=after) as gateway:
-        ending = asyncio.create_task(gateway.ended())
-        answered = asyncio.create_task(platform.wait_for("anna", 2))
-        await asyncio.wait([ending, answered], return_when=asyncio.FIRST_COMPLETED)
-        gateway.send(signal.SIGTERM)
-        answered.cancel()
-        return await ending == -signal.SIGKILL
 
 
 def _check(home: Path, shown: list[str]) -> bool:

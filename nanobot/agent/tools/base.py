@@ -92,11 +92,13 @@ class Tool(ABC):
 
     `read_only` tools of one model response run concurrently. `repeatable` tools may be run again
     when nanobot died before their result was recorded; reading tools are, and so is nothing else
-    unless it says so.
+    unless it says so. `owner_only` tools are never given to subagents: they speak to people, schedule,
+    spawn, or change what is remembered.
     """
 
     read_only: bool = False
     repeatable: bool = False
+    owner_only: bool = False
     errors_are_text: bool = True  # a result that begins with "Error" is a failure, as plugins report it
     time_limit: float | None = None  # seconds a call of a plugin may take; None: what suits most
 

@@ -1,0 +1,1 @@
+"""Subagents: profiles, the spawn tool, and the reports that come back."""

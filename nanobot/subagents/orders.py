@@ -1,0 +1,246 @@
+"""Subagent profiles, and the orders that the spawn tool gives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from nanobot.agent.loop import TurnLimits
+from nanobot.agent.subagent import SUBAGENT, Role, is_order, is_report
+from nanobot.agent.tools.base import TurnContext
+from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.bus.events import ToolFinished, ToolStarted, TurnEvent, TurnFinished, UsageReported
+from nanobot.config.schema import Config, SubagentProfile
+from nanobot.errors import ToolError, UsageError
+from nanobot.messages import InboundMessage, Usage
+from nanobot.session.store import FAMILY, Claim, Store
+from nanobot.subagents import reports
+
+_LABEL_CHARS = 40
+_OWNER_FILES = ("AGENTS.md", "TOOLS.md")  # of the owner's files, those that are about the work
+_USED_UP = (
+    "Stopped: this task and its subagents have used up the model calls they share"
+    " (agents.defaults.maxToolIterations)."
+)
+_MCP = "mcp_"  # how the names of MCP tools begin
+
+
+class SkillTexts(Protocol):
+    """The skills that a profile may name."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def text(self, name: str) -> str:
+        """What the skill tells the model."""
+
+
+@dataclass
+class Progress:
+    """What a subagent that runs in this process has done so far."""
+
+    tool: str = ""
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+
+class Subagents:
+    """The subagents of this process. `launch` is set by a terminal: it runs the orders itself.
+
+    Without it they go to the inbox, for the gateway. `progress` holds those that run here, by id;
+    `owner_parts` gives what files of the owner say.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        skills: SkillTexts,
+        owner_parts: Callable[[Sequence[str]], Sequence[tuple[str, str]]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._skills = skills
+        self._owner_parts = owner_parts
+        self._workspace = config.workspace_path
+        self._clock = clock
+        self._parents: set[str] = set()  # turns that have spawned here: they share their model calls
+        self.launch: Callable[[InboundMessage], None] | None = None
+        self.progress: dict[str, Progress] = {}
+
+    # -- profiles
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        return tuple(self._config.agents.subagent_profiles)
+
+    def profile(self, name: str, tools: ToolRegistry) -> SubagentProfile:
+        """The profile called `name`, or the default one. Raises UsageError listing what is valid."""
+        profiles = self._config.agents.subagent_profiles
+        if name and name not in profiles:
+            raise UsageError(f"There is no subagent profile {name!r}. Profiles: {_listed(profiles)}.")
+        profile = profiles[name] if name else SubagentProfile()
+        allowed = _allowed(tools)
+        for tool in profile.tools:
+            if tool != "exec" and tool not in allowed and not self._is_mcp_tool(tool, allowed):
+                raise UsageError(
+                    f"Subagent profile {name!r} names the tool {tool!r}, which subagents do not have."
+                    f" Tools: {_listed(allowed)}."
+                )
+        for skill in profile.skills:
+            if skill not in self._skills.names():
+                raise UsageError(
+                    f"Subagent profile {name!r} names the skill {skill!r}, which does not exist."
+                    f" Skills: {_listed(self._skills.names())}."
+                )
+        return profile
+
+    def _is_mcp_tool(self, tool: str, allowed: Sequence[str]) -> bool:
+        """Whether `tool` may be one of a configured server that is not connected now."""
+        for server in self._config.tools.mcp_servers:
+            prefix = f"{_MCP}{re.sub(r'[^A-Za-z0-9_-]', '_', server)}_"
+            if tool.startswith(prefix):
+                return not any(name.startswith(prefix) for name in allowed)
+        return False
+
+    def faults(self, tools: ToolRegistry) -> Iterator[str]:
+        """What is wrong with the configured profiles, in words for the owner."""
+        for name in self.profiles:
+            try:
+                self.profile(name, tools)
+            except UsageError as error:
+                yield str(error)
+
+    async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> Role:
+        """What the turn of a subagent works with (agent.subagent.SubagentRules)."""
+        name = turn.metadata["profile"]
+        profile = self.profile(name, tools)
+        calls, key = profile.max_iterations, f"subagentProfiles.{name}.maxIterations"
+        if "max_iterations" not in profile.model_fields_set:
+            calls = self._config.agents.defaults.subagent_max_iterations
+            key = "defaults.subagentMaxIterations"
+        _, begun = await self._store.family_spent(int(turn.metadata[FAMILY]))
+        left = max(0.0, begun + limits.seconds - self._clock())
+        allowed = _allowed(tools)
+        names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
+        return Role(
+            profile.model or "",
+            replace(limits, max_iterations=calls, advice=f"(agents.{key}).", seconds=left),
+            tools.select({*names} & {*allowed}),
+            self._prompt(calls, profile.skills),
+        )
+
+    def _prompt(self, calls: int, skills: Sequence[str]) -> str:
+        """Identity and rules, the owner's instructions, and the skills."""
+        rules = (Path(__file__).parent / "prompt.md").read_text(encoding="utf-8").strip()
+        texts = [f"[skill {name}]\n{self._skills.text(name).strip()}" for name in skills]
+        parts = [
+            rules.format(workspace=self._workspace, calls=calls),
+            *(text for _, text in self._owner_parts(_OWNER_FILES)),
+        ]
+        return "\n\n".join([*parts, *texts])
+
+    # -- limits
+
+    async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:
+        """See agent.subagent.SubagentRules. Turns that share no calls are not counted: that costs a write."""
+        resumed = claim.epoch > 1  # it may have spawned before
+        if FAMILY not in turn.metadata and turn.turn_id not in self._parents and not resumed:
+            return ""
+        allowed = await self._store.reserve_call(
+            claim,
+            int(turn.metadata.get(FAMILY) or turn.turn_id),
+            own,
+            self._config.agents.defaults.max_tool_iterations,
+            first_is_free=is_report(turn),  # whatever is used up: somebody has to tell it
+        )
+        return "" if allowed else _USED_UP
+
+    # -- progress and reports
+
+    def observe(self, order: InboundMessage, event: TurnEvent) -> None:
+        """See agent.subagent.SubagentRules."""
+        progress = self.progress.setdefault(order.chat_id, Progress())
+        if isinstance(event, ToolStarted):
+            progress.tool = event.hint
+        elif isinstance(event, ToolFinished):
+            progress.tool = ""
+        elif isinstance(event, UsageReported):
+            progress.calls += 1
+            progress.usage += event.usage
+        elif isinstance(event, TurnFinished):
+            del self.progress[order.chat_id]
+
+    async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
+        return await reports.report(self._store, order, finished, notice)
+
+    def cancelled(self, order: InboundMessage) -> InboundMessage:
+        return reports.cancelled(order)
+
+    # -- orders
+
+    async def spawn(self, turn: TurnContext, call_id: str, task: str, label: str, profile: str) -> str:
+        """Give an order, once for each call; returns the subagent's id. Raises ToolError."""
+        family = turn.metadata.get(FAMILY) or turn.turn_id
+        await self._check_allowance(turn, int(family))
+        order = _order(turn, call_id, task, label, profile, family)
+        self._parents.add(turn.turn_id)
+        added = await self._store.add_subagent(order, in_terminal=self.launch is not None)
+        if added and self.launch is not None:
+            self.launch(order)
+        return order.chat_id
+
+    async def _check_allowance(self, turn: TurnContext, family: int) -> None:
+        limits = self._config.agents.defaults
+        if is_order(turn):
+            raise ToolError("A subagent cannot spawn others. Do the task yourself.")
+        calls, begun = await self._store.family_spent(family)
+        newest = await self._store.subagents(turn.session_key, 100)
+        waiting = sum(info.state == "waiting" for info in newest)  # each will need a call at least
+        if calls + waiting >= limits.max_tool_iterations:
+            raise ToolError("No model calls are left for another subagent. Answer with what you have.")
+        if self._clock() - begun >= limits.turn_timeout_seconds:
+            raise ToolError("The time for this request is over. Answer with what you have.")
+
+
+def _order(
+    turn: TurnContext, call_id: str, task: str, label: str, profile: str, family: str
+) -> InboundMessage:
+    """What a subagent is asked, for the session and the chat of the turn that asks."""
+    subagent = hashlib.sha256(f"{turn.turn_id}:{call_id}".encode()).hexdigest()[:8]
+    address = {"channel": turn.channel, "chat_id": turn.chat_id, "is_group": turn.is_group}
+    return InboundMessage(
+        SUBAGENT,
+        subagent,
+        sender_id=turn.session_key,
+        text=task,
+        external_id=subagent,
+        session_key=f"{SUBAGENT}:{subagent}",
+        metadata={
+            "origin": SUBAGENT,
+            "parent": turn.session_key,
+            "label": _label(label) or _label(task),
+            "profile": profile,
+            "address": json.dumps({**address, "metadata": dict(turn.metadata)}),
+            FAMILY: family,
+        },
+    )
+
+
+def _label(text: str) -> str:
+    """The beginning of `text` in one line that may be shown anywhere."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_LABEL_CHARS]
+
+
+def _allowed(tools: ToolRegistry) -> tuple[str, ...]:
+    return tuple(name for name in tools.names if not tools.get(name).owner_only)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
