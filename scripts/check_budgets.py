@@ -26,7 +26,7 @@ ROOM_LIMITS = {
     "plugins": 550,
     "mcp": 1850,
     "skills": 1000,
-    "subagents": 400,
+    "subagents": 700,
     "memory": 3000,
     "legacy": 300,
 }

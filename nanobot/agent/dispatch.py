@@ -47,10 +47,7 @@ class ChatSurface(Protocol):
 
 
 class Dispatcher:
-    """Runs the turns of accepted messages; `run_command` answers slash commands.
-
-    At once run `limit` turns of chats and `subagent_limit` of subagents.
-    """
+    """Runs accepted messages, at once `limit` turns of chats and `subagent_limit` of subagents."""
 
     def __init__(
         self,

@@ -1,8 +1,4 @@
-"""What the agent knows of subagents; the room `subagents` fulfils it.
-
-A subagent's turn is `run_turn` like any other, in a session of its own. Its order is an inbound message of
-the channel `subagent`; its report is one for the session that asked, with the address of its chat.
-"""
+"""What the agent knows of subagents, whose turns are `run_turn` like any other; see `nanobot/subagents/`."""
 
 from __future__ import annotations
 
@@ -33,10 +29,7 @@ class SubagentRules(Protocol):
     """What subagents may do, and what is told of them."""
 
     async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> Role:
-        """The role of a subagent, given all tools and the main agent's limits; `model` empty: its parent's.
-
-        Raises UsageError when its profile cannot be used.
-        """
+        """The role of a subagent, its `model` empty for its parent's. Raises UsageError for a bad profile."""
 
     async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:
         """Why a turn may not call the model once more, having `own` calls for itself; "" when it may."""

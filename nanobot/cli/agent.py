@@ -20,8 +20,9 @@ from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
 from nanobot.session.store import Store
+from nanobot.subagents.crew import Crew
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
-from nanobot.terminal.screen import complain, take_stdout, terminal_is_smart
+from nanobot.terminal.screen import complain, one_line, take_stdout, terminal_is_smart
 
 _REMEMBER = 30.0  # seconds a process may go on after its only reply, to consolidate memory
 
@@ -93,6 +94,20 @@ async def model_note(app: App, session: str) -> str:
     return provider.traits(resolution.model).note
 
 
+def make_crew(app: App) -> Crew:
+    """Whoever runs the subagents of this terminal."""
+    return Crew(app.run, app.config, app.store, app.subagents)
+
+
+async def tell_lost(app: App, session: str) -> None:
+    """Say which subagents of the session went away with the process that ran them."""
+    for info in await app.store.lost_subagents(session):
+        how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
+        complain(
+            f"The subagent {one_line(info.label, 60)!r} {how}. See: nanobot session show subagent:{info.id}"
+        )
+
+
 def stop_in_good_order() -> None:
     """Let SIGTERM and the end of the terminal cancel this task as Ctrl-C does: no command stays behind."""
     task = asyncio.current_task()
@@ -115,8 +130,16 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
         renderer = make_renderer(options, out=out)
         for note in filter(None, (*app.notices, await model_note(app, key))):
             renderer.show(Notice(note))
-        finished = await show_turn(app.run(text, session_key=key), renderer)
-        code = report(finished, quiet=options.json_events)
+        await tell_lost(app, key)
+        crew = make_crew(app)
+        crew.show = renderer.show_subagent
+        try:
+            code = report(await show_turn(crew.turn(text, key), renderer), quiet=options.json_events)
+            while crew.busy and code != 130:
+                finished = await show_turn(crew.follow_up(key), renderer)
+                code = max(code, report(finished, quiet=options.json_events))
+        finally:
+            await crew.stop()
         if code != 130:
             await _remember(app, out)
         return code

@@ -6,19 +6,22 @@ import asyncio
 import shlex
 import signal
 import time
+from collections.abc import AsyncGenerator
 
 from nanobot import __version__
 from nanobot.app import App, open_app
-from nanobot.bus.events import TurnFinished
+from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.cli.agent import (
     AgentOptions,
     choose_session,
     load_and_warn,
+    make_crew,
     make_renderer,
     model_note,
     report,
     show_turn,
     stop_in_good_order,
+    tell_lost,
 )
 from nanobot.commands.desk import SessionDesk
 from nanobot.commands.table import COMMANDS, run_command
@@ -56,8 +59,11 @@ class Conversation:
         self._app = app
         self._session = session
         self._options = options
-        self._read = make_prompt([(command.name, command.description) for command in COMMANDS])
-        self._desk = SessionDesk(app, switch=self._switch, notify=print)
+        self._prompt = make_prompt([(command.name, command.description) for command in COMMANDS])
+        self._crew = make_crew(app)
+        self._renderer = make_renderer(options, interactive=True)
+        self._crew.show = self._renderer.show_subagent
+        self._desk = SessionDesk(app, self._stop, self._switch, notify=print, stop_subagents=self._crew.stop)
         self._warned = False  # Ctrl-C was pressed: the next one leaves
         self._remembering: asyncio.Task[None] | None = None
 
@@ -68,6 +74,7 @@ class Conversation:
             await self._greet()
             if self._app.mcp:
                 self._app.mcp.start()  # while the owner types
+            await tell_lost(self._app, self._session)
             await self._offer_to_go_on()
             while True:
                 await self._exchange()
@@ -78,11 +85,22 @@ class Conversation:
             code = 130
         finally:
             await self._stop_remembering()
+            labels = self._crew.labels
+            await self._crew.stop()
+        if labels:
+            print(clean(f"Stopped the subagents that were at work: {', '.join(labels)}"))
         print(f"To go on later: nanobot agent -s {shlex.quote(self._session)}")
         return code
 
     def _switch(self, session: str) -> None:
         self._session = session
+
+    async def _stop(self, session: str) -> bool:
+        return bool(await self._crew.stop(session))
+
+    async def _read(self) -> str | None:
+        """What the owner types, or None when a subagent's report came first."""
+        return await self._prompt(self._crew.until_ready, self._crew.status)
 
     async def _greet(self) -> None:
         model = await self._desk.model_in_use(self._session)
@@ -97,15 +115,19 @@ class Conversation:
             return
         print(f"\nThe last answer was cut off. You had asked: {one_line(interrupted.text, 200)}")
         print("Go on with it? (y/N)")
-        reply = (await self._read()).strip()
+        reply = (await self._read() or "").strip()
         if reply.lower() in ("y", "yes"):
-            await self._answer(_GO_ON)
+            await self._answer(self._crew.turn(_GO_ON, self._session))
         elif reply.lower() not in ("", "n", "no"):
             await self._handle(reply)
 
     async def _exchange(self) -> None:
+        # A simple terminal has no prompt that could be left for a report.
+        if self._crew.ready or (self._crew.busy and not terminal_is_smart()):
+            await self._answer(self._crew.follow_up(self._session))
+            return
         try:
-            text = (await self._read()).strip()
+            text = (await self._read() or "").strip()
         except KeyboardInterrupt:
             if self._warned:
                 raise
@@ -122,7 +144,7 @@ class Conversation:
         try:
             reply = await run_command(text, self._session, self._desk)
             if reply is None:
-                await self._answer(text)
+                await self._answer(self._crew.turn(text, self._session))
             else:
                 print(f"{clean(reply)}\n")
         except NanobotError as error:
@@ -136,10 +158,10 @@ class Conversation:
             self._remembering.cancel()
             await asyncio.wait([self._remembering])
 
-    async def _answer(self, text: str) -> None:
-        """Run a turn. Ctrl-C cancels it; a second press leaves when it has been closed."""
+    async def _answer(self, events: AsyncGenerator[TurnEvent, None]) -> None:
+        """Show a turn. Ctrl-C cancels it; a second press leaves when it has been closed."""
         started = time.monotonic()
-        turn = asyncio.create_task(self._show_turn(text))
+        turn = asyncio.create_task(self._show(events))
         presses = 0
 
         def interrupt() -> None:
@@ -167,10 +189,9 @@ class Conversation:
         elif finished:
             print(_footer(finished, time.monotonic() - started))
 
-    async def _show_turn(self, text: str) -> TurnFinished | None:
+    async def _show(self, events: AsyncGenerator[TurnEvent, None]) -> TurnFinished | None:
         with quiet_keys():
-            renderer = make_renderer(self._options, interactive=True)
-            return await show_turn(self._app.run(text, session_key=self._session), renderer)
+            return await show_turn(events, self._renderer)
 
 
 def _footer(finished: TurnFinished, spent: float) -> str:

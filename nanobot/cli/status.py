@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from nanobot import paths
@@ -19,17 +21,18 @@ from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.session.store import GATEWAY_ROLE
+from nanobot.storage.sqlite import SqliteStore
 from nanobot.terminal.screen import clean
 
 
 def run_status(*, as_json: bool) -> int:
-    """Print the report; 1 when the configuration cannot be used."""
+    """Print the report; 1 when the configuration, or a subagent profile, cannot be used."""
     report = asyncio.run(_report())
     if as_json:
         print(json.dumps(report, indent=2))
     else:
         _print(report)
-    return int(bool(report["config"]["error"]))
+    return int(bool(report["config"]["error"] or report.get("subagents", {}).get("errors")))
 
 
 async def _report() -> dict[str, Any]:
@@ -51,6 +54,7 @@ async def _report() -> dict[str, Any]:
     report["channels"] = list(enabled_channels(config.channels))
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
     report["memory"] = await _memory(config.agents.defaults.memory_window)
+    report["subagents"] = await _subagents(config)
     return report
 
 
@@ -62,6 +66,29 @@ async def _memory(window: int) -> dict[str, Any]:
     except NanobotError as error:
         waiting = Waiting(0, 0, 0, str(error))
     return {**asdict(waiting), "text": str(waiting)}
+
+
+async def _subagents(config: Config) -> dict[str, list[str]]:
+    """The profiles, what is wrong with them, and which tools they ask for in vain."""
+    profiles = config.agents.subagent_profiles
+    if not profiles:
+        return {"profiles": [], "errors": [], "notes": []}
+    from nanobot.agent.assistant import ModelPool
+    from nanobot.app import App
+
+    def app(config: Config) -> App:
+        return App(config, SqliteStore(paths.database_file()), ModelPool(config))
+
+    no_servers = config.tools.model_copy(update={"mcp_servers": {}})  # they would be started
+    async with contextlib.aclosing(app(config.model_copy(update={"tools": no_servers})).tools) as toolbox:
+        tools = await toolbox.registry()
+    vain = [name for name, profile in profiles.items() if "exec" in profile.tools]
+    notes = [f"Profile {name!r} asks for exec, which tools.exec.enabled switches off." for name in vain]
+    return {
+        "profiles": list(profiles),
+        "errors": list(app(config).subagents.faults(tools)),
+        "notes": [] if config.tools.exec.enabled else notes,
+    }
 
 
 async def _model(config: Config) -> dict[str, Any]:
@@ -124,6 +151,9 @@ def _print(report: dict[str, Any]) -> None:
         _row("Channels", ", ".join(channels) or "none")
         for number, line in enumerate(lines_about(report["mcp_servers"])):
             _row("" if number else "MCP", line)
+        subagents = report["subagents"]
+        for title, line in zip_longest(["Subagents"], _subagent_lines(subagents), fillvalue=""):
+            _row(title, line)
     _row("Gateway", f"runs (process {storage['gateway_pid']})" if storage["gateway_pid"] else "not running")
     parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
     _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
@@ -132,6 +162,11 @@ def _print(report: dict[str, Any]) -> None:
     if "memory" in report:
         _row("Memory", report["memory"]["text"])
     _row("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
+
+
+def _subagent_lines(subagents: dict[str, list[str]]) -> list[str]:
+    profiles = f"profiles {', '.join(subagents['profiles'])}" if subagents["profiles"] else "no profiles"
+    return [profiles, *(f"Error: {error}" for error in subagents["errors"]), *subagents["notes"]]
 
 
 def _print_model(model: dict[str, Any]) -> None:

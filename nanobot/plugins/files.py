@@ -45,7 +45,7 @@ class PluginTool(Tool):
         self.name, self.description = plugin.name, plugin.description
         self.parameters = _checked_schema(plugin.parameters)
         self.read_only, self.repeatable = bool(plugin.read_only), bool(plugin.repeatable)
-        self.errors_are_text = bool(plugin.errors_are_text)
+        self.errors_are_text, self.owner_only = bool(plugin.errors_are_text), bool(plugin.owner_only)
         self._seconds = float(plugin.time_limit or max(context.exec_timeout, _SHORTEST_LIMIT))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ToolError(f"The name {self.name!r} is not 1 to 64 letters, digits, _ or -.")

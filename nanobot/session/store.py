@@ -337,10 +337,9 @@ class Store(Protocol):
         ids: Collection[str] | None,
         report: Callable[[InboundMessage], InboundMessage] | None = None,
     ) -> list[str]:
-        """Cancel those of a session (None: all) that have not ended; returns their ids.
+        """Cancel those of a session (None: all) that have not ended, and accept a `report` about each order.
 
-        Those that wait never begin, also after a crash; who runs the others has to stop them. The `report`
-        about each order is accepted in the same transaction.
+        Returns their ids. Those that wait never begin, also after a crash; who runs the others stops them.
         """
 
     async def lost_subagents(self, parent: str) -> list[SubagentInfo]:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from nanobot.bus import events
+from nanobot.subagents.crew import SubagentChanged
 from nanobot.terminal.markdown import AnswerText, render
-from nanobot.terminal.render import HINT_LIMIT, Renderer, seconds, tool_line
+from nanobot.terminal.render import HINT_LIMIT, Renderer, seconds, subagent_line, tool_line
 from nanobot.terminal.screen import Screen, clean, one_line
 
 _TICK = 0.1  # seconds between repaints when nothing arrives
@@ -42,9 +43,11 @@ class LiveRenderer(Renderer):
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
         self._screen = Screen(out)
         self._answer = AnswerText(self._console, markdown=markdown)
-        self._answer.separate = leading_blank
-        self._after_answer = leading_blank  # whether a blank line goes before the next note
+        self._leading_blank = leading_blank
+        self._after_answer = False  # whether a blank line goes before the next note
         self._tools: dict[str, _RunningTool] = {}
+        self._subagents: dict[str, _RunningTool] = {}
+        self._ended: list[SubagentChanged] = []  # subagents, while no turn was shown
         self._silent_since = time.monotonic()
         self._next_paint = 0.0
         self._ticker: asyncio.Task[None] | None = None
@@ -53,7 +56,13 @@ class LiveRenderer(Renderer):
 
     async def __aenter__(self) -> Self:
         self._redirection.__enter__()
+        self._answer.separate = self._after_answer = self._leading_blank
+        self._leading_blank = True  # a second turn comes after the answer of the first
+        self._silent_since = time.monotonic()
         self._ticker = asyncio.create_task(self._tick())
+        for event in self._ended:
+            self._end_subagent(event)
+        self._ended.clear()
         return self
 
     async def __aexit__(
@@ -61,6 +70,7 @@ class LiveRenderer(Renderer):
     ) -> None:
         if self._ticker:
             self._ticker.cancel()
+            self._ticker = None
         self._redirection.__exit__(kind, error, trace)
         self._end_answer()
         self._show_printed()
@@ -116,6 +126,23 @@ class LiveRenderer(Renderer):
         if text:
             self._note(text, "dim")
 
+    def show_subagent(self, change: SubagentChanged) -> None:
+        """As long as the terminal belongs to the prompt, nothing is painted."""
+        if change.state in ("waiting", "running"):
+            hint = one_line(subagent_line(change), HINT_LIMIT)
+            self._subagents[change.id] = _RunningTool(hint, time.monotonic() - change.seconds)
+            return
+        self._subagents.pop(change.id, None)
+        if self._ticker is None:
+            self._ended.append(change)
+        else:
+            self._end_subagent(change)
+
+    def _end_subagent(self, event: SubagentChanged) -> None:
+        line = Text(subagent_line(event), style="dim")
+        line.stylize("green" if event.state == "done" else "red", 0, 1)
+        self._note(line)
+
     def _note(self, text: str | Text, style: str = "") -> None:
         """A final line beside the answer, set off from it by a blank one."""
         self._end_answer()
@@ -133,7 +160,7 @@ class LiveRenderer(Renderer):
         now = time.monotonic()
         spinner = _SPINNER[int(now / _TICK) % len(_SPINNER)]
         lines: list[str] = []
-        for tool in self._tools.values():
+        for tool in (*self._tools.values(), *self._subagents.values()):
             lines.append(f"{spinner} {tool.hint} {seconds(now - tool.started)}")
             if tool.output.strip():
                 lines += [f"  {line}" for line in clean(tool.output).rstrip().split("\n")[-_OUTPUT_LINES:]]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from nanobot import paths
-from nanobot.terminal.screen import terminal_is_smart
+from nanobot.terminal.screen import one_line, terminal_is_smart
+
+_SIGN = "> "
+_REFRESH = 1.0  # seconds between two looks at the status
+_IDLE = 2.0  # seconds without a key after which nobody is typing
 
 
 class _CommandCompleter(Completer):
@@ -35,8 +43,15 @@ class _History(FileHistory):
             super().store_string(string)
 
 
-def make_prompt(commands: Sequence[tuple[str, str]]) -> Callable[[], Awaitable[str]]:
-    """Reads what the owner types: Enter sends, Alt+Enter begins a line. Raises StorageError.
+class Prompt(Protocol):
+    """Reads what the owner types."""
+
+    async def __call__(self, news: Callable[[], Awaitable[None]], status: Callable[[], str]) -> str | None:
+        """What was typed, or None when `news` came while nothing was. `status` is a line shown above."""
+
+
+def make_prompt(commands: Sequence[tuple[str, str]]) -> Prompt:
+    """Enter sends, Alt+Enter begins a line. Raises StorageError.
 
     `commands` are the names and descriptions that are completed behind a slash.
     """
@@ -49,7 +64,7 @@ def make_prompt(commands: Sequence[tuple[str, str]]) -> Callable[[], Awaitable[s
     if isinstance(output, Vt100_Output):
         output.enable_cpr = False  # terminals that never tell would keep Ctrl-C from the turn for a second
     session: PromptSession[str] = PromptSession(
-        message="> ",
+        message=_SIGN,
         multiline=True,
         prompt_continuation="  ",
         history=_History(str(history)),
@@ -59,11 +74,48 @@ def make_prompt(commands: Sequence[tuple[str, str]]) -> Callable[[], Awaitable[s
         include_default_pygments_style=False,
         output=output,
     )
-    return session.prompt_async
+    return _LinePrompt(session)
 
 
-async def _read_plainly() -> str:
-    return input("> ")  # noqa: ASYNC250  nothing else happens while this terminal waits
+class _LinePrompt:
+    def __init__(self, session: PromptSession[str]) -> None:
+        self._session = session
+        self._draft = ""  # what was typed when news came
+
+    async def __call__(self, news: Callable[[], Awaitable[None]], status: Callable[[], str]) -> str | None:
+        session = self._session
+        session.message = lambda: self._message(status())
+        session.refresh_interval = _REFRESH if status() else 0
+        session.app.erase_when_done = False
+        watching = asyncio.create_task(self._close_for(news))
+        draft, self._draft = self._draft, ""
+        try:
+            return await session.prompt_async(default=draft)
+        finally:
+            watching.cancel()
+
+    def _message(self, status: str) -> StyleAndTextTuples:
+        """The prompt, with the status above it as long as nothing was sent."""
+        if not status or self._session.app.is_done:
+            return [("", _SIGN)]
+        line = one_line(status, shutil.get_terminal_size().columns - 1)
+        return [("fg:ansibrightblack", f"{line}\n"), ("", _SIGN)]
+
+    async def _close_for(self, news: Callable[[], Awaitable[None]]) -> None:
+        """Give the terminal to the news as soon as nobody is typing; what was typed is kept."""
+        await news()
+        app, typed = self._session.app, None
+        while app.current_buffer.text not in ("", typed):
+            typed = app.current_buffer.text
+            await asyncio.sleep(_IDLE)
+        if app.is_running:
+            self._draft = app.current_buffer.text
+            app.erase_when_done = True
+            app.exit()
+
+
+async def _read_plainly(news: Callable[[], Awaitable[None]], status: Callable[[], str]) -> str | None:
+    return input(_SIGN)  # noqa: ASYNC250  nothing else happens while this terminal waits
 
 
 def _keys() -> KeyBindings:

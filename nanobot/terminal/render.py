@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self, TextIO
 
 from nanobot.bus import events
+from nanobot.subagents.crew import SubagentChanged
 from nanobot.terminal.screen import clean, one_line
 
 HINT_LIMIT = 100
@@ -27,6 +30,9 @@ class Renderer:
     def show(self, event: events.TurnEvent) -> None:
         """Called for every event of the turn, in order."""
 
+    def show_subagent(self, change: SubagentChanged) -> None:
+        """Called whenever a subagent goes on, also between turns."""
+
 
 class JsonRenderer(Renderer):
     """One event per line and nothing else."""
@@ -35,7 +41,14 @@ class JsonRenderer(Renderer):
         self._out = out
 
     def show(self, event: events.TurnEvent) -> None:
-        print(json.dumps(events.event_to_json(event)), file=self._out, flush=True)
+        self._print(events.event_to_json(event))
+
+    def show_subagent(self, change: SubagentChanged) -> None:
+        body = asdict(change)
+        self._print({"type": body.pop("type"), **body})
+
+    def _print(self, body: Mapping[str, object]) -> None:
+        print(json.dumps(body), file=self._out, flush=True)
 
 
 class Notes(Renderer):
@@ -45,6 +58,7 @@ class Notes(Renderer):
         self._out = out
         self._tools = tools
         self._hints: dict[str, str] = {}
+        self._subagents: dict[str, tuple[str, str]] = {}  # what was said of each
 
     def show(self, event: events.TurnEvent) -> None:
         match event:
@@ -54,6 +68,12 @@ class Notes(Renderer):
                 print(tool_line(event, self._hints.pop(call_id, name)), file=self._out, flush=True)
             case events.Notice(text=text) | events.TextDiscarded(reason=text):
                 print(one_line(text, 400), file=self._out, flush=True)
+
+    def show_subagent(self, change: SubagentChanged) -> None:
+        said, now = self._subagents.get(change.id, ("", "")), (change.state, change.tool)
+        if now != said and (change.tool or change.state != said[0]):
+            print(subagent_line(change), file=self._out, flush=True)
+            self._subagents[change.id] = now
 
 
 class WholeReplyRenderer(Renderer):
@@ -72,6 +92,9 @@ class WholeReplyRenderer(Renderer):
             text = clean(event.text) if self._out.isatty() else event.text
             print(text.removesuffix("\n"), file=self._out, flush=True)
 
+    def show_subagent(self, change: SubagentChanged) -> None:
+        self._notes.show_subagent(change)
+
 
 def tool_line(event: events.ToolFinished, hint: str) -> str:
     """A finished tool call in one line, with the first words of the result when it went wrong."""
@@ -79,6 +102,17 @@ def tool_line(event: events.ToolFinished, hint: str) -> str:
     if event.outcome == "ok":
         return f"● {hint} {seconds(event.seconds)}"
     return f"✗ {hint} {seconds(event.seconds)}  {one_line(event.preview or event.outcome, _PREVIEW_LIMIT)}"
+
+
+def subagent_line(event: SubagentChanged) -> str:
+    """How a subagent goes, in one line."""
+    label = one_line(event.label, 60)
+    if event.state in ("waiting", "running"):
+        return one_line(f"Subagent {label}: {event.tool or event.state}", _PREVIEW_LIMIT)
+    mark = "●" if event.state == "done" else "✗"
+    calls = f"{event.calls} model {'call' if event.calls == 1 else 'calls'}"
+    why = f"  {one_line(event.text, _PREVIEW_LIMIT)}" if event.state == "error" else ""
+    return f"{mark} Subagent {label}: {event.state}, {seconds(event.seconds)}, {calls}{why}"
 
 
 def seconds(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -424,3 +425,59 @@ async def test_reports_that_wait_together_are_told_in_one_turn(platform: Platfor
         await until(app, gateway, "loopback:anna", lambda all: [i.state for i in all] == ["done"] * 2)
         parent_may_end.set()
         assert await platform.wait_for("anna", 3) == ["on it", "on it", "news: found a, found b"]
+
+
+async def test_the_skills_of_a_profile_are_in_the_prompt(platform: Platform) -> None:
+    profiles = {"subagentProfiles": {"p": {"skills": ["weather"]}}}
+
+    def model(request: ModelRequest) -> Reply:
+        fresh = newest(request) == "go" and not results(request)
+        return Reply(tool_calls=[spawn("x", profile="p")]) if fresh else delegating(request)
+
+    provider = ScriptedProvider(model)
+    async with running_gateway(config_for(platform, heartbeat=OFF, agents=profiles), provider) as (app, _):
+        platform.user_sends("anna", "go")
+        await platform.wait_for("anna", 2)
+        text = app.skills.text("weather").strip()
+    (request,) = (request for request in provider.requests if is_subagent(request))
+    assert request.system.endswith(f"[skill weather]\n{text}")
+    assert len(text) > 100
+
+
+PLUGIN = """
+from nanobot.agent.tools import Tool
+
+
+class SaveNote(Tool):
+    name = "save_note"
+    description = "Keep a note."
+    parameters = {"type": "object", "properties": {"text": {"type": "string"}}}
+
+    async def execute(self, **kwargs):
+        return f"kept {kwargs['text']}"
+"""
+
+
+@pytest.mark.parametrize("profile", ["", "keeper"])
+async def test_a_plugin_tool_works_in_a_subagent(platform: Platform, home: Path, profile: str) -> None:
+    (home / "workspace" / "tools").mkdir(parents=True)
+    (home / "workspace" / "tools" / "notes.py").write_text(PLUGIN)
+    profiles = {"subagentProfiles": {"keeper": {"tools": ["save_note"]}}}
+
+    def model(request: ModelRequest) -> Reply:
+        if is_subagent(request):
+            kept = results(request)
+            return (
+                Reply("".join(kept))
+                if kept
+                else Reply(tool_calls=[ToolCall("", "save_note", {"text": "it"})])
+            )
+        fresh = newest(request) == "go" and not results(request)
+        return Reply(tool_calls=[spawn("x", profile=profile)]) if fresh else delegating(request)
+
+    provider = ScriptedProvider(model)
+    async with running_gateway(config_for(platform, heartbeat=OFF, agents=profiles), provider):
+        platform.user_sends("anna", "go")
+        assert (await platform.wait_for("anna", 2))[1] == "news: kept it"
+    offered = {tool.name for request in provider.requests if is_subagent(request) for tool in request.tools}
+    assert offered == {"save_note"} if profile else {"save_note", "read_file"} <= offered
