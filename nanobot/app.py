@@ -5,46 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
 from nanobot.agent.context import PromptBuilder
-from nanobot.agent.tools.base import Tool, ToolContext, TurnContext
+from nanobot.agent.tools.base import TurnContext
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
-from nanobot.cron.jobs import JobBook
-from nanobot.errors import NanobotError, StorageError
+from nanobot.errors import NanobotError
 from nanobot.mcp import configured_servers
 from nanobot.memory.digest import Digest
 from nanobot.memory.prompt import MemorySection
 from nanobot.memory.recall import Recall
+from nanobot.memory.upkeep import MemoryUpkeep
 from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import Usage
 from nanobot.plugins.folder import PluginTools
-from nanobot.security.files import PathPolicy
-from nanobot.session.store import FAMILY, RENEW, Claim, Store, StoredMessage
+from nanobot.session.store import FAMILY, RENEW, Claim
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.subagents.orders import Subagents
 from nanobot.subagents.spawn import SpawnTool
-from nanobot.tools.cron import CronTool
-from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.tools.built_in import build_tools, tool_context
 from nanobot.tools.memory_search import MemorySearchTool
-from nanobot.tools.message import MessageTool
-from nanobot.tools.shell import Exec
 from nanobot.tools.toolbox import Toolbox
-from nanobot.tools.web import WebFetchTool, WebSearchTool
 from nanobot.workspace import create_workspace
 
 if TYPE_CHECKING:
-    from nanobot.memory.consolidation import Consolidator
-    from nanobot.memory.forget import Forgetter
     from nanobot.memory.log import MemoryStore
 
 _LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
@@ -67,51 +58,25 @@ class App:
         prompt = PromptBuilder(self.workspace, [skills, memory])
         self.subagents = Subagents(config, store, self.skills, prompt.owner_parts)
         spawn = SpawnTool(self.subagents, lambda: self.tools.registry())
-        built_in = [*build_tools(config, store), spawn, MemorySearchTool(self.recall)]
+        own = build_tools(config, store, BUNDLED, functools.partial(read_record, store))
+        built_in = [*own, spawn, MemorySearchTool(self.recall)]
         taken = [tool.name for tool in built_in]
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
         self.mcp = configured_servers(config)
         self.tools = Toolbox(built_in, [plugins, self.mcp] if self.mcp else [plugins])
+        self.memory = MemoryUpkeep(config, store, models, lambda key: self.assistant.model_of(key))
         self.assistant = Assistant(
             config,
             store,
             models,
             self.tools.registry,
             prompt,
-            functools.partial(open_conversation, store, (self, Digest())),
+            functools.partial(open_conversation, store, (self.memory, Digest())),
             model=model,
             clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,
             subagents=self.subagents,
         )
-
-    @functools.cached_property
-    def consolidator(self) -> Consolidator:
-        """Turns what was said into memory; imported by whoever has something to consolidate."""
-        from nanobot.memory.consolidation import open_consolidator
-
-        return open_consolidator(self.config, self.store, self.models, self.assistant.model_of)
-
-    def forgetter(self) -> Forgetter:
-        """Takes things out of memory for good."""
-        from nanobot.memory.forget import Forgetter
-        from nanobot.memory.search import MemorySearch
-
-        return Forgetter(
-            self.consolidator, self.workspace, lambda: MemorySearch(self.store, self.workspace / "memory")
-        )
-
-    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
-        """What stands for these messages in later prompts, as far as they are in memory."""
-        return await self.consolidator.summarise(session_key, messages)
-
-    async def remember(self, *, most: int = 1_000_000, seconds: float = math.inf) -> None:
-        """Consolidate what is owed, in at most `most` attempts of `seconds`, unless a gateway does that."""
-        with contextlib.suppress(StorageError):  # then the turn has said so
-            waiting = await self.store.unconsolidated(self.config.agents.defaults.memory_window)
-            due = any(session.retry_at <= time.time() for session in waiting)
-            if due or await self.store.pending_changes():
-                await self.consolidator.run_beside_gateway(most, seconds)
 
     async def run(
         self, text: str, *, session_key: str, metadata: Mapping[str, str] | None = None
@@ -171,46 +136,6 @@ class App:
         while True:
             await asyncio.sleep(RENEW)
             await self.store.renew_worker()
-
-
-def tool_context(config: Config) -> ToolContext:
-    """What the constructors of tools may know."""
-    workspace, tools = config.workspace_path, config.tools
-    return ToolContext(
-        workspace=workspace,
-        allowed_dir=workspace if tools.restrict_to_workspace else None,
-        working_dir=str(workspace),
-        exec_timeout=tools.exec.timeout,
-        restrict_to_workspace=tools.restrict_to_workspace,
-        brave_api_key=tools.web.search.api_key or None,
-    )
-
-
-def build_tools(config: Config, store: Store) -> list[Tool]:
-    """The built-in tools, in the order in which models see them."""
-    workspace = config.workspace_path
-    tools = config.tools
-    restricted = tools.restrict_to_workspace
-    context = tool_context(config)
-    media = paths.home() / "media"
-    files = PathPolicy(
-        workspace,
-        restrict=restricted,
-        private=(paths.home(),),
-        readable=(media, BUNDLED),
-        protected=(workspace / "skills", workspace / "tools"),
-    )
-    built: list[Tool] = [
-        ReadFile(files, functools.partial(read_record, store)),
-        WriteFile(files),
-        EditFile(files),
-        ListDir(files),
-    ]
-    if tools.exec.enabled:
-        built.append(Exec(context, files, tools.exec.env))
-    search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
-    fetch = WebFetchTool(allow_private=tools.web.allow_private)
-    return [*built, search, fetch, MessageTool(store, files), CronTool(JobBook(store))]
 
 
 @contextlib.asynccontextmanager

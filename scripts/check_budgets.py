@@ -21,13 +21,13 @@ ROOM_LIMITS = {
     "tools": 2000,
     "gateway": 400,
     "storage": 2600,
-    "terminal": 700,
+    "terminal": 1200,
     "commands": 600,
     "plugins": 550,
     "mcp": 1850,
     "skills": 1000,
     "subagents": 700,
-    "memory": 3000,
+    "memory": 3200,
     "legacy": 300,
 }
 CORE_ROOMS = ("agent", "bus", "config", "cron", "heartbeat", "session")

@@ -11,11 +11,11 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import CHANNELS, enabled_channels, load_channel
-from nanobot.cli.agent import load_and_warn
 from nanobot.cli.sessions import open_store
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError
 from nanobot.session.store import GATEWAY_ROLE
+from nanobot.terminal.agent import load_and_warn
 from nanobot.terminal.screen import clean
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}

@@ -11,10 +11,10 @@ import socket
 from nanobot import __version__, paths
 from nanobot.app import App, open_app
 from nanobot.channels.registry import enabled_channels
-from nanobot.cli.agent import load_and_warn
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError
 from nanobot.gateway import Gateway
+from nanobot.terminal.agent import load_and_warn
 from nanobot.terminal.screen import clean
 
 log = logging.getLogger(__name__)

@@ -93,7 +93,7 @@ def agent(
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
-    from nanobot.cli.agent import AgentOptions, run_agent
+    from nanobot.terminal.agent import AgentOptions, run_agent
 
     options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
     raise typer.Exit(run_agent(options))

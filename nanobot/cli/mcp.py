@@ -103,7 +103,7 @@ def logout(name: ServerName) -> None:
 
 
 def _config() -> Config:
-    from nanobot.cli.agent import load_and_warn
+    from nanobot.terminal.agent import load_and_warn
 
     return load_and_warn().config
 

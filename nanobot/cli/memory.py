@@ -41,11 +41,10 @@ def search(
 
 async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot import paths
-    from nanobot.cli.agent import load_and_warn
-    from nanobot.cli.sessions import session_key
     from nanobot.memory.search import MemorySearch
     from nanobot.storage.search_rows import Scope
     from nanobot.storage.sqlite import SqliteStore
+    from nanobot.terminal.agent import load_and_warn, session_key
     from nanobot.terminal.screen import complain
 
     config = load_and_warn().config
@@ -125,7 +124,7 @@ async def _consolidate() -> int:
         before = await count_waiting(app.store, window)
         if before.messages:
             complain(f"{before.messages} messages of {before.sessions} sessions: asking the model ...")
-        await app.consolidator.run_owed(retry_now=True)
+        await app.memory.consolidator.run_owed(retry_now=True)
         after = await count_waiting(app.store, window)
     print(f"Consolidated {before.messages - after.messages} messages; {clean(str(after))}.")
     return int(bool(after.messages))
@@ -150,7 +149,7 @@ async def _forget(wanted: str, yes: bool) -> int:
     from nanobot.terminal.screen import complain, one_line
 
     async with open_app(load_config().config) as app:
-        forgetter, scope = app.forgetter(), Scope()
+        forgetter, scope = app.memory.forgetter, Scope()
         found = await forgetter.find(wanted, scope)
         for line in found.lines():
             print(one_line(line, 200))

@@ -87,7 +87,7 @@ def run_onboard(options: OnboardOptions) -> int:
     create_workspace(config.workspace_path)
     print(f"Configuration: {paths.config_file()}\nWorkspace:     {config.workspace_path}")
     if asks and not options.skip_check:
-        from nanobot.cli.agent import AgentOptions, run_agent
+        from nanobot.terminal.agent import AgentOptions, run_agent
 
         print("\nThe first reply:\n", flush=True)
         return run_agent(AgentOptions(message=_FIRST_WORDS))

@@ -19,18 +19,10 @@ from nanobot.errors import UsageError
 from nanobot.session.export import as_json, as_markdown, minute
 from nanobot.session.store import SessionInfo, Store
 from nanobot.storage.sqlite import SqliteStore
+from nanobot.terminal.agent import session_key
 from nanobot.terminal.screen import clean, complain, one_line
 
-DEFAULT_SESSION = "cli:direct"
 _PAGE = 200  # messages that are in memory at once
-
-
-def session_key(name: str) -> str:
-    """`name` as a session key: one without a colon belongs to the terminal. Raises UsageError."""
-    cleaned = name.strip()
-    if not cleaned.strip(":") or not cleaned.isprintable():
-        raise UsageError(f"{name!r} cannot be the name of a session. Use letters, digits and dashes.")
-    return cleaned if ":" in cleaned else f"cli:{cleaned}"
 
 
 def list_sessions(limit: int, *, as_json: bool) -> None:
@@ -123,21 +115,6 @@ async def _import_file(store: Store, path: Path) -> str:
         raise UsageError(f"The conversation in {path} was imported before; `nanobot session list` shows it.")
     left_out = f" {problems} lines made no sense and were left out." if problems else ""
     return f"Imported {len(session.messages)} messages of {path} as {key}.{left_out}"
-
-
-async def pick_session(store: Store) -> str:
-    """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
-    from nanobot.commands.table import list_of_sessions
-
-    sessions = [info for info in await store.sessions(100) if info.messages][:20]
-    if not sessions:
-        raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
-    print(clean(list_of_sessions(sessions)))
-    while True:
-        answer = input("Number (Enter: 1): ").strip() or "1"  # noqa: ASYNC250  nothing else happens
-        if answer.isdecimal() and 0 < int(answer) <= len(sessions):
-            return sessions[int(answer) - 1].key
-        complain(f"Please give a number from 1 to {len(sessions)}.")
 
 
 @asynccontextmanager

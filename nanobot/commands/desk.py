@@ -107,7 +107,7 @@ class SessionDesk:
             session = await self.store.session(session_key)
             is_group = session is not None and session.is_group
             scope = chat_scope(self._app.config, session_key, is_group=is_group)
-        return await forget_in_chat(wanted, session_key, self._app.forgetter(), self.store, scope)
+        return await forget_in_chat(wanted, session_key, self._app.memory.forgetter, self.store, scope)
 
     async def subagents(self, session_key: str) -> list[tuple[SubagentInfo, Progress]]:
         """The newest subagents of a session, and what those that run here have done so far."""

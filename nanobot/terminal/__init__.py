@@ -1,1 +1,1 @@
-"""What a turn looks like in a terminal, and the line where the owner types."""
+"""Talking in a terminal: one reply or a conversation, what a turn looks like, where the owner types."""

@@ -28,7 +28,7 @@ TASK = "- [ ] Scan inbox for urgent emails"
         "<!-- never closed\n- [ ] an example",
         "- [ ]\n* [ ] \n+ []\n1. [ ]\n-",
         "- [x] done\n  - [X] done too\n\t* [x]",
-        (Path(__file__).parents[2] / "nanobot/templates/HEARTBEAT.md").read_text(),
+        (Path(__file__).parents[2] / "nanobot/workspace/templates/HEARTBEAT.md").read_text(),
     ],
 )
 def test_nothing_to_do(tmp_path: Path, text: str) -> None:

@@ -14,7 +14,6 @@ from typing import TextIO
 
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.cli.sessions import DEFAULT_SESSION, pick_session, session_key
 from nanobot.commands.desk import SessionDesk
 from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
@@ -22,7 +21,9 @@ from nanobot.errors import NanobotError, UsageError
 from nanobot.session.store import Store
 from nanobot.subagents.crew import Crew
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
-from nanobot.terminal.screen import complain, one_line, take_stdout, terminal_is_smart
+from nanobot.terminal.screen import clean, complain, one_line, take_stdout, terminal_is_smart
+
+DEFAULT_SESSION = "cli:direct"
 
 _REMEMBER = 30.0  # seconds a process may go on after its only reply, to consolidate memory
 
@@ -55,7 +56,7 @@ def run_agent(options: AgentOptions) -> int:
     if options.resume and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("--resume asks in a terminal. Without one, name the conversation with --session.")
     if options.message is None and sys.stdin.isatty() and not options.json_events:
-        from nanobot.cli.interactive import converse
+        from nanobot.terminal.interactive import converse
 
         return converse(options)
     out = sys.stdout if terminal_is_smart() and not options.json_events else take_stdout()
@@ -78,14 +79,37 @@ def load_and_warn() -> LoadedConfig:
     return loaded
 
 
+def session_key(name: str) -> str:
+    """`name` as a session key: one without a colon belongs to the terminal. Raises UsageError."""
+    cleaned = name.strip()
+    if not cleaned.strip(":") or not cleaned.isprintable():
+        raise UsageError(f"{name!r} cannot be the name of a session. Use letters, digits and dashes.")
+    return cleaned if ":" in cleaned else f"cli:{cleaned}"
+
+
 async def choose_session(options: AgentOptions, store: Store) -> str:
     """The key of the conversation that --session, --continue or --resume names."""
     if options.resume:
-        return await pick_session(store)
+        return await _pick_session(store)
     if options.latest:
         keys = [info.key for info in await store.sessions(1000)]
         return next((key for key in keys if key.startswith("cli:")), DEFAULT_SESSION)
     return session_key(options.session) if options.session else DEFAULT_SESSION
+
+
+async def _pick_session(store: Store) -> str:
+    """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
+    from nanobot.commands.table import list_of_sessions
+
+    sessions = [info for info in await store.sessions(100) if info.messages][:20]
+    if not sessions:
+        raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
+    print(clean(list_of_sessions(sessions)))
+    while True:
+        answer = input("Number (Enter: 1): ").strip() or "1"  # noqa: ASYNC250  nothing else happens
+        if answer.isdecimal() and 0 < int(answer) <= len(sessions):
+            return sessions[int(answer) - 1].key
+        complain(f"Please give a number from 1 to {len(sessions)}.")
 
 
 async def model_note(app: App, session: str) -> str:
@@ -154,7 +178,7 @@ async def _remember(app: App, out: TextIO) -> None:
     hint = asyncio.get_running_loop().call_later(1.5, _say_what_takes_time)
     try:
         async with asyncio.timeout(_REMEMBER + 1):
-            await app.remember(most=1, seconds=_REMEMBER)
+            await app.memory.remember(most=1, seconds=_REMEMBER)
     except (TimeoutError, asyncio.CancelledError):
         pass
     finally:

@@ -11,7 +11,10 @@ from collections.abc import AsyncGenerator
 from nanobot import __version__
 from nanobot.app import App, open_app
 from nanobot.bus.events import TurnEvent, TurnFinished
-from nanobot.cli.agent import (
+from nanobot.commands.desk import SessionDesk
+from nanobot.commands.table import COMMANDS, run_command
+from nanobot.errors import NanobotError
+from nanobot.terminal.agent import (
     AgentOptions,
     choose_session,
     load_and_warn,
@@ -23,9 +26,6 @@ from nanobot.cli.agent import (
     stop_in_good_order,
     tell_lost,
 )
-from nanobot.commands.desk import SessionDesk
-from nanobot.commands.table import COMMANDS, run_command
-from nanobot.errors import NanobotError
 from nanobot.terminal.prompt import make_prompt
 from nanobot.terminal.render import seconds
 from nanobot.terminal.screen import clean, complain, one_line, quiet_keys, terminal_is_smart
@@ -150,7 +150,7 @@ class Conversation:
         except NanobotError as error:
             complain(f"Error: {error}\n")
         if self._remembering is None or self._remembering.done():
-            self._remembering = asyncio.create_task(self._app.remember())
+            self._remembering = asyncio.create_task(self._app.memory.remember())
 
     async def _stop_remembering(self) -> None:
         """What is not consolidated when the owner leaves stays owed."""

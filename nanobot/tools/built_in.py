@@ -1,0 +1,58 @@
+"""The built-in tools that need nothing but configuration and store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from nanobot import paths
+from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
+from nanobot.config.schema import Config
+from nanobot.cron.jobs import JobBook
+from nanobot.security.files import PathPolicy
+from nanobot.session.store import Store
+from nanobot.tools.cron import CronTool
+from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.tools.message import MessageTool
+from nanobot.tools.shell import Exec
+from nanobot.tools.web import WebFetchTool, WebSearchTool
+
+
+def tool_context(config: Config) -> ToolContext:
+    """What the constructors of tools may know."""
+    workspace, tools = config.workspace_path, config.tools
+    return ToolContext(
+        workspace=workspace,
+        allowed_dir=workspace if tools.restrict_to_workspace else None,
+        working_dir=str(workspace),
+        exec_timeout=tools.exec.timeout,
+        restrict_to_workspace=tools.restrict_to_workspace,
+        brave_api_key=tools.web.search.api_key or None,
+    )
+
+
+def build_tools(
+    config: Config,
+    store: Store,
+    bundled_skills: Path,
+    read_record: Callable[[str, int], Awaitable[ToolOutput | None]],
+) -> list[Tool]:
+    """The tools in the order in which models see them.
+
+    `bundled_skills` may be read wherever tools are confined to; `read_record` gives a message of a session.
+    """
+    workspace, tools = config.workspace_path, config.tools
+    context = tool_context(config)
+    files = PathPolicy(
+        workspace,
+        restrict=tools.restrict_to_workspace,
+        private=(paths.home(),),
+        readable=(paths.home() / "media", bundled_skills),
+        protected=(workspace / "skills", workspace / "tools"),
+    )
+    built: list[Tool] = [ReadFile(files, read_record), WriteFile(files), EditFile(files), ListDir(files)]
+    if tools.exec.enabled:
+        built.append(Exec(context, files, tools.exec.env))
+    search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
+    fetch = WebFetchTool(allow_private=tools.web.allow_private)
+    return [*built, search, fetch, MessageTool(store, files), CronTool(JobBook(store))]
