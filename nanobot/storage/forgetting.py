@@ -74,6 +74,9 @@ def redact(
         for row in connection.execute(f"SELECT session, error FROM {table} WHERE error <> ''").fetchall():
             if only in ("", row["session"]) and matches(row["error"]):
                 connection.execute(f"UPDATE {table} SET error = '' WHERE error = ?", (row["error"],))
+    for row in connection.execute("SELECT * FROM subagents WHERE ? IN ('', parent)", (only,)).fetchall():
+        if matches(row["label"]):
+            connection.execute("UPDATE subagents SET label = ? WHERE id = ?", (FORGOTTEN, row["id"]))
     for row, body in _rows(connection, "memory_changes", only):
         if _has(body, matches):
             _write(connection, "memory_changes", row["id"], _replaced(body, matches))
@@ -89,14 +92,16 @@ def _redact_mail(connection: sqlite3.Connection, matches: Matches, turns: set[in
     """Inbox and outbox. What says it and was still to be delivered is not."""
     for row, body in _rows(connection, "inbox", only):
         if row["turn"] in turns or _has(body, matches):
-            _write(connection, "inbox", row["id"], body | {"text": FORGOTTEN, "attachments": []})
+            kept = _replaced(body, matches) | {"text": FORGOTTEN, "attachments": []}
+            _write(connection, "inbox", row["id"], kept)
     replies = {f"turn-{turn}" for turn in turns}
     for row, body in _rows(connection, "outbox"):
         chat = f"{row['channel']}:{row['chat_id']}"
         in_scope = not only or f"{only}:".startswith(f"{chat}:")
         said = in_scope and (_has(body, matches) or matches(row["error"]))
         if said or (row["state"] == "sent" and row["key"].split("-call-")[0] in replies):
-            _write(connection, "outbox", row["id"], body | {"text": FORGOTTEN, "attachments": []})
+            kept = _replaced(body, matches) | {"text": FORGOTTEN, "attachments": []}
+            _write(connection, "outbox", row["id"], kept)
             connection.execute("UPDATE outbox SET state = 'sent', error = '' WHERE id = ?", (row["id"],))
 
 

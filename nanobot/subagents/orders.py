@@ -230,6 +230,7 @@ def _order(
             "address": json.dumps({**address, "metadata": dict(turn.metadata)}),
             FAMILY: family,
         },
+        is_group=turn.is_group,  # what it may know is what the group may
     )
 
 

@@ -59,7 +59,7 @@ def test_pieces_do_not_matter(blocks: list[str], places: list[int], width: int) 
     assert stream(cut(text, places), width) == stream([text], width)
 
 
-@given(st.lists(st.text(st.sampled_from("ab \n*#")), max_size=5))
+@given(st.lists(st.text(st.sampled_from("ab \n*#"), max_size=15), max_size=5))  # less than a line
 def test_plain_text_stays_as_it_is(pieces: list[str]) -> None:
     lines = stream(pieces, 80, markdown=False)
     assert lines == [

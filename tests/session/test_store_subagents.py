@@ -118,3 +118,14 @@ async def test_subagents_of_a_terminal_that_is_gone_are_told_once(tmp_path: Path
     assert await states(second, "cli:direct") == ["done", "interrupted", "interrupted"]
     assert await second.begin_turn("subagent:id2") is not None
     await second.aclose()
+
+
+async def test_what_is_forgotten_goes_from_labels_and_orders(store: SqliteStore, tmp_path: Path) -> None:
+    for number in (1, 2):
+        assert await store.add_subagent(order(number), in_terminal=False)
+    await store.redact(lambda text: "task 1" in text)
+    await store.scrub()
+    assert sorted(info.label for info in await store.subagents("tg:1")) == ["[forgotten]", "task 2"]
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert b"task 2" in stored
+    assert b"task 1" not in stored
