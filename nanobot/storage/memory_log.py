@@ -39,9 +39,11 @@ def read_unconsolidated(connection: sqlite3.Connection, window: int, key: str) -
 
 
 def read_unattended(connection: sqlite3.Connection, key: str, after: int, until: int) -> frozenset[int]:
+    # In a terminal the reports of subagents are in no inbox; their turns have a family.
     rows = connection.execute(
-        "SELECT turn FROM inbox WHERE json_extract(body, '$.metadata.origin') IS NOT NULL AND turn IN"
-        " (SELECT turn FROM messages WHERE session = ? AND seq > ? AND seq <= ?)",
+        "WITH asked AS (SELECT DISTINCT turn FROM messages WHERE session = ? AND seq > ? AND seq <= ?)"
+        " SELECT turn FROM inbox WHERE json_extract(body, '$.metadata.origin') IS NOT NULL AND turn IN asked"
+        " UNION SELECT id FROM turns WHERE family IS NOT NULL AND id IN asked",
         (key, after, until),
     )
     return frozenset(row["turn"] for row in rows)

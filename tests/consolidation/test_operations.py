@@ -330,6 +330,21 @@ async def test_a_result_of_a_subagent_is_known_as_such(world: World) -> None:
     assert "gold" not in world.memory
 
 
+async def test_a_result_that_came_back_to_a_terminal_is_known_as_such(world: World) -> None:
+    await world.say("Look what I like.")
+    asked, report = (await world.store.history("cli:direct"))[0].turn_id, "The owner likes gold."
+    claim = await world.store.begin_turn("cli:direct", asked)
+    assert claim is not None
+    for message in (Message.user(report), Message.assistant("Fine.")):
+        await world.store.append(claim, message)
+    await world.store.finish_turn(claim, "done")
+    assert await world.store.unattended_turns("cli:direct", 0, 9) == {claim.turn_id}
+    await world.new()
+    world.use([reply("A report came in.", add("Likes gold.", 3))])
+    await world.consolidator.run_owed()
+    assert "gold" not in world.memory
+
+
 @pytest.mark.parametrize(
     "text", ["1" * 31, "a1" * 15 + "!", "„" * 20_000, "x" * 20_000, "password for " * 2_000, "> " * 9_000]
 )
