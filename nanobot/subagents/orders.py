@@ -103,11 +103,12 @@ class Subagents:
 
     def _is_mcp_tool(self, tool: str, allowed: Sequence[str]) -> bool:
         """Whether `tool` may be one of a configured server that is not connected now."""
-        for server in self._config.tools.mcp_servers:
-            prefix = f"{_MCP}{re.sub(r'[^A-Za-z0-9_-]', '_', server)}_"
-            if tool.startswith(prefix):
-                return not any(name.startswith(prefix) for name in allowed)
-        return False
+        servers = self._config.tools.mcp_servers
+        prefixes = [f"{_MCP}{re.sub(r'[^A-Za-z0-9_-]', '_', server)}_" for server in servers]
+        return any(
+            tool.startswith(prefix) and not any(name.startswith(prefix) for name in allowed)
+            for prefix in prefixes
+        )
 
     def faults(self, tools: ToolRegistry) -> Iterator[str]:
         """What is wrong with the configured profiles, in words for the owner."""

@@ -106,6 +106,13 @@ async def test_plugin_and_mcp_tools_are_valid_when_they_are_named() -> None:
             await role_of(app, "p", acts("save_note", "mcp_files_write"))
 
 
+async def test_a_server_may_have_the_beginning_of_another_one_s_name() -> None:
+    servers = {"git": {"command": "x"}, "git_hub": {"command": "y"}}
+    config = config_with({"p": {"tools": ["mcp_git_hub_go"]}}, tools={"mcpServers": servers})
+    async with open_app(config) as app:
+        assert names_of(await role_of(app, "p", acts("mcp_git_log"))) == ()  # git_hub is not connected
+
+
 async def test_exec_in_a_profile_is_gated() -> None:
     config = config_with({"coder": {"tools": ["exec", "read_file"]}}, tools={"exec": {"enabled": False}})
     async with open_app(config) as app:
