@@ -137,22 +137,20 @@ class App:
             await asyncio.sleep(RENEW)
             await self.store.renew_worker()
 
+    async def aclose(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for part in (self.store, self.models, self.recall, self.tools):  # the last one first
+                stack.push_async_callback(part.aclose)
+
 
 @contextlib.asynccontextmanager
 async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     """Everything `nanobot agent` needs: workspace, store, model, tools. Raises NanobotError."""
     create_workspace(config.workspace_path)
     store = SqliteStore(paths.database_file())
-    models = ModelPool(config)
-    app = App(config, store, models, model=model)
-    try:
+    async with contextlib.aclosing(App(config, store, ModelPool(config), model=model)) as app:
         if any((folder / "sessions").is_dir() for folder in (app.workspace, paths.home())):
             from nanobot.legacy.sessions_file import import_sessions
 
             app.notices = await import_sessions(store, paths.home(), app.workspace)
-        async with contextlib.aclosing(app.tools):
-            yield app
-    finally:
-        await app.recall.aclose()
-        await models.aclose()
-        await store.aclose()
+        yield app

@@ -49,7 +49,7 @@ async def _report() -> dict[str, Any]:
     config = loaded.config
     report["config"]["warnings"] = list(loaded.warnings)
     report["workspace"] = {"path": str(config.workspace_path), "exists": config.workspace_path.is_dir()}
-    report["model"] = await _model(config)
+    report["model"] = await _model(config, config.agents.defaults.model)
     report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(enabled_channels(config.channels))
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
@@ -76,23 +76,21 @@ async def _subagents(config: Config) -> dict[str, list[str]]:
     from nanobot.agent.assistant import ModelPool
     from nanobot.app import App
 
-    def app(config: Config) -> App:
-        return App(config, SqliteStore(paths.database_file()), ModelPool(config))
-
-    no_servers = config.tools.model_copy(update={"mcp_servers": {}})  # they would be started
-    async with contextlib.aclosing(app(config.model_copy(update={"tools": no_servers})).tools) as toolbox:
-        tools = await toolbox.registry()
+    async with contextlib.aclosing(App(config, SqliteStore(paths.database_file()), ModelPool(config))) as app:
+        errors = list(app.subagents.faults(await app.tools.registry()))
+    for name, profile in profiles.items():
+        if profile.model and (error := (await _model(config, profile.model))["error"]):
+            errors.append(f"Subagent profile {name!r} names the model {profile.model!r}: {error}")
     vain = [name for name, profile in profiles.items() if "exec" in profile.tools]
     notes = [f"Profile {name!r} asks for exec, which tools.exec.enabled switches off." for name in vain]
     return {
         "profiles": list(profiles),
-        "errors": list(app(config).subagents.faults(tools)),
+        "errors": errors,
         "notes": [] if config.tools.exec.enabled else notes,
     }
 
 
-async def _model(config: Config) -> dict[str, Any]:
-    wanted = config.agents.defaults.model
+async def _model(config: Config, wanted: str) -> dict[str, Any]:
     try:
         resolution = await resolve(config, wanted)
     except ProviderError as error:

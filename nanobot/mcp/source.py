@@ -123,8 +123,7 @@ class McpTools:
         return not self._unsettled()
 
     async def tools(self) -> Sequence[Tool]:
-        """What is ready now; never waits for a server."""
-        self.start()
+        """What is ready now; neither starts a server nor waits for one."""
         return [tool for name in self._connections for tool in self._offer(name).tools]
 
     async def report(self) -> list[ToolReport]:

@@ -112,10 +112,13 @@ async def _pick_session(store: Store) -> str:
         complain(f"Please give a number from 1 to {len(sessions)}.")
 
 
-async def model_note(app: App, session: str) -> str:
-    """What the owner must know about the session's model. Raises ProviderError when none can serve it."""
+async def notes_for(app: App, session: str) -> list[str]:
+    """What the owner must know before the first turn. Raises ProviderError when no model can serve it."""
     resolution, provider = await app.models.get(await app.assistant.model_of(session))
-    return provider.traits(resolution.model).note
+    notes = [*app.notices, *filter(None, [provider.traits(resolution.model).note])]
+    if app.subagents.profiles:
+        notes += app.subagents.faults(await app.tools.registry())
+    return notes
 
 
 def make_crew(app: App) -> Crew:
@@ -127,9 +130,10 @@ async def tell_lost(app: App, session: str) -> None:
     """Say which subagents of the session went away with the process that ran them."""
     for info in await app.store.lost_subagents(session):
         how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
-        complain(
-            f"The subagent {one_line(info.label, 60)!r} {how}. See: nanobot session show subagent:{info.id}"
-        )
+        key = f"subagent:{info.id}"
+        begun = await app.store.session(key) is not None
+        rest = f"{how}. See: nanobot session show {key}" if begun else "was lost before it had begun."
+        complain(f"The subagent {one_line(info.label, 60)!r} {rest}")
 
 
 def stop_in_good_order() -> None:
@@ -152,7 +156,7 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
                 await _remember(app, out)
                 return 0
         renderer = make_renderer(options, out=out)
-        for note in filter(None, (*app.notices, await model_note(app, key))):
+        for note in await notes_for(app, key):
             renderer.show(Notice(note))
         await tell_lost(app, key)
         crew = make_crew(app)

@@ -20,7 +20,7 @@ from nanobot.terminal.agent import (
     load_and_warn,
     make_crew,
     make_renderer,
-    model_note,
+    notes_for,
     report,
     show_turn,
     stop_in_good_order,
@@ -106,7 +106,7 @@ class Conversation:
         model = await self._desk.model_in_use(self._session)
         print(clean(f"nanobot {__version__}, {model}, session {self._session}"))
         print("Enter sends, Alt+Enter begins a line, Ctrl-C stops, /help lists commands, Ctrl-D leaves.")
-        for note in filter(None, (*self._app.notices, await model_note(self._app, self._session))):
+        for note in await notes_for(self._app, self._session):
             print(clean(note))
 
     async def _offer_to_go_on(self) -> None:

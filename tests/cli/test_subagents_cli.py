@@ -129,6 +129,52 @@ def test_status_names_a_broken_profile(nanobot: Nanobot) -> None:
     assert not (nanobot.home / "nanobot.db").exists()
 
 
+def configure(nanobot: Nanobot, config: dict[str, Any]) -> None:
+    nanobot.home.mkdir()
+    (nanobot.home / "config.json").write_text(json.dumps(config))
+
+
+def test_a_reply_begins_with_what_is_wrong_with_the_profiles(nanobot: Nanobot) -> None:
+    configure(nanobot, {"agents": {"subagentProfiles": {"typo": {"skills": ["wether"]}, "fine": {}}}})
+    done = nanobot.run("agent", "-m", "hi", "--model", nanobot.script({"text": "hello"}))
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    assert re.fullmatch(r"Subagent profile 'typo' names the skill 'wether',.* Skills: .*\n", done.stderr)
+
+
+def test_status_names_a_model_that_nothing_serves(nanobot: Nanobot) -> None:
+    profiles = {"far": {"model": "deepseek/deepseek-chat"}, "near": {"model": nanobot.script()}}
+    configure(nanobot, {"agents": {"subagentProfiles": profiles}})
+    done = nanobot.run("status", "--json")
+    (error,) = json.loads(done.stdout)["subagents"]["errors"]
+    assert done.returncode == 1
+    assert error.startswith("Subagent profile 'far' names the model 'deepseek/deepseek-chat': ")
+
+
+def test_status_starts_no_server_to_check_profiles(nanobot: Nanobot) -> None:
+    started = nanobot.home / "started"
+    servers = {"files": {"command": "touch", "args": [str(started)]}}
+    profiles = {"reader": {"tools": ["mcp_files_read"]}, "typo": {"tools": ["mcp_flies_read"]}}
+    configure(nanobot, {"agents": {"subagentProfiles": profiles}, "tools": {"mcpServers": servers}})
+    (error,) = json.loads(nanobot.run("status", "--json").stdout)["subagents"]["errors"]
+    assert "'mcp_flies_read'" in error
+    assert not started.exists()
+
+
+def test_one_that_was_lost_before_it_began_has_no_session_to_look_at(nanobot: Nanobot) -> None:
+    configure(nanobot, {"agents": {"defaults": {"maxConcurrentSubagents": 1}}})
+    hang = {"when": "find prices", "text": "Looking", "hang": True}
+    with nanobot.start("agent", "-m", "look", "--json", "--model", nanobot.script(*ASK, hang)) as process:
+        assert process.stdout is not None
+        while '"turn_finished"' not in process.stdout.readline():
+            pass
+        process.kill()
+        process.communicate(timeout=30)
+    hello = nanobot.script({"text": "hello"}, loop=True)
+    prices, weather = nanobot.run("agent", "-m", "and?", "--model", hello).stderr.splitlines()
+    assert "'prices' was cut off. See: nanobot session show subagent:" in prices
+    assert weather == "The subagent 'weather' was lost before it had begun."
+
+
 # -- in a conversation
 
 
