@@ -6,11 +6,20 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from nanobot.agent.assistant import Prepared
+from nanobot.agent.subagent import SUBAGENT
 from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
 from nanobot.errors import UsageError
-from nanobot.session.store import SessionInfo, SubagentInfo
+from nanobot.session.store import SessionInfo, Store, SubagentInfo
 from nanobot.subagents.orders import Progress
+
+_SEARCHED = 1_000  # newest sessions among which conversations are looked for
+
+
+async def conversations(store: Store, limit: int) -> list[SessionInfo]:
+    """The newest sessions to go on with: those of subagents would hide them."""
+    newest = await store.sessions(_SEARCHED)
+    return [info for info in newest if not info.key.startswith(f"{SUBAGENT}:")][:limit]
 
 
 class SessionDesk:
@@ -51,7 +60,7 @@ class SessionDesk:
     async def list_sessions(self, limit: int) -> list[SessionInfo]:
         """The newest sessions; a chat sees its own only."""
         if not self._only:
-            return await self.store.sessions(limit)
+            return await conversations(self.store, limit)
         own = await self.store.session(self._only)
         return [own] if own else []
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.commands.desk import SessionDesk
+from nanobot.commands.desk import SessionDesk, conversations
 from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
@@ -101,7 +101,7 @@ async def _pick_session(store: Store) -> str:
     """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
     from nanobot.commands.table import list_of_sessions
 
-    sessions = [info for info in await store.sessions(100) if info.messages][:20]
+    sessions = [info for info in await conversations(store, 100) if info.messages][:20]
     if not sessions:
         raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
     print(clean(list_of_sessions(sessions)))

@@ -45,6 +45,7 @@ def test_one_reply_waits_for_the_subagents(nanobot: Nanobot) -> None:
     assert "5 EUR\n[end of " in asked
     assert "sunny\n[end of " in asked
     assert nanobot.run("session", "list").stdout.count("subagent:") == 2
+    assert "subagent:" not in nanobot.run("agent", "-m", "/sessions").stdout
 
 
 def test_json_tells_their_events_apart(nanobot: Nanobot) -> None:
