@@ -69,7 +69,7 @@ async def _memory(window: int) -> dict[str, Any]:
 
 
 async def _subagents(config: Config) -> dict[str, list[str]]:
-    """The profiles, what is wrong with them, and which tools they ask for in vain."""
+    """The profiles, what is wrong with them, and what they ask for in vain."""
     profiles = config.agents.subagent_profiles
     if not profiles:
         return {"profiles": [], "errors": [], "notes": []}
@@ -78,16 +78,13 @@ async def _subagents(config: Config) -> dict[str, list[str]]:
 
     async with contextlib.aclosing(App(config, SqliteStore(paths.database_file()), ModelPool(config))) as app:
         errors = list(app.subagents.faults(await app.tools.registry()))
+    notes = []
     for name, profile in profiles.items():
+        if "exec" in profile.tools and not config.tools.exec.enabled:
+            notes.append(f"Profile {name!r} asks for exec, which tools.exec.enabled switches off.")
         if profile.model and (error := (await _model(config, profile.model))["error"]):
-            errors.append(f"Subagent profile {name!r} names the model {profile.model!r}: {error}")
-    vain = [name for name, profile in profiles.items() if "exec" in profile.tools]
-    notes = [f"Profile {name!r} asks for exec, which tools.exec.enabled switches off." for name in vain]
-    return {
-        "profiles": list(profiles),
-        "errors": errors,
-        "notes": [] if config.tools.exec.enabled else notes,
-    }
+            notes.append(f"Profile {name!r} cannot be used with the model {profile.model!r}: {error}")
+    return {"profiles": list(profiles), "errors": errors, "notes": notes}
 
 
 async def _model(config: Config, wanted: str) -> dict[str, Any]:
