@@ -93,7 +93,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class InterruptedTurn:
-    """A turn that was cut off. `text` is what the user had asked."""
+    """A turn that was cut off. `text` is what the user had asked; "" if it told of a subagent."""
 
     turn_id: int
     text: str

@@ -240,4 +240,5 @@ def last_interrupted(connection: sqlite3.Connection, key: str) -> InterruptedTur
     if row is None or row["state"] != "interrupted":
         return None
     messages = read_history(connection, key, row["first_seq"] - 1, 1)
-    return InterruptedTurn(row["id"], messages[0].message.text if messages else "")
+    text = messages[0].message.text if messages else "(that was lost)"
+    return InterruptedTurn(row["id"], text if row["family"] is None else "")

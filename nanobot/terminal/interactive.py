@@ -113,7 +113,10 @@ class Conversation:
         interrupted = await self._app.store.last_interrupted(self._session)
         if interrupted is None:
             return
-        print(f"\nThe last answer was cut off. You had asked: {one_line(interrupted.text, 200)}")
+        asked = f"You had asked: {one_line(interrupted.text, 200)}"
+        print(
+            "\nThe last answer was cut off.", asked if interrupted.text else "It told of a subagent's report."
+        )
         print("Go on with it? (y/N)")
         reply = (await self._read() or "").strip()
         if reply.lower() in ("y", "yes"):

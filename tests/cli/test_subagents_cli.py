@@ -250,3 +250,18 @@ def test_a_simple_terminal_waits_before_it_asks(nanobot: Nanobot) -> None:
     terminal.send("exit\n")
     assert terminal.leave() == 0
     assert b"\x1b" not in terminal.raw
+
+
+def test_what_a_subagent_reported_is_not_what_the_owner_had_asked(nanobot: Nanobot) -> None:
+    spawn = {"when": "look", "tool_calls": SPAWN[1:]}
+    model = nanobot.script(spawn, ASK[1], *WEATHER, {**NEWS, "hang": True})
+    with nanobot.start("agent", "-m", "look", "--json", "--model", model) as process:
+        assert process.stdout is not None
+        while "Now I know." not in process.stdout.readline():
+            pass
+        process.kill()
+        process.communicate(timeout=30)
+    terminal = nanobot.open("agent", "--model", model)
+    terminal.wait_for(r"cut off. It told of a subagent's report.\nGo on with it\? \(y/N\)")
+    assert "had ended, but its report was not told" in terminal.text
+    assert "You had asked" not in terminal.text
