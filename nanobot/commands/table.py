@@ -139,7 +139,7 @@ async def _agents(request: Request) -> str:
             ids = [info.id for info, _ in await request.desk.subagents(request.session_key)]
         stopped = await request.desk.stop_subagents(request.session_key, ids)
         if not stopped:
-            raise UsageError("No such subagent is at work. /agents lists them.")
+            raise UsageError("No such subagent works here. /agents lists them; stop it where it was begun.")
         return f"Stopped {', '.join(stopped)}."
     if action:
         raise UsageError("/agents lists the subagents; /agents stop ID or /agents stop all stops them.")

@@ -180,7 +180,7 @@ async def test_agents_lists_and_stops_them(platform: Platform) -> None:
         assert "0 model calls, 0 tokens" in listing[0]
         assert listing[1].startswith(f"{other} b: running, ")
         platform.user_sends("ben", f"/agents stop {one}")  # it is not his
-        assert (await platform.wait_for("ben", 1))[-1] == "No such subagent is at work. /agents lists them."
+        assert (await platform.wait_for("ben", 1))[-1].startswith("No such subagent works here.")
         platform.user_sends("anna", f"/agents stop {one}")
         await platform.wait_for("anna", 5)
         assert f"Stopped {one}." in platform.texts("anna")
