@@ -124,13 +124,12 @@ async def test_memory_is_kept_found_and_corrected(app: App) -> None:
     fact = "- Dentist: Dr Okafor, since March 2026."
     calls = [
         ("write_file", {"path": path, "content": f"{before.content}\n{fact}\n"}),
-        ("exec", {"command": 'grep -i -n "dentist" memory/*.md'}),
+        ("memory_search", {"query": "dentist"}),
         ("edit_file", {"path": path, "old_text": "Okafor", "new_text": "Silva"}),
     ]
     results = await do(app, *calls)
     assert [result.outcome for result in results] == ["ok"] * 3
     assert "Okafor" in results[1].content
-    assert 'grep -i -n "dentist" memory/*.md' in TEXTS.text("memory")
     app.models.use("scripted/agent", model := ScriptedProvider(["hi"]))
     async for _ in app.run("hello", session_key="cli:other"):
         pass
@@ -162,4 +161,4 @@ def test_what_the_skills_name_exists(name: str) -> None:
     for key in re.findall(r"`(tools\.[\w.]+)`", text):
         assert key == "tools.exec.env"
     for command in re.findall(r"`nanobot (\w+)", text):
-        assert command in ("skills", "gateway")
+        assert command in ("skills", "gateway", "memory")
