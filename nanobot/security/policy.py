@@ -27,8 +27,9 @@ _WRAPPER = re.compile(
 )
 _SHELL = re.compile(r"(ba|da|z|k|a)?sh|eval|source|\.")
 _DECODER = re.compile(r"base64|base32|xxd|openssl|uudecode")
-_WRITES_LAST = {"cp", "mv", "ln", "rsync", "install"}
-_WRITES_ALL = {"tee", "touch", "mkdir", "rm", "rmdir", "curl", "wget", "unzip"}
+_WRITES_LAST = {"cp", "ln", "rsync", "install"}
+_WRITES_ALL = {"mv", "tee", "touch", "mkdir", "rm", "rmdir", "curl", "wget", "unzip"}
+_EDITS_IN_PLACE = re.compile(r"(?:\S*/)?(?:sed|perl)(?: \S+)*? (?:-[a-zA-Z]*i|--in-place)")
 _POWER = {"shutdown", "reboot", "poweroff", "halt"}
 _KILLERS = {"kill", "pkill", "killall", "skill"}
 _HARMLESS = {Path(path) for path in ("/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr")}
@@ -177,7 +178,8 @@ def _protected_reason(command: str, paths: PathPolicy, folder: Path) -> str:
     for words in _segments(plain):
         program = _program(words[0])
         last = program in _WRITES_LAST or words[:2] == ["git", "clone"]
-        targets += words[-1:] if last else words[1:] if program in _WRITES_ALL else []
+        whole = program in _WRITES_ALL or _EDITS_IN_PLACE.match(" ".join(words))
+        targets += words[-1:] if last else words[1:] if whole else []
     for word in _path_words(" ".join(targets), folder):
         with contextlib.suppress(ToolError):
             if paths.zone(paths.resolve(word, folder)) is Zone.PROTECTED:
