@@ -17,13 +17,20 @@ _DATA = {"json", "yaml", "yml", "toml", "ini", "text", "txt", "markdown", "md", 
 _SCRIPTS = {".sh", ".bash", ".zsh", ".py", ".js", ".mjs", ".ts", ".rb", ".pl", ".php", ".lua", ".ps1", ".bat"}
 _FENCE = re.compile(r"\s*(?:[-*>]\s+)*(```+|~~~+)\s*([\w.+-]*)")
 _INLINE = re.compile(r"(`+)(.{1,300}?)\1", re.DOTALL)
-# The first words that make a line or an inline span a command, wherever it stands.
+# The first words that make a line or an inline span a command, wherever it stands; in a span, more do.
 _PROGRAMS = """
     apt apt-get base64 bash brew chmod chown clawhub cp crontab curl dd dnf docker eval export git iex iwr
     kubectl launchctl mv nanobot nc node npm npx openclaw openssl osascript perl php pip pip3 pipx pnpm
     powershell python python3 rm rsync ruby scp sh source ssh su sudo systemctl uv uvx wget yarn zsh
 """
-_COMMAND = re.compile(rf"(?:\$ |sudo |env |[A-Z_]+=\S+ )*(?:{'|'.join(_PROGRAMS.split())}) +\S")
+_IN_SPANS = """
+    awk cargo cat cd cmake defaults echo ffmpeg find gh go grep java jq kill ln make mkdir open pkill printf
+    sed sqlite3 tar tee tmux touch unzip xdg-open yt-dlp
+"""
+_BEFORE = r"(?:(?:[-*+>]|\d+[.)]) +)*(?:\$ |sudo |env |[A-Z_]+=\S+ )*"
+_OWN = r"(?:\.{1,2}/|~/|scripts/)[\w./-]+"  # a file of the skill, run by its path
+_COMMAND = re.compile(rf"{_BEFORE}(?:{'|'.join(_PROGRAMS.split())}|{_OWN}) +\S")
+_SPAN = re.compile(rf"{_BEFORE}(?:{'|'.join((_PROGRAMS + _IN_SPANS).split())}|{_OWN}) +\S")
 _PIPED = re.compile(r"\b(?:curl|wget|base64|iwr)\b[^\n`]{0,300}\|\s*(?:sudo\s+)?(?:ba|z|da)?sh\b")
 _URL = re.compile(r"\b(?:https?|ftp|wss?|ssh|git)://[^\s<>\"'`\\^{}|]+|\bgit@[\w.-]+:[\w./-]+", re.IGNORECASE)
 _INVISIBLE = re.compile(
@@ -89,7 +96,7 @@ def _commands(text: str) -> Iterator[str]:
         found = _FENCE.match(line)
         if found and (not fence or (found[1].startswith(fence) and not found[2])):
             if fence and language not in (*_SHELLS, *_DATA):
-                yield f"{code} lines of {language} code"
+                yield f"{code} line{'s' if code != 1 else ''} of {language} code"
             fence, language = ("", "") if fence else (found[1], found[2].lower())
             code = 0
             continue
@@ -108,7 +115,7 @@ def _commands(text: str) -> Iterator[str]:
     if before:
         yield before
     rest = "\n".join(prose)
-    yield from (found[2].strip() for found in _INLINE.finditer(rest) if _COMMAND.match(found[2].strip()))
+    yield from (found[2].strip() for found in _INLINE.finditer(rest) if _SPAN.match(found[2].strip()))
     yield from (found[0] for found in _PIPED.finditer(rest))
 
 
