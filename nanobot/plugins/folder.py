@@ -133,7 +133,8 @@ class PluginTools:
         except ToolError as error:
             return _Loaded(threads, faults=(str(error),))
         except TimeoutError:
-            return _Loaded(threads, faults=(f"It was not loaded after {_LOADING_LIMIT:g} seconds.",))
+            slow = f"It was not loaded after {_LOADING_LIMIT:g} seconds. Import slow libraries in `execute`."
+            return _Loaded(threads, faults=(slow,))
         if not tools and not faults and file.stem not in self._helpers.imported:
             faults = ["It defines no subclass of Tool. If it only helps others, let its name begin with _."]
         return _Loaded(threads, tools, faults)

@@ -52,7 +52,7 @@ class SkillsSection:
             if len(data) > room:
                 text = data[:room].decode(errors="ignore") + f"\n[… cut; read {skill.file} for the rest …]"
             room = max(0, room - len(data))
-            parts.append(f"[skill {skill.name}]\n{text}")
+            parts.append(f"[skill {skill.name}, in {skill.folder}]\n{text}")
         return parts
 
 

@@ -68,7 +68,7 @@ def test_always_is_honoured_when_the_requirements_are_met(tmp_path: Path) -> Non
         body="Never shown.",
     )
     text = section(tmp_path)
-    assert text.endswith("\n\n[skill polite]\nSay please.")
+    assert text.endswith(f"\n\n[skill polite, in {tmp_path}/skills/polite]\nSay please.")
     assert "- polite" not in text
     assert "- lame* [needs $NO_SUCH_KEY]: Cannot." in text
     assert "Never shown" not in text
@@ -99,7 +99,7 @@ def test_a_hundred_skills_stay_within_the_budget(tmp_path: Path, budget: int) ->
 @pytest.mark.parametrize("budget", [0, 100, 300])
 def test_a_budget_too_small_for_anything_leaves_the_list_out(tmp_path: Path, budget: int) -> None:
     write_skill(tmp_path / "skills", "polite", "Be polite.", "always: true", body="Say please.")
-    assert section(tmp_path, list_bytes=budget) == "[skill polite]\nSay please."
+    assert section(tmp_path, list_bytes=budget).startswith("[skill polite, in ")
 
 
 def test_invisible_characters_of_a_description_are_gone(tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ async def test_a_file_that_hangs_while_it_is_loaded(plugins: PluginFolder) -> No
     plugins.write("b.py", plain("b"))
     first, second = await asyncio.gather(plugins.tools(), plugins.tools())
     assert [*first] == [*second] == ["b"]
-    assert await plugins.faults() == {"plugin a.py": "It was not loaded after 5 seconds."}
+    told = "It was not loaded after 5 seconds. Import slow libraries in `execute`."
+    assert await plugins.faults() == {"plugin a.py": told}
     flag.touch()
     await ends("a.py")
 
