@@ -74,7 +74,9 @@ class PluginTools:
         self._helpers.remove()
 
     async def _refresh(self) -> None:
-        """Load what was changed. Turns that begin meanwhile wait for the same loading."""
+        """Load what was changed. Turns that begin meanwhile wait, then look for what it could not see."""
+        if self._loading is not None:
+            await asyncio.shield(self._loading)
         if self._loading is None:
             stamps = self._look()
             if stamps == self._stamps:
@@ -125,7 +127,7 @@ class PluginTools:
 
     async def _load_file(self, file: Path) -> _Loaded:
         threads = PluginThreads(file)
-        if not file.is_file():
+        if not os.path.isfile(file):  # noqa: PTH113  # also when it cannot be looked at
             return _Loaded(threads, faults=("It is no regular file.",))
         try:
             work = partial(load_tools, file, self._context, threads)
@@ -185,7 +187,7 @@ class _HelperFinder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         file = self._folder / f"{fullname}.py"
-        if path is not None or not file.is_file():
+        if path is not None or not os.path.isfile(file):  # noqa: PTH113  # every failing import comes here
             return None
         self.imported.add(fullname)
         return fresh_spec(fullname, file)

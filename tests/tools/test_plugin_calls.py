@@ -166,6 +166,27 @@ async def test_a_file_that_hangs_while_it_is_loaded(plugins: PluginFolder) -> No
     await ends("a.py")
 
 
+async def test_a_turn_that_begins_while_plugins_are_loaded_sees_what_was_changed_before_it(
+    plugins: PluginFolder,
+) -> None:
+    begun, over = plugins.workspace / "begun", plugins.workspace / "over"
+    plugins.write(
+        "a.py",
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(over)!r}).exists(): time.sleep(0.01)\n{plain('a')}",
+    )
+    first = asyncio.create_task(plugins.tools())
+    async with asyncio.timeout(20):
+        while not begun.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    plugins.write("b.py", plain("b"))
+    later = [asyncio.create_task(plugins.tools()) for _ in range(3)]
+    await asyncio.sleep(0)
+    over.touch()
+    assert [*await first] == ["a"]
+    assert [[*await turn] for turn in later] == [["a", "b"]] * 3
+
+
 RAISING = {
     "raise ValueError('bad value')": "ValueError: bad value (bad.py, line 10)",
     "import sys; sys.exit(1)": "SystemExit: 1 (bad.py, line 10)",
