@@ -79,7 +79,8 @@ def install_skill(
 
     from nanobot.skills.install import staged
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # leaves nothing behind
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # none leaves anything behind
+        signal.signal(number, signal.default_int_handler)
     config, library = _open()
     if ":" in source:
         print(f"Fetching {source} …", file=sys.stderr, flush=True)

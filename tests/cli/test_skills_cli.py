@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -147,6 +148,16 @@ def test_installing_asks_and_nothing_runs(nanobot: Nanobot, skills: Path) -> Non
     assert terminal.leave() == 130
     assert [path.name for path in skills.iterdir()] == ["greet"]
     assert not (nanobot.folder / "ran").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_leaves_nothing_of_the_skill(nanobot: Nanobot, skills: Path, number: int) -> None:
+    source = write_skill(nanobot.folder / "drafts", "greet")
+    terminal = nanobot.open("skills", "install", str(source))
+    terminal.wait_for(r"Install it\?")
+    terminal.kill(number)
+    assert terminal.leave() == 130
+    assert list(skills.iterdir()) == []
 
 
 def test_without_a_terminal_it_takes_yes(nanobot: Nanobot, skills: Path) -> None:
