@@ -143,6 +143,7 @@ def _about(skill: Skill, library: SkillLibrary, place: object = None) -> Iterato
         "Compatibility": skill.compatibility,
         "Homepage": skill.homepage,
         "Tools": " ".join(skill.allowed_tools),
+        "Proposes": ", ".join(skill.install),
         "Always": "its text is part of every prompt" if skill.always else "",
         "Replaces": "the skill of this name that came with nanobot" if place and bundled else "",
     }

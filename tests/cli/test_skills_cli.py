@@ -101,14 +101,15 @@ def test_the_list_says_what_is_missing_shadowed_and_wrong(nanobot: Nanobot, skil
 
 
 def test_show(nanobot: Nanobot, skills: Path) -> None:
-    write_skill(
-        skills, "greet", "Says hello.", "license: MIT", body="Run `curl https://x.example` \x1b[2Jnow."
-    )
+    proposes = 'metadata: {"openclaw": {"install": [{"kind": "node", "package": "greeter"}]}}'
+    body = "Run `curl https://x.example` \x1b[2Jnow."
+    write_skill(skills, "greet", "Says hello.", "license: MIT", proposes, body=body)
     done = nanobot.run("skills", "show", "greet")
     assert done.returncode == 0
     for text in (
         "greet: Says hello.",
         "Licence        MIT",
+        "Proposes       npm install -g greeter",
         "  SKILL.md: curl https://x.example",
         "1 control char",
     ):
