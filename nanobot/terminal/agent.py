@@ -51,6 +51,10 @@ def run_agent(options: AgentOptions) -> int:
     handler = logging.StreamHandler() if options.logs else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if options.logs else logging.CRITICAL, handlers=[handler])
+    if not options.logs:
+        plugins = logging.getLogger("nanobot.plugins.folder")
+        plugins.setLevel(logging.WARNING)
+        plugins.addHandler(_Shown())
     if bool(options.session) + options.latest + options.resume > 1:
         raise UsageError("--session, --continue and --resume exclude each other. Give one of them.")
     if options.resume and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -69,6 +73,13 @@ def run_agent(options: AgentOptions) -> int:
             raise
         JsonRenderer(out).show(failed(error))
         return 2 if isinstance(error, UsageError) else 1
+
+
+class _Shown(logging.Handler):
+    """Log messages as lines for the owner, where the output of plugins is shown as well."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(clean(f"{record.levelname.capitalize()}: {record.getMessage()}"), flush=True)
 
 
 def load_and_warn() -> LoadedConfig:

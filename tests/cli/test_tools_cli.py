@@ -72,7 +72,21 @@ def test_a_broken_plugin_does_not_end_the_process(nanobot: Nanobot, tools: Path,
     (tools / "broken.py").write_text(code)
     (tools / "leaving.py").write_text(plain("noisy", "def execute(self, **kwargs): import sys; sys.exit(7)"))
     done = nanobot.run("agent", "-m", "go", "--model", nanobot.script(CALL, DONE))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Done.\n", "")
+    assert (done.returncode, done.stdout) == (0, "Done.\n")
+    assert done.stderr.startswith("Warning: Failed to load plugin broken.py: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_in_a_conversation_a_broken_plugin_is_named_once(nanobot: Nanobot, tools: Path) -> None:
+    (tools / "broken.py").write_text("oh no")
+    terminal = nanobot.open("agent", "--model", nanobot.script(DONE, DONE))
+    terminal.wait_for_prompt()
+    for times in (1, 2):
+        terminal.send("go\r")
+        terminal.wait_for("tokens in", times)
+    terminal.send("\x04")
+    assert terminal.leave() == 0
+    assert terminal.text.count("Warning: Failed to load plugin broken.py: SyntaxError: invalid syntax") == 1
 
 
 def test_a_plugin_that_never_ends_does_not_keep_the_process(nanobot: Nanobot, tools: Path) -> None:
