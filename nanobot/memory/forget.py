@@ -12,7 +12,7 @@ from nanobot.errors import UsageError
 from nanobot.memory.consolidation import Consolidator
 from nanobot.memory.facts import Fact, HistoryEntry, message_id, parse_facts, parse_history, split_message_id
 from nanobot.memory.files import hold, rewrite, to_the_end
-from nanobot.memory.grounding import words
+from nanobot.memory.grounding import without_accents, words
 from nanobot.memory.leftovers import clean_leftovers
 from nanobot.memory.log import Matches, MemoryStore
 from nanobot.memory.search import MemorySearch
@@ -202,8 +202,10 @@ def _says(wanted: str, *, closely: bool = True) -> Matches:
     stems = set() if closely else words(wanted)
 
     def matches(text: str) -> bool:
-        plain = _plain(text)
-        return needle in plain or (len(stems) > 1 and all(stem in plain for stem in stems))
+        if needle in _plain(text):
+            return True
+        bare = without_accents(text) if len(stems) > 1 else ""
+        return bare != "" and all(stem in bare for stem in stems)
 
     return matches
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Set
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 # A word, or something exact: an address, a number, a path, a code.
 _TOKEN = re.compile(r"[^\W_]+(?:[.@/:+'’_-]+[^\W_]+)*")
 _EXACT = re.compile(r"[\d@/]|\w\.\w")
+_CERTAIN = re.compile(r"@|\d{4}|\w\.\w\w")  # no paraphrase writes these otherwise than they were said
+_DATE = re.compile(r"(?:19|20)\d\d(?:-\d\d){0,2}")  # what "tomorrow" becomes
+_WORD_ENDS = re.compile(r"[\W_]+|(?<=\d)(?=[^\W\d])|(?<=[^\W\d])(?=\d)")
+_MARKS = re.compile("[\u0300-\u036f]")
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff]+")  # written without spaces
 _STEM = 4
 _ORDER = re.compile(
@@ -42,16 +47,24 @@ def _common_words() -> frozenset[str]:
     return frozenset((Path(__file__).parent / "prompts" / "common_words.txt").read_text("utf-8").split())
 
 
+def without_accents(text: str) -> str:
+    """`text` in small letters, "á" as "a"."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold())))
+
+
 def words(text: str) -> set[str]:
     """What `text` is about: stems of its words, pairs of characters where there are no spaces."""
     common, found = _common_words(), set[str]()
-    for token in _TOKEN.findall(text.casefold()):
+    for token in _TOKEN.findall(without_accents(text)):
         for run in _WIDE.findall(token):
             found.update(run[i : i + 2] for i in range(len(run) - 1))
             found.update(run if len(run) == 1 else ())
-        for word in re.split(r"[\W_]+", _WIDE.sub(" ", token)):
-            if word and word not in common:
-                found.add(word if re.search(r"\d", word) else word[:_STEM])
+        for word in _WORD_ENDS.split(_WIDE.sub(" ", token)):
+            if word not in common and (len(word) > 1 or not word.isalpha()):
+                found.add(word.lstrip("0") if word.isdigit() else word[:_STEM].rstrip("s"))
+    found.discard("")
     return found
 
 
@@ -62,13 +75,15 @@ def share_said(text: str, said: Set[str]) -> float:
 
 
 def unsaid_details(text: str, said: str, foreign: Set[str]) -> list[str]:
-    """What must have been said and was not: numbers, codes, addresses, and names among `foreign` words."""
+    """What must have been said and was not: codes and addresses, numbers and names among `foreign` words."""
     said, said_words = said.casefold(), words(said)
     missing = []
     for place, token in enumerate(_TOKEN.findall(text)):
         if _EXACT.search(token):
             exact = token.casefold()
-            if exact not in said and not words(exact) <= said_words:
+            if exact in said or words(exact) <= said_words or _DATE.fullmatch(exact):
+                continue
+            if _CERTAIN.search(exact) or words(exact) & (foreign - said_words):
                 missing.append(token)
         elif place and token[0].isupper() and words(token) & (foreign - said_words):
             missing.append(token)

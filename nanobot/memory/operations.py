@@ -29,7 +29,7 @@ _MOST_OPERATIONS = 30
 _MOST_STARTS = 20  # places at which the object is looked for
 _MOST_SHRINK = 0.3  # of the facts that are not expired by name
 _FREE_EXPIRIES = 3  # that many may always go, beyond that 30 % of all
-_SAID, _ORDERED = 0.5, 0.8  # which part of a fact's words, and of a rule's, must have been said
+_SAID = 0.5  # which part of the words must have been said where somebody else could have put in the others
 _ECHO = 40  # characters of our own instructions that no honest reply repeats
 _LABEL = re.compile(r"\[\d+\] (?:user|assistant|untrusted)\b")
 
@@ -165,7 +165,8 @@ class _Checker:
                 self._expiries -= 1
                 if self._expiries < 0:
                     raise _Refused("too many facts would expire")
-                if not share_said(old.text, words(self._transcript.said(evidence))):
+                said = words(self._transcript.said(evidence))
+                if self._transcript.foreign and not share_said(old.text, said):
                     raise _Refused(f"nobody spoke of {old.id}")
                 return self._replace(old, "", evidence, "")
             case kind:
@@ -215,12 +216,15 @@ class _Checker:
             yield "it holds a secret"
         if _is_echo(text, self._instructions):
             yield "it repeats what it was given"
-        if share_said(text, words(said)) < _SAID:
+        heard = self._transcript.foreign | self._transcript.offered(max(evidence))
+        unsaid = words(text) - words(said)
+        share = share_said(text, words(said))
+        if share < _SAID and (unsaid & heard or (self._transcript.foreign and not share)):
             yield "the messages it names do not say so"
-        if details := unsaid_details(text, said, self._transcript.foreign):
+        if details := unsaid_details(text, said, heard):
             yield f"nobody said {details[0][:40]!r}"
         own = self._transcript.said(evidence, first_paragraph=True)
-        if is_order(text) and share_said(text, words(own)) < _ORDERED:
+        if is_order(text) and (not is_order(own) or share_said(text, words(own)) < _SAID or unsaid & heard):
             yield "it gives an order that no user gave"
 
 

@@ -21,6 +21,9 @@ _SHORT = 80
 # What people paste instead of saying it: quoted mail, code, long quotations.
 _PASTED = re.compile(
     r"^[>|][^\n]*|```.*?(?:```|\Z)|[\"“„«][^\"”“„«»]{25,}[\"”“»]"
+    r"|\b(?:summari[sz]e|translate|proofread|übersetz\w*|fasse?\b[^\n:]{0,40}\bzusammen"
+    r"|(?:this|following|forwarded|diese[rs]?|folgende[rs]?) (?:e-?mail|mail|message|page|article|text|letter"
+    r"|nachricht|seite|artikel|brief))\b[^\n:]{0,40}:.*"
     r"|^\W*(?:from|von|de|subject|betreff|-+ ?original|-+ ?forwarded|begin forwarded)\b.{0,80}:.*",
     re.MULTILINE | re.DOTALL | re.IGNORECASE,
 )
@@ -28,6 +31,9 @@ _CONFIRMS = re.compile(
     r"\W*(?:yes|yep|yeah|ok|okay|right|correct|exactly|sure|true|remember|keep that|note that|ja|genau|stimmt"
     r"|richtig|merk|oui|exact|sí|si|claro|sim|da|はい|そう|是|对|好|嗯)(?!\w)",
     re.IGNORECASE,
+)
+_KEEP = re.compile(
+    r"\b(?:remember|keep|note|save|merk|speicher|retiens|recuerda|guarda|ricorda)|覚え|记住|запомни", re.I
 )
 
 
@@ -82,13 +88,18 @@ class Transcript:
             found.append(own.split("\n\n")[0] if first_paragraph else own)
             if not first_paragraph:
                 found.append(f"{_moment(entry):%Y-%m-%d %B %A %d}")
-                if len(own) <= _SHORT and _CONFIRMS.match(own):
-                    found.append(self._answer_before(seq))
+                found.append(self._confirmed(seq, own))
         return "\n".join(found)
 
-    def _answer_before(self, seq: int) -> str:
-        earlier = [entry for entry in self.messages if entry.seq < seq]
-        return earlier[-1].message.text if earlier and earlier[-1].message.role == "assistant" else ""
+    def _confirmed(self, seq: int, own: str) -> str:
+        """The answer before message `seq`, if that says yes to it; for what was read, thanks are no yes."""
+        answer = next((entry for entry in reversed(self.messages) if entry.seq < seq), None)
+        confirms = _CONFIRMS.match(own) if len(own) <= _SHORT and "?" not in own else None
+        if confirms is None or answer is None or answer.message.role != "assistant":
+            return ""
+        if answer.turn_id in self._reading and not _KEEP.search(own):
+            return ""
+        return answer.message.text if words(own[confirms.end() :]) <= self._answers[answer.seq] else ""
 
     @cached_property
     def users_words(self) -> str:
@@ -96,14 +107,35 @@ class Transcript:
 
     @cached_property
     def foreign(self) -> set[str]:
-        """The words of tools and programs."""
+        """The words of tools, of programs, of what users pasted, and of answers made of those."""
         texts = [part.content for entry in self.messages for part in entry.message.tool_results]
-        texts += [
-            entry.message.text
-            for entry in self.messages
-            if entry.message.role == "user" and not self.is_users(entry.seq)
-        ]
+        for entry in self.messages:
+            if entry.turn_id in self._reading and not self._is_own(entry):
+                texts.append(entry.message.text)
         return words("\n".join(text[:_READ] for text in texts))
+
+    @cached_property
+    def _reading(self) -> set[int]:
+        """The turns in which something was read that the users did not say."""
+        return {
+            entry.turn_id
+            for entry in self.messages
+            if entry.message.tool_results or (entry.message.role == "user" and not self._is_own(entry))
+        }
+
+    def _is_own(self, entry: StoredMessage) -> bool:
+        """Whether a user says all of a message."""
+        text = entry.message.text.strip()
+        return self.is_users(entry.seq) and (not text or _own_words(text) == text)
+
+    def offered(self, until: int) -> set[str]:
+        """The words of answers before message `until`: somebody who wants them kept says yes to them."""
+        return set().union(*(found for seq, found in self._answers.items() if seq < until))
+
+    @cached_property
+    def _answers(self) -> dict[int, set[str]]:
+        answers = (entry for entry in self.messages if entry.message.role == "assistant")
+        return {entry.seq: words(entry.message.text[:_READ]) for entry in answers}
 
     def day(self, seqs: Sequence[int]) -> str:
         """The ISO date of the last of these messages."""
