@@ -276,14 +276,16 @@ def relevant(facts: Sequence[Fact], said: str) -> list[Fact]:
 
 
 def _range_end(messages: Sequence[StoredMessage], until: int) -> int:
-    """How many of the messages make the next range: whole turns up to `until`, but at least one turn."""
+    """How many of the messages make the next range: whole turns, the last one with `until` in it."""
     size, end = 0, 0
     for place, entry in enumerate(messages, 1):
         size += sum(len(getattr(part, "text", "")) for part in entry.message.parts)
-        if end and (entry.seq > until or place > _RANGE or size > _RANGE_SIZE):
+        if end and (place > _RANGE or size > _RANGE_SIZE):
             break
-        if place == len(messages) or messages[place].turn_id != entry.turn_id or entry.seq == until:
+        if place == len(messages) or messages[place].turn_id != entry.turn_id:
             end = place
+            if entry.seq >= until:
+                break
     return end
 
 

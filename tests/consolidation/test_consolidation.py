@@ -39,6 +39,17 @@ async def test_the_older_half_of_a_full_window_becomes_facts_and_history(world: 
     assert await world.consolidator.run_owed() == 0
 
 
+async def test_no_question_is_consolidated_without_its_answer() -> None:
+    world = World([reply("They talked."), reply("They went on talking.")], window=6)
+    await world.say(*SMALL_TALK[:3])
+    assert await world.consolidator.run_owed() == 1
+    assert numbers(world.provider.requests[0]) == [1, 2, 3, 4]
+    await world.new()
+    assert await world.consolidator.run_owed() == 1
+    assert numbers(world.provider.requests[1]) == [5, 6]
+    await world.store.aclose()
+
+
 async def test_new_is_owed_at_once_and_whole(world: World) -> None:
     world.use([reply("A greeting.")])
     await world.say("Good morning.")
