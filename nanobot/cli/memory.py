@@ -123,10 +123,10 @@ async def _consolidate() -> int:
         window = app.config.agents.defaults.memory_window
         before = await count_waiting(app.store, window)
         if before.messages:
-            complain(f"{before.messages} messages of {before.sessions} sessions: asking the model ...")
+            complain(f"{before.messages} messages: asking the model ...")
         await app.memory.consolidator.run_owed(retry_now=True)
         after = await count_waiting(app.store, window)
-    print(f"Consolidated {before.messages - after.messages} messages; {clean(str(after))}.")
+    print(f"Consolidated {before.messages - after.messages} messages; {clean(str(after)).rstrip('.')}.")
     return int(bool(after.messages))
 
 

@@ -113,7 +113,8 @@ def _history(value: object, instructions: str, transcript: Transcript) -> str:
         raise _bad("it repeats what it was given")
     said = transcript.users_words
     spoken = words(said)
-    kept = [part for part in _sentences(plain_text(mask_secrets(value))) if not _is_smuggled(part, spoken)]
+    sentences = _sentences(plain_text(mask_secrets(value)))
+    kept = [part for part in sentences if not (transcript.foreign and _is_smuggled(part, spoken))]
     text = " ".join(kept)
     for address in addresses(text):
         if address.casefold() not in said.casefold():

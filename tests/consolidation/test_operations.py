@@ -137,6 +137,12 @@ def test_a_confirmed_answer_counts_as_said() -> None:
     assert facts_of(no, fact) == []
 
 
+def test_history_may_name_what_was_to_be_done_in_other_words() -> None:
+    told = "The user wants to install Postgres and must not forget the backup."
+    plan = plan_reply(reply(told), "", conversation(Message.user("我想在服务器上装数据库，别忘了备份")), [])
+    assert told in plan.history[0]
+
+
 @pytest.mark.parametrize(
     "thanks", ["Ok, thanks!", "Yes", "Right. What is next?", "Remember my bank is Nordea."]
 )
