@@ -254,6 +254,12 @@ def test_mass_deletion_is_refused() -> None:
     assert len(plan.edits) == 6
 
 
+def test_the_only_fact_may_get_shorter() -> None:
+    known = [Fact("Lives in Berlin, in a small flat on Elm Street, with a view of two chestnut trees.")]
+    moved = supersede(known[0].id, "Lives in Paris.", 1)
+    assert facts_of(TALK, moved, known=known) == ["Lives in Paris."]
+
+
 def test_facts_of_another_chat_cannot_be_touched() -> None:
     known = [Fact("Paris is the goal.", Origin("2026-01-01", ("telegram:-1#1",), is_group=True))]
     assert plan_reply(reply("Talk.", expire(known[0].id, 1)), "", TALK, known).edits == ()
