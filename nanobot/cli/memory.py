@@ -97,7 +97,7 @@ def _print_json(hits: list[Hit]) -> None:
             "past": hit.past,
             "text": hit.text,
             "sources": list(hit.sources),
-            "score": round(hit.score, 4),
+            "score": float(f"{hit.score:.4g}"),
         }
         for hit in hits
     ]

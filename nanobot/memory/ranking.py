@@ -35,7 +35,8 @@ _EPISODE = 0.6  # for a part of the conversation with many matches, at most
 _EPISODE_HITS = 4
 _WITHIN = 1.6  # for what was said on the days the question names
 _SOON_AFTER = 1.2  # or in the fortnight after, when people tell of them
-_PAST = 0.5  # for facts that are no longer true
+_PAST = 0.5  # for facts that are no longer true, and for what they rest on
+_TOLD = 0.8  # for summaries: they say what was true then, facts what is
 _YEAR, _FORTNIGHT = 365 * 86400.0, 14 * 86400.0
 _AGE = 0.03  # between equals the newer one is first: what the oldest loses
 _ASKER = {"i", "my", "me", "mine", "ich", "mein", "meine", "meinen", "我", "私"}
@@ -87,6 +88,10 @@ def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -
     for turn, score in evidence.values():
         scores[turn.id] = scores.get(turn.id, 0.0) + _FACT * score
     _favour(turns.values(), scores, text)
+    outdated = _sources(hit for hit in lines.values() if hit.past)
+    outdated -= _sources(hit for hit in lines.values() if hit.kind == "fact")
+    for turn in turns.values():
+        scores[turn.id] *= _PAST if message_id(turn.session, turn.seq) in outdated else 1.0
     clock = _Clock(span, now.timestamp())
     scores = {row: score * clock.factor(turns[row].at) for row, score in scores.items()}
     for row, hit in lines.items():  # a fact comes before the messages it rests on
@@ -153,6 +158,10 @@ def _relatives(rows: SearchRows, word: str) -> Iterator[tuple[int, str]]:
 # -- scores
 
 
+def _sources(hits: Iterable[Hit]) -> set[str]:
+    return {name for hit in hits for name in hit.sources}
+
+
 def _evidence(rows: SearchRows, lines: Iterable[Hit], scope: Scope) -> dict[str, tuple[FoundTurn, float]]:
     """The messages that true facts rest on, by id, each with the score of its best fact."""
     best: dict[str, float] = {}
@@ -202,7 +211,8 @@ class _Clock:
 
     def line_factor(self, hit: Hit) -> float:
         at = datetime.fromisoformat(hit.day).timestamp() if hit.day else self.now
-        return self.factor(at) * _LINE * (_PAST if hit.past else 1.0)
+        worth = _PAST if hit.past else _TOLD if hit.kind == "history" else 1.0
+        return self.factor(at) * _LINE * worth
 
 
 def _seconds(period: Period) -> tuple[float, float]:

@@ -67,6 +67,24 @@ async def test_berlin_or_paris_is_answered_by_date(world: World) -> None:
     assert said.index("I live in Paris now") < said.index("I live in Berlin")
 
 
+@pytest.mark.parametrize(
+    "question", ["Where do I live?", "Do I live in Berlin?", "Which city do I live in now?"]
+)
+async def test_what_an_outdated_fact_rests_on_comes_after_the_new_one(world: World, question: str) -> None:
+    old = Fact("The user lives in Berlin", Origin("2026-11-20", ("cli:direct#1",)))
+    world.remember(format_fact(Fact("The user lives in Paris", Origin("2026-11-26", ("cli:direct#3",)))))
+    for line in (
+        "[2026-11-20 10:00] The user said they live in Berlin. <!-- cli:direct#1-2 -->",
+        "[2026-11-26 10:00] The user moved from Berlin to Paris. <!-- cli:direct#3-4 -->",
+        format_entry(superseded(old, "The user lives in Paris", "2026-11-26")),
+    ):
+        world.remember(line, file="HISTORY.md")
+    await world.say("cli:direct", "I live in Berlin", "Noted.", at="2026-11-20T10:00")
+    await world.say("cli:direct", "I moved from Berlin to Paris last week", "Noted.", at="2026-11-26T10:00")
+    hits = await world.find(question)
+    assert (hits[0].kind, hits[0].text) == ("fact", "The user lives in Paris")
+
+
 async def test_a_fact_lends_weight_to_its_evidence(world: World) -> None:
     await world.say(
         "cli:direct", "She finally said yes at the lighthouse", "Congratulations!", at="2026-05-01"
