@@ -30,6 +30,7 @@ _MOST_STARTS = 20  # places at which the object is looked for
 _MOST_SHRINK = 0.3  # of the facts that are not expired by name
 _FREE_EXPIRIES = 3  # that many may always go, beyond that 30 % of all
 _SAID = 0.5  # which part of the words must have been said where somebody else could have put in the others
+_ORDERED = 0.8  # and of a rule's, when what was said does not sound like one
 _ECHO = 40  # characters of our own instructions that no honest reply repeats
 _LABEL = re.compile(r"\[\d+\] (?:user|assistant|untrusted)\b")
 
@@ -225,7 +226,8 @@ class _Checker:
         if details := unsaid_details(text, said, heard):
             yield f"nobody said {details[0][:40]!r}"
         own = self._transcript.said(evidence, first_paragraph=True)
-        if is_order(text) and (not is_order(own) or share_said(text, words(own)) < _SAID or unsaid & heard):
+        enough = _SAID if is_order(own) else _ORDERED
+        if is_order(text) and (share_said(text, words(own)) < enough or unsaid & heard):
             yield "it gives an order that no user gave"
 
 

@@ -163,6 +163,7 @@ PARAPHRASES = [
     ("Never call me before 9", "The user must not be called before 9:00."),
     ("Don't call me before 9am", "The user does not want to be called before 9 a.m."),
     ("I never eat fish", "The user never eats fish."),
+    ("My boss allows me to work from home", "The user is allowed to work from home."),
     ("I weigh 80kg", "The user weighs 80 kg."),
     ("I pay 900 euros rent", "The user pays €900 in rent per month."),
     ("Please always answer in German", "The assistant should always reply to the user in German."),
