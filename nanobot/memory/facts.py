@@ -45,6 +45,13 @@ class Origin:
     messages: tuple[str, ...] = ()
     is_group: bool = False
 
+    @property
+    def group(self) -> str:
+        """The group this is for, or "" for the owner's own; "-" when nobody knows which."""
+        if not self.is_group:
+            return ""
+        return split_message_id(self.messages[0])[0] if self.messages else "-"
+
     def visible_in(self, session_key: str, *, is_group: bool) -> bool:
         """A group sees what was said in it and nothing else; nobody else sees that."""
         if not self.is_group:

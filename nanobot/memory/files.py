@@ -115,16 +115,17 @@ def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
     lines = text.split("\n")
     if any(edit.new in lines for edit in edits if edit.new):
         return text
-    places: dict[str, list[int]] = {}
+    places: dict[tuple[str, str], list[int]] = {}
     for fact in parse_facts(text):
-        places.setdefault(fact.id, []).append(fact.line)
+        places.setdefault((fact.id, fact.origin.group), []).append(fact.line)
     changed: dict[int, str] = {}  # line number -> its new text, or "" for none
     added = []
     for edit in edits:
-        if edit.old and not places.get(edit.old):
+        if edit.old and not places.get((edit.old, edit.group)):
             continue
-        old = places.pop(edit.old, [])
-        new = [fact.id for fact in parse_facts(edit.new) if fact.id not in places]
+        old = places.pop((edit.old, edit.group), [])
+        named = [(fact.id, fact.origin.group) for fact in parse_facts(edit.new)]
+        new = [name for name in named if name not in places]
         places |= {name: [] for name in new}
         changed |= dict.fromkeys(old, "")
         if new and old:

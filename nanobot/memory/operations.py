@@ -37,10 +37,14 @@ _LABEL = re.compile(r"\[\d+\] (?:user|assistant|untrusted)\b")
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One line of MEMORY.md: the fact `old` (an id or "") gives way to the line `new` (or "")."""
+    """One line of MEMORY.md: the fact `old` (an id or "") gives way to the line `new` (or "").
+
+    `group` is the group whose facts these are, or "": others may have a fact with the same words.
+    """
 
     old: str
     new: str
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,13 @@ class Plan:
     edits: tuple[Edit, ...] = ()
 
     def to_json(self) -> str:
-        edits = [[edit.old, edit.new] for edit in self.edits]
+        edits = [[edit.old, edit.new, edit.group] for edit in self.edits]
         return json.dumps({"history": self.history, "edits": edits}, ensure_ascii=False)
 
     @staticmethod
     def from_json(body: str) -> Plan:
         data = json.loads(body)
-        return Plan(tuple(data["history"]), tuple(Edit(old, new) for old, new in data["edits"]))
+        return Plan(tuple(data["history"]), tuple(Edit(*edit) for edit in data["edits"]))
 
 
 class _Refused(Exception):
@@ -73,8 +77,8 @@ def plan_reply(reply: str, instructions: str, transcript: Transcript, facts: Seq
         raise _bad(f"its operations are no list of at most {_MOST_OPERATIONS}")
     lines = [format_entry(transcript.entry(history))]
     edits: list[Edit] = []
-    known = {fact.id: fact for fact in facts}
-    checker = _Checker(transcript, known, instructions)
+    own = [f for f in facts if f.origin.visible_in(transcript.session, is_group=transcript.is_group)]
+    checker = _Checker(transcript, {fact.id: fact for fact in own}, instructions)
     for operation in operations:
         try:
             edit, past = checker.check(operation)
@@ -83,7 +87,7 @@ def plan_reply(reply: str, instructions: str, transcript: Transcript, facts: Seq
             continue
         edits.append(edit)
         lines += past
-    _check_shrink(facts, edits)
+    _check_shrink(own, edits)
     return Plan(tuple(lines), tuple(edits))
 
 
@@ -145,6 +149,7 @@ class _Checker:
 
     def __init__(self, transcript: Transcript, known: dict[str, Fact], instructions: str) -> None:
         self._transcript = transcript
+        self._group = transcript.session if transcript.is_group else ""
         self._known = known
         self._new: set[str] = set()
         self._instructions = instructions
@@ -157,7 +162,7 @@ class _Checker:
         evidence = self._evidence(operation.get("evidence"))
         match operation.get("op"):
             case "add":
-                return Edit("", self._new_line(operation.get("text"), evidence)), []
+                return Edit("", self._new_line(operation.get("text"), evidence), self._group), []
             case "supersede":
                 old = self._old(operation.get("id"))
                 line = self._new_line(operation.get("text"), evidence, old.text)
@@ -177,7 +182,7 @@ class _Checker:
     def _replace(self, old: Fact, line: str, evidence: Sequence[int], new: str) -> tuple[Edit, list[str]]:
         del self._known[old.id]
         past = superseded(old, new, self._transcript.day(evidence))
-        return Edit(old.id, line), [format_entry(past)]
+        return Edit(old.id, line, self._group), [format_entry(past)]
 
     def _evidence(self, value: object) -> list[int]:
         if not isinstance(value, list) or not value:
@@ -192,10 +197,6 @@ class _Checker:
         fact = self._known.get(value) if isinstance(value, str) else None
         if fact is None:
             raise _Refused(f"there is no fact {value!r}")
-        if self._transcript.is_group != fact.origin.is_group or (
-            fact.origin.is_group and not fact.origin.visible_in(self._transcript.session, is_group=True)
-        ):
-            raise _Refused(f"the fact {value} belongs to another chat")
         return fact
 
     def _new_line(self, value: object, evidence: Sequence[int], replaced: str = "") -> str:

@@ -33,7 +33,6 @@ from nanobot.storage.search_rows import LineRow, Position, Scope, SearchRows, Tu
 T = TypeVar("T")
 
 _BATCH = 500  # messages that are read and indexed at once
-_NOBODY = "-"  # sees what a group said of which no message is known
 
 
 class MemorySearch:
@@ -210,10 +209,9 @@ def _line_rows(path: Path) -> list[LineRow]:
 
 
 def _line_row(line: str, text: str, origin: Origin) -> LineRow:
-    sessions = [split_message_id(name)[0] for name in origin.messages]
     return LineRow(
         line,
-        (sessions or [_NOBODY])[0] if origin.is_group else "",
+        origin.group,
         _searchable(text),
         date_words(date.fromisoformat(origin.day)) if origin.day else "",
     )

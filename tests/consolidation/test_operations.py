@@ -255,6 +255,19 @@ def test_mass_deletion_is_refused() -> None:
     assert len(plan.edits) == 6
 
 
+def test_a_group_and_the_owner_may_know_the_same_and_change_their_own() -> None:
+    theirs = "- Lives in Paris. <!-- 2026-01-01 group telegram:-1#1 -->\n"
+    mine = "- Lives in Paris. <!-- 2026-09-21 cli:direct#1 -->\n"
+    plan = plan_reply(reply("Talk.", add("Lives in Paris.", 1)), "", TALK, parse_facts(theirs))
+    both = edit_lines(theirs, plan.edits)
+    assert both == theirs + mine
+    group = Transcript("telegram:-1", True, [StoredMessage(9, 9, NOON, Message.user("I moved to Rome."))])
+    moved = supersede(Fact("Lives in Paris.").id, "Lives in Rome.", 9)
+    plan = plan_reply(reply("Talk.", moved), "", group, parse_facts(both))
+    after = edit_lines(both, Plan.from_json(plan.to_json()).edits)
+    assert after == "- Lives in Rome. <!-- 2026-09-21 group telegram:-1#9 -->\n" + mine
+
+
 def test_the_only_fact_may_get_shorter() -> None:
     known = [Fact("Lives in Berlin, in a small flat on Elm Street, with a view of two chestnut trees.")]
     moved = supersede(known[0].id, "Lives in Paris.", 1)
