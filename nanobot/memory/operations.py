@@ -219,16 +219,20 @@ class _Checker:
             yield "it holds a secret"
         if _is_echo(text, self._instructions):
             yield "it repeats what it was given"
-        heard = self._transcript.foreign | self._transcript.offered(max(evidence))
+        foreign = self._transcript.foreign
+        heard = foreign | self._transcript.offered(max(evidence))
+        answered = foreign | self._transcript.offered(
+            self._transcript.last + 1
+        )  # may tell what was read long ago
         unsaid = words(text) - words(said)
         share = share_said(text, words(said))
-        if share < _SAID and (unsaid & heard or (self._transcript.foreign and not share)):
+        if share < _SAID and (unsaid & heard or (foreign and not share)):
             yield "the messages it names do not say so"
-        if details := unsaid_details(text, said, heard):
+        if details := unsaid_details(text, said, answered):
             yield f"nobody said {details[0][:40]!r}"
         own = self._transcript.said(evidence, first_paragraph=True)
         enough = _SAID if is_order(own) else _ORDERED
-        if is_order(text) and (share_said(text, words(own)) < enough or unsaid & heard):
+        if is_order(text) and (share_said(text, words(own)) < enough or unsaid & answered):
             yield "it gives an order that no user gave"
 
 
