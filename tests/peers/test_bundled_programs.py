@@ -60,7 +60,7 @@ def test_tmux_a_program_is_started_typed_into_read_and_ended(tmp_path: Path) -> 
     finally:
         ended = shell(end, tmp_path)
     assert ended.stdout.startswith("py: 1 windows")
-    assert shell("tmux -L nanobot list-sessions", tmp_path).returncode != 0
+    assert shell("tmux -L nanobot has-session -t py", tmp_path).returncode != 0
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
