@@ -10,7 +10,7 @@ import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import mcp_types as types
 from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
@@ -23,7 +23,7 @@ from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
 from nanobot.mcp.names import plain_text
-from nanobot.mcp.oauth import Credentials, SignIn, open_auth
+from nanobot.mcp.oauth import Credentials, open_auth
 from nanobot.mcp.results import tool_output
 from nanobot.mcp.servers import Kind, scrubbed, transport_kinds
 from nanobot.mcp.session import (
@@ -36,6 +36,9 @@ from nanobot.mcp.session import (
     remote_tool,
 )
 from nanobot.mcp.stdio import StdioServer
+
+if TYPE_CHECKING:
+    from nanobot.mcp.login import BrowserSignIn
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class ServerConnection:
         server: McpServerConfig,
         *,
         allow_private: Sequence[str] = (),
-        sign_in: SignIn | None = None,
+        sign_in: BrowserSignIn | None = None,
         credentials: Credentials | None = None,
         client_url: str | None = None,
         patience: float = _CONNECT,

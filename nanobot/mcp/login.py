@@ -25,13 +25,13 @@ _PAGE = "<!doctype html><title>nanobot</title><p>Done. The terminal says whether
 
 
 class BrowserSignIn:
-    """A login in the owner's browser (a SignIn). `open_page` shows the login page; `pasted` gives the
+    """A login in the owner's browser. `open_page` shows the login page; `pasted` gives the
     address the browser was sent to, for a browser on another machine."""
 
     def __init__(
         self, open_page: Callable[[str], Awaitable[None]], pasted: Callable[[], Awaitable[str]] | None = None
     ) -> None:
-        self._open_page = open_page
+        self.open_page = open_page
         self._pasted = pasted
         self._arrived: asyncio.Queue[str] = asyncio.Queue()
         self.redirect_uri = ""
@@ -49,9 +49,6 @@ class BrowserSignIn:
         async with server:
             self.redirect_uri = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
             yield self
-
-    async def show(self, url: str) -> None:
-        await self._open_page(url)
 
     async def answer(self) -> AuthorizationCodeResult:
         """The code, from the browser or the terminal. Raises McpError when the login was refused."""
@@ -133,15 +130,14 @@ async def log_in(
         try:
             await connection.settled.wait()
         finally:
-            error = connection.error
             running.cancel()
             await asyncio.wait([running])
-    done = credentials.exist()
-    if done and not error:
-        credentials.keep()
-    credentials.delete()
-    if error:
-        raise McpError(f"MCP server {name}: {error}")
+            done = credentials.exist()
+            if done and connection.state == "ready":
+                credentials.keep()
+            credentials.delete()
+    if connection.error:
+        raise McpError(f"MCP server {name}: {connection.error}")
     return done
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
 
 from mcp.client.auth import OAuthClientProvider
 from mcp.shared.auth import (
-    AuthorizationCodeResult,
     OAuthClientInformationFull,
     OAuthClientMetadata,
     OAuthMetadata,
@@ -20,19 +20,12 @@ from pydantic import AnyUrl, ValidationError
 from nanobot import paths
 from nanobot.errors import StorageError
 
+if TYPE_CHECKING:
+    import httpx2
+
+    from nanobot.mcp.login import BrowserSignIn
+
 _EARLY = 30.0  # seconds before its end at which a token counts as expired
-
-
-class SignIn(Protocol):
-    """Somebody who can log in. Without one, a server that wants a new login cannot be used."""
-
-    redirect_uri: str
-
-    async def show(self, url: str) -> None:
-        """Open the login page."""
-
-    async def answer(self) -> AuthorizationCodeResult:
-        """What the login page sent back."""
 
 
 class Credentials:
@@ -103,7 +96,7 @@ class Credentials:
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
         self._write({"client": client_info.model_dump(mode="json", exclude_none=True)})
 
-    def prepare(self, provider: OAuthClientProvider, *, expired: bool) -> None:
+    def prepare(self, provider: OAuthClientProvider) -> None:
         """Give the provider what it needs to renew a token after a restart and does not ask for."""
         self.provider = provider
         stored = self._read()
@@ -111,7 +104,7 @@ class Credentials:
             provider.context.oauth_metadata = OAuthMetadata.model_validate(server)
         if resource := stored.get("resource"):
             provider.context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(resource)
-        provider.context.token_expiry_time = 1.0 if expired else stored.get("expires_at")
+        provider.context.token_expiry_time = stored.get("expires_at")
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -126,10 +119,35 @@ class Credentials:
         paths.write_atomic(self.file, json.dumps(stored, indent=1), mode=0o600)
 
 
+class _SharedLogin(OAuthClientProvider):
+    """A login that other processes of nanobot use and renew, too. Their renewals are noticed: services end
+    a login whose replaced refresh token is used again."""
+
+    credentials: Credentials
+    expired = False
+
+    def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        self._initialized = self._initialized and self._read_at == self.credentials.changed_at()
+        return super().async_auth_flow(request)
+
+    async def _initialize(self) -> None:
+        self._read_at = self.credentials.changed_at()
+        await super()._initialize()
+        self.credentials.prepare(self)
+        if self.expired:
+            self.context.token_expiry_time, self.expired = 1.0, False
+
+    async def _handle_refresh_response(self, response: httpx2.Response) -> bool:
+        renewed = await super()._handle_refresh_response(response)
+        if not renewed:
+            await self._initialize()  # another process may just have been faster
+        return renewed
+
+
 def open_auth(
     credentials: Credentials,
     url: str,
-    sign_in: SignIn | None = None,
+    sign_in: BrowserSignIn | None = None,
     *,
     client_url: str | None = None,
     expired: bool = False,
@@ -140,16 +158,17 @@ def open_auth(
     """
     redirect = sign_in.redirect_uri if sign_in else "http://127.0.0.1/callback"
     metadata = OAuthClientMetadata(redirect_uris=[AnyUrl(redirect)], client_name="nanobot")
-    provider = OAuthClientProvider(
+    provider = _SharedLogin(
         url,
         metadata,
         credentials,
-        redirect_handler=sign_in.show if sign_in else None,
+        redirect_handler=sign_in.open_page if sign_in else None,
         callback_handler=sign_in.answer if sign_in else None,
         client_metadata_url=client_url,
     )
+    provider.credentials, provider.expired = credentials, expired
     try:
-        credentials.prepare(provider, expired=expired)
+        credentials.prepare(provider)
     except ValidationError as error:
         raise StorageError(f"{credentials.file} makes no sense. Delete it and log in again.") from error
     return provider

@@ -63,7 +63,7 @@ def server_problem(name: str, server: McpServerConfig) -> str:
 
 def address_of(server: McpServerConfig) -> str:
     """Where the server is, without anything that may be secret: program, or scheme, host and port."""
-    if server.command and not server.url:
+    if server.command and (not server.type or server.type == "stdio"):
         return server.command.rsplit("/", 1)[-1]
     try:
         parts = urlsplit(server.url)

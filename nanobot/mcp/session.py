@@ -167,10 +167,6 @@ class _Watched:
         self._stream = stream
         self._ended = ended
 
-    @property
-    def last_context(self) -> Any:
-        return getattr(self._stream, "last_context", None)
-
     async def receive(self) -> SessionMessage | Exception:
         return await self._stream.receive()
 

@@ -16,7 +16,7 @@ from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, plai
 
 if TYPE_CHECKING:
     from nanobot.mcp.connection import ServerConnection
-    from nanobot.mcp.oauth import SignIn
+    from nanobot.mcp.login import BrowserSignIn
     from nanobot.mcp.session import RemoteTool
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,8 @@ class McpTool(Tool):
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """How a server is doing. `skipped` are names of its tools that are not offered, with the reason.
-
-    Seconds: until the handshake was done, and for the list of tools."""
+    """How a server is doing, with seconds for its handshake and its list of tools. `skipped` are names of
+    tools that are not offered, with the reason."""
 
     name: str
     state: str
@@ -81,7 +80,7 @@ class McpTools:
         self,
         servers: Mapping[str, McpServerConfig],
         allow_private: Sequence[str] = (),
-        sign_in: SignIn | None = None,
+        sign_in: BrowserSignIn | None = None,
     ) -> None:
         self._servers = {name: server for name, server in servers.items() if server.enabled}
         self._allow_private = tuple(allow_private)
@@ -222,6 +221,9 @@ class _Offer:
         known = {remote.name for remote in connection.tools} | {*tools, "*"}
         unknown = [name for name in enabled or () if name not in known]
         if unknown and connection.tools:
+            skipped += [
+                (plain_text(name, 64), "in enabledTools, but unknown to the server") for name in unknown
+            ]
             log.warning(
                 "tools.mcpServers.%s.enabledTools names %s, which the server does not have. It has: %s",
                 connection.name,

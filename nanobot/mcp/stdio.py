@@ -58,7 +58,7 @@ class StdioServer:
     def last_words(self) -> str:
         """How the program ended, as far as known: exit code and last line of its stderr."""
         code = "" if self._code is None else f" with code {self._code}"
-        said = f" Its last words: {self._stderr.last}" if self._stderr.last else ""
+        said = f" Its last words: {self._stderr.last.rstrip('.')}." if self._stderr.last else ""
         return f"the program ended{code}.{said}"
 
     @contextlib.asynccontextmanager

@@ -87,6 +87,7 @@ class Logins(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken, A
         self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
     ) -> OAuthToken:
         del self.refresh[refresh_token.token]
+        self.access.clear()  # as some services do
         self.refreshed += 1
         return self._issue(client, scopes)
 

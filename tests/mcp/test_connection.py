@@ -114,4 +114,6 @@ def test_addresses_and_errors_show_no_secrets() -> None:
         env={"KEY": "envvalue"},
     )
     assert address_of(local) == "npx"
+    both = McpServerConfig(command="npx", url="http://127.0.0.1:1/mcp")  # the program is run
+    assert address_of(both) == "npx"
     assert scrubbed("some-package: sk-123456 tok-98765 envvalue", local) == "some-package: *** *** ***"

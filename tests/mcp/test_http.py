@@ -249,3 +249,43 @@ async def test_a_server_without_a_login_and_a_program_are_told_apart() -> None:
         assert not await log_in("remote", open_server, BrowserSignIn(visit), port=0)
     with pytest.raises(UsageError, match="only remote servers have logins"):
         await log_in("local", McpServerConfig(command="x"), BrowserSignIn(visit))
+
+
+async def test_a_login_renewed_by_another_process_is_not_renewed_with_what_that_one_used_up(
+    home: Path,
+) -> None:
+    async with http_peer("oauth", "short") as port:
+        server = McpServerConfig(url=f"http://127.0.0.1:{port}/mcp", tool_timeout=20)
+        assert await log_in("remote", server, BrowserSignIn(visit), port=0)
+        async with serving(remote=server) as gateway, serving(remote=server) as agent:
+            await gateway.wait(20)
+            await agent.wait(20)
+            for tools in (agent, gateway, agent, gateway):  # a new token ends the one before
+                assert (await run(tools, "mcp_remote_add", a=2, b=2)).text == "4"
+
+
+async def test_a_running_server_gets_no_token_after_the_logout(home: Path) -> None:
+    async with http_peer("oauth") as port:
+        server = McpServerConfig(url=f"http://127.0.0.1:{port}/mcp", tool_timeout=20)
+        assert await log_in("remote", server, BrowserSignIn(visit), port=0)
+        async with serving(remote=server) as tools:
+            await tools.wait(20)
+            assert Credentials("remote", server.url).delete()
+            with pytest.raises(ToolError, match="needs login"):
+                await run(tools, "mcp_remote_add", a=2, b=2)
+            await until(lambda: told(tools)[0] == "needs login")
+
+
+async def test_a_login_that_is_given_up_leaves_nothing(home: Path) -> None:
+    asked = asyncio.Event()
+
+    async def ignore(_: str) -> None:
+        asked.set()
+
+    async with http_peer("oauth") as port:
+        server = McpServerConfig(url=f"http://127.0.0.1:{port}/mcp")
+        giving_up = asyncio.create_task(log_in("remote", server, BrowserSignIn(ignore), port=0))
+        await asked.wait()
+        giving_up.cancel()
+        await asyncio.wait([giving_up])
+        assert list((home / "credentials").iterdir()) == []

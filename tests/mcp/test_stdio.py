@@ -93,6 +93,8 @@ async def test_only_enabled_tools_are_offered(caplog: pytest.LogCaptureFixture) 
     async with serving(s=server, off=faulty(enabled=False)) as tools:
         await tools.wait(20)
         assert [tool.name for tool in await tools.tools()] == ["mcp_s_echo", "mcp_s_look"]
+        [report] = tools.servers()
+        assert ("missing", "in enabledTools, but unknown to the server") in report.skipped
     assert "enabledTools names missing, which the server does not have. It has: ask, broken" in caplog.text
 
 
@@ -113,7 +115,7 @@ async def test_a_hanging_a_crashing_and_a_missing_server_do_not_touch_a_good_one
         assert (await run(tools, "mcp_good_echo", text="hello")).text == "hello"
         await until(lambda: error(tools, "exits"))
         assert error(tools, "exits") == (
-            "the program ended with code 3. Its last words: cannot go on: no licence"
+            "the program ended with code 3. Its last words: cannot go on: no licence."
         )
         assert "cannot start at-all: No such file or directory. Install it" in error(tools, "missing")
         assert "tools.mcpServers.empty has neither command nor url" in error(tools, "empty")
