@@ -38,7 +38,9 @@ class HttpServer:
         self._headers = dict(server.headers)
         self._kind = kind
         self._auth = auth
-        self._allow_private = (f"{_host(self._url)}:{url_port(self._url)}", *allow_private)
+        host = self._url.raw_host.decode("ascii")
+        host = f"[{host}]" if ":" in host else host
+        self._allow_private = (f"{host}:{url_port(self._url)}", *allow_private)
         if self._url.userinfo:  # the guard takes no URL with a password in it
             password = f"{self._url.username}:{self._url.password}".encode()
             self._headers.setdefault("Authorization", f"Basic {base64.b64encode(password).decode()}")
@@ -82,8 +84,3 @@ async def _limit_goodbye(request: httpx2.Request) -> None:
     """The end of a session is told to the server, which may have stopped listening."""
     if request.method == "DELETE":
         request.extensions["timeout"] = httpx2.Timeout(_GOODBYE).as_dict()
-
-
-def _host(url: httpx2.URL) -> str:
-    host = url.raw_host.decode("ascii")
-    return f"[{host}]" if ":" in host else host

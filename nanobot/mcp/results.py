@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from nanobot.agent.tools.base import ToolOutput
@@ -13,9 +14,12 @@ from nanobot.messages import ImagePart
 if TYPE_CHECKING:
     import mcp_types as types
 
-_IMAGE_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
+# How the images that models take begin in base64. What a server says of them may be wrong, and providers
+# refuse every later request of a conversation with such an image.
+_IMAGE_TYPES = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
 _IMAGE_BASE64 = 7_000_000  # characters, about 5 MB of image: the limit of the strictest provider
 _IMAGES = 8
+_BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
 _LINK_CHARS = 500
 
 
@@ -74,17 +78,20 @@ def _resource(
     if isinstance(text, str):
         return f"{where}]\n{text}"
     blob = str(getattr(resource, "blob", ""))
-    if resource.mime_type in _IMAGE_TYPES:
-        return f"{where}] {_picture(resource.mime_type, blob, images)}".rstrip()
+    if kind.startswith("image/"):
+        return f"{where}] {_picture(kind, blob, images)}".rstrip()
     return f"{where}, {_size(blob)}, not text]"
 
 
-def _picture(media_type: str, data: str, images: list[ImagePart]) -> str:
-    if media_type not in _IMAGE_TYPES:
-        return f"[image, {_size(data)}, {media_type}; models do not read this type]"
+def _picture(called: str, data: str, images: list[ImagePart]) -> str:
+    data = "".join(data.rpartition(",")[2].split())  # some servers send a data: URL, or lines
+    what = f"[image, {_size(data)}, {called}"
+    kind = next((kind for begin, kind in _IMAGE_TYPES.items() if data.startswith(begin)), "")
+    if not kind or not _BASE64.fullmatch(data) or len(data) % 4:
+        return f"{what}; models do not read this type]"
     if len(data) > _IMAGE_BASE64 or len(images) == _IMAGES:
-        return f"[image, {_size(data)}, {media_type}; left out: too large or too many]"
-    images.append(ImagePart(media_type, data))
+        return f"{what}; left out: too large or too many]"
+    images.append(ImagePart(f"image/{kind}", data))
     return ""
 
 

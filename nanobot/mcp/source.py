@@ -139,18 +139,12 @@ class McpTools:
 
     def servers(self) -> list[ServerReport]:
         """Every server that is switched on, as it is now."""
-        return [
-            ServerReport(
-                name,
-                server.state,
-                server.error,
-                self._offer(name).tools,
-                self._offer(name).skipped,
-                server.connect_seconds,
-                server.list_seconds,
-            )
-            for name, server in self._connections.items()
-        ]
+        reports: list[ServerReport] = []
+        for name, server in self._connections.items():
+            tools, skipped = self._offer(name).tools, self._offer(name).skipped
+            took = server.connect_seconds, server.list_seconds
+            reports.append(ServerReport(name, server.state, server.error, tools, skipped, *took))
+        return reports
 
     async def aclose(self) -> None:
         """End all servers; programs are stopped with their whole process group."""

@@ -142,6 +142,7 @@ class StdioServer:
         assert process.stderr is not None
         while data := await process.stderr.read(65536):
             self._stderr.feed(data)
+        self._stderr.feed(b"\n")
 
 
 def _pump(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

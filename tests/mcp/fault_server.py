@@ -72,7 +72,9 @@ def everything() -> dict[str, Any]:
     content = [
         {"type": "text", "text": "words"},
         {"type": "image", "data": PIXEL, "mimeType": "image/png"},
-        {"type": "image", "data": PIXEL, "mimeType": "image/tiff"},
+        {"type": "image", "data": f"SUkq{PIXEL[4:]}", "mimeType": "image/tiff"},
+        {"type": "image", "data": f"data:image/png;base64,{PIXEL}\n", "mimeType": "image/jpg"},
+        {"type": "image", "data": PIXEL[:-1], "mimeType": "image/png"},
         {"type": "audio", "data": PIXEL, "mimeType": "audio/wav"},
         {**link, "description": "the first letter", "size": 12},
         {"type": "resource", "resource": {"uri": "x://t", "mimeType": "text/plain", "text": "inside"}},
@@ -157,7 +159,7 @@ def answer(message: dict[str, Any]) -> None:
 
 def main() -> None:
     if "exit" in MODES:
-        print("cannot go on: no licence", file=sys.stderr)
+        print("cannot go on: no licence", end="", file=sys.stderr)
         sys.exit(3)
     if "stubborn" in MODES:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

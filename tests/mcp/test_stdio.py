@@ -49,8 +49,10 @@ async def test_results_of_every_kind_arrive() -> None:
         await tools.wait(20)
         output = await run(tools, "mcp_s_everything")
         assert output.text.split("\n")[0] == "words"
-        assert [image.media_type for image in output.images] == ["image/png"]
-        assert "image/tiff" in output.text
+        assert [image.media_type for image in output.images] == ["image/png", "image/png"]  # one said jpg
+        assert output.images[0] == output.images[1]
+        assert "image/tiff; models do not read this type" in output.text
+        assert "image/png; models do not read this type" in output.text  # it was no base64
         assert "audio, 70 bytes, audio/wav" in output.text.replace("72", "70")
         assert "[link] a <file:///a.txt> (text/plain, 12 bytes): the first letter" in output.text
         assert "[resource <x://t> (text/plain)]\ninside" in output.text
