@@ -131,6 +131,7 @@ class Assistant:
             intended=await self._store.intents(claim) if request.text is None else frozenset(),
             fit=ready.conversation.fit,
             handed_over=request.handed_over,
+            current_tools=None if is_order(request.context) or not traits.supports_tools else self._tools,
         )
         turn = replace(turn, steer=request.steer) if request.steer else turn
         if self.subagents is not None:

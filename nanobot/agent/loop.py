@@ -84,8 +84,8 @@ class Turn:
 
     `messages` end with the newest one; after a crash they may end with unanswered tool calls, of which
     those in `intended` had begun. `fit` says what the model sees of them, `steer` gives messages that
-    arrived meanwhile; `objection` is asked before each model call and says why there may be none. A
-    cancelled turn is closed, unless `handed_over` says another worker goes on with it.
+    arrived meanwhile; `objection` is asked before each model call and says why there may be none;
+    `current_tools` gives what `tools` have become. A cancelled turn is closed, unless `handed_over`.
     """
 
     context: TurnContext
@@ -101,6 +101,7 @@ class Turn:
     steer: Callable[[], Awaitable[Sequence[Message]]] = _no_steering
     objection: Callable[[], Awaitable[str]] = _no_objection
     handed_over: Callable[[], bool] = lambda: False
+    current_tools: Callable[[], Awaitable[ToolRegistry]] | None = None
 
 
 async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
@@ -180,7 +181,7 @@ class _Run:
     async def _steps(self) -> TurnFinished:
         if self._is_answered():
             return self._finished("done")
-        await self._run_tools(unanswered_calls(self._messages))
+        await self._tools.run(unanswered_calls(self._messages), self._turn.intended)
         for _ in range(self._turn.limits.max_iterations):
             if objection := await self._turn.objection():
                 return await self._stop("limit", objection)
@@ -189,14 +190,15 @@ class _Run:
             self._text = completion.message.text
             if not completion.message.tool_calls:
                 return self._finish_with(completion)
-            results = await self._run_tools(completion.message.tool_calls)
+            results = await self._tools.run(completion.message.tool_calls, self._turn.intended)
             repeats = self._repeats.count(completion.message.tool_calls, results)
             if repeats > _REPEATED:
                 return await self._stop("limit", "Stopped: the model kept repeating the same tool call.")
             if repeats == _REPEATED:
                 await self._record(Message("user", (ContextPart(_LOOP_NOTICE),)))
-            for message in await self._turn.steer():
-                self._messages.append(message)
+            self._messages += await self._turn.steer()
+            if self._turn.current_tools:
+                self._tools.tools = await self._turn.current_tools()
         return await self._stop(
             "limit",
             f"Stopped after {self._turn.limits.max_iterations} rounds of tool calls "
@@ -248,7 +250,7 @@ class _Run:
             model=turn.model,
             system=turn.system,
             messages=messages,
-            tools=turn.tools.definitions(),
+            tools=self._tools.tools.definitions(),
             max_tokens=turn.limits.max_tokens,
             temperature=turn.limits.temperature,
             session_key=turn.context.session_key,
@@ -294,9 +296,6 @@ class _Run:
             unique = f"{call.id}_{number}"
         self._used_ids.add(unique)
         return call if unique == call.id else dataclasses.replace(call, id=unique)
-
-    async def _run_tools(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        return await self._tools.run(calls, self._turn.intended)
 
     async def _record(self, message: Message) -> None:
         await self._turn.journal.append(message)

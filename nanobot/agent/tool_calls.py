@@ -32,7 +32,7 @@ class ToolRunner:
         intend: Callable[[str], Awaitable[None]],
         emit: Callable[[TurnEvent], None],
     ) -> None:
-        self._tools = tools
+        self.tools = tools
         self._context = context
         self._record = record
         self._intend = intend
@@ -57,10 +57,10 @@ class ToolRunner:
         return result
 
     def _is_read(self, call: ToolCall) -> bool:
-        return call.name in self._tools.names and self._tools.get(call.name).read_only
+        return call.name in self.tools.names and self.tools.get(call.name).read_only
 
     async def _run_one(self, call: ToolCall, begun: frozenset[str]) -> ToolResult:
-        self._emit(ToolStarted(call.id, call.name, self._tools.hint(call)))
+        self._emit(ToolStarted(call.id, call.name, self.tools.hint(call)))
         started = time.monotonic()
         outcome: Outcome = "cancelled"
         content = ""
@@ -74,7 +74,7 @@ class ToolRunner:
 
     async def _execute(self, call: ToolCall, begun: frozenset[str]) -> tuple[Outcome, ToolOutput]:
         try:
-            tool = self._tools.get(call.name)
+            tool = self.tools.get(call.name)
             if call.malformed:
                 raise ToolError(f"The arguments were no JSON object: {call.malformed[:200]}")
             if not tool.repeatable:
@@ -91,7 +91,7 @@ class ToolRunner:
     async def _execute_safely(self, tool: Tool, call: ToolCall) -> ToolOutput:
         """Run the tool; whatever it raises becomes an error the model can read."""
         try:
-            output = await tool.execute(**self._tools.validate(tool, call.arguments))
+            output = await tool.execute(**self.tools.validate(tool, call.arguments))
         except ToolError:
             raise
         except (Exception, SystemExit) as error:

@@ -85,6 +85,8 @@ class ServerConnection:
         self.connect_seconds = 0.0
         self.list_seconds = 0.0
         self.settled = asyncio.Event()  # it was ready or failed at least once
+        self.current = asyncio.Event()  # no change of its tools is known that `tools` does not have
+        self.current.set()
         self._server = server
         self._allow_private = allow_private
         self._sign_in = sign_in
@@ -207,9 +209,7 @@ class ServerConnection:
 
     async def _call_failed(self, tool: str, error: MCPError) -> Exception:
         gone = self._session is None or self._ended or error.message == "Connection closed"
-        if (
-            error.code == types.CONNECTION_CLOSED and gone
-        ):  # a code that servers use for errors of theirs, too
+        if error.code == types.CONNECTION_CLOSED and gone:  # servers use this code for errors, too
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_VERDICT):
                     await self._lost.wait()
@@ -228,6 +228,7 @@ class ServerConnection:
     async def _connect_once(self) -> tuple[float | None, Exception | None]:
         """When the connection became ready, if it did, and what ended it, if that was an error."""
         self._changed = self._ended = self._doubted = False
+        self.current.set()
         self._wake.clear()
         self._lost.clear()
         ready_at: float | None = None
@@ -273,11 +274,7 @@ class ServerConnection:
         auth = None
         if self._sign_in is not None or self._credentials.exist():
             auth = open_auth(
-                self._credentials,
-                self._server.url,
-                self._sign_in,
-                client_url=self._client_url,
-                expired=self._renew_token,
+                self._credentials, self._sign_in, client_url=self._client_url, expired=self._renew_token
             )
         return HttpServer(self._server, kind, self._allow_private, auth)
 
@@ -301,9 +298,12 @@ class ServerConnection:
         found = tuple(sorted(map(remote_tool, tools), key=lambda tool: tool.name))
         if found != self.tools:
             self.tools = found
+        if not self._changed:
+            self.current.set()
 
     def _note_change(self) -> None:
         self._changed = True
+        self.current.clear()
         self._wake.set()
 
     def _note_end(self) -> None:
@@ -330,8 +330,8 @@ class ServerConnection:
         if isinstance(error, NanobotError):
             return "failed", self._safe(str(error))
         if self._sign_in is not None and not isinstance(error, MCPError):
-            hint = " Register an app at the service and give its --client-id."
-            hint = hint if isinstance(error, OAuthRegistrationError) else ""
+            unknown = isinstance(error, OAuthRegistrationError)
+            hint = " Register an app at the service and give its --client-id." if unknown else ""
             return "needs login", f"the login failed: {self._safe(str(error)).rstrip('.')}.{hint}"
         if status == _UNAUTHORIZED or isinstance(error, OAuthFlowError):
             hint = " Or correct its headers." if self._server.headers else ""

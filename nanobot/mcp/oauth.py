@@ -40,7 +40,7 @@ class Credentials:
         if new:
             self.file = self.file.with_suffix(".new")
             self.delete()
-        self._url = url
+        self.url = url
         self.provider: OAuthClientProvider | None = None
 
     def exist(self) -> bool:
@@ -81,12 +81,9 @@ class Credentials:
         }
         if self.provider is not None:
             context = self.provider.context
-            for key, found in (
-                ("server", context.oauth_metadata),
-                ("resource", context.protected_resource_metadata),
-            ):
-                if found is not None:
-                    changes[key] = found.model_dump(mode="json", exclude_none=True)
+            found = {"server": context.oauth_metadata, "resource": context.protected_resource_metadata}
+            for key, data in found.items():
+                changes |= {key: data.model_dump(mode="json", exclude_none=True)} if data else {}
         self._write(changes)
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
@@ -111,11 +108,11 @@ class Credentials:
             stored = json.loads(self.file.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return stored if isinstance(stored, dict) and stored.get("url") == self._url else {}
+        return stored if isinstance(stored, dict) and stored.get("url") == self.url else {}
 
     def _write(self, changes: dict[str, Any]) -> None:
         paths.make_private_dir(self.file.parent)
-        stored = {**self._read(), "url": self._url, **changes}
+        stored = {**self._read(), "url": self.url, **changes}
         paths.write_atomic(self.file, json.dumps(stored, indent=1), mode=0o600)
 
 
@@ -146,20 +143,19 @@ class _SharedLogin(OAuthClientProvider):
 
 def open_auth(
     credentials: Credentials,
-    url: str,
     sign_in: BrowserSignIn | None = None,
     *,
     client_url: str | None = None,
     expired: bool = False,
 ) -> OAuthClientProvider:
-    """The SDK's OAuth for requests to `url`. `client_url` is a client metadata document (SEP-991).
+    """The SDK's OAuth for a login. `client_url` is a client metadata document (SEP-991).
 
     `expired`: renew the token before it is used. Raises StorageError for a file that makes no sense.
     """
     redirect = sign_in.redirect_uri if sign_in else "http://127.0.0.1/callback"
     metadata = OAuthClientMetadata(redirect_uris=[AnyUrl(redirect)], client_name="nanobot")
     provider = _SharedLogin(
-        url,
+        credentials.url,
         metadata,
         credentials,
         redirect_handler=sign_in.open_page if sign_in else None,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
 from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.client.subscriptions import listen
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobot import __version__
 from nanobot.errors import McpError
@@ -114,8 +116,6 @@ async def listening_for_changes(
     session: ClientSession, changed: Callable[[], None]
 ) -> AsyncGenerator[None, None]:
     """Since MCP 2026-07-28 a client has to ask for the list_changed events that servers used to send."""
-    from mcp.client.subscriptions import listen
-    from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
     async def follow() -> None:
         async with listen(session, tools_list_changed=True) as events:

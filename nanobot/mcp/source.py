@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_TURN = 5.0  # seconds a terminal's first turn waits for servers that were started, at most
 _SILENT = 1.0  # seconds of waiting before it is mentioned
+_CHANGE = 1.0  # seconds for a changed list of tools to arrive
 _CLOSE = 5.0  # seconds for all servers to end
 
 
@@ -122,7 +123,12 @@ class McpTools:
         return not self._unsettled()
 
     async def tools(self) -> Sequence[Tool]:
-        """What is ready now; neither starts a server nor waits for one."""
+        """What is ready now. Starts no server, and waits only for a list that has just changed, a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CHANGE):
+                for connection in self._connections.values():
+                    if connection.state == "ready":
+                        await connection.current.wait()
         return [tool for name in self._connections for tool in self._offer(name).tools]
 
     async def report(self) -> list[ToolReport]:
@@ -176,11 +182,8 @@ class McpTools:
             await connection.settled.wait()
 
     def _unsettled(self) -> list[str]:
-        return [
-            name
-            for name in self._servers
-            if name not in self._connections or not self._connections[name].settled.is_set()
-        ]
+        settled = {name for name, one in self._connections.items() if one.settled.is_set()}
+        return [name for name in self._servers if name not in settled]
 
     def _offer(self, name: str) -> _Offer:
         """The tools of a server, made anew only when they changed: same objects, same prompt."""

@@ -148,3 +148,11 @@ def agree(process: subprocess.Popen[str]) -> None:
     rest, errors = process.communicate(timeout=30)
     assert rest.endswith("Logged in. Try it: nanobot mcp test remote\n"), errors
     assert process.returncode == 0
+
+
+def test_a_tool_that_appears_during_a_turn_can_be_called_in_it(nanobot: Nanobot) -> None:
+    configure(nanobot, fault=faulty())
+    calls = calling("mcp_fault_grow")[:1] + calling("mcp_fault_grown")
+    assert nanobot.run("agent", "-m", "hi", "--model", nanobot.script(*calls)).returncode == 0
+    results = [part for message in nanobot.messages() for part in message["parts"] if "call_id" in part]
+    assert [result["content"] for result in results] == ["grow done", "grown done"]
