@@ -1,6 +1,7 @@
 """scripts/setup.sh for real, offline: a small checkout with one locked package, installed from a folder."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -62,6 +63,7 @@ class Checkout:
         shutil.copytree(ROOT / "scripts", self.root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
         (self.root / "backend.py").write_text(BACKEND)
         (self.root / "pyproject.toml").write_text(PYPROJECT)
+        (self.root / "nanobot").mkdir()
         self.lock("1.0")
 
     def lock(self, version: str) -> None:
@@ -148,6 +150,19 @@ def test_killed_while_installing_then_started_twice_at_once(checkout: Checkout) 
     assert said.count("Creating .venv with pip ...") == 1
     assert (checkout.lemon(), checkout.stamp()["state"]) == ("1.0", "ready")
     assert [path.name for path in checkout.root.glob(".venv*")] == [".venv"]
+
+
+def test_what_changed_is_compiled_each_time(checkout: Checkout) -> None:
+    source = checkout.root / "nanobot" / "app.py"
+    source.write_text("ANSWER = 1\n")
+    (checkout.root / "nanobot" / "broken.py").write_text("ANSWER =\n")
+    assert checkout.set_up(PYTHONDONTWRITEBYTECODE="1")[0] == 0
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    before = compiled.read_bytes()
+
+    source.write_text("ANSWER = 1234\n")
+    assert checkout.set_up(PYTHONDONTWRITEBYTECODE="1") == (0, "")
+    assert compiled.read_bytes() != before
 
 
 def test_unknown_profile(checkout: Checkout) -> None:
