@@ -17,7 +17,7 @@ chat: ## talk to nanobot on the local model; MSG="Hello" for one reply
 	@scripts/chat.sh
 
 test: dev ## run the whole test suite (what needs apt or npm is in `make peers`)
-	$(VENV_PYTHON) -m pytest -n auto -m "not peers"
+	$(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not peers"
 
 check: dev ## format, lint, types, import layers, budgets, generated docs
 	$(VENV_PYTHON) -m ruff format --check .
