@@ -86,7 +86,7 @@ async def serve_model(served: Served, reader: asyncio.StreamReader, writer: asyn
 
 
 async def fill(home: Path, each: int) -> None:
-    """A home in which every session has so many messages, all long since answered."""
+    """A home in which every session has so many messages, all long since answered and consolidated."""
     store = SqliteStore(home / "nanobot.db")
     await store.sessions()
     await store.aclose()
@@ -101,7 +101,11 @@ async def fill(home: Path, each: int) -> None:
     database = sqlite3.connect(home / "nanobot.db")
     for session in range(SESSIONS):
         key, first = f"loopback:c{session}", session * each
-        database.execute("INSERT INTO sessions VALUES (?, 'old', 1, 1, ?, 0, '{}')", (key, each))
+        database.execute(
+            "INSERT INTO sessions (key, title, created_at, updated_at, last_seq, consolidated_seq)"
+            " VALUES (?, 'old', 1, 1, ?, ?)",
+            (key, each, each),
+        )
         rows = range(1, each + 1)
         database.executemany(
             "INSERT INTO messages (session, seq, turn, created_at, body) VALUES (?, ?, ?, 1, ?)",

@@ -1,5 +1,7 @@
-"""The two programs that the benchmarks compare: the model server and the minimal client."""
+"""What the benchmarks are made of: a model server, a minimal client, a home full of conversations."""
 
+import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,3 +39,15 @@ def test_the_server_asks_for_so_many_files_and_then_answers(base_url: str) -> No
     assert ["read_file" in reply for reply in replies] == [True, True, False]
     assert ["note-0.txt" in replies[0], "note-1.txt" in replies[1]] == [True, True]
     assert "forty-two" in replies[2]
+
+
+def test_the_home_of_the_gateway_benchmark_fits_the_schema(tmp_path: Path) -> None:
+    fill = (
+        "import asyncio, pathlib, sys, gateway_bench as b; asyncio.run(b.fill(pathlib.Path(sys.argv[1]), 4))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+    subprocess.run([sys.executable, "-c", fill, str(tmp_path)], env=environment, check=True)
+    database = sqlite3.connect(tmp_path / "nanobot.db")
+    assert database.execute("SELECT MIN(last_seq), MIN(consolidated_seq) FROM sessions").fetchone() == (4, 4)
+    assert database.execute("SELECT COUNT(*) FROM messages").fetchone() == (200,)
+    database.close()
