@@ -18,6 +18,7 @@ from nanobot.commands.desk import SessionDesk, conversations
 from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
+from nanobot.messages import Usage
 from nanobot.session.store import Store
 from nanobot.subagents.crew import Crew
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
@@ -163,7 +164,10 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
         if options.message is not None:
             reply = await run_command(options.message, key, SessionDesk(app))
             if reply is not None:
-                print(reply, file=out, flush=True)
+                if options.json_events:
+                    JsonRenderer(out).show(TurnFinished("done", reply, Usage()))
+                else:
+                    print(reply, file=out, flush=True)
                 await _remember(app, out)
                 return 0
         renderer = make_renderer(options, out=out)

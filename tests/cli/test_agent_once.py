@@ -108,6 +108,9 @@ def test_slash_commands(nanobot: Nanobot) -> None:
     model = nanobot.script(HELLO, loop=True)
     nanobot.run("agent", "-m", "one", "--model", model)
     assert "cli:direct, 2 messages" in nanobot.run("agent", "-m", "/status", "--model", model).stdout
+    event = json.loads(nanobot.run("agent", "-m", "/status", "--json", "--model", model).stdout)
+    assert (event["type"], event["stop_reason"]) == ("turn_finished", "done")
+    assert "cli:direct, 2 messages" in event["text"]
     unknown = nanobot.run("agent", "-m", "/stauts", "--model", model)
     assert unknown.returncode == 2
     assert "Did you mean /status?" in unknown.stderr
