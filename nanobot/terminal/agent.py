@@ -12,10 +12,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TextIO
 
+from nanobot.agent.slash import parse_command
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.commands.desk import SessionDesk, conversations
-from nanobot.commands.table import run_command
 from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
 from nanobot.messages import Usage
@@ -111,6 +110,7 @@ async def choose_session(options: AgentOptions, store: Store) -> str:
 
 async def _pick_session(store: Store) -> str:
     """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
+    from nanobot.commands.desk import conversations
     from nanobot.commands.table import list_of_sessions
 
     sessions = [info for info in await conversations(store, 100) if info.messages][:20]
@@ -161,7 +161,10 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
     stop_in_good_order()
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
-        if options.message is not None:
+        if options.message is not None and parse_command(options.message):
+            from nanobot.commands.desk import SessionDesk
+            from nanobot.commands.table import run_command
+
             reply = await run_command(options.message, key, SessionDesk(app))
             if reply is not None:
                 if options.json_events:

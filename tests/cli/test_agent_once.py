@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,22 @@ def test_json_is_one_event_per_line(nanobot: Nanobot) -> None:
     assert {"text_delta", "tool_started", "tool_finished", "usage"} <= set(kinds)
     assert events[-1]["stop_reason"] == "done"
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_one_reply_imports_only_what_it_needs(nanobot: Nanobot) -> None:
+    nanobot.run("agent", "-m", "hello", "--model", nanobot.script(HELLO))
+    command = [sys.executable, "-X", "importtime", "-m", "nanobot", "agent", "-m", "hello"]
+    command += ["--model", nanobot.script(HELLO)]
+    done = subprocess.run(command, env=nanobot.env, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+    assert "nanobot.agent.loop" in imported
+    unneeded = (
+        r"(mcp|yaml|jsonschema|lxml|httpx2?|rich|prompt_toolkit|markdown_it|bs4|telegram|cronsim)\b"
+        r"|nanobot\.(mcp\.|plugins\.(files|threads)|commands|legacy|gateway|heartbeat|channels)"
+        r"|nanobot\.memory\.(search|ranking|facts|consolidation|forget|operations)|nanobot\.storage\.search_"
+        r"|nanobot\.(skills\.(install|sources|preview)|tools\.web_(html|page)|terminal\.(interactive|live))"
+    )
+    assert [name for name in sorted(imported) if re.match(unneeded, name)] == []
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
