@@ -16,7 +16,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -57,26 +57,40 @@ def _is_interrupted(message: Message) -> bool:
     return any(isinstance(part, ToolResult) and INTERRUPTED in part.content for part in message.parts)
 
 
+# Instead of a number: the commit that notes that a command is about to run, and the one with its result.
+AT_INTENT, AT_RESULT = -1, -2
+
+
 class _Mortal(sqlite3.Connection):
     """Kills the process before or after its n-th commit that changes something."""
 
     kill_at = 0
+    marked = False  # the running transaction is the one to die at
     after = False
     commits = 0
 
     def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
         if statement.startswith("BEGIN"):
-            self._changes = self.total_changes
+            self._changes, self.marked = self.total_changes, False
+        self.marked = self.marked or _is_place(self.kill_at, statement, *parameters)
         if statement != "COMMIT" or self.total_changes == self._changes:
             return super().execute(statement, *parameters)
         _Mortal.commits += 1
-        last = _Mortal.commits == _Mortal.kill_at
+        last = self.marked or _Mortal.commits == _Mortal.kill_at
         if last and not self.after:
             os.kill(os.getpid(), signal.SIGKILL)
         done = super().execute(statement)
         if last:
             os.kill(os.getpid(), signal.SIGKILL)
         return done
+
+
+def _is_place(kill_at: int, statement: str, values: Sequence[object] = ()) -> bool:
+    if kill_at == AT_INTENT and "INTO intents" in statement:
+        return any(str(value).startswith("run ") for value in values)
+    if kill_at == AT_RESULT and "INTO messages" in statement:
+        return any('"tool_result"' in str(value) and '"exec"' in str(value) for value in values)
+    return False
 
 
 def _serve(home: Path, config: Config, log: Path, kill_at: int, after: bool) -> None:
