@@ -20,6 +20,8 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 class PromptSection(Protocol):
     """A part of the system prompt that another room writes: skills, memory."""
 
+    name: str
+
     def text(self, turn: TurnContext) -> str:
         """The part for this turn, or "". Asked for every turn: cheap, and the same as long as it can be."""
 
@@ -31,19 +33,14 @@ class PromptBuilder:
         self._workspace = workspace
         self._sections = sections
 
-    def system_prompt(self, turn: TurnContext, *, with_tools: bool) -> str:
-        """Identity and rules, owner files, sections: the most stable part first."""
-        return "\n\n".join(text for _, text in self.parts(turn, with_tools=with_tools))
-
     def parts(self, turn: TurnContext, *, with_tools: bool) -> list[tuple[str, str]]:
-        """Name and text of every part of the system prompt."""
+        """Name and text of every part of the system prompt: the most stable one first."""
         if not with_tools:
             return [("rules", _prompt("chat_only.md"))]
         parts = [("rules", _prompt("system.md").format(workspace=self._workspace))]
         parts += self.owner_parts(OWNER_FILES)
         for section in self._sections:
-            room = type(section).__module__.split(".")[-2]
-            parts.append((room, section.text(turn)))
+            parts.append((section.name, section.text(turn)))
         return [(name, text) for name, text in parts if text]
 
     def owner_parts(self, names: Sequence[str]) -> list[tuple[str, str]]:

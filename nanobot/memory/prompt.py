@@ -30,6 +30,8 @@ class MemorySection:
     when it has changed. `folder` holds MEMORY.md and HISTORY.md.
     """
 
+    name = "memory"
+
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._file = folder / "MEMORY.md"
         self._history = folder / "HISTORY.md"

@@ -15,6 +15,8 @@ _SHORTER = (1024, 200, 80, 40)  # characters of a description, tried in turn unt
 class SkillsSection:
     """A PromptSection. `list_bytes` bound the list of skills, `always_bytes` the skills shown in full."""
 
+    name = "skills"
+
     def __init__(self, library: SkillLibrary, list_bytes: int, always_bytes: int) -> None:
         self._library = library
         self._list_bytes = list_bytes

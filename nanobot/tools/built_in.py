@@ -12,7 +12,7 @@ from nanobot.cron.jobs import JobBook
 from nanobot.security.files import PathPolicy
 from nanobot.session.store import Store
 from nanobot.tools.cron import CronTool
-from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile
+from nanobot.tools.filesystem import file_tools
 from nanobot.tools.message import MessageTool
 from nanobot.tools.shell import Exec
 from nanobot.tools.web import WebFetchTool, WebSearchTool
@@ -50,7 +50,7 @@ def build_tools(
         readable=(paths.home() / "media", bundled_skills),
         protected=(workspace / "skills", workspace / "tools"),
     )
-    built: list[Tool] = [ReadFile(files, read_record), WriteFile(files), EditFile(files), ListDir(files)]
+    built = [*file_tools(files, read_record)]
     if tools.exec.enabled:
         built.append(Exec(context, files, tools.exec.env))
     search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)

@@ -215,9 +215,9 @@ class ListDir(_FileTool):
         return "\n".join(lines)
 
 
-def file_tools(paths: PathPolicy) -> tuple[Tool, ...]:
+def file_tools(paths: PathPolicy, record: Record | None = None) -> tuple[Tool, ...]:
     """The four file tools in their fixed order."""
-    return (ReadFile(paths), WriteFile(paths), EditFile(paths), ListDir(paths))
+    return (ReadFile(paths, record), WriteFile(paths), EditFile(paths), ListDir(paths))
 
 
 @dataclass
