@@ -15,13 +15,21 @@ Outcome = Literal["ok", "error", "cancelled", "interrupted"]
 INTERRUPTED = "Interrupted before its result was recorded; whether it took effect is unknown."
 
 StopReason = Literal["done", "limit", "cancelled", "error"]
+# Who set a message off: somebody who wrote it, a job, the heartbeat, a turn that spawned, a subagent's end.
+Source = Literal["person", "schedule", "heartbeat", "order", "report"]
+# owner: typed at the terminal, or by somebody the owner has listed. guest: admitted because everybody is.
+# foreign: written by nobody who was admitted, so it is data and decides nothing (design 3.6).
+Trust = Literal["owner", "guest", "foreign"]
+# Where words come from. Only those of the author of a message may instruct.
+Origin = Literal["author", "quote", "forward", "file", "page", "mail", "mcp", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Words somebody wrote."""
+    """Words somebody wrote. `origin` other than `author`: whoever sent the message has not written them."""
 
     text: str
+    origin: Origin = "author"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +77,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call came to. Every ToolCall in a valid history has exactly one."""
+    """What a tool call came to. Every ToolCall in a valid history has exactly one. `origin`: whose words."""
 
     call_id: str
     name: str
     content: str
     outcome: Outcome = "ok"
     images: tuple[ImagePart, ...] = ()
+    origin: Origin = "tool"
 
 
 Part = TextPart | ContextPart | ImagePart | ReasoningPart | ToolCall | ToolResult
@@ -180,12 +189,36 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Quoted:
+    """Words in a message that its sender did not write; `reply`: what it answers. `author` is for people."""
+
+    kind: Literal["reply", "quote", "forward"]
+    text: str
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A session and the chat it is held in. `metadata` is the platform's (thread, reply target)."""
+
+    session_key: str
+    channel: str
+    chat_id: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    is_group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """A message accepted from a channel.
+    """A message on its way to a turn.
 
     `external_id` is the platform's own id: the pair (channel, external_id) is accepted once.
-    `session_key` names the conversation; `metadata` carries what the channel needs to reply
-    (thread, reply target). `sent_at` is Unix seconds. `is_group`: several people write in this chat.
+    `session_key` names the conversation; `metadata` is the platform's alone (thread, reply target).
+    `sent_at` is Unix seconds. `is_group`: several people write in this chat.
+
+    `source` and `trust` say what it is and whose word it has; `quoted` is what its sender did not write.
+    `reply_to` is who is told how the turn ended, when that is another session. `family` is the turn whose
+    model calls it shares. `owner` is the process that alone may run it; empty: any gateway.
     """
 
     channel: str
@@ -198,6 +231,12 @@ class InboundMessage:
     attachments: tuple[Attachment, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     is_group: bool = False
+    source: Source = "person"
+    trust: Trust = "owner"
+    quoted: tuple[Quoted, ...] = ()
+    reply_to: Address | None = None
+    family: int | None = None
+    owner: str = ""
 
 
 OutboundKind = Literal["reply", "message", "progress"]
@@ -242,7 +281,7 @@ def _part_to_json(part: Part) -> dict[str, Any]:
     for item in fields(part):
         value = getattr(part, item.name)
         required = item.default is MISSING and item.default_factory is MISSING
-        if value or required:
+        if required or (value and value != item.default):
             body[item.name] = value
     if isinstance(part, ToolResult) and part.images:
         body["images"] = [_part_to_json(image) for image in part.images]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOM_LIMITS = {
-    "core": 4000,
+    "core": 4080,
     "security": 1000,
     "providers": 2000,
     "cli": 2000,

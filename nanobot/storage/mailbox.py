@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nanobot.messages import NOT_COUNTED, Attachment, ContextUse, InboundMessage, Message, OutboundMessage
+from nanobot.messages import (
+    NOT_COUNTED,
+    Address,
+    Attachment,
+    ContextUse,
+    InboundMessage,
+    Message,
+    OutboundMessage,
+    Quoted,
+)
 from nanobot.session.store import FAMILY, Backlog, Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
 from nanobot.storage import conversations
 from nanobot.storage.workers import WorkerIdentity
@@ -325,7 +334,10 @@ def _attachments(fields: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _inbound(body: str) -> InboundMessage:
-    return InboundMessage(**_attachments(json.loads(body)))
+    fields = json.loads(body)
+    quoted = tuple(Quoted(**item) for item in fields.pop("quoted", ()))
+    reply_to = Address(**fields.pop("reply_to")) if fields.get("reply_to") else None
+    return InboundMessage(**_attachments(fields | {"quoted": quoted, "reply_to": reply_to}))
 
 
 def _outbound(body: str) -> OutboundMessage:
