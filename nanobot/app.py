@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,9 @@ from nanobot.memory.prompt import MemorySection
 from nanobot.memory.recall import Recall
 from nanobot.memory.upkeep import MemoryUpkeep
 from nanobot.memory.window import open_conversation, read_record
-from nanobot.messages import Usage
+from nanobot.messages import InboundMessage, Usage
 from nanobot.plugins.folder import PluginTools
-from nanobot.session.store import FAMILY, RENEW, Claim
+from nanobot.session.store import RENEW, Claim, SessionKind
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
@@ -79,25 +79,35 @@ class App:
         )
 
     async def run(
-        self, text: str, *, session_key: str, metadata: Mapping[str, str] | None = None
+        self, text: str, *, session_key: str, about: InboundMessage | None = None
     ) -> AsyncGenerator[TurnEvent, None]:
         """Run a terminal's turn. Cancel the iterating task to stop it; the last event is TurnFinished.
 
-        `metadata` is that of the message when nobody has written it: a subagent's order or report.
+        `about` is the message when nobody has written it: a subagent's order or report.
         """
         if self.mcp:
             async for note in self.mcp.settle():
                 yield Notice(note)
-        family = int(metadata[FAMILY]) if metadata and FAMILY in metadata else None
-        claim = await self.store.begin_turn(session_key, family)
+        channel, _, chat_id = session_key.partition(":")
+        about = about or InboundMessage(channel, chat_id, "owner", text, "", session_key)
+        kind: SessionKind = "subagent" if about.source == "order" else "chat"
+        claim = await self.store.begin_turn(session_key, about.family, kind)
         if claim is None:
             yield Notice("Waiting: another turn of this session is running.")
         while claim is None:
             await asyncio.sleep(_LANE_POLL)
-            claim = await self.store.begin_turn(session_key, family)
-        channel, _, chat_id = session_key.partition(":")
+            claim = await self.store.begin_turn(session_key, about.family, kind)
         context = TurnContext(
-            str(claim.turn_id), session_key, channel=channel, chat_id=chat_id, metadata=metadata or {}
+            str(claim.turn_id),
+            session_key,
+            channel=channel,
+            chat_id=chat_id,
+            metadata=about.metadata,
+            source=about.source,
+            trust=about.trust,
+            reply_to=about.reply_to,
+            deliver=about.deliver,
+            family=about.family,
         )
         renewing = asyncio.create_task(self._renew())
         try:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Role = Literal["user", "assistant", "tool"]
 Outcome = Literal["ok", "error", "cancelled", "interrupted"]
@@ -217,8 +220,9 @@ class InboundMessage:
     `sent_at` is Unix seconds. `is_group`: several people write in this chat.
 
     `source` and `trust` say what it is and whose word it has; `quoted` is what its sender did not write.
-    `reply_to` is who is told how the turn ended, when that is another session. `family` is the turn whose
-    model calls it shares. `owner` is the process that alone may run it; empty: any gateway.
+    `reply_to` is who is told how the turn ended, when that is another session; `deliver`: what comes of it
+    goes to the chat. `family` is the turn whose model calls it shares. `owner` is the process that alone may
+    run it; empty: any gateway.
     """
 
     channel: str
@@ -235,6 +239,7 @@ class InboundMessage:
     trust: Trust = "owner"
     quoted: tuple[Quoted, ...] = ()
     reply_to: Address | None = None
+    deliver: bool = True
     family: int | None = None
     owner: str = ""
 
@@ -288,9 +293,14 @@ def _part_to_json(part: Part) -> dict[str, Any]:
     return body
 
 
+def known_fields(cls: type[DataclassInstance], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `data` says of the fields of a dataclass; what a newer version has added is left out."""
+    return {item.name: data[item.name] for item in fields(cls) if item.name in data}
+
+
 def _part_from_json(data: Mapping[str, Any]) -> Part:
     cls = _PART_TYPES[data["type"]]
-    known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+    known = known_fields(cls, data)
     if "images" in known:
         known["images"] = tuple(_part_from_json(image) for image in known["images"])
     return cls(**known)

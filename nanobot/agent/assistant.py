@@ -11,7 +11,7 @@ from datetime import datetime
 from nanobot.agent.compaction import Conversation, Limits, OpenConversation
 from nanobot.agent.context import PromptBuilder, runtime_note
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
-from nanobot.agent.subagent import Role, SubagentRules, is_order, is_report
+from nanobot.agent.subagent import Role, SubagentRules
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import TurnEvent, TurnFinished
@@ -115,7 +115,7 @@ class Assistant:
         journal = _Journal(self._store, claim)
         if request.text is not None:
             await journal.append(await self._user_message(request, request.text))
-            if is_report(request.context) and request.steer:
+            if request.context.source == "report" and request.steer:
                 await request.steer()  # others that came in meanwhile
         ready = await self.prepare(request.context, claim.turn_id)
         traits = ready.provider.traits(ready.model)
@@ -131,7 +131,9 @@ class Assistant:
             intended=await self._store.intents(claim) if request.text is None else frozenset(),
             fit=ready.conversation.fit,
             handed_over=request.handed_over,
-            current_tools=None if is_order(request.context) or not traits.supports_tools else self._tools,
+            current_tools=self._tools
+            if request.context.source != "order" and traits.supports_tools
+            else None,
         )
         turn = replace(turn, steer=request.steer) if request.steer else turn
         if self.subagents is not None:
@@ -166,10 +168,11 @@ class Assistant:
 
     async def _role(self, context: TurnContext) -> Role:
         """What the turn works with. Raises UsageError when its subagent's profile cannot be used."""
-        if self.subagents is None or not is_order(context):
+        if self.subagents is None or context.source != "order":
             return Role(await self.model_of(context.session_key), self._limits())
         role = await self.subagents.role(context, await self._tools(), self._limits())
-        return replace(role, model=role.model or await self.model_of(context.metadata["parent"]))
+        parent = context.reply_to.session_key if context.reply_to else context.session_key
+        return replace(role, model=role.model or await self.model_of(parent))
 
     async def _user_message(self, request: Request, text: str) -> Message:
         note = runtime_note(self._clock(), request.context).text + request.note

@@ -17,7 +17,7 @@ from typing import Protocol
 from nanobot.agent.assistant import Assistant, Request
 from nanobot.agent.attachments import describe, load_images
 from nanobot.agent.slash import parse_command
-from nanobot.agent.subagent import SUBAGENT, SubagentRules, is_order, is_report, same_request
+from nanobot.agent.subagent import SUBAGENT, SubagentRules, same_request
 from nanobot.agent.tools.base import TurnContext
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.queue import ChangeSignal, wait_for
@@ -72,6 +72,7 @@ class Dispatcher:
         self._subagent_limit = subagent_limit
         self._subagents = subagents
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._orders: set[str] = set()  # those of the running sessions that are subagents'
         self._stopped: set[str] = set()
         self._stopping: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -160,16 +161,19 @@ class Dispatcher:
             key = turn.claim.session_key
             task = asyncio.create_task(self._serve(turn), name=f"turn {key}")
             self._running[key] = task
+            if turn.is_subagent:
+                self._orders.add(key)
             task.add_done_callback(functools.partial(self._ended, key, changed))
 
     def _room(self) -> tuple[bool, bool]:
         """Whether another turn of a chat may begin, and another one of a subagent."""
-        subagents = sum(key.startswith(f"{SUBAGENT}:") for key in self._running)
+        subagents = len(self._orders)
         return len(self._running) - subagents < self._limit, subagents < self._subagent_limit
 
     def _ended(self, key: str, changed: asyncio.Event, task: asyncio.Task[None]) -> None:
         if self._running.get(key) is task:  # its lane may have its next turn already
             del self._running[key]
+            self._orders.discard(key)
         changed.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("The turn of %s could not be closed", key, exc_info=task.exception())
@@ -199,7 +203,7 @@ class Dispatcher:
         inbound = turn.inbound
         if turn.claim.epoch > _MOST_TAKEOVERS:
             await self._finish(turn, failed(NanobotError("This message stopped nanobot again and again.")))
-        elif "origin" not in inbound.metadata and parse_command(inbound.text) is not None:
+        elif inbound.source == "person" and parse_command(inbound.text) is not None:
             await self._finish(turn, TurnFinished("done", await self._command(inbound), Usage()))
         else:
             await self._answer(turn)
@@ -223,7 +227,7 @@ class Dispatcher:
         notices: list[str] = []
         try:
             request = await self._request(turn)
-            show = self._chats.show if "origin" not in turn.inbound.metadata else self._watch
+            show = self._chats.show if turn.inbound.source == "person" else self._watch
             async with contextlib.aclosing(self._assistant.run(turn.claim, request)) as events:
                 async for event in events:
                     if isinstance(event, TurnFinished):
@@ -241,7 +245,7 @@ class Dispatcher:
 
     async def _watch(self, inbound: InboundMessage, event: TurnEvent) -> None:
         """Reminders, heartbeats and subagents speak only when they are done."""
-        if is_order(inbound):
+        if inbound.source == "order":
             self._subagents.observe(inbound, event)
 
     async def _request(self, turn: InboxTurn) -> Request:
@@ -256,6 +260,11 @@ class Dispatcher:
             message_id=inbound.external_id,
             metadata=inbound.metadata,
             is_group=inbound.is_group,
+            source=inbound.source,
+            trust=inbound.trust,
+            reply_to=inbound.reply_to,
+            deliver=inbound.deliver,
+            family=inbound.family,
         )
         return Request(
             context,
@@ -273,7 +282,7 @@ class Dispatcher:
 
     async def _steer(self, turn: InboxTurn) -> Sequence[Message]:
         to_message: Callable[[InboundMessage], Message | None] = _steering_message
-        if is_report(turn.inbound):
+        if turn.inbound.source == "report":
             to_message = functools.partial(same_request, turn.inbound)
         else:
             settings = await self._store.settings(turn.claim.session_key)
@@ -290,9 +299,9 @@ class Dispatcher:
             return True
         if finished.stop_reason in ("error", "limit"):
             return False
-        if inbound.metadata.get("deliver") == "no":
+        if not inbound.deliver:
             return True
-        if inbound.metadata.get("origin") in ("heartbeat", SUBAGENT) and is_heartbeat_ok(finished.text):
+        if inbound.source in ("heartbeat", "report") and is_heartbeat_ok(finished.text):
             return True
         return await self._store.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
 
@@ -311,7 +320,7 @@ class Dispatcher:
 
     async def _close(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> None:
         text, outbound, inbound = _reply_text(finished, notices), [], None
-        if is_order(turn.inbound):
+        if turn.inbound.source == "order":
             if finished.stop_reason != "cancelled":  # whoever cancels it tells what is to be told
                 inbound = await self._subagents.report(turn.inbound, finished, "".join(notices[-1:]))
         elif text and not await self._is_silent(turn, finished):
@@ -334,7 +343,7 @@ def is_heartbeat_ok(text: str) -> bool:
 
 def _steering_message(inbound: InboundMessage) -> Message | None:
     """Commands, files and what nobody has written wait for their own turn."""
-    if "origin" in inbound.metadata or parse_command(inbound.text) is not None or inbound.attachments:
+    if inbound.source != "person" or parse_command(inbound.text) is not None or inbound.attachments:
         return None
     return Message.user(inbound.text)
 

@@ -12,7 +12,7 @@ from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.messages import InboundMessage, Message
 from nanobot.session.store import Claim
 
-SUBAGENT = "subagent"  # the channel of orders, and the origin of reports
+SUBAGENT = "subagent"  # the channel of orders
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,12 @@ class SubagentRules(Protocol):
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
         """What the session that asked is told of its end; `notice` says which limit it met."""
 
-    def cancelled(self, order: InboundMessage) -> InboundMessage:
+    def cancelled(self, order: InboundMessage, label: str) -> InboundMessage:
         """What the session that asked is told when the owner stops it."""
-
-
-def is_order(about: TurnContext | InboundMessage) -> bool:
-    """Whether this is the turn, or the order, of a subagent."""
-    return about.metadata.get("origin") == SUBAGENT and "profile" in about.metadata
-
-
-def is_report(about: TurnContext | InboundMessage) -> bool:
-    """Whether this is a report, or a turn that was begun by one."""
-    return about.metadata.get("origin") == SUBAGENT and "profile" not in about.metadata
 
 
 def same_request(first: InboundMessage, other: InboundMessage) -> Message | None:
     """The other report for the model, if both are of subagents that the same message began."""
-    same = (first.channel, first.chat_id, first.metadata) == (other.channel, other.chat_id, other.metadata)
-    return Message.user(other.text) if same else None
+    same = (other.source, other.family, other.deliver) == (first.source, first.family, first.deliver)
+    here = (other.channel, other.chat_id, other.metadata) == (first.channel, first.chat_id, first.metadata)
+    return Message.user(other.text) if same and here else None

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from nanobot.agent.assistant import Prepared
-from nanobot.agent.subagent import SUBAGENT
 from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
 from nanobot.errors import UsageError
@@ -19,7 +18,7 @@ _SEARCHED = 1_000  # newest sessions among which conversations are looked for
 async def conversations(store: Store, limit: int) -> list[SessionInfo]:
     """The newest sessions to go on with: those of subagents would hide them."""
     newest = await store.sessions(_SEARCHED)
-    return [info for info in newest if not info.key.startswith(f"{SUBAGENT}:")][:limit]
+    return [info for info in newest if info.kind != "subagent"][:limit]
 
 
 class SessionDesk:

@@ -102,11 +102,9 @@ def due_message(job: Job, slot: float) -> InboundMessage:
         external_id=f"cron:{job.id}:{slot}",
         session_key=f"cron:{job.id}",
         sent_at=slot,
-        metadata={
-            **job.metadata,
-            "origin": "cron",
-            "job": job.id,
-            **({} if job.deliver else {"deliver": "no"}),
-        },
-        is_group="group" in job.metadata,
+        metadata=job.metadata,
+        is_group=job.is_group,
+        source="schedule",
+        trust=job.trust,
+        deliver=job.deliver,
     )

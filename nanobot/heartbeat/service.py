@@ -63,7 +63,7 @@ class Heartbeat:
             external_id=f"heartbeat:{slot}",
             session_key="heartbeat",
             sent_at=self.clock(),
-            metadata={"origin": "heartbeat"},
+            source="heartbeat",
         )
         return await self.store.accept_tick(inbound, slot * self.interval)
 

@@ -30,7 +30,7 @@ from nanobot.messages import (
     ToolResult,
     message_from_json,
 )
-from nanobot.session.store import ImportedSession, Store, StoredMessage
+from nanobot.session.store import ImportedSession, SessionKind, Store, StoredMessage
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ _END_OF_TIME = 253_000_000_000  # the year 9987
 _TITLE = 60
 _WRONG = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 _IMAGE = r"data:(image/[\w.+-]+);base64,([A-Za-z0-9+/=\s]+)"
+_KINDS: dict[str, SessionKind] = {"cron": "job", "heartbeat": "heartbeat", "subagent": "subagent"}
 _GROUP = r"telegram:-|slack:[CG]|feishu:oc_|whatsapp:.*@g\.us"  # chat ids of several people
 
 
@@ -143,7 +144,8 @@ class _Reader:
             messages.append(stored)
             start = len(messages) if stored.seq <= self.consolidated else start
         title = (self.title or first)[:_TITLE].encode("utf-8", "replace").decode()
-        return ImportedSession(key, title, messages, start, bool(re.match(_GROUP, key)))
+        kind = _KINDS.get(key.partition(":")[0], "chat")  # the older format says it in the key only
+        return ImportedSession(key, title, messages, start, bool(re.match(_GROUP, key)), kind)
 
     def _paired(self) -> Iterator[StoredMessage]:
         """Every call with its one result right behind it, under an id of its own."""

@@ -47,7 +47,7 @@ class Recall:
         Facts that are in the prompt and messages the model still sees are not repeated. When the index is
         not ready in time, the turn begins without, and the index is made meanwhile.
         """
-        if not self._config.recall.enabled or "origin" in turn.metadata:
+        if not self._config.recall.enabled or turn.source != "person":
             return ""
         task = asyncio.create_task(self._recall(text, turn))
         self._running.add(task)

@@ -11,13 +11,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage, StopReason
+from nanobot.messages import (
+    NOT_COUNTED,
+    ContextUse,
+    InboundMessage,
+    Message,
+    OutboundMessage,
+    StopReason,
+    Trust,
+)
 
 RENEW = 5.0  # seconds between two signs of life of a worker that has turns
 GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
-FAMILY = "turn_family"  # in an inbound message's metadata: the turn whose model calls its turn shares
 
 Origin = Literal["terminal", "inbox"]
+# What a session is for: people who talk, a job, the heartbeat, a subagent.
+SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class SessionInfo:
     created_at: float
     updated_at: float
     is_group: bool = False
+    kind: SessionKind = "chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,7 @@ class ImportedSession:
     messages: Sequence[StoredMessage]
     start: int = 0
     is_group: bool = False
+    kind: SessionKind = "chat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ class InboxTurn:
     claim: Claim
     inbound: InboundMessage
     resumed: bool
+    is_subagent: bool = False  # its session is a subagent's
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,8 @@ class OutboxEntry:
 class Job:
     """A message that is due at times. `schedule` is as in cron/schedule.py; times are Unix seconds.
 
-    The channel `cli` has no chat to deliver to. `metadata` is what the channel needs to reply.
+    The channel `cli` has no chat to deliver to. `metadata` is what the channel needs to reply; `trust` is
+    that of whoever set it up.
     The last three fields tell how it went so far; they are derived and not stored with the job.
     """
 
@@ -165,6 +178,8 @@ class Job:
     chat_id: str = "direct"
     deliver: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
+    is_group: bool = False
+    trust: Trust = "owner"
     enabled: bool = True
     next_at: float | None = None
     created_at: float = 0.0
@@ -227,10 +242,13 @@ class Store(Protocol):
 
     # Turns
 
-    async def begin_turn(self, key: str, family: int | None = None) -> Claim | None:
+    async def begin_turn(
+        self, key: str, family: int | None = None, kind: SessionKind = "chat"
+    ) -> Claim | None:
         """Open a terminal's turn; None while another turn of the session runs.
 
-        The turn shares the model calls of the turn `family`, which (by way of others) spawned it.
+        The turn shares the model calls of the turn `family`, which (by way of others) spawned it. `kind` is
+        that of a session which this begins.
         """
 
     async def append(self, claim: Claim, message: Message) -> StoredMessage: ...
@@ -286,7 +304,7 @@ class Store(Protocol):
         """Store an inbound message; False when (channel, external_id) was accepted before."""
 
     async def claim_next(self, *, chats: bool = True, subagents: bool = True) -> InboxTurn | None:
-        """The next turn to work on, or None; `subagents` have sessions called subagent:<id>."""
+        """The next turn to work on, in a session of a subagent or another one, or None."""
 
     async def take_steering(
         self, claim: Claim, to_message: Callable[[InboundMessage], Message | None]
@@ -324,9 +342,15 @@ class Store(Protocol):
 
     # Subagents
 
-    async def add_subagent(self, order: InboundMessage, *, in_terminal: bool) -> bool:
-        """Store a subagent, once; its id is the order's `chat_id`. A terminal runs it itself, else the inbox
-        has it. `order.metadata` names its `parent` session, `label` and `profile`."""
+    async def add_subagent(
+        self, order: InboundMessage, label: str, profile: str, *, in_terminal: bool
+    ) -> bool:
+        """Store a subagent, once; its id is the order's `chat_id`, its parent the session in `reply_to`.
+
+        A terminal runs it itself, else the inbox has it.
+        """
+
+    async def subagent(self, subagent_id: str) -> SubagentInfo | None: ...
 
     async def subagents(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
         """The newest subagents of a session, oldest first."""
@@ -335,9 +359,11 @@ class Store(Protocol):
         self,
         parent: str,
         ids: Collection[str] | None,
-        report: Callable[[InboundMessage], InboundMessage] | None = None,
+        report: Callable[[InboundMessage, str], InboundMessage] | None = None,
     ) -> list[str]:
         """Cancel those of a session (None: all) that have not ended, and accept a `report` about each order.
+
+        `report` is given the order and the label.
 
         Returns their ids. Those that wait never begin, also after a crash; who runs the others stops them.
         """

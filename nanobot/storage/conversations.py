@@ -22,6 +22,7 @@ from nanobot.session.store import (
     LoggedMessage,
     Origin,
     SessionInfo,
+    SessionKind,
     StoredMessage,
     Window,
 )
@@ -29,9 +30,11 @@ from nanobot.session.store import (
 _TITLE = 60
 
 
-def ensure_session(connection: sqlite3.Connection, key: str, now: float) -> None:
+def ensure_session(connection: sqlite3.Connection, key: str, now: float, kind: SessionKind = "chat") -> None:
+    """Begin a session; one that exists stays what it is."""
     connection.execute(
-        "INSERT OR IGNORE INTO sessions (key, created_at, updated_at) VALUES (?, ?, ?)", (key, now, now)
+        "INSERT OR IGNORE INTO sessions (key, kind, created_at, updated_at) VALUES (?, ?, ?, ?)",
+        (key, kind, now, now),
     )
 
 
@@ -53,6 +56,7 @@ def _session(row: sqlite3.Row) -> SessionInfo:
         row["created_at"],
         row["updated_at"],
         bool(row["is_group"]),
+        row["kind"],
     )
 
 
@@ -148,8 +152,7 @@ def running_turn(connection: sqlite3.Connection, key: str) -> Any:
 def open_turn(
     connection: sqlite3.Connection, key: str, origin: Origin, worker: int, now: float, family: int | None
 ) -> Claim:
-    """Begin a turn in a lane that is free; `family` as in `Store.begin_turn`."""
-    ensure_session(connection, key, now)
+    """Begin a turn in a lane that is free, of a session that exists; `family` as in `Store.begin_turn`."""
     row = connection.execute(
         "INSERT INTO turns (session, origin, state, worker, first_seq, started_at, family)"
         " SELECT key, ?, 'running', ?, last_seq + 1, ?, ? FROM sessions WHERE key = ? RETURNING id",

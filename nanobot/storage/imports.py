@@ -21,7 +21,7 @@ def import_session(connection: sqlite3.Connection, session: ImportedSession, nam
     times = [stored.created_at for stored in session.messages]
     total = len(session.messages)
     start = min(session.start, total)  # what is before it, the older nanobot has summarised
-    conversations.ensure_session(connection, key, min(times))
+    conversations.ensure_session(connection, key, min(times), session.kind)
     connection.execute(
         "UPDATE sessions SET title = ?, created_at = ?, updated_at = ?, last_seq = ?, start_seq = ?,"
         " consolidated_seq = ?, is_group = MAX(is_group, ?) WHERE key = ?",

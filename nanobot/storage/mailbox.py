@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from nanobot.messages import (
-    NOT_COUNTED,
-    Address,
-    Attachment,
-    ContextUse,
-    InboundMessage,
-    Message,
-    OutboundMessage,
-    Quoted,
+from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage, Source
+from nanobot.session.store import (
+    Backlog,
+    Claim,
+    Delivery,
+    InboxTurn,
+    OutboxEntry,
+    SessionKind,
+    StoredMessage,
 )
-from nanobot.session.store import FAMILY, Backlog, Claim, Delivery, InboxTurn, OutboxEntry, StoredMessage
 from nanobot.storage import conversations
+from nanobot.storage.mail_json import IN_COLUMNS, inbound_of, outbound_of, to_json
 from nanobot.storage.workers import WorkerIdentity
+
+log = logging.getLogger(__name__)
+
+_UNREADABLE = "The message of this turn cannot be read by this nanobot."
+# The kind of session that a message begins; people talk in all others.
+_KINDS: dict[Source, SessionKind] = {"schedule": "job", "heartbeat": "heartbeat", "order": "subagent"}
 
 
 def accept(connection: sqlite3.Connection, inbound: InboundMessage, now: float) -> bool:
     """Store an inbound message once; False when (channel, external_id) was accepted before."""
-    conversations.ensure_session(connection, inbound.session_key, now)
+    conversations.ensure_session(connection, inbound.session_key, now, _KINDS.get(inbound.source, "chat"))
+    columns = {
+        "received_at": now,
+        "session": inbound.session_key,
+        **{name: getattr(inbound, name) for name in IN_COLUMNS},
+        "body": to_json(inbound, leave_out=IN_COLUMNS),
+    }
     row = connection.execute(
-        "INSERT OR IGNORE INTO inbox (channel, external_id, session, received_at, body)"
-        " VALUES (?, ?, ?, ?, ?) RETURNING id",
-        (inbound.channel, inbound.external_id, inbound.session_key, now, _to_json(inbound)),
+        f"INSERT OR IGNORE INTO inbox ({', '.join(columns)})"
+        f" VALUES ({', '.join('?' * len(columns))}) RETURNING id",
+        tuple(columns.values()),
     ).fetchone()
     if row is None:
         return False
-    if "origin" not in inbound.metadata:  # a person wrote, not a schedule
+    if inbound.source == "person":
         connection.execute(
             "INSERT OR REPLACE INTO chats VALUES (?, ?, ?)", (inbound.channel, inbound.chat_id, now)
         )
@@ -52,10 +62,11 @@ def _wait(connection: sqlite3.Connection, session: str) -> None:
 
 
 # The lanes a worker has room for: (chats, subagents).
+_KIND = "(SELECT kind FROM sessions WHERE key = session)"
 _LANES = {
     (True, True): "1",
-    (True, False): "session NOT GLOB 'subagent:*'",
-    (False, True): "session GLOB 'subagent:*'",
+    (True, False): f"{_KIND} <> 'subagent'",
+    (False, True): f"{_KIND} = 'subagent'",
 }
 
 
@@ -96,8 +107,14 @@ def _take_over(
                 continue
             inbound = unanswered(connection, turn["session"], turn["id"])
             if inbound is not None:
-                return InboxTurn(claim, inbound, resumed=True)
+                return InboxTurn(claim, inbound, True, _is_subagent(connection, turn["session"]))
+            finish_turn(connection, claim, "error", _UNREADABLE, (), NOT_COUNTED, None, 0, now)
     return None
+
+
+def _is_subagent(connection: sqlite3.Connection, session: str) -> bool:
+    row = connection.execute("SELECT kind FROM sessions WHERE key = ?", (session,)).fetchone()
+    return bool(row["kind"] == "subagent")
 
 
 def _claim_waiting(connection: sqlite3.Connection, me: int, now: float, lanes: str) -> InboxTurn | None:
@@ -108,22 +125,37 @@ def _claim_waiting(connection: sqlite3.Connection, me: int, now: float, lanes: s
     ).fetchone()
     if row is None:
         return None
-    connection.execute("DELETE FROM waiting WHERE session = ?", (row["session"],))
-    head = _pending(connection, row["session"], 1)
+    session = row["session"]
+    connection.execute("DELETE FROM waiting WHERE session = ?", (session,))
+    head = _pending(connection, session, 1)
     if not head:
         return None
-    inbound = _inbound(head[0]["body"])
-    family = int(inbound.metadata.get(FAMILY) or 0) or None
-    claim = conversations.open_turn(connection, row["session"], "inbox", me, now, family)
-    _claim_message(connection, head[0]["id"], claim)
-    return InboxTurn(claim, inbound, resumed=False)
+    inbox_id, inbound = head[0]
+    claim = conversations.open_turn(connection, session, "inbox", me, now, inbound.family)
+    _claim_message(connection, inbox_id, claim)
+    return InboxTurn(claim, inbound, False, _is_subagent(connection, session))
 
 
-def _pending(connection: sqlite3.Connection, session: str, limit: int) -> list[Any]:
-    return connection.execute(
-        "SELECT id, body FROM inbox WHERE session = ? AND state = 'pending' ORDER BY id LIMIT ?",
-        (session, limit),
-    ).fetchall()
+def _pending(connection: sqlite3.Connection, session: str, limit: int) -> list[tuple[int, InboundMessage]]:
+    """The first messages of a session that wait, with their ids."""
+    while True:
+        rows = connection.execute(
+            "SELECT * FROM inbox WHERE session = ? AND state = 'pending' ORDER BY id LIMIT ?",
+            (session, limit),
+        ).fetchall()
+        found = [(row["id"], inbound) for row in rows if (inbound := _readable(connection, row)) is not None]
+        if found or not rows:
+            return found
+
+
+def _readable(connection: sqlite3.Connection, row: sqlite3.Row) -> InboundMessage | None:
+    """The message in a row of the inbox. One that cannot be read is put aside, and stops no other."""
+    try:
+        return inbound_of(row)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.error("A message in the inbox of %s cannot be read and is put aside: %r", row["session"], error)
+        connection.execute("UPDATE inbox SET state = 'unreadable' WHERE id = ?", (row["id"],))
+        return None
 
 
 def is_waiting(connection: sqlite3.Connection, session: str) -> bool:
@@ -134,10 +166,12 @@ def is_waiting(connection: sqlite3.Connection, session: str) -> bool:
 def unanswered(connection: sqlite3.Connection, session: str, turn: int | None) -> InboundMessage | None:
     """The message that the session's running turn answers, or when there is none the first that waits."""
     claimed = connection.execute(
-        "SELECT id, body FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1", (turn,)
-    ).fetchall()
-    rows = claimed or _pending(connection, session, 1)
-    return _inbound(rows[0]["body"]) if rows else None
+        "SELECT * FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1", (turn,)
+    ).fetchone()
+    if claimed is not None:
+        return _readable(connection, claimed)
+    waiting = _pending(connection, session, 1)
+    return waiting[0][1] if waiting else None
 
 
 def discard_waiting(connection: sqlite3.Connection, session: str) -> None:
@@ -159,11 +193,11 @@ def take_steering(
     """Add the session's waiting messages to its running turn; one that `to_message` declines ends the run."""
     conversations.check_claim(connection, claim)
     taken = []
-    for row in _pending(connection, claim.session_key, 20):
-        message = to_message(_inbound(row["body"]))
+    for inbox_id, inbound in _pending(connection, claim.session_key, 20):
+        message = to_message(inbound)
         if message is None:
             break
-        _claim_message(connection, row["id"], claim)
+        _claim_message(connection, inbox_id, claim)
         taken.append(conversations.append(connection, claim, message, now))
     return taken
 
@@ -226,7 +260,7 @@ def enqueue(connection: sqlite3.Connection, message: OutboundMessage, now: float
     row = connection.execute(
         "INSERT OR IGNORE INTO outbox (key, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?)"
         " RETURNING id",
-        (message.id, message.channel, message.chat_id, now, _to_json(message)),
+        (message.id, message.channel, message.chat_id, now, to_json(message)),
     ).fetchone()
     return row is not None
 
@@ -258,14 +292,26 @@ def latest_chat(connection: sqlite3.Connection, channels: Sequence[str]) -> tupl
     return (row["channel"], row["chat_id"]) if row else None
 
 
-def due_deliveries(connection: sqlite3.Connection, now: float, limit: int) -> list[Delivery]:
-    """The first pending delivery of each chat, when it is due: a chat's messages never overtake."""
+def due_deliveries(
+    connection: sqlite3.Connection, now: float, limit: int
+) -> tuple[list[Delivery], list[int]]:
+    """The first pending delivery of each chat, when it is due: a chat's messages never overtake.
+
+    Also the ids of those that cannot be read.
+    """
     rows = connection.execute(
         "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"
         " GROUP BY channel, chat_id) JOIN outbox ON id = first WHERE next_at <= ? ORDER BY id LIMIT ?",
         (now, limit),
     )
-    return [Delivery(row["id"], _outbound(row["body"]), row["attempts"], row["created_at"]) for row in rows]
+    due, unreadable = [], []
+    for row in rows:
+        message = outbound_of(row)
+        if message is None:
+            unreadable.append(row["id"])
+        else:
+            due.append(Delivery(row["id"], message, row["attempts"], row["created_at"]))
+    return due, unreadable
 
 
 def delivered(connection: sqlite3.Connection, outbox_id: int, receipt: str) -> None:
@@ -301,7 +347,7 @@ def outbox_entries(connection: sqlite3.Connection, limit: int) -> list[OutboxEnt
             row["state"],
             row["attempts"],
             row["error"],
-            _outbound(row["body"]).text,
+            message.text if (message := outbound_of(row)) else "(cannot be read)",
         )
         for row in rows
     ]
@@ -323,22 +369,3 @@ def retry_parked(connection: sqlite3.Connection, now: float) -> int:
         " WHERE state = 'parked'",
         (now, now),
     ).rowcount
-
-
-def _to_json(message: InboundMessage | OutboundMessage) -> str:
-    return json.dumps(asdict(message), ensure_ascii=False).encode("utf-8", "replace").decode()
-
-
-def _attachments(fields: dict[str, Any]) -> Mapping[str, Any]:
-    return fields | {"attachments": tuple(Attachment(**item) for item in fields["attachments"])}
-
-
-def _inbound(body: str) -> InboundMessage:
-    fields = json.loads(body)
-    quoted = tuple(Quoted(**item) for item in fields.pop("quoted", ()))
-    reply_to = Address(**fields.pop("reply_to")) if fields.get("reply_to") else None
-    return InboundMessage(**_attachments(fields | {"quoted": quoted, "reply_to": reply_to}))
-
-
-def _outbound(body: str) -> OutboundMessage:
-    return OutboundMessage(**_attachments(json.loads(body)))

@@ -16,7 +16,7 @@ _SESSIONS = (
 _OWING = (
     "key IN (SELECT key FROM sessions WHERE last_seq - consolidated_seq >= ?"
     " UNION SELECT key FROM sessions WHERE start_seq > consolidated_seq)"
-    " AND key <> 'heartbeat' AND key NOT GLOB 'cron:*' AND key NOT GLOB 'subagent:*' ORDER BY updated_at"
+    " AND kind = 'chat' ORDER BY updated_at"
 )
 
 
@@ -42,7 +42,7 @@ def read_unattended(connection: sqlite3.Connection, key: str, after: int, until:
     # In a terminal the reports of subagents are in no inbox; their turns have a family.
     rows = connection.execute(
         "WITH asked AS (SELECT DISTINCT turn FROM messages WHERE session = ? AND seq > ? AND seq <= ?)"
-        " SELECT turn FROM inbox WHERE json_extract(body, '$.metadata.origin') IS NOT NULL AND turn IN asked"
+        " SELECT turn FROM inbox WHERE source <> 'person' AND turn IN asked"
         " UNION SELECT id FROM turns WHERE family IS NOT NULL AND id IN asked",
         (key, after, until),
     )

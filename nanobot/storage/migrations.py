@@ -172,4 +172,41 @@ CREATE INDEX subagents_of_session ON subagents (parent, number);
 CREATE INDEX open_subagents ON subagents (parent, number) WHERE ended = ''
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE, _MEMORY, _SUBAGENTS)
+# 0.2.0 said it in keys of metadata and in the beginnings of session keys; an order's address was JSON in a
+# string. What is left of metadata belongs to the platform.
+_PROVENANCE = """
+ALTER TABLE sessions ADD COLUMN kind TEXT NOT NULL DEFAULT 'chat';
+UPDATE sessions SET kind = CASE WHEN key = 'heartbeat' THEN 'heartbeat' WHEN key GLOB 'cron:*' THEN 'job'
+  WHEN key GLOB 'subagent:*' THEN 'subagent' ELSE 'chat' END;
+ALTER TABLE inbox ADD COLUMN source TEXT NOT NULL DEFAULT 'person';
+ALTER TABLE inbox ADD COLUMN trust TEXT NOT NULL DEFAULT 'owner';
+ALTER TABLE inbox ADD COLUMN family INTEGER;
+ALTER TABLE inbox ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+DROP INDEX unattended_inbox;
+UPDATE inbox SET
+  source = CASE json_extract(body, '$.metadata.origin') WHEN 'cron' THEN 'schedule' WHEN 'heartbeat'
+    THEN 'heartbeat' ELSE iif(json_extract(body, '$.metadata.profile') IS NULL, 'report', 'order') END,
+  family = CAST(json_extract(body, '$.metadata.turn_family') AS INTEGER),
+  body = json_set(body, '$.deliver',
+    json(iif(json_extract(body, '$.metadata.deliver') = 'no', 'false', 'true')))
+  WHERE json_valid(body) AND json_extract(body, '$.metadata.origin') IS NOT NULL;
+UPDATE inbox SET trust = 'foreign' WHERE source = 'report';
+UPDATE inbox SET body = (SELECT json_set(body,
+    '$.deliver', json(iif(json_extract(asked, '$.metadata.deliver') = 'no', 'false', 'true')),
+    '$.reply_to', json_object(
+      'session_key', json_extract(body, '$.metadata.parent'),
+      'channel', json_extract(asked, '$.channel'), 'chat_id', json_extract(asked, '$.chat_id'),
+      'metadata', json_remove(json_extract(asked, '$.metadata'), '$.origin', '$.turn_family', '$.job',
+        '$.deliver'),
+      'is_group', json(iif(json_extract(asked, '$.is_group'), 'true', 'false'))))
+    FROM (SELECT json_extract(body, '$.metadata.address') AS asked))
+  WHERE source = 'order' AND json_valid(json_extract(body, '$.metadata.address'));
+UPDATE inbox SET body = json_remove(body, '$.metadata.origin', '$.metadata.turn_family', '$.metadata.job',
+    '$.metadata.deliver', '$.metadata.parent', '$.metadata.label', '$.metadata.profile', '$.metadata.address')
+  WHERE source <> 'person';
+UPDATE jobs SET body = json_remove(json_set(body, '$.is_group', json('true')), '$.metadata.group')
+  WHERE json_valid(body) AND json_extract(body, '$.metadata.group') IS NOT NULL;
+CREATE INDEX unattended_inbox ON inbox (turn) WHERE source <> 'person'
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE, _MEMORY, _SUBAGENTS, _PROVENANCE)

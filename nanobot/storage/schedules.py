@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nanobot.messages import InboundMessage
+from nanobot.messages import InboundMessage, known_fields
 from nanobot.session.store import Job
 from nanobot.storage import conversations, mailbox
+
+log = logging.getLogger(__name__)
 
 _KEPT = 100  # slots of a job that are remembered
 _IN_COLUMNS = {"id", "enabled", "next_at", "created_at", "last_status", "last_error", "missed"}
@@ -25,10 +28,15 @@ def list_jobs(connection: sqlite3.Connection) -> list[Job]:
         " FROM jobs LEFT JOIN turns ON turns.id ="
         " (SELECT MAX(id) FROM turns WHERE session = 'cron:' || jobs.id) ORDER BY created_at, jobs.id"
     )
-    return [_job(row) for row in rows]
+    return [job for row in rows if (job := _job(row)) is not None]
 
 
-def _job(row: sqlite3.Row) -> Job:
+def _job(row: sqlite3.Row) -> Job | None:
+    try:
+        body = known_fields(Job, json.loads(row["body"]))
+    except (ValueError, TypeError):
+        log.error("The job %s cannot be read by this nanobot", row["id"])
+        return None
     status, error = "", ""
     if row["newest"] == "missed":
         status = "skipped"
@@ -37,7 +45,7 @@ def _job(row: sqlite3.Row) -> Job:
         error = (row["error"] or f"The turn ended: {row['state']}.") if status == "error" else ""
     columns = {name: row[name] for name in ("id", "next_at", "created_at", "missed")}
     return Job(
-        **json.loads(row["body"]),
+        **body,
         **columns,
         enabled=bool(row["enabled"]),
         last_status=status,

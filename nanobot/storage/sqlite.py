@@ -21,6 +21,7 @@ from nanobot.session.store import (
     LoggedMessage,
     OutboxEntry,
     SessionInfo,
+    SessionKind,
     StoredMessage,
     SubagentInfo,
     Window,
@@ -83,10 +84,14 @@ class SqliteStore:
 
     # -- turns
 
-    async def begin_turn(self, key: str, family: int | None = None) -> Claim | None:
-        return await self._db.write(self._begin_turn, key, family)
+    async def begin_turn(
+        self, key: str, family: int | None = None, kind: SessionKind = "chat"
+    ) -> Claim | None:
+        return await self._db.write(self._begin_turn, key, family, kind)
 
-    def _begin_turn(self, connection: sqlite3.Connection, key: str, family: int | None) -> Claim | None:
+    def _begin_turn(
+        self, connection: sqlite3.Connection, key: str, family: int | None, kind: SessionKind
+    ) -> Claim | None:
         now = self._clock()
         worker = self._worker.register(connection, now)
         running = conversations.running_turn(connection, key)
@@ -99,6 +104,7 @@ class SqliteStore:
                     "Run `nanobot gateway`, or talk in another session with -s NAME."
                 )
             conversations.interrupt_turn(connection, running, now)
+        conversations.ensure_session(connection, key, now, kind)
         return conversations.open_turn(connection, key, "terminal", worker, now, family)
 
     async def append(self, claim: Claim, message: Message) -> StoredMessage:
@@ -236,7 +242,10 @@ class SqliteStore:
         return await self._db.read(mailbox.latest_chat, channels)
 
     async def due_deliveries(self, limit: int = 32) -> list[Delivery]:
-        return await self._db.read(mailbox.due_deliveries, self._clock(), limit)
+        due, unreadable = await self._db.read(mailbox.due_deliveries, self._clock(), limit)
+        for outbox_id in unreadable:
+            await self.delivery_failed(outbox_id, "This message cannot be read by this nanobot.", None)
+        return due
 
     async def delivered(self, outbox_id: int, receipt: str) -> None:
         await self._db.write(mailbox.delivered, outbox_id, receipt)
@@ -255,13 +264,25 @@ class SqliteStore:
 
     # -- subagents
 
-    async def add_subagent(self, order: InboundMessage, *, in_terminal: bool) -> bool:
-        return await self._db.write(self._add_subagent, order, in_terminal)
+    async def add_subagent(
+        self, order: InboundMessage, label: str, profile: str, *, in_terminal: bool
+    ) -> bool:
+        return await self._db.write(self._add_subagent, order, label, profile, in_terminal)
 
-    def _add_subagent(self, connection: sqlite3.Connection, order: InboundMessage, in_terminal: bool) -> bool:
+    def _add_subagent(
+        self,
+        connection: sqlite3.Connection,
+        order: InboundMessage,
+        label: str,
+        profile: str,
+        in_terminal: bool,
+    ) -> bool:
         now = self._clock()
         worker = self._worker.register(connection, now) if in_terminal else None
-        return subagents.add(connection, order, worker, now)
+        return subagents.add(connection, order, label, profile, worker, now)
+
+    async def subagent(self, subagent_id: str) -> SubagentInfo | None:
+        return await self._db.read(subagents.get, self._worker, subagent_id, self._clock())
 
     async def subagents(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
         return await self._db.read(subagents.listed, self._worker, parent, limit, self._clock())
@@ -270,7 +291,7 @@ class SqliteStore:
         self,
         parent: str,
         ids: Collection[str] | None,
-        report: Callable[[InboundMessage], InboundMessage] | None = None,
+        report: Callable[[InboundMessage, str], InboundMessage] | None = None,
     ) -> list[str]:
         return await self._db.write(
             subagents.cancel, self._worker, parent, ids, report or _no_report, self._clock()
@@ -306,7 +327,7 @@ class SqliteStore:
         self._worker.release()
 
 
-def _no_report(order: InboundMessage) -> None:
+def _no_report(order: InboundMessage, label: str) -> None:
     return None
 
 

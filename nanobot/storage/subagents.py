@@ -23,13 +23,20 @@ _ROWS = (
 )
 
 
-def add(connection: sqlite3.Connection, order: InboundMessage, worker: int | None, now: float) -> bool:
+def add(
+    connection: sqlite3.Connection,
+    order: InboundMessage,
+    label: str,
+    profile: str,
+    worker: int | None,
+    now: float,
+) -> bool:
     """Store a subagent once; without a `worker` of its own, anybody may take its order from the inbox."""
-    about = order.metadata
+    parent = order.reply_to.session_key if order.reply_to else order.sender_id
     row = connection.execute(
         "INSERT OR IGNORE INTO subagents (id, parent, label, profile, worker, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-        (order.chat_id, about["parent"], about["label"], about["profile"], worker, now),
+        (order.chat_id, parent, label, profile, worker, now),
     ).fetchone()
     if row is not None and worker is None:
         mailbox.accept(connection, order, now)
@@ -41,6 +48,13 @@ def listed(
 ) -> list[SubagentInfo]:
     rows = connection.execute(f"{_ROWS} WHERE parent = ? ORDER BY number DESC LIMIT ?", (parent, limit))
     return [_info(connection, workers, row, now) for row in rows.fetchall()][::-1]
+
+
+def get(
+    connection: sqlite3.Connection, workers: WorkerIdentity, subagent_id: str, now: float
+) -> SubagentInfo | None:
+    row = connection.execute(f"{_ROWS} WHERE subagents.id = ?", (subagent_id,)).fetchone()
+    return _info(connection, workers, row, now) if row else None
 
 
 def _info(connection: sqlite3.Connection, workers: WorkerIdentity, row: Any, now: float) -> SubagentInfo:
@@ -71,7 +85,7 @@ def cancel(
     workers: WorkerIdentity,
     parent: str,
     ids: Collection[str] | None,
-    report: Callable[[InboundMessage], InboundMessage | None],
+    report: Callable[[InboundMessage, str], InboundMessage | None],
     now: float,
 ) -> list[str]:
     """See store.py."""
@@ -83,7 +97,7 @@ def cancel(
             _end(connection, row["id"], "cancelled")
             session = f"subagent:{row['id']}"
             order = mailbox.unanswered(connection, session, row["turn"])
-            told = report(order) if order is not None else None
+            told = report(order, row["label"]) if order is not None else None
             if told is not None:
                 mailbox.accept(connection, told, now)
             mailbox.discard_waiting(connection, session)

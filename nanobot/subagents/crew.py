@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -21,7 +21,7 @@ from nanobot.bus.events import (
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.messages import InboundMessage, Usage
-from nanobot.session.store import FAMILY, Store
+from nanobot.session.store import Store
 from nanobot.subagents.orders import Progress, Subagents
 
 _STOPPED = TurnFinished("cancelled", "", Usage())
@@ -51,7 +51,7 @@ class Run(Protocol):
     """`App.run`."""
 
     def __call__(
-        self, text: str, *, session_key: str, metadata: Mapping[str, str] | None = None
+        self, text: str, *, session_key: str, about: InboundMessage | None = None
     ) -> AsyncGenerator[TurnEvent, None]: ...
 
 
@@ -60,6 +60,8 @@ class _Worker:
     """A subagent that waits, runs, or has a report that nobody was told."""
 
     order: InboundMessage
+    label: str
+    profile: str
     task: asyncio.Task[None]
     started: float = field(default_factory=time.monotonic)
     state: str = "waiting"
@@ -69,7 +71,7 @@ class _Worker:
     @property
     def session(self) -> str:
         """The session that asked."""
-        return self.order.metadata["parent"]
+        return self.order.reply_to.session_key if self.order.reply_to else ""
 
 
 class Crew:
@@ -88,14 +90,13 @@ class Crew:
     @property
     def labels(self) -> list[str]:
         """Those that have not ended."""
-        return [worker.order.metadata["label"] for worker in self._workers.values() if not worker.report]
+        return [worker.label for worker in self._workers.values() if not worker.report]
 
     def status(self) -> str:
         """Those that have not ended in one line, each with what it does; empty when there are none."""
         now = time.monotonic()
         return "   ".join(
-            f"{worker.order.metadata['label']}: {worker.progress.tool or worker.state}"
-            f" {now - worker.started:.0f}s"
+            f"{worker.label}: {worker.progress.tool or worker.state} {now - worker.started:.0f}s"
             for worker in self._workers.values()
             if not worker.report
         )
@@ -145,8 +146,7 @@ class Crew:
         self, text: str, session: str, reports: Sequence[InboundMessage] = ()
     ) -> AsyncGenerator[TurnEvent, None]:
         """`App.run`; when the turn is stopped, so are all subagents."""
-        metadata = reports[0].metadata if reports else {}
-        turn = self._run_turn(text, session_key=session, metadata=metadata)
+        turn = self._run_turn(text, session_key=session, about=reports[0] if reports else None)
         async with contextlib.aclosing(turn) as events:
             async for event in events:
                 if isinstance(event, TurnFinished) and event.stop_reason == "cancelled":
@@ -178,16 +178,16 @@ class Crew:
     def _take_reports(self) -> list[_Worker]:
         """The reports for one turn: those of subagents that the same turn began."""
         ready = [worker for worker in self._workers.values() if worker.report]
-        family = ready[0].order.metadata[FAMILY]
-        told = [worker for worker in ready if worker.order.metadata[FAMILY] == family]
+        family = ready[0].order.family
+        told = [worker for worker in ready if worker.order.family == family]
         for worker in told:
             del self._workers[worker.order.chat_id]
         return told
 
     # -- running them
 
-    def _launch(self, order: InboundMessage) -> None:
-        worker = _Worker(order, asyncio.create_task(self._run(order), name=order.session_key))
+    def _launch(self, order: InboundMessage, label: str, profile: str) -> None:
+        worker = _Worker(order, label, profile, asyncio.create_task(self._run(order), name=order.session_key))
         self._workers[order.chat_id] = worker
         self._tell(worker)
 
@@ -210,7 +210,7 @@ class Crew:
             await self._ended(order, finished, notice)
 
     def _turn(self, order: InboundMessage) -> AsyncGenerator[TurnEvent, None]:
-        return self._run_turn(order.text, session_key=order.session_key, metadata=order.metadata)
+        return self._run_turn(order.text, session_key=order.session_key, about=order)
 
     def _note(self, worker: _Worker, event: TurnEvent) -> None:
         self._subagents.observe(worker.order, event)
@@ -232,12 +232,12 @@ class Crew:
         self._changed.set()
 
     def _tell(self, worker: _Worker, text: str = "") -> None:
-        about, progress = worker.order.metadata, worker.progress
+        progress = worker.progress
         self.show(
             SubagentChanged(
                 worker.order.chat_id,
-                about["label"],
-                about["profile"],
+                worker.label,
+                worker.profile,
                 worker.state,
                 progress.tool,
                 round(time.monotonic() - worker.started, 3),

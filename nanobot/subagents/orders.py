@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from nanobot.agent.loop import TurnLimits
-from nanobot.agent.subagent import SUBAGENT, Role, is_order, is_report
+from nanobot.agent.subagent import SUBAGENT, Role
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import ToolFinished, ToolStarted, TurnEvent, TurnFinished, UsageReported
 from nanobot.config.schema import Config, SubagentProfile
 from nanobot.errors import ToolError, UsageError
-from nanobot.messages import InboundMessage, Usage
-from nanobot.session.store import FAMILY, Claim, Store
+from nanobot.messages import Address, InboundMessage, Usage
+from nanobot.session.store import Claim, Store
 from nanobot.subagents import reports
 
 _LABEL_CHARS = 40
@@ -71,7 +70,7 @@ class Subagents:
         self._workspace = config.workspace_path
         self._clock = clock
         self._parents: set[str] = set()  # turns that have spawned here: they share their model calls
-        self.launch: Callable[[InboundMessage], None] | None = None
+        self.launch: Callable[[InboundMessage, str, str], None] | None = None
         self.progress: dict[str, Progress] = {}
 
     # -- profiles
@@ -120,13 +119,14 @@ class Subagents:
 
     async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> Role:
         """What the turn of a subagent works with (agent.subagent.SubagentRules)."""
-        name = turn.metadata["profile"]
+        subagent = await self._store.subagent(turn.chat_id)
+        name = subagent.profile if subagent else ""
         profile = self.profile(name, tools)
         calls, key = profile.max_iterations, f"subagentProfiles.{name}.maxIterations"
         if "max_iterations" not in profile.model_fields_set:
             calls = self._config.agents.defaults.subagent_max_iterations
             key = "defaults.subagentMaxIterations"
-        _, begun = await self._store.family_spent(int(turn.metadata[FAMILY]))
+        _, begun = await self._store.family_spent(turn.family or int(turn.turn_id))
         left = max(0.0, begun + limits.seconds - self._clock())
         allowed = _allowed(tools)
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
@@ -152,14 +152,14 @@ class Subagents:
     async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:
         """See agent.subagent.SubagentRules. Turns that share no calls are not counted: that costs a write."""
         resumed = claim.epoch > 1  # it may have spawned before
-        if FAMILY not in turn.metadata and turn.turn_id not in self._parents and not resumed:
+        if turn.family is None and turn.turn_id not in self._parents and not resumed:
             return ""
         allowed = await self._store.reserve_call(
             claim,
-            int(turn.metadata.get(FAMILY) or turn.turn_id),
+            turn.family or int(turn.turn_id),
             own,
             self._config.agents.defaults.max_tool_iterations,
-            first_is_free=is_report(turn),  # whatever is used up: somebody has to tell it
+            first_is_free=turn.source == "report",  # whatever is used up: somebody has to tell it
         )
         return "" if allowed else _USED_UP
 
@@ -179,27 +179,31 @@ class Subagents:
             del self.progress[order.chat_id]
 
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
-        return await reports.report(self._store, order, finished, notice)
+        subagent = await self._store.subagent(order.chat_id)
+        label = subagent.label if subagent else order.chat_id
+        return await reports.report(self._store, order, label, finished, notice)
 
-    def cancelled(self, order: InboundMessage) -> InboundMessage:
-        return reports.cancelled(order)
+    def cancelled(self, order: InboundMessage, label: str) -> InboundMessage:
+        return reports.cancelled(order, label)
 
     # -- orders
 
     async def spawn(self, turn: TurnContext, call_id: str, task: str, label: str, profile: str) -> str:
         """Give an order, once for each call; returns the subagent's id. Raises ToolError."""
-        family = turn.metadata.get(FAMILY) or turn.turn_id
-        await self._check_allowance(turn, int(family))
-        order = _order(turn, call_id, task, label, profile, family)
+        family = turn.family or int(turn.turn_id)
+        await self._check_allowance(turn, family)
+        order = _order(turn, call_id, task, family)
+        label = _label(label) or _label(task)
         self._parents.add(turn.turn_id)
-        added = await self._store.add_subagent(order, in_terminal=self.launch is not None)
+        in_terminal = self.launch is not None
+        added = await self._store.add_subagent(order, label, profile, in_terminal=in_terminal)
         if added and self.launch is not None:
-            self.launch(order)
+            self.launch(order, label, profile)
         return order.chat_id
 
     async def _check_allowance(self, turn: TurnContext, family: int) -> None:
         limits = self._config.agents.defaults
-        if is_order(turn):
+        if turn.source == "order":
             raise ToolError("A subagent cannot spawn others. Do the task yourself.")
         calls, begun = await self._store.family_spent(family)
         newest = await self._store.subagents(turn.session_key, 100)
@@ -210,12 +214,9 @@ class Subagents:
             raise ToolError("The time for this request is over. Answer with what you have.")
 
 
-def _order(
-    turn: TurnContext, call_id: str, task: str, label: str, profile: str, family: str
-) -> InboundMessage:
+def _order(turn: TurnContext, call_id: str, task: str, family: int) -> InboundMessage:
     """What a subagent is asked, for the session and the chat of the turn that asks."""
     subagent = hashlib.sha256(f"{turn.turn_id}:{call_id}".encode()).hexdigest()[:8]
-    address = {"channel": turn.channel, "chat_id": turn.chat_id, "is_group": turn.is_group}
     return InboundMessage(
         SUBAGENT,
         subagent,
@@ -223,15 +224,12 @@ def _order(
         text=task,
         external_id=subagent,
         session_key=f"{SUBAGENT}:{subagent}",
-        metadata={
-            "origin": SUBAGENT,
-            "parent": turn.session_key,
-            "label": _label(label) or _label(task),
-            "profile": profile,
-            "address": json.dumps({**address, "metadata": dict(turn.metadata)}),
-            FAMILY: family,
-        },
         is_group=turn.is_group,  # what it may know is what the group may
+        source="order",
+        trust=turn.trust,
+        reply_to=Address(turn.session_key, turn.channel, turn.chat_id, turn.metadata, turn.is_group),
+        deliver=turn.deliver,
+        family=family,
     )
 
 

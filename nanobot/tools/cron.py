@@ -59,7 +59,7 @@ class CronTool(Tool):
 
     async def _add(self, turn: TurnContext, asked: dict[str, Any]) -> str:
         message = (asked.get("message") or "").strip()
-        if "origin" in turn.metadata:
+        if turn.source != "person":
             raise ToolError(
                 "Nobody has written in this turn, so it cannot schedule anything: do what is due."
             )
@@ -73,7 +73,9 @@ class CronTool(Tool):
             channel=turn.channel,
             chat_id=turn.chat_id,
             deliver=turn.channel != TERMINAL,
-            metadata={**turn.metadata, **({"group": "yes"} if turn.is_group else {})},
+            metadata=turn.metadata,
+            is_group=turn.is_group,
+            trust=turn.trust,
         )
         try:
             job = await self._jobs.add(
@@ -98,7 +100,7 @@ class CronTool(Tool):
     async def _visible(self, turn: TurnContext) -> list[Job]:
         """The jobs of the turn's chat; in the terminal, where the owner sits, all of them."""
         jobs = await self._jobs.all()
-        if turn.channel == TERMINAL and "origin" not in turn.metadata:
+        if turn.channel == TERMINAL and turn.source == "person":
             return jobs
         return [job for job in jobs if (job.channel, job.chat_id) == (turn.channel, turn.chat_id)]
 

@@ -66,7 +66,7 @@ class MessageTool(Tool):
             raise ToolError("There is nothing to send: give content or media.")
         if target[0] == "cli":
             raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
-        if not here and "origin" in turn.metadata:
+        if not here and turn.source != "person":
             raise ToolError("A scheduled job, heartbeat or subagent's report speaks in its own chat only.")
         if not here and not await self._mailer.knows_chat(*target):
             raise ToolError(

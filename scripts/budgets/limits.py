@@ -13,7 +13,7 @@ class Ratchet:
     target: int
 
 
-SPINE = Ratchet(now=4_840, target=4_000)
+SPINE = Ratchet(now=4_895, target=4_000)
 TOTAL = Ratchet(now=25_000, target=23_500)
 HELLO_FILES = Ratchet(now=84, target=60)
 HELLO_LINES = Ratchet(now=12_400, target=9_000)
@@ -26,6 +26,7 @@ SPINE_ELSEWHERE = (
     "storage/__init__.py",
     "storage/conversations.py",
     "storage/database.py",
+    "storage/mail_json.py",
     "storage/mailbox.py",
     "storage/migrations.py",
     "storage/sqlite.py",
@@ -37,7 +38,7 @@ SPINE_ELSEWHERE = (
 
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, tuple[int, str]] = {
-    "root files": (740, "the ground floor, the entry point and the composition root; target 640"),
+    "root files": (746, "the ground floor, the entry point and the composition root; target 640"),
     "agent": (1_850, "the turn: loop, dispatch, prompt, window; the tool contract"),
     "bus": (190, "the events of a turn, and the one way in"),
     "channels": (2_160, "shared base 1,250, Telegram 560, Discord 350"),
@@ -53,9 +54,9 @@ ROOMS: dict[str, tuple[int, str]] = {
     "plugins": (549, "the owner's tool files, watched, each in threads of its own"),
     "providers": (2_000, "two wires over one transport, the registry, the local model"),
     "security": (990, "paths, addresses, shell text, environment, programs; target 950 and process.py"),
-    "session": (470, "until store/ replaces it"),
+    "session": (490, "until store/ replaces it"),
     "skills": (1_000, "finding, reading, previewing and installing skills; target 960"),
-    "storage": (2_560, "until store/ replaces it"),
+    "storage": (2_655, "until store/ replaces it"),
     "store": (1_560, "one database seam, its adapter, and classes with their SQL"),
     "subagents": (630, "profiles, limits, the spawn tool, reports; target 400"),
     "terminal": (1_140, "one reply or a conversation in a terminal; target 1,020"),

@@ -91,7 +91,8 @@ async def test_a_slot_becomes_one_message_in_its_chat(world: World) -> None:
     await service.fire_due()
     (fired,) = await world.run_turns()
     assert (fired.channel, fired.chat_id, fired.session_key) == ("loopback", "anna", "cron:0badcafe")
-    assert fired.metadata == {"thread": "7", "origin": "cron", "job": "0badcafe"}
+    assert fired.metadata == {"thread": "7"}
+    assert (fired.source, fired.trust, fired.deliver) == ("schedule", "owner", True)
     assert fired.text.endswith("\n\nDrink tea")
     assert "Do not schedule it again" in fired.text
     assert (await world.only_job()).last_status == "ok"

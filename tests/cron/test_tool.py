@@ -12,6 +12,7 @@ import pytest
 from nanobot.agent.tools.base import TurnContext, tool_surroundings
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.errors import ToolError
+from nanobot.messages import Source
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.tools.cron import CronTool
 
@@ -32,8 +33,9 @@ def turn(
     channel: str = "telegram",
     call: str = "c1",
     metadata: Mapping[str, str] | None = None,
+    source: Source = "person",
 ) -> Iterator[None]:
-    context = TurnContext("9", f"{channel}:{chat}", channel, chat, metadata=metadata or {})
+    context = TurnContext("9", f"{channel}:{chat}", channel, chat, metadata=metadata or {}, source=source)
     with tool_surroundings(context, call, lambda text: None):
         yield
 
@@ -90,11 +92,11 @@ async def test_a_chat_sees_and_removes_its_own_jobs_only(book: JobBook) -> None:
     assert await book.all() == []
 
 
-@pytest.mark.parametrize("origin", ["cron", "heartbeat"])
-async def test_a_scheduled_turn_cannot_schedule(book: JobBook, origin: str) -> None:
-    with turn(metadata={"origin": origin}), pytest.raises(ToolError, match="cannot schedule"):
+@pytest.mark.parametrize("source", ["schedule", "heartbeat", "order", "report"])
+async def test_a_scheduled_turn_cannot_schedule(book: JobBook, source: Source) -> None:
+    with turn(source=source), pytest.raises(ToolError, match="cannot schedule"):
         await call(book, "add", message="again", every_seconds=60)
-    with turn("direct", channel="cli", metadata={"origin": origin}):
+    with turn("direct", channel="cli", source=source):
         assert await call(book, "list") == "No jobs are scheduled."
 
 

@@ -101,7 +101,7 @@ async def test_a_tick_goes_to_the_latest_chat_of_an_enabled_channel(world: World
     assert await world.heartbeat().tick()
     (tick,) = await world.serve()
     assert (tick.channel, tick.chat_id, tick.session_key) == ("telegram", "anna", "heartbeat")
-    assert tick.metadata == {"origin": "heartbeat"}
+    assert (tick.source, tick.metadata) == ("heartbeat", {})
     assert "HEARTBEAT_OK" in tick.text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.messages import InboundMessage, Message
+from nanobot.messages import Address, InboundMessage, Message
 from nanobot.session.store import Claim
 from nanobot.storage.sqlite import SqliteStore
 
@@ -26,13 +26,21 @@ async def begin(store: SqliteStore, key: str) -> Claim:
 
 
 def order(number: int, parent: str = "tg:1") -> InboundMessage:
-    about = {"parent": parent, "label": f"task {number}", "profile": "", "turn_family": "1"}
+    key = f"id{number}"
     return InboundMessage(
-        "subagent", f"id{number}", parent, "do it", f"id{number}", f"subagent:id{number}", metadata=about
+        *("subagent", key, parent, "do it", key, f"subagent:{key}"),
+        source="order",
+        reply_to=Address(parent, *parent.split(":")),
+        family=1,
     )
 
 
-def told(inbound: InboundMessage) -> InboundMessage:
+async def add(store: SqliteStore, inbound: InboundMessage, *, in_terminal: bool) -> bool:
+    label = f"task {inbound.chat_id.removeprefix('id')}"
+    return await store.add_subagent(inbound, label, "", in_terminal=in_terminal)
+
+
+def told(inbound: InboundMessage, label: str) -> InboundMessage:
     return InboundMessage("tg", "1", "subagent", f"stopped {inbound.chat_id}", inbound.session_key, "tg:1")
 
 
@@ -43,8 +51,8 @@ async def states(store: SqliteStore, parent: str = "tg:1") -> list[str]:
 async def test_subagents_have_lanes_of_their_own_and_run_in_order(store: SqliteStore) -> None:
     claim = await begin(store, "tg:1")
     for number in (3, 1, 2):
-        assert await store.add_subagent(order(number), in_terminal=False)
-        assert not await store.add_subagent(order(number), in_terminal=False)
+        assert await add(store, order(number), in_terminal=False)
+        assert not await add(store, order(number), in_terminal=False)
     await store.accept(InboundMessage("tg", "9", "9", "hi", "a", "tg:9"))
     assert await states(store) == ["waiting"] * 3
     for number in (3, 1, 2):
@@ -62,14 +70,14 @@ async def test_subagents_have_lanes_of_their_own_and_run_in_order(store: SqliteS
 async def test_cancelling_closes_the_waiting_and_reports_in_the_same_transaction(store: SqliteStore) -> None:
     await store.finish_turn(await begin(store, "tg:1"), "done")
     for number in (1, 2, 3):
-        await store.add_subagent(order(number), in_terminal=False)
+        await add(store, order(number), in_terminal=False)
     running = await store.claim_next(chats=False)
     assert running is not None
     assert await store.cancel_subagents("tg:2", None) == []
     assert await store.cancel_subagents("tg:1", ["id1", "id2"], told) == ["id1", "id2"]
     assert await store.cancel_subagents("tg:1", ["id1", "id2"], told) == []
     assert await states(store) == ["cancelled", "cancelled", "waiting"]
-    report = told(order(1))
+    report = told(order(1), "task 1")
     await store.finish_turn(running.claim, "done", inbound=report)  # too late: it counts as cancelled
     texts = []
     while (turn := await store.claim_next(subagents=False)) is not None:
@@ -103,7 +111,7 @@ async def test_a_family_shares_its_calls_one_at_a_time(store: SqliteStore) -> No
 async def test_subagents_of_a_terminal_that_is_gone_are_told_once(tmp_path: Path) -> None:
     first, second = SqliteStore(tmp_path / "nanobot.db"), SqliteStore(tmp_path / "nanobot.db")
     for number in (1, 2, 3):
-        await first.add_subagent(order(number, "cli:direct"), in_terminal=True)
+        await add(first, order(number, "cli:direct"), in_terminal=True)
     ended = await first.begin_turn("subagent:id1", None)
     assert ended is not None
     await first.finish_turn(ended, "done", tokens=7)
@@ -122,7 +130,7 @@ async def test_subagents_of_a_terminal_that_is_gone_are_told_once(tmp_path: Path
 
 async def test_what_is_forgotten_goes_from_labels_and_orders(store: SqliteStore, tmp_path: Path) -> None:
     for number in (1, 2):
-        assert await store.add_subagent(order(number), in_terminal=False)
+        assert await add(store, order(number), in_terminal=False)
     await store.redact(lambda text: "task 1" in text)
     await store.scrub()
     assert sorted(info.label for info in await store.subagents("tg:1")) == ["[forgotten]", "task 2"]

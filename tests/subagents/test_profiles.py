@@ -15,6 +15,7 @@ from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
+from nanobot.messages import Address, InboundMessage
 from nanobot.subagents.orders import Subagents
 from tests.agent.harness import Act
 
@@ -47,7 +48,17 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Rol
     subagents = Subagents(
         app.config, app.store, Skills(), lambda names: [(name, f"[{name}]") for name in names]
     )
-    turn = TurnContext("2", "subagent:x", "subagent", "x", metadata=_order(profile, claim.turn_id))
+    order = _order(claim.turn_id)
+    await app.store.add_subagent(order, "a label", profile, in_terminal=False)
+    turn = TurnContext(
+        "2",
+        order.session_key,
+        order.channel,
+        order.chat_id,
+        source="order",
+        reply_to=order.reply_to,
+        family=order.family,
+    )
     tools = [(await app.tools.registry()).get(name) for name in (await app.tools.registry()).names]
     try:
         return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]), MAIN)
@@ -60,8 +71,16 @@ def names_of(role: Role) -> tuple[str, ...]:
     return role.tools.names
 
 
-def _order(profile: str, family: int) -> dict[str, str]:
-    return {"origin": "subagent", "profile": profile, "parent": "cli:direct", "turn_family": str(family)}
+def _order(family: int) -> InboundMessage:
+    """Of a turn in cli:direct, under an id of its own."""
+    key = f"x{family}"
+    address = Address("cli:direct", "cli", "direct")
+    return InboundMessage(
+        *("subagent", key, "cli:direct", "do it", key, f"subagent:{key}"),
+        source="order",
+        reply_to=address,
+        family=family,
+    )
 
 
 def acts(*names: str) -> list[Tool]:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.agent.subagent import is_order, is_report
 from nanobot.bus.events import TurnFinished
-from nanobot.messages import InboundMessage, Message, ToolResult, Usage
+from nanobot.messages import Address, InboundMessage, Message, ToolResult, Usage
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.subagents.reports import cancelled, report
 
 ID = "0badcafe"
 END = f"[end of {ID}]"
-ADDRESS = {
-    "channel": "telegram",
-    "chat_id": "7",
-    "is_group": True,
-    "metadata": {"thread": "42", "origin": "cron", "deliver": "no"},
-}
+ADDRESS = Address("telegram:7", "telegram", "7", {"thread": "42"}, is_group=True)
 
 
 def order(task: str = "find prices") -> InboundMessage:
@@ -33,14 +26,10 @@ def order(task: str = "find prices") -> InboundMessage:
         task,
         ID,
         f"subagent:{ID}",
-        metadata={
-            "origin": "subagent",
-            "parent": "telegram:7",
-            "label": "prices",
-            "profile": "",
-            "address": json.dumps(ADDRESS),
-            "turn_family": "3",
-        },
+        source="order",
+        reply_to=ADDRESS,
+        deliver=False,
+        family=3,
     )
 
 
@@ -54,12 +43,11 @@ async def store(tmp_path: Path) -> SqliteStore:
 
 
 async def test_it_goes_to_the_thread_of_the_chat_that_asked(store: SqliteStore) -> None:
-    told = await report(store, order(), done("5 EUR"), "")
+    told = await report(store, order(), "prices", done("5 EUR"), "")
     assert (told.channel, told.chat_id, told.session_key) == ("telegram", "7", "telegram:7")
-    assert told.metadata == {"thread": "42", "origin": "subagent", "deliver": "no", "turn_family": "3"}
+    assert told.metadata == {"thread": "42"}
     assert told.is_group
-    assert (is_order(order()), is_report(order())) == (True, False)
-    assert (is_order(told), is_report(told)) == (False, True)
+    assert (told.source, told.trust, told.family, told.deliver) == ("report", "foreign", 3, False)
 
 
 pieces = st.lists(
@@ -69,14 +57,14 @@ pieces = st.lists(
 
 @given(pieces.map("".join))
 async def test_no_text_ends_the_report_early(text: str) -> None:
-    told = await report(SqliteStore(Path("unused")), order(), done(text), "")
+    told = await report(SqliteStore(Path("unused")), order(), "prices", done(text), "")
     _, _, said = told.text.partition("]\n")
     assert said.count(END) == 1
     assert said.endswith(f"\n{END}")
 
 
 async def test_a_long_report_is_cut_and_says_where_the_rest_is(store: SqliteStore) -> None:
-    told = await report(store, order("task " * 1000), done("word " * 10_000), "")
+    told = await report(store, order("task " * 1000), "prices", done("word " * 10_000), "")
     assert len(told.text) < 21_000
     assert f"the whole is in the session subagent:{ID}" in told.text
 
@@ -86,12 +74,14 @@ async def test_one_that_said_nothing_shows_its_newest_tool_result(store: SqliteS
     assert claim is not None
     await store.append(claim, Message.user("find prices"))
     await store.append(claim, Message("tool", (ToolResult("c1", "exec", "5 EUR"),)))
-    limit = await report(store, order(), TurnFinished("limit", "", Usage()), "Stopped after 9 rounds.")
+    limit = await report(
+        store, order(), "prices", TurnFinished("limit", "", Usage()), "Stopped after 9 rounds."
+    )
     assert "did not finish. Stopped after 9 rounds. What it had so far" in limit.text
     assert f"5 EUR\n{END}" in limit.text
     await store.aclose()
 
 
 def test_a_stopped_one_is_not_an_answer() -> None:
-    assert "was stopped by the owner" in cancelled(order()).text
-    assert f"(nothing)\n{END}" in cancelled(order()).text
+    assert "was stopped by the owner" in cancelled(order(), "prices").text
+    assert f"(nothing)\n{END}" in cancelled(order(), "prices").text

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanobot.messages import ImagePart
+from nanobot.messages import Address, ImagePart, Source, Trust
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class ToolOutput:
 class TurnContext:
     """The turn a tool runs in: who asked, where, until when. Tools read it with `current_turn()`.
 
-    `deadline` is a value of the turn's monotonic clock, or None. `supports_images`: the model sees.
-    `is_group`: several people write in this chat.
+    `deadline` is a value of the turn's monotonic clock, or None. `supports_images`: the model sees. The other
+    fields are those of the message that began it (messages.InboundMessage).
     """
 
     turn_id: str
@@ -51,6 +51,11 @@ class TurnContext:
     supports_images: bool = False
     is_group: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    source: Source = "person"
+    trust: Trust = "owner"
+    reply_to: Address | None = None
+    deliver: bool = True
+    family: int | None = None
 
 
 _turn: ContextVar[TurnContext] = ContextVar("nanobot_turn")
