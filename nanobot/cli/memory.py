@@ -41,6 +41,7 @@ def search(
 
 async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot import paths
+    from nanobot.memory.files import open_files
     from nanobot.memory.search import MemorySearch
     from nanobot.storage.search_rows import Scope
     from nanobot.storage.sqlite import SqliteStore
@@ -60,7 +61,7 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
             scope = Scope(session_key(session), bool(info and info.is_group), config.memory.scope)
         hits = await memory.search(query, scope, limit)
         _progress(0)
-        for notice in memory.take_notices():
+        for notice in [*memory.take_notices(), *open_files(config.workspace_path).complaints()]:
             complain(notice)
         return hits
     finally:
@@ -115,11 +116,13 @@ def consolidate() -> None:
 async def _consolidate() -> int:
     """0 when nothing is owed any more."""
     from nanobot.app import open_app
-    from nanobot.config.loader import load_config
     from nanobot.memory.consolidation import count_waiting
+    from nanobot.terminal.agent import load_and_warn
     from nanobot.terminal.screen import clean, complain
 
-    async with open_app(load_config().config) as app:
+    async with open_app(load_and_warn().config) as app:
+        for notice in app.memory.consolidator.files.complaints():
+            complain(notice)
         window = app.config.agents.defaults.memory_window
         before = await count_waiting(app.store, window)
         if before.messages:
@@ -144,11 +147,11 @@ def forget(
 async def _forget(wanted: str, yes: bool) -> int:
     """1 when it was not confirmed."""
     from nanobot.app import open_app
-    from nanobot.config.loader import load_config
     from nanobot.memory.forget import Scope
+    from nanobot.terminal.agent import load_and_warn
     from nanobot.terminal.screen import complain, one_line
 
-    async with open_app(load_config().config) as app:
+    async with open_app(load_and_warn().config) as app:
         forgetter, scope = app.memory.forgetter, Scope()
         found = await forgetter.find(wanted, scope)
         for line in found.lines():

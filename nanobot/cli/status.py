@@ -18,6 +18,7 @@ from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError
 from nanobot.mcp.servers import entries_of, lines_about
 from nanobot.memory.consolidation import Waiting, count_waiting
+from nanobot.memory.files import open_files
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.session.store import GATEWAY_ROLE
@@ -53,19 +54,22 @@ async def _report() -> dict[str, Any]:
     report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(enabled_channels(config.channels))
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
-    report["memory"] = await _memory(config.agents.defaults.memory_window)
+    report["memory"] = await _memory(config)
     report["subagents"] = await _subagents(config)
     return report
 
 
-async def _memory(window: int) -> dict[str, Any]:
-    """What waits to be consolidated."""
+async def _memory(config: Config) -> dict[str, Any]:
+    """What waits to be consolidated, and what cannot be read in the memory files."""
+    waiting, unreadable = Waiting(0, 0, 0, ""), list[str]()
     try:
+        unreadable = open_files(config.workspace_path).complaints()
         async with open_store() as store:
-            waiting = await count_waiting(store, window) if store else Waiting(0, 0, 0, "")
+            if store is not None:
+                waiting = await count_waiting(store, config.agents.defaults.memory_window)
     except NanobotError as error:
         waiting = Waiting(0, 0, 0, str(error))
-    return {**asdict(waiting), "text": str(waiting)}
+    return {**asdict(waiting), "text": str(waiting), "unreadable": unreadable}
 
 
 async def _subagents(config: Config) -> dict[str, list[str]]:
@@ -155,7 +159,8 @@ def _print(report: dict[str, Any]) -> None:
     _row("Jobs", f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed")
     _row("Sessions", str(storage["sessions"]))
     if "memory" in report:
-        _row("Memory", report["memory"]["text"])
+        for number, line in enumerate([report["memory"]["text"], *report["memory"]["unreadable"]]):
+            _row("" if number else "Memory", line)
     _row("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
 
 

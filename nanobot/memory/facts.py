@@ -16,6 +16,7 @@ in a group: it is for that group alone. Characters that would end a comment or a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -26,9 +27,15 @@ from urllib.parse import quote, unquote
 _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
 _BULLET = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_EVIDENCE = re.compile(r"(\S+)#(\d{1,9}(?:[-,]\d{1,9})*)")
-_ENTRY = re.compile(r"(?:[-*+]\s+)?\[([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T](\d{2}:\d{2}))?\]\s*")
+_YEARS = range(1900, 2200)  # others are slips of the pen, and some computers cannot place them in time
+_SEQS = re.compile(r"[0-9]{1,9}(?:[-,][0-9]{1,9})*")
+# The time may have seconds and a zone behind it; they are passed over.
+_ENTRY = re.compile(
+    rf"(?:[-*+]\s+)?\[({_DAY.pattern})(?:[ T]([0-9]{{2}}:[0-9]{{2}})[0-9:.,+Z -]{{0,20}})?\]\s*"
+)
+_DATED = re.compile(rf"(?:[-*+]\s+)?\[({_DAY.pattern})")
 _PAST = re.compile(r"(superseded|expired): ")
+_HALF = re.compile("[\ud800-\udfff]")  # half a character, or a byte that is no UTF-8: in no key
 _KEY_SAFE = "!$&'()*+/:;=@[]^_`{|}~.,?"
 _MOST_DIGITS = 15
 _MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
@@ -94,7 +101,13 @@ def message_id(session_key: str, seq: int) -> str:
 def split_message_id(name: str) -> tuple[str, int]:
     """(session key, seq) of an id. Raises ValueError when it is none."""
     session_key, separator, seq = name.rpartition("#")
-    if not separator or not session_key or not seq.isdecimal() or len(seq) > _MOST_DIGITS:
+    if (
+        not separator
+        or not session_key
+        or not seq.isdecimal()
+        or len(seq) > _MOST_DIGITS
+        or _HALF.search(name)
+    ):
         raise ValueError(f"{name!r} is no message id")
     return session_key, int(seq)
 
@@ -155,6 +168,20 @@ def parse_history(text: str) -> list[HistoryEntry]:
     return entries
 
 
+def unreadable(text: str) -> Iterator[tuple[int, str]]:
+    """(line counted from 1, what is wrong) for each line of a memory file that is not read as meant."""
+    raw = text.split("\n")
+    for number, words, comment in _lines(text):
+        dated = _DATED.match(words)
+        days = [*([dated[1]] if dated else []), *filter(_DAY.fullmatch, comment.split())]
+        if wrong := next((day for day in days if not _is_day(day)), ""):
+            yield number + 1, f"there is no day {wrong}"
+        elif dated and not _ENTRY.match(words):
+            yield number + 1, f"what follows {dated[1]} in the brackets is no time like 14:05"
+        elif _HALF.search(raw[number]):
+            yield number + 1, "it has bytes that are no UTF-8"
+
+
 def format_entry(entry: HistoryEntry) -> str:
     """The line of an entry, without a line break; `parse_history` reads it back."""
     when = f"[{entry.origin.day} {entry.time}".strip() + "] " if entry.origin.day else ""
@@ -192,23 +219,26 @@ def _lines(text: str) -> Iterator[tuple[int, str, str]]:
 def _parse_origin(comment: str) -> Origin:
     words = comment.split()
     day = next((word for word in words if _is_day(word)), "")
-    found = (_EVIDENCE.fullmatch(word) for word in words)
-    messages = [name for match in found if match for name in _message_ids(unquote(match[1]), match[2])]
+    messages = itertools.islice(itertools.chain.from_iterable(map(_message_ids, words)), _MOST_NUMBERS)
     return Origin(day, tuple(dict.fromkeys(messages)), "group" in words)
 
 
 def _is_day(word: str) -> bool:
     try:
-        return bool(_DAY.fullmatch(word)) and bool(date.fromisoformat(word))
+        return bool(_DAY.fullmatch(word)) and date.fromisoformat(word).year in _YEARS
     except ValueError:  # the 31st of June
         return False
 
 
-def _message_ids(session_key: str, numbers: str) -> Iterator[str]:
+def _message_ids(evidence: str) -> Iterator[str]:
+    """The ids that a word such as `cli:direct#1-3,7` stands for; none when it is no such word."""
+    key, _, numbers = evidence.rpartition("#")
+    session_key = unquote(key)
+    if not session_key or _HALF.search(session_key) or not _SEQS.fullmatch(numbers):
+        return
     for part in numbers.split(","):
         first, _, last = part.partition("-")
-        end = min(int(last or first), int(first) + _MOST_NUMBERS)
-        yield from (message_id(session_key, seq) for seq in range(int(first), end + 1))
+        yield from (message_id(session_key, seq) for seq in range(int(first), int(last or first) + 1))
 
 
 def _format_origin(origin: Origin) -> str:

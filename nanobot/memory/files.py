@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from nanobot import paths
 from nanobot.errors import StorageError
-from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history
+from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history, unreadable
 from nanobot.memory.operations import Edit, Plan
 
 T = TypeVar("T")
@@ -78,6 +78,15 @@ class MemoryFiles:
         """What HISTORY.md says now."""
         with _storage_errors(self.history):
             return parse_history(_text(read_bytes(self.history)))
+
+    def complaints(self) -> list[str]:
+        """What cannot be read in the files, a sentence each; the rest of such a line counts."""
+        found = []
+        for path in (self.memory, self.history):
+            with _storage_errors(path):
+                text = _text(read_bytes(path))
+            found += [f"{path.name}, line {line}: {problem}." for line, problem in unreadable(text)]
+        return found
 
     def apply(self, plan: Plan, change_id: int) -> None:
         """Bring a change into the files; doing so again changes nothing."""

@@ -20,6 +20,7 @@ from nanobot.session.store import StoredMessage
 
 _FACT_ID = re.compile(r"[0-9a-f]{8}")
 _EVIDENCE = re.compile(r"<!--[^>]*#[\d,-]+ -->")  # where a line comes from: no words of it
+_PAGE = 200  # messages of a turn that are read at once
 _SHORTEST = 3  # bytes; less would match nearly everything, but one Chinese character may be a word
 
 Places = frozenset[tuple[str, int]]
@@ -127,10 +128,26 @@ class Forgetter:
         for session, seq in map(split_message_id, fact.origin.messages):
             if scope.session not in ("", session):
                 continue
-            around = await self._store.history(session, after=max(0, seq - 100), limit=200)
-            turn = next((entry.turn_id for entry in around if entry.seq == seq), None)
-            found += [(session, entry) for entry in around if entry.turn_id == turn]
+            found += [(session, entry) for entry in await self._turn_with(session, seq)]
         return found
+
+    async def _turn_with(self, session: str, seq: int) -> list[StoredMessage]:
+        """All messages of the turn in which message `seq` was said, however many."""
+        turn = [
+            entry for entry in await self._store.history(session, after=seq - 1, limit=1) if entry.seq == seq
+        ]
+        ends = not turn
+        while not ends:
+            page = await self._store.history(session, after=turn[-1].seq, limit=_PAGE)
+            more = [entry for entry in page if entry.turn_id == turn[0].turn_id]
+            turn, ends = turn + more, len(more) < _PAGE
+        begins = not turn or turn[0].seq == 1
+        while not begins:
+            after = max(0, turn[0].seq - 1 - _PAGE)
+            page = await self._store.history(session, after=after, limit=turn[0].seq - 1 - after)
+            more = [entry for entry in page if entry.turn_id == turn[0].turn_id]
+            turn, begins = more + turn, len(more) < len(page) or after == 0
+        return turn
 
     async def forget(self, found: Found, scope: Scope) -> int:
         """Remove it; returns how many messages lost their words. Doing so again finishes a broken-off try.

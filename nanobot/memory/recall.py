@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import TurnContext
 from nanobot.config.schema import MemoryConfig
-from nanobot.errors import StorageError
+from nanobot.errors import NanobotError
 from nanobot.memory.prompt import MemorySection
 from nanobot.session.store import Store
 
@@ -99,7 +99,7 @@ class Recall:
             if self._sees_everything(turn, start) or not _has_content(text):
                 return ""
             return await self._recalled(text, turn, start)
-        except StorageError as error:
+        except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
 

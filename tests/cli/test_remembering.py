@@ -97,6 +97,26 @@ def test_status_shows_what_waits_and_why(nanobot: Nanobot) -> None:
     assert "(mechanical) 2 messages" in history(nanobot)
 
 
+def test_what_cannot_be_read_is_named_where_the_owner_looks(nanobot: Nanobot) -> None:
+    folder = nanobot.home / "workspace" / "memory"
+    folder.mkdir(parents=True)
+    (folder / "HISTORY.md").write_text("# History\n[2026-02-30] The harbour is closed.\n")
+    problem = "HISTORY.md, line 2: there is no day 2026-02-30."
+    assert problem in nanobot.run("status").stdout
+    assert status(nanobot)["unreadable"] == [problem]
+    found = nanobot.run("memory", "search", "harbour")
+    assert "The harbour is closed." in found.stdout
+    assert problem in found.stderr
+    assert problem in nanobot.run("memory", "consolidate").stderr
+
+
+@pytest.mark.parametrize("command", [["search", "tea"], ["consolidate"], ["forget", "tea", "--yes"]])
+def test_warnings_about_the_configuration_are_shown(nanobot: Nanobot, command: list[str]) -> None:
+    nanobot.home.mkdir(parents=True, exist_ok=True)
+    (nanobot.home / "config.json").write_text('{"memory": {"promptBites": 5}}')
+    assert "promptBites" in nanobot.run("memory", *command).stderr
+
+
 @pytest.mark.parametrize("text", ["/new", "Hello."])
 def test_a_model_that_hangs_is_left_by_ctrl_c_with_nothing_lost(nanobot: Nanobot, text: str) -> None:
     nanobot.env["NANOBOT_AGENTS__DEFAULTS__MEMORY_WINDOW"] = "4"

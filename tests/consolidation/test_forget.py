@@ -164,6 +164,26 @@ async def test_a_fact_takes_the_turn_it_was_said_in_with_it(world: World) -> Non
     assert (await world.store.history("cli:direct"))[2].message.text == "I like tea."
 
 
+@pytest.mark.parametrize("said", [1, 150, 299])
+async def test_a_fact_takes_a_turn_of_any_length_with_it(world: World, said: int) -> None:
+    """Also what stands hundreds of messages before and behind the words that the fact rests on."""
+    await world.say("I like tea.")
+    texts = [f"Step {number} of the way to the hidden cellar." for number in range(600)]
+    await world.turn(*map(Message.user, texts))
+    await world.say("I like coffee.")
+    world.files.memory.write_text(f"- The locker is blue. <!-- 2026-09-21 cli:direct#{said + 2} -->\n")
+    (kept,) = world.files.facts()
+    assert await forget(world, kept.id) == 600
+    assert where("hidden cellar") == []
+    left = [entry.message.text for entry in await world.store.history("cli:direct")]
+    assert [text for text in left if text != "[forgotten]"] == [
+        "I like tea.",
+        "I see.",
+        "I like coffee.",
+        "I see.",
+    ]
+
+
 async def test_one_message_by_its_id(world: World) -> None:
     await world.say("ok", "My shoe size is 43.", "ok")
     world.use([reply("Shoes.", add("Shoe size is 43.", 3))])

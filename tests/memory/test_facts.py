@@ -19,10 +19,15 @@ from nanobot.memory.facts import (
     plain_text,
     split_message_id,
     superseded,
+    unreadable,
 )
 
 KEYS = st.text(st.characters(exclude_categories=["C"]), min_size=1).filter(lambda key: key.strip() == key)
-TEXTS = st.text().map(plain_text).filter(lambda text: len(text) > 2 and text[0].isalpha())
+TEXTS = (
+    st.builds(str.__add__, st.characters(categories=["L"]), st.text(min_size=2))
+    .map(plain_text)
+    .filter(lambda text: len(text) > 2 and text[0].isalpha())
+)
 IDS = st.lists(st.builds(message_id, KEYS, st.integers(1, 50)), max_size=8).map(
     lambda ids: tuple(sorted(set(ids), key=split_message_id))
 )
@@ -110,8 +115,45 @@ def test_who_may_see_what(origin: Origin, session: str, is_group: bool, visible:
 def test_an_absurd_range_stays_small() -> None:
     assert len(parse_facts("- x y <!-- a#1-999999999 -->")[0].origin.messages) < 20_000
     assert parse_facts(f"- x y <!-- a#{'9' * 5000} -->") == [Fact("x y")]
+    ranges = ",".join(["1-999999999"] * 50)
+    (fact,) = parse_facts(f"- x y <!-- {' '.join(f'{name}#{ranges}' for name in 'abcdefgh')} -->")
+    assert len(fact.origin.messages) < 20_000
 
 
 def test_a_day_that_does_not_exist_is_none() -> None:
     assert parse_facts("- x y <!-- 2026-06-31 -->") == [Fact("x y")]
     assert parse_history("[2026-06-31] x y") == [HistoryEntry("[2026-06-31] x y", line=0)]
+
+
+@pytest.mark.parametrize(
+    "day", ["0000-01-01", "0001-01-01", "1899-12-31", "2026-02-30", "2200-01-01", "9999-12-31"]
+)
+def test_a_day_nobody_means_is_none_and_is_named(day: str) -> None:
+    fact, entry = f"- Likes tea. <!-- {day} -->", f"[{day} 10:00] Talked."
+    assert parse_facts(fact) == [Fact("Likes tea.")]
+    assert [entry.origin.day for entry in parse_history(entry)] == [""]
+    for text in (fact, entry):
+        assert list(unreadable(f"# Title\n{text}\n")) == [(2, f"there is no day {day}")]
+
+
+@pytest.mark.parametrize("time", ["T10:00", " 10:00:59", "T10:00:59.123+02:00", "T10:00Z", " 10:00 -0330"])
+def test_a_time_may_have_seconds_and_a_zone(time: str) -> None:
+    text = f"[2026-11-26{time}] Talked."
+    (entry,) = parse_history(text)
+    assert (entry.origin.day, entry.time, entry.text) == ("2026-11-26", "10:00", "Talked.")
+    assert list(unreadable(text)) == []
+
+
+def test_what_cannot_be_read_is_named_with_its_line() -> None:
+    text = b"- Likes tea. <!-- 2026-01-01 a#1 -->\n[2026-01-01 noonish] Talked.\n\xff\xfe\n"
+    found = list(unreadable(text.decode("utf-8", "surrogateescape")))
+    assert [number for number, _ in found] == [2, 3]
+    assert "no time like 14:05" in found[0][1]
+    assert "no UTF-8" in found[1][1]
+
+
+def test_keys_that_no_session_can_have_are_no_evidence() -> None:
+    for key in ("\udcff", "a\ud800b"):
+        assert parse_facts(f"- x y <!-- {key}#1 -->") == [Fact("x y")]
+        with pytest.raises(ValueError, match="no message id"):
+            split_message_id(f"{key}#1")

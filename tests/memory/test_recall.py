@@ -68,6 +68,28 @@ async def test_nothing_is_recalled_for_what_has_nothing_to_do_with_it(text: str)
         assert "From memory" not in await say(app, text)
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31", "2026-02-30", "2026-05-05T10:00+99:00"])
+async def test_no_line_of_the_memory_files_breaks_a_turn(home: Path, day: str) -> None:
+    async with Loopback(*answers(1)) as server, open_app(config_for(server)) as app:
+        for file in ("HISTORY.md", "MEMORY.md"):
+            (app.workspace / "memory" / file).write_text(
+                f"[{day}] The harbour is closed. <!-- {day} a#1 -->\n"
+            )
+        assert "harbour is closed" in await say(app, "Is the harbour closed?")
+        messages = [entry.message.text for entry in await app.store.history(SESSION)]
+    assert messages == ["Is the harbour closed?", "Fine."]
+
+
+async def test_a_turn_goes_on_when_recall_fails(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Loopback(*answers(1)) as server, open_app(config_for(server)) as app:
+        history = app.workspace / "memory" / "HISTORY.md"
+        history.mkdir(parents=True)
+        assert "From memory" not in await say(app, "Is the harbour closed?")
+        messages = [entry.message.text for entry in await app.store.history(SESSION)]
+    assert messages == ["Is the harbour closed?", "Fine."]
+    assert "Nothing is recalled: Cannot read" in caplog.text
+
+
 async def test_recall_can_be_switched_off() -> None:
     async with Loopback(*answers(2)) as server:
         async with open_app(config_for(server, recall={"enabled": False})) as app:

@@ -132,6 +132,18 @@ async def test_any_text_can_be_asked(world: World, text: str) -> None:
     await world.find(text)
 
 
+DAYS = st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fullmatch=True) | st.dates().map(str)
+TIMES = st.sampled_from(["", " 10:00", "T25:99", "T10:00Z", " 10:00+99:99", "T10:00:00.123456-12:00"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(DAYS, TIMES, DAYS)
+async def test_any_day_in_the_files_can_be_searched(world: World, day: str, time: str, told: str) -> None:
+    world.remember(f"- The harbour is closed. <!-- {told} cli:direct#1 -->")
+    world.remember(f"[{day}{time}] The harbour was closed. <!-- {told} -->", file="HISTORY.md")
+    assert len(await world.find("harbour")) == 2
+
+
 async def test_text_that_looks_like_syntax_is_found(world: World) -> None:
     await world.say("cli:direct", 'He said "NEAR(a b)" AND left: col*', "Yes.")
     assert (await world.texts('"NEAR(" AND col*'))[0].startswith("He said")
