@@ -31,7 +31,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nanobot.memory.dates import period_of  # noqa: E402
 from nanobot.memory.facts import Fact, Origin, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch, turn_row  # noqa: E402
 from nanobot.storage.search_index import SearchIndex  # noqa: E402
@@ -128,10 +127,9 @@ def _turns(items: Iterable[dict[str, Any]]) -> Iterable[Turn]:
 
 def _seconds(words: str) -> float:
     """Unix seconds of a time such as `1:56 pm on 8 May, 2023` or `2023-05-08 13:56`."""
-    period = period_of(words.replace("T", " "), datetime.now().date())
-    if period is None:
-        return 0.0
-    moment = datetime.combine(period.start, datetime.min.time())
+    form = "%d %B, %Y" if "," in words else "%Y-%m-%d"
+    day = words.rpartition(" on ")[2] if "," in words else words[:10]
+    moment = datetime.strptime(day, form)
     if clock := _CLOCK.search(words):
         hour, half = int(clock[1]), (clock[3] or "").lower()
         hour = hour % 12 + 12 * (half == "pm") if half else hour

@@ -90,14 +90,8 @@ def _print_json(hits: list[Hit]) -> None:
 
     shown = [
         {
-            "kind": hit.kind,
-            "id": hit.id,
-            "date": hit.day,
-            "time": hit.time,
-            "speaker": hit.speaker,
-            "past": hit.past,
-            "text": hit.text,
-            "sources": list(hit.sources),
+            **{"kind": hit.kind, "id": hit.id, "date": hit.day, "time": hit.time, "speaker": hit.speaker},
+            **{"past": hit.past, "text": hit.text, "sources": list(hit.sources)},
             "score": float(f"{hit.score:.4g}"),
         }
         for hit in hits

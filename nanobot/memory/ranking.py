@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from nanobot.memory.dates import Period, period_of
+from nanobot.memory.dates import with_days
 from nanobot.memory.facts import message_id, parse_facts, parse_history, split_message_id
 from nanobot.memory.words import content_words, words
 from nanobot.storage.search_rows import FoundLine, FoundTurn, Scope, SearchRows
@@ -33,12 +33,7 @@ _BESIDE = 0.15  # how much of its neighbours' scores a message gets
 _SPEAKER = 1.8  # for what was said by somebody the question names
 _EPISODE = 0.6  # for a part of the conversation with many matches, at most
 _EPISODE_HITS = 4
-_WITHIN = 1.6  # for what was said on the days the question names
-_SOON_AFTER = 1.2  # or in the fortnight after, when people tell of them
 _PAST = 0.5  # for facts that are no longer true, and for what they rest on
-_TOLD = 0.8  # for summaries: they say what was true then, facts what is
-_YEAR, _FORTNIGHT = 365 * 86400.0, 14 * 86400.0
-_AGE = 0.03  # between equals the newer one is first: what the oldest loses
 _ASKER = {"i", "my", "me", "mine", "ich", "mein", "meine", "meinen", "我", "私"}
 
 Kind = Literal["fact", "history", "turn", "message"]
@@ -73,16 +68,12 @@ def moment(at: float) -> tuple[str, str]:
 
 def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -> list[Hit]:
     """The best `limit` hits for any text, best first."""
-    period = period_of(text, now.date())
-    terms = _terms(rows, text, period)
-    span = _seconds(period) if period else None
+    terms = _terms(rows, with_days(text, now.date()))
     if not terms:
-        return [_turn_hit(turn) for turn in rows.turns_between(*span, scope, limit)] if span else []
-    found = rows.turns(terms, scope, _TURNS)
-    found += rows.turns(terms, scope, _TURNS, span) if span else []
-    turns = {turn.id: turn for turn in found}
+        return []
+    turns = {turn.id: turn for turn in rows.turns(terms, scope, _TURNS)}
     lines = {line.id: _line_hit(line) for line in rows.lines(terms, scope, _LINES)}
-    scores = {turn.id: turn.score for turn in found}
+    scores = {turn.id: turn.score for turn in turns.values()}
     evidence = _evidence(rows, lines.values(), scope)
     turns |= {turn.id: turn for turn, _ in evidence.values()}
     for turn, score in evidence.values():
@@ -92,11 +83,11 @@ def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -
     outdated -= _sources(hit for hit in lines.values() if hit.kind == "fact")
     for turn in turns.values():
         scores[turn.id] *= _PAST if message_id(turn.session, turn.seq) in outdated else 1.0
-    clock = _Clock(span, now.timestamp())
-    scores = {row: score * clock.factor(turns[row].at) for row, score in scores.items()}
     for row, hit in lines.items():  # a fact comes before the messages it rests on
         resting = [scores[evidence[name][0].id] for name in hit.sources if name in evidence and not hit.past]
-        scores[row] = max(hit.score * clock.line_factor(hit), *(1.001 * score for score in resting), 0.0)
+        scores[row] = max(
+            hit.score * _LINE * (_PAST if hit.past else 1.0), *(1.001 * score for score in resting), 0.0
+        )
     best = sorted(scores, key=lambda row: (-scores[row], row))[:limit]
     return [
         replace(lines[row], score=scores[row]) if row in lines else _turn_hit(turns[row], scores[row])
@@ -122,11 +113,9 @@ def coverage(rows: SearchRows, text: str, hits: Sequence[Hit]) -> list[float]:
 # -- terms
 
 
-def _terms(rows: SearchRows, text: str, period: Period | None) -> list[str]:
+def _terms(rows: SearchRows, text: str) -> list[str]:
     """The words to look for: the rarest ones, as many as a search may cost."""
-    said = set(words(period.said)) if period else set()
-    wanted = [word for word in content_words(text)[:_MOST_TERMS] if word not in said]
-    counted = [(rows.frequency(word, _MOST_ROWS), word) for word in wanted]
+    counted = [(rows.frequency(word, _MOST_ROWS), word) for word in content_words(text)[:_MOST_TERMS]]
     for word in [word for frequency, word in counted if not frequency]:
         counted += _relatives(rows, word)
     terms: list[str] = []
@@ -191,35 +180,6 @@ def _favour(turns: Collection[FoundTurn], scores: dict[int, float], text: str) -
     most = max(sums.values(), default=0.0)
     for turn in turns if most > 0 else ():
         scores[turn.id] *= 1 + _EPISODE * sums[turn.episode] / most
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """What the time of something is worth. Times are Unix seconds; `span` is what the question names."""
-
-    span: tuple[float, float] | None
-    now: float
-
-    def factor(self, at: float) -> float:
-        age = max(0.0, self.now - at)
-        factor = 1 - _AGE * age / (age + _YEAR)
-        if self.span and self.span[0] <= at < self.span[1]:
-            return factor * _WITHIN
-        if self.span and self.span[1] <= at < self.span[1] + _FORTNIGHT:
-            return factor * _SOON_AFTER
-        return factor
-
-    def line_factor(self, hit: Hit) -> float:
-        at = datetime.fromisoformat(hit.day).timestamp() if hit.day else self.now
-        worth = _PAST if hit.past else _TOLD if hit.kind == "history" else 1.0
-        return self.factor(at) * _LINE * worth
-
-
-def _seconds(period: Period) -> tuple[float, float]:
-    start, end = (
-        datetime.combine(day, datetime.min.time()).timestamp() for day in (period.start, period.end)
-    )
-    return start, end
 
 
 # -- rows as hits

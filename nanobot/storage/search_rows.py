@@ -32,7 +32,6 @@ CREATE TABLE turns (
   text TEXT NOT NULL,
   UNIQUE (session, seq)
 );
-CREATE INDEX turns_by_time ON turns (at);
 CREATE TABLE lines (
   id INTEGER PRIMARY KEY,
   file TEXT NOT NULL,
@@ -264,13 +263,9 @@ class SearchRows:
             ).fetchone()[0]
         )
 
-    def turns(
-        self, terms: Sequence[str], scope: Scope, limit: int, span: tuple[float, float] | None = None
-    ) -> list[FoundTurn]:
-        """The messages that match any of the terms best; `span`: only those of a time (Unix seconds)."""
+    def turns(self, terms: Sequence[str], scope: Scope, limit: int) -> list[FoundTurn]:
+        """The messages that match any of the terms best."""
         condition, parameters = scope.turns()
-        if span:
-            condition, parameters = f"{condition} AND at >= ? AND at < ?", (*parameters, *span)
         rows = self._db.execute(
             f"SELECT score, {_TURN} FROM ({_best('turns', condition)}) JOIN turns ON id = found"
             " ORDER BY score DESC",
@@ -295,16 +290,6 @@ class SearchRows:
             (session, seq, *parameters),
         ).fetchone()
         return FoundTurn(*row) if row else None
-
-    def turns_between(self, start: float, end: float, scope: Scope, limit: int) -> list[FoundTurn]:
-        """The newest messages of a time, newest first."""
-        condition, parameters = scope.turns()
-        rows = self._db.execute(
-            f"SELECT 0.0, {_TURN} FROM turns WHERE at >= ? AND at < ? AND {condition}"
-            " ORDER BY at DESC, seq DESC LIMIT ?",
-            (start, end, *parameters, limit),
-        )
-        return [FoundTurn(*row) for row in rows]
 
     def said_in(self, term: str, ids: Iterable[int]) -> set[int]:
         """Those of the rows that hold a term themselves."""

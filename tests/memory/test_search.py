@@ -106,6 +106,9 @@ async def test_days_narrow_a_search(world: World) -> None:
     assert (await world.texts("What was planned last May?"))[0] == "Planned the garden"
     assert (await world.texts("What was planned in September?"))[0] == "Planned the kitchen"
     assert set(await world.texts("yesterday")) == {"Planned the cellar", "Good."}
+    assert set(await world.texts("2026-05-10", limit=2)) == {"Planned the garden", "Good."}
+    assert (await world.texts("what was planned two months ago"))[0] == "Planned the kitchen"
+    assert await world.texts("three days ago") == []
 
 
 async def test_a_message_by_its_id_with_tool_results(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.memory.dates import date_words, period_of
+from nanobot.memory.dates import date_words, with_days
 from nanobot.memory.words import content_words, says_something, words
 
 TODAY = date(2026, 11, 26)  # a Thursday
@@ -60,55 +60,53 @@ def test_any_text_has_words(text: str) -> None:
     assert set(content_words(text)) <= set(words(text))
 
 
-@given(st.text(), st.dates())
+@given(st.text() | st.text(st.sampled_from("0123456789 -/.ofamyjunsteyd")), st.dates())
 def test_any_text_may_name_days(text: str, today: date) -> None:
-    found = period_of(text, today)
-    assert found is None or found.start < found.end
-    assert len(date_words(today).split()) == 4
+    assert with_days(text, today).count("\n") >= text.count("\n") - 10
+    assert len(date_words(today).split()) == 6
 
 
 @pytest.mark.parametrize(
-    ("text", "start", "end"),
+    ("text", "asked"),
     [
-        ("What did I do yesterday?", "2026-11-25", "2026-11-26"),
-        ("the day before yesterday", "2026-11-24", "2026-11-25"),
-        ("two weeks ago", "2026-11-09", "2026-11-16"),
-        ("three months ago", "2026-08-01", "2026-09-01"),
-        ("last week", "2026-11-16", "2026-11-23"),
-        ("last Friday", "2026-11-20", "2026-11-21"),
-        ("last Thursday", "2026-11-19", "2026-11-20"),
-        ("last May", "2026-05-01", "2026-06-01"),
-        ("in December", "2025-12-01", "2026-01-01"),
-        ("in 2023", "2023-01-01", "2024-01-01"),
-        ("on 7 May 2023", "2023-05-07", "2023-05-08"),
-        ("on May 7th, 2023", "2023-05-07", "2023-05-08"),
-        ("in May of 2023", "2023-05-01", "2023-06-01"),
-        ("2023-05-07", "2023-05-07", "2023-05-08"),
-        ("am 7. Mai 2023", "2023-05-07", "2023-05-08"),
-        ("7.5.2023", "2023-05-07", "2023-05-08"),
-        ("gestern", "2026-11-25", "2026-11-26"),
-        ("vor drei Tagen", "2026-11-23", "2026-11-24"),
-        ("letzten Monat", "2026-10-01", "2026-11-01"),
-        ("昨天我们说了什么", "2026-11-25", "2026-11-26"),
-        ("2023年5月7日", "2023-05-07", "2023-05-08"),
-        ("先週の会議", "2026-11-16", "2026-11-23"),
-        ("3天前", "2026-11-23", "2026-11-24"),
-        ("去年", "2025-01-01", "2026-01-01"),
+        ("What did I do yesterday?", "What did I do  20261125?"),
+        ("the Day before yesterday", "the  20261124"),
+        ("two weeks ago", " 20261109 20261110 20261111 20261112 20261113 20261114 20261115"),
+        ("three months ago", " 202608"),
+        ("12 months ago", " 202511"),
+        ("two years ago", " 2024"),
+        ("last weekend", " 20261121 20261122"),
+        ("last Friday", " 20261120"),
+        ("last Thursday", " 20261119"),
+        ("last May: tea?", "last May 202605: tea?"),
+        ("in December", "in December 202512"),
+        ("on 7 May 2023", "on 7 May 2023 20230507"),
+        ("on May 7th, 2023", "on May 7th, 2023 20230507"),
+        ("on 27 November", "on 27 November 20251127"),
+        ("in Sept of 2023", "in Sept of 2023 202309"),
+        ("2023-05-07", "2023-05-07 20230507"),
+        ("31 April 2020", "31 April 2020 202004"),
     ],
 )
-def test_days_in_words(text: str, start: str, end: str) -> None:
-    found = period_of(text, TODAY)
-    assert found is not None
-    assert (str(found.start), str(found.end)) == (start, end)
+def test_days_in_words(text: str, asked: str) -> None:
+    assert with_days(text, TODAY) == asked
 
 
 @pytest.mark.parametrize(
-    "text", ["may I ask", "march on", "version 3.2023", "31 April 2020", "a secondary", ""]
+    "text",
+    [
+        "may I ask",
+        "march on",
+        "version 3.2023",
+        "a secondary",
+        "999999 days ago",
+        "in 2023",
+        "",
+    ],
 )
 def test_no_days(text: str) -> None:
-    found = period_of(text, TODAY)
-    assert found is None or found.end.toordinal() - found.start.toordinal() > 27  # at most a whole month
+    assert with_days(text, TODAY) == text
 
 
 def test_the_words_of_a_day() -> None:
-    assert date_words(TODAY) == "2026 november 26 thursday"
+    assert date_words(TODAY) == "2026 november 26 thursday 20261126 202611"
