@@ -30,7 +30,7 @@ from nanobot.skills.prompt import SkillsSection
 from nanobot.storage.sqlite import SqliteStore
 from nanobot.subagents.orders import Subagents
 from nanobot.subagents.spawn import SpawnTool
-from nanobot.tools.built_in import build_tools, tool_context
+from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
 from nanobot.tools.memory_search import MemorySearchTool
 from nanobot.tools.toolbox import Toolbox
 from nanobot.workspace import create_workspace
@@ -60,7 +60,7 @@ class App:
         spawn = SpawnTool(self.subagents, lambda: self.tools.registry())
         own = build_tools(config, store, BUNDLED, functools.partial(read_record, store))
         built_in = [*own, spawn, MemorySearchTool(self.recall)]
-        taken = [tool.name for tool in built_in]
+        taken = {*SWITCHABLE, *(tool.name for tool in built_in)}
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
         self.mcp = configured_servers(config)
         self.tools = Toolbox(built_in, [plugins, self.mcp] if self.mcp else [plugins])

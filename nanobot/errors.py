@@ -17,7 +17,6 @@ NanobotError
 │   └── NoProviderError         nothing configured can serve the model
 ├── ToolError                   a tool could not do what it was asked (shown to the model)
 │   └── AccessDenied            a path, address or command is not allowed
-├── TurnCancelled               the owner stopped the turn
 ├── McpError                    an MCP server cannot be used
 ├── ChannelError                a chat platform refused or cannot be reached
 └── ScheduleError               a cron expression, time or zone is wrong
@@ -111,10 +110,6 @@ class ToolError(NanobotError):
 
 class AccessDenied(ToolError):
     """A path, address or command outside what the tools may touch."""
-
-
-class TurnCancelled(NanobotError):
-    """The owner stopped the turn."""
 
 
 class McpError(NanobotError):

@@ -63,8 +63,9 @@ def login(
     import asyncio
     import webbrowser
 
-    from nanobot.mcp.login import BrowserSignIn, has_screen, log_in, typed_line
+    from nanobot.mcp.login import has_screen, log_in, typed_line
     from nanobot.mcp.servers import find_server
+    from nanobot.mcp.sign_in import BrowserSignIn
 
     config = _config()
     server = find_server(config.tools.mcp_servers, name)

@@ -22,10 +22,10 @@ from nanobot.agent.tools.base import ToolOutput, report_output
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
-from nanobot.mcp.names import plain_text
+from nanobot.mcp.names import printable_text
 from nanobot.mcp.oauth import Credentials, open_auth
 from nanobot.mcp.results import tool_output
-from nanobot.mcp.servers import Kind, scrubbed, transport_kinds
+from nanobot.mcp.servers import TransportKind, scrubbed, transport_kinds
 from nanobot.mcp.session import (
     RemoteTool,
     all_tools,
@@ -38,7 +38,7 @@ from nanobot.mcp.session import (
 from nanobot.mcp.stdio import StdioServer
 
 if TYPE_CHECKING:
-    from nanobot.mcp.login import BrowserSignIn
+    from nanobot.mcp.sign_in import BrowserSignIn
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class ServerConnection:
         self._pause = pause
         self._credentials = credentials or Credentials(name, server.url)
         self._patience = patience
-        self._kinds: Sequence[Kind] = ()
+        self._kinds: Sequence[TransportKind] = ()
         self._kind = 0  # which of them is in use
         self._failures = 0
         self._renew_token = False
@@ -184,7 +184,7 @@ class ServerConnection:
 
         async def show(progress: float, total: float | None, message: str | None) -> None:
             of = f"/{total:g}" if total else ""
-            text = plain_text(f"{message or tool} ({progress:g}{of})", _MESSAGE_CHARS)
+            text = printable_text(f"{message or tool} ({progress:g}{of})", _MESSAGE_CHARS)
             report.run(report_output, f"{text}\n")
 
         try:
@@ -349,7 +349,7 @@ class ServerConnection:
         return "failed", f"{text.rstrip('.')}."
 
     def _safe(self, text: str) -> str:
-        return plain_text(scrubbed(text, self._server), _MESSAGE_CHARS)
+        return printable_text(scrubbed(text, self._server), _MESSAGE_CHARS)
 
     def _try_otherwise(self, state: State) -> bool:
         """Whether there is another way to connect that should be tried at once."""

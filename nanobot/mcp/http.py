@@ -17,8 +17,9 @@ from mcp.client.streamable_http import streamable_http_client
 
 from nanobot import __version__
 from nanobot.config.schema import McpServerConfig
-from nanobot.mcp.servers import Kind
-from nanobot.security.net import guarded_client, url_port
+from nanobot.mcp.servers import TransportKind
+from nanobot.security.addresses import url_port
+from nanobot.security.net import guarded_client
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
@@ -32,7 +33,11 @@ class HttpServer:
     """One connection to a remote server. `last_status` is the status of its newest answer, 0 before."""
 
     def __init__(
-        self, server: McpServerConfig, kind: Kind, allow_private: Sequence[str], auth: httpx2.Auth | None
+        self,
+        server: McpServerConfig,
+        kind: TransportKind,
+        allow_private: Sequence[str],
+        auth: httpx2.Auth | None,
     ) -> None:
         self._url = httpx2.URL(server.url)
         self._headers = dict(server.headers)

@@ -40,7 +40,7 @@ class ToolNames:
         return name
 
 
-def plain_text(text: str, limit: int) -> str:
+def printable_text(text: str, limit: int) -> str:
     """`text` without control and invisible characters, cut at `limit`."""
     cleaned = "".join(char for char in text if char.isprintable() or char == "\n").strip()
     return cleaned if len(cleaned) <= limit else f"{cleaned[: limit - 1]}…"
@@ -100,7 +100,7 @@ def _tidied(value: Any) -> Any:
     tidy: dict[str, Any] = {}
     for key, inner in value.items():
         if isinstance(inner, str) and key in ("description", "title"):
-            tidy[key] = plain_text(inner, _FIELD_CHARS)
+            tidy[key] = printable_text(inner, _FIELD_CHARS)
         elif isinstance(inner, str) and key == "pattern":
             if _is_python_pattern(inner):
                 tidy[key] = inner

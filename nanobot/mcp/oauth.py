@@ -23,7 +23,7 @@ from nanobot.errors import StorageError
 if TYPE_CHECKING:
     import httpx2
 
-    from nanobot.mcp.login import BrowserSignIn
+    from nanobot.mcp.sign_in import BrowserSignIn
 
 _EARLY = 30.0  # seconds before its end at which a token counts as expired
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanobot.agent.tools.base import ToolOutput
 from nanobot.errors import ToolError
-from nanobot.mcp.names import plain_text
+from nanobot.mcp.names import printable_text
 from nanobot.messages import ImagePart
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _block(block: types.ContentBlock, images: list[ImagePart]) -> str:
         about = f": {block.description}" if block.description else ""
         size = f", {block.size:,} bytes" if block.size else ""
         kind = f" ({block.mime_type or 'unknown type'}{size})"
-        return plain_text(f"[link] {block.title or block.name} <{block.uri}>{kind}{about}", _LINK_CHARS)
+        return printable_text(f"[link] {block.title or block.name} <{block.uri}>{kind}{about}", _LINK_CHARS)
     return _resource(block.resource, images)
 
 
@@ -73,7 +73,7 @@ def _resource(
     resource: types.TextResourceContents | types.BlobResourceContents, images: list[ImagePart]
 ) -> str:
     kind = resource.mime_type or "unknown type"
-    where = plain_text(f"[resource <{resource.uri}> ({kind})", _LINK_CHARS)
+    where = printable_text(f"[resource <{resource.uri}> ({kind})", _LINK_CHARS)
     text = getattr(resource, "text", None)
     if isinstance(text, str):
         return f"{where}]\n{text}"

@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl, urlsplit
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ConfigError, UsageError
 
-Kind = Literal["stdio", "http", "sse"]
+TransportKind = Literal["stdio", "http", "sse"]
 
-_TYPES: dict[str, Kind] = {"stdio": "stdio", "http": "http", "streamablehttp": "http", "sse": "sse"}
+_TYPES: dict[str, TransportKind] = {"stdio": "stdio", "http": "http", "streamablehttp": "http", "sse": "sse"}
 _SECRET_FLAG = re.compile(r"key|token|secret|passw|auth|header", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # characters; hiding shorter values would garble words
 
 
-def transport_kinds(name: str, server: McpServerConfig) -> tuple[Kind, ...]:
+def transport_kinds(name: str, server: McpServerConfig) -> tuple[TransportKind, ...]:
     """How to reach the server, in the order in which to try.
 
     A URL without `type` may be streamable HTTP or the older HTTP with SSE; the second is tried when the
@@ -39,7 +39,7 @@ def transport_kinds(name: str, server: McpServerConfig) -> tuple[Kind, ...]:
     return _remote_kinds(place, server.url, kind)
 
 
-def _remote_kinds(place: str, url: str, kind: Kind | None) -> tuple[Kind, ...]:
+def _remote_kinds(place: str, url: str, kind: TransportKind | None) -> tuple[TransportKind, ...]:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nanobot.agent.tools.base import Tool, ToolOutput
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.config.schema import McpServerConfig
-from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, plain_text
+from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, printable_text
 
 if TYPE_CHECKING:
     from nanobot.mcp.connection import ServerConnection
-    from nanobot.mcp.login import BrowserSignIn
     from nanobot.mcp.session import RemoteTool
+    from nanobot.mcp.sign_in import BrowserSignIn
 
 log = logging.getLogger(__name__)
 
@@ -29,30 +29,20 @@ _CLOSE = 5.0  # seconds for all servers to end
 
 class McpTool(Tool):
     """One tool of a server. What the server claims about it decides only whether calls may run side by
-    side (readOnlyHint) and again after a crash (readOnlyHint, idempotentHint): a lie harms the liar."""
+    side (readOnlyHint) and again after a crash (readOnlyHint, idempotentHint), which concerns it alone."""
 
+    name = description = ""  # each tool has its own, as its schema
+    parameters: dict[str, Any] = {}  # noqa: RUF012
     errors_are_text = False
 
     def __init__(self, name: str, connection: ServerConnection, remote: RemoteTool) -> None:
-        self._name = name
+        self.name = name
         self._connection = connection
         self._remote = remote
-        self._description = plain_text(remote.description, DESCRIPTION_CHARS) or remote.name
-        self._parameters, self._real_names = fit_properties(remote.schema)
+        self.description = printable_text(remote.description, DESCRIPTION_CHARS) or remote.name
+        self.parameters, self._real_names = fit_properties(remote.schema)
         self.read_only = remote.read_only
         self.repeatable = remote.repeatable
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def description(self) -> str:
-        return self._description
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self._parameters
 
     async def execute(self, /, **arguments: Any) -> ToolOutput:
         real = {self._real_names.get(key, key): value for key, value in arguments.items()}
@@ -219,13 +209,13 @@ class _Offer:
         unknown = [name for name in enabled or () if name not in known]
         if unknown and connection.tools:
             skipped += [
-                (plain_text(name, 64), "in enabledTools, but unknown to the server") for name in unknown
+                (printable_text(name, 64), "in enabledTools, but unknown to the server") for name in unknown
             ]
             log.warning(
                 "tools.mcpServers.%s.enabledTools names %s, which the server does not have. It has: %s",
                 connection.name,
                 ", ".join(unknown),
-                ", ".join(plain_text(remote.name, 64) for remote in connection.tools),
+                ", ".join(printable_text(remote.name, 64) for remote in connection.tools),
             )
         return _Offer(connection.tools, tuple(tools.values()), tuple(skipped))
 

@@ -20,7 +20,7 @@ from nanobot.agent.tools import base
 from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
-from nanobot.plugins.threads import PluginThreads, describe
+from nanobot.plugins.threads import PluginThreads, describe_fault
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what every provider accepts
 _TYPES = ("string", "integer", "number", "boolean", "array", "object")
@@ -83,7 +83,7 @@ def load_tools(
         try:
             tools.append(PluginTool(_instance(cls, context), threads, context))
         except BaseException as error:  # noqa: BLE001  # the other classes may be fine
-            faults.append(f"{cls.__name__}: {describe(error, file.parent)}")
+            faults.append(f"{cls.__name__}: {describe_fault(error, file.parent)}")
     return tools, faults
 
 

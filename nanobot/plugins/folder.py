@@ -25,14 +25,9 @@ if TYPE_CHECKING:  # the rest of the room is imported for the first plugin
 
 log = logging.getLogger(__name__)
 
-# nanobot's own names, also when such a tool is switched off.
-_BUILT_IN = {
-    *("read_file", "write_file", "edit_file", "list_dir", "exec"),
-    *("web_search", "web_fetch", "message", "spawn", "cron"),
-}
 _LOADING_LIMIT = 5.0  # seconds for one file
 
-Stamp = tuple[int, ...]  # differs when a file was changed
+_Stamp = tuple[int, ...]  # differs when a file was changed
 
 
 @dataclass(frozen=True)
@@ -48,14 +43,14 @@ class PluginTools:
     """The tools of the files in `folder`, in the order of the files' names; of equal names the first wins.
 
     A file is loaded again when it was changed, and all are when one was changed that others import.
-    `taken` are names that a plugin cannot have.
+    `taken` are nanobot's own names, also those of tools that are switched off.
     """
 
     def __init__(self, folder: Path, context: ToolContext, taken: Collection[str]) -> None:
         self._folder = folder
         self._context = context
-        self._taken = _BUILT_IN | set(taken)
-        self._stamps: dict[str, Stamp] = {}
+        self._taken = frozenset(taken)
+        self._stamps: dict[str, _Stamp] = {}
         self._loaded: dict[str, _Loaded] = {}
         self._tools: Sequence[Tool] = ()
         self._reports: Sequence[ToolReport] = ()
@@ -87,8 +82,8 @@ class PluginTools:
             self._loading = asyncio.create_task(self._load(stamps))
         await asyncio.shield(self._loading)
 
-    def _look(self) -> dict[str, Stamp]:
-        stamps: dict[str, Stamp] = {}
+    def _look(self) -> dict[str, _Stamp]:
+        stamps: dict[str, _Stamp] = {}
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
@@ -100,7 +95,7 @@ class PluginTools:
             log.warning("Cannot look for plugins in %s: %s", self._folder, error.strerror)
         return stamps
 
-    async def _load(self, stamps: dict[str, Stamp]) -> None:
+    async def _load(self, stamps: dict[str, _Stamp]) -> None:
         """Bring what is loaded up to date with `stamps`."""
         try:
             self._helpers.install()
@@ -113,7 +108,7 @@ class PluginTools:
         finally:
             self._loading = None
 
-    def _outdated(self, stamps: dict[str, Stamp]) -> set[str]:
+    def _outdated(self, stamps: dict[str, _Stamp]) -> set[str]:
         """What is to be loaded again, or is gone."""
         names = stamps.keys() | self._stamps.keys()
         changed = {name for name in names if stamps.get(name) != self._stamps.get(name)}
@@ -176,7 +171,7 @@ def _log(report: ToolReport) -> None:
         log.warning("Failed to load %s: %s", report.origin, report.skipped)
 
 
-def _stamp(entry: os.DirEntry[str]) -> Stamp:
+def _stamp(entry: os.DirEntry[str]) -> _Stamp:
     try:
         about = entry.stat()
     except OSError:  # a link that leads nowhere

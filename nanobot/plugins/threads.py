@@ -95,7 +95,7 @@ class _Worker:
                 if not isinstance(error, ToolError | asyncio.CancelledError):
                     own = error.with_traceback(_own_frames(error, self._file.parent))
                     log.warning("Plugin %s raised an exception", self._file.name, exc_info=own)
-                done.set_exception(ToolError(describe(error, self._file.parent)))
+                done.set_exception(ToolError(describe_fault(error, self._file.parent)))
 
         self.jobs.put(job)
         return done
@@ -126,7 +126,7 @@ class _Worker:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
 
 
-def describe(error: BaseException, folder: Path) -> str:
+def describe_fault(error: BaseException, folder: Path) -> str:
     """What a plugin raised, and the line in its folder where that happened."""
     if isinstance(error, ToolError):
         return str(error)

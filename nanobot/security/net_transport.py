@@ -16,7 +16,7 @@ import httpcore2
 import httpx2
 
 from nanobot.errors import AccessDenied
-from nanobot.security.net import Address, AllowedTarget, check_target, check_url
+from nanobot.security.addresses import AllowedTarget, IPAddress, check_target, check_url
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Dialer = httpcore2.AsyncNetworkBackend
@@ -57,7 +57,7 @@ class GuardedDialer(httpcore2.AsyncNetworkBackend):
                 failure = error
         raise _connect_failure(failure)
 
-    async def _checked_addresses(self, host: str, port: int, timeout: float | None) -> list[Address]:
+    async def _checked_addresses(self, host: str, port: int, timeout: float | None) -> list[IPAddress]:
         try:
             async with asyncio.timeout(timeout):
                 addresses = [ip_address(text) for text in await self._resolve(host, port)]

@@ -9,11 +9,11 @@ from pathlib import Path
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
 from nanobot.skills import front_matter
-from nanobot.skills.skill import SKILL_FILE, Missing, Skill, Source, load_skill, missing, read_skill_file
+from nanobot.skills.skill import SKILL_FILE, Missing, Skill, SkillSource, load_skill, missing, read_skill_file
 
 BUNDLED = Path(__file__).parent
 
-Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int]
 
 
 class SkillLibrary:
@@ -26,7 +26,7 @@ class SkillLibrary:
         self.folder = workspace / "skills"
         self._env_names = tuple(env_names)
         self._has_exec = has_exec
-        self._read: dict[Path, tuple[Stamp, Skill]] = {}
+        self._read: dict[Path, tuple[_Stamp, Skill]] = {}
 
     def all(self) -> list[Skill]:
         """Every folder with a SKILL.md, workspace first, in the order of names; faulty ones included."""
@@ -68,7 +68,7 @@ class SkillLibrary:
         """What keeps `skill` from working on this machine."""
         return missing(skill, self._env_names, has_exec=self._has_exec)
 
-    def _found(self, root: Path, source: Source) -> list[Skill]:
+    def _found(self, root: Path, source: SkillSource) -> list[Skill]:
         try:
             with os.scandir(root) as entries:
                 names = sorted(entry.name for entry in entries if not entry.name.startswith((".", "_")))
@@ -76,7 +76,7 @@ class SkillLibrary:
             return []
         return [skill for name in names if (skill := self._skill(root / name, source)) is not None]
 
-    def _skill(self, folder: Path, source: Source) -> Skill | None:
+    def _skill(self, folder: Path, source: SkillSource) -> Skill | None:
         """The skill in `folder`, read anew only if its SKILL.md changed; None if there is no such file."""
         try:
             status = (folder / SKILL_FILE).lstat()

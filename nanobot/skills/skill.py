@@ -22,8 +22,8 @@ from nanobot.skills import front_matter
 
 SKILL_FILE = "SKILL.md"
 SKILL_BYTES = 256_000
-NAME_CHARS = 64
-DESCRIPTION_CHARS = 1024
+_NAME_CHARS = 64
+_DESCRIPTION_CHARS = 1024
 
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _VENDORS = ("nanobot", "openclaw", "clawdbot", "clawdis")
@@ -35,7 +35,7 @@ _INSTALLERS = {
     "uv": "uv tool install",
 }
 
-Source = Literal["workspace", "bundled"]
+SkillSource = Literal["workspace", "bundled"]
 
 
 class Requirements(NamedTuple):
@@ -52,7 +52,7 @@ class Skill(NamedTuple):
 
     name: str
     folder: Path
-    source: Source
+    source: SkillSource
     description: str = ""
     license: str = ""
     compatibility: str = ""
@@ -75,7 +75,7 @@ class Missing(NamedTuple):
     fix: str
 
 
-def load_skill(folder: Path, source: Source, *, any_name: bool = False) -> Skill:
+def load_skill(folder: Path, source: SkillSource, *, any_name: bool = False) -> Skill:
     """Read the skill in `folder`. Never raises: what is wrong becomes its `fault`.
 
     It must have its folder's name, unless `any_name` is right; without a name, it takes that of the folder.
@@ -129,10 +129,10 @@ def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
 
 
 def _valid_name(name: str) -> str:
-    if len(name) > NAME_CHARS or not NAME.fullmatch(name):
+    if len(name) > _NAME_CHARS or not NAME.fullmatch(name):
         raise ValueError(
             f"its name {name[:80]!r} is not made of lowercase letters, digits and single hyphens,"
-            f" at most {NAME_CHARS} characters"
+            f" at most {_NAME_CHARS} characters"
         )
     return name
 
@@ -140,8 +140,8 @@ def _valid_name(name: str) -> str:
 def _valid_description(description: str) -> str:
     if not description:
         raise ValueError("it has no description")
-    if len(description) > DESCRIPTION_CHARS:
-        raise ValueError(f"its description is longer than {DESCRIPTION_CHARS:,} characters")
+    if len(description) > _DESCRIPTION_CHARS:
+        raise ValueError(f"its description is longer than {_DESCRIPTION_CHARS:,} characters")
     return description
 
 

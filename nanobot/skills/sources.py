@@ -183,7 +183,7 @@ async def _download(url: str, allow_private: Sequence[str]) -> bytes:
 
 def _check_scheme(url: str, allow_private: Sequence[str]) -> None:
     """Raises UsageError for http://, except to a host that tools.web.allowPrivate names."""
-    from nanobot.security.net import AllowedTarget, check_url
+    from nanobot.security.addresses import AllowedTarget, check_url
 
     parsed = check_url(url, allow_private)
     if parsed.scheme != "https" and parsed.host not in [AllowedTarget.parse(e).name for e in allow_private]:

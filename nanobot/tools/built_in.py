@@ -17,6 +17,8 @@ from nanobot.tools.message import MessageTool
 from nanobot.tools.shell import Exec
 from nanobot.tools.web import WebFetchTool, WebSearchTool
 
+SWITCHABLE = (Exec.name,)  # names that stay nanobot's own when the owner has switched their tools off
+
 
 def tool_context(config: Config) -> ToolContext:
     """What the constructors of tools may know."""

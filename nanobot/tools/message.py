@@ -75,7 +75,7 @@ class MessageTool(Tool):
         files = await asyncio.to_thread(self._attachments, media)
         await self._mailer.enqueue(
             OutboundMessage(
-                id=message_id(turn, current_call_id()),
+                id=_delivery_key(turn, current_call_id()),
                 channel=target[0],
                 chat_id=target[1],
                 text=content,
@@ -99,6 +99,6 @@ class MessageTool(Tool):
         return Attachment(str(resolved), resolved.name, kind)
 
 
-def message_id(turn: TurnContext, call_id: str) -> str:
+def _delivery_key(turn: TurnContext, call_id: str) -> str:
     """The delivery key of a message sent by a tool call; `sent_in_turn` looks for its beginning."""
     return f"turn-{turn.turn_id}-call-{call_id}"

@@ -36,7 +36,7 @@ class WebFetchTool(Tool):
 
     def __init__(self, *, allow_private: Sequence[str] = (), timeout: float = READ_SECONDS) -> None:
         if allow_private:
-            from nanobot.security.net import AllowedTarget
+            from nanobot.security.addresses import AllowedTarget
 
             for entry in allow_private:
                 AllowedTarget.parse(entry)  # a wrong one is reported now, not in the middle of a turn
@@ -181,9 +181,9 @@ def _entry(number: int, result: SearchResult) -> str:
 
 def _plain(text: str, limit: int) -> str:
     """One line without HTML tags, entities and invisible characters."""
-    from nanobot.tools.web_html import clean_text
+    from nanobot.tools.web_html import tidy_text
 
-    text = " ".join(clean_text(html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", "", text))).split())
+    text = " ".join(tidy_text(html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", "", text))).split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

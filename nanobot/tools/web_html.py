@@ -41,7 +41,7 @@ _INVISIBLE = re.compile(
 )
 
 
-def clean_text(text: str) -> str:
+def tidy_text(text: str) -> str:
     """`text` without invisible characters, with plain newlines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     return _INVISIBLE.sub("", text)
@@ -65,7 +65,7 @@ def html_to_text(html: str, url: str, *, markdown: bool) -> HtmlText:
     extractor = "readability" if content is not None else "body"
     if content is None:
         content = _without(page.root, "nav", "footer", "aside")
-    text = clean_text(_to_markdown(content) if markdown else _to_plain(content))
+    text = tidy_text(_to_markdown(content) if markdown else _to_plain(content))
     text = "\n".join(line.rstrip() for line in text.split("\n"))
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
     return HtmlText(_with_title(text, page.title, "# " if markdown else ""), extractor, page.full)

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from nanobot.tools.web_html import clean_text, html_to_text
+from nanobot.tools.web_html import html_to_text, tidy_text
 
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|ecmascript|yaml|x-yaml|toml|x-ndjson|x-sh|sql|graphql)$"
@@ -98,8 +98,8 @@ def read_page(body: bytes, content_type: str, url: str, markdown: bool) -> PageT
     if kind in _UNKNOWN_TYPES and len(_BINARY_SIGN.findall(text[:4096])) > len(text[:4096]) // 50:
         return None
     if kind.endswith(("/json", "+json")):
-        return PageText(clean_text(_pretty_json(text)), "json")
-    return PageText(clean_text(text), "text")
+        return PageText(tidy_text(_pretty_json(text)), "json")
+    return PageText(tidy_text(text), "text")
 
 
 def _pretty_json(text: str) -> str:

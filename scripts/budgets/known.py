@@ -1,7 +1,8 @@
 """Faults that stood when their rule came: `known_faults.txt`, which only gets shorter.
 
 A line is `rule: subject: amount`. A fault that is not listed, or is larger than listed, fails; so does a line
-whose fault is gone. `check_budgets.py --prune` takes those lines out and lowers amounts that have fallen.
+whose fault is gone. `check_budgets.py --prune` takes those lines out and lowers amounts that have fallen,
+also after git has merged the file by keeping the lines of both sides (.gitattributes).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def read_known(root: Path) -> Known:
     """(rule, subject): amount. Empty for a checkout without the file."""
     path = file_of(root)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [line.split(": ") for line in lines if line and not line.startswith("#")]
+    rows = [line.split(": ") for line in sorted(lines)]  # a merge may keep a line of both sides
     return {(rule, subject): int(amount) for rule, subject, amount in rows}
 
 

@@ -115,7 +115,7 @@ def test_the_model_cannot_write_a_plugin(nanobot: Nanobot, tools: Path) -> None:
     results = [
         part for message in nanobot.messages() for part in message["parts"] if part["type"] == "tool_result"
     ]
-    assert [result["outcome"] for result in results] == ["error", "error", "ok"]
+    assert [result.get("outcome", "ok") for result in results] == ["error", "error", "ok"]
     assert "only the owner" in results[0]["content"]
     assert [file.name for file in tools.iterdir()] == ["a.py"]
     assert (tools / "a.py").read_text() == plain("noisy")
@@ -146,6 +146,14 @@ def test_tools_list_for_scripts(nanobot: Nanobot, tools: Path) -> None:
         None: "SyntaxError: invalid syntax (broken.py, line 1)",
         "exec": "tools.exec.enabled is false",
     }
+
+
+def test_the_name_of_a_tool_that_is_switched_off_stays_taken(nanobot: Nanobot, tools: Path) -> None:
+    (tools / "x.py").write_text(plain("exec"))
+    (nanobot.home / "config.json").write_text('{"tools": {"exec": {"enabled": false}}}')
+    rows = json.loads(nanobot.run("tools", "list", "--json").stdout)
+    found = [row["reason"] for row in rows if row["source"] == "plugin x.py"]
+    assert found == ["built-in takes priority"]
 
 
 def test_tools_list_in_an_empty_home(nanobot: Nanobot) -> None:

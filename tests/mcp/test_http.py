@@ -14,8 +14,9 @@ import pytest
 
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import McpError, ToolError, UsageError
-from nanobot.mcp.login import BrowserSignIn, log_in
+from nanobot.mcp.login import log_in
 from nanobot.mcp.oauth import Credentials
+from nanobot.mcp.sign_in import BrowserSignIn
 from nanobot.mcp.source import McpTools
 from tests.mcp.serving import free_port, http_peer, http_process, run, serving, until
 from tests.tools.loopback import always, http_server, reply

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, plain_text, tidy_schema
+from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, printable_text, tidy_schema
 
 VALID_KEY = re.compile(r"[a-zA-Z0-9_.-]+")
 VALID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -46,14 +46,14 @@ def test_a_name_does_not_change_hands_when_its_clash_appears_first() -> None:
 
 @given(st.text(), st.integers(2, 50))
 def test_texts_are_bounded_and_have_no_control_characters(text: str, limit: int) -> None:
-    plain = plain_text(text, limit)
+    plain = printable_text(text, limit)
     assert len(plain) <= limit
     assert all(char.isprintable() or char == "\n" for char in plain)
 
 
 def test_an_escape_sequence_is_disarmed() -> None:
-    assert plain_text("a\x1b[31mb\u202ec\u200bd", 100) == "a[31mbcd"
-    assert len(plain_text("x" * 10_000, DESCRIPTION_CHARS)) == DESCRIPTION_CHARS
+    assert printable_text("a\x1b[31mb\u202ec\u200bd", 100) == "a[31mbcd"
+    assert len(printable_text("x" * 10_000, DESCRIPTION_CHARS)) == DESCRIPTION_CHARS
 
 
 KEYWORDS = [

@@ -27,7 +27,8 @@ from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import ToolFinished, TurnFinished
 from nanobot.config.schema import McpServerConfig
-from nanobot.mcp.login import BrowserSignIn, log_in
+from nanobot.mcp.login import log_in
+from nanobot.mcp.sign_in import BrowserSignIn
 from nanobot.mcp.source import McpTools
 from nanobot.messages import Message, ToolCall, ToolDefinition
 from nanobot.providers.base import ModelRequest

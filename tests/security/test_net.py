@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanobot.errors import AccessDenied, ConfigError
-from nanobot.security.net import AllowedTarget, check_address, check_url, download, guarded_client
+from nanobot.security.addresses import AllowedTarget, check_address, check_url
+from nanobot.security.net import download, guarded_client
 from tests.tools.loopback import always, http_server, reply
 
 # --- C1: addresses and their spellings

@@ -38,7 +38,7 @@ class PluginFolder:
         self.folder.mkdir(parents=True)
         allowed = workspace if restricted else None
         context = ToolContext(workspace, allowed, str(workspace), 30, restricted, "brave key")
-        self.source = PluginTools(self.folder, context, ["read_file"])
+        self.source = PluginTools(self.folder, context, ["read_file", "exec"])
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
