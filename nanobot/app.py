@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
 from nanobot.agent.context import PromptBuilder
+from nanobot.agent.digest import Digest
 from nanobot.agent.tools.base import TurnContext
+from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.window import read_record
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.mcp import configured_servers
-from nanobot.memory.digest import Digest
 from nanobot.memory.prompt import MemorySection
 from nanobot.memory.recall import Recall
 from nanobot.memory.upkeep import MemoryUpkeep
-from nanobot.memory.window import open_conversation, read_record
 from nanobot.messages import InboundMessage, Usage
 from nanobot.plugins.folder import PluginTools
 from nanobot.session.store import RENEW, Claim, SessionKind
@@ -32,7 +33,6 @@ from nanobot.subagents.orders import Subagents
 from nanobot.subagents.spawn import SpawnTool
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
 from nanobot.tools.memory_search import MemorySearchTool
-from nanobot.tools.toolbox import Toolbox
 from nanobot.workspace import create_workspace
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class App:
             config,
             store,
             models,
-            self.tools.registry,
+            self.tools,
             prompt,
-            functools.partial(open_conversation, store, (self.memory, Digest())),
+            (self.memory, Digest()),
             model=model,
             clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,

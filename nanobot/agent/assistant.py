@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from nanobot.agent.compaction import Conversation, Limits, OpenConversation
 from nanobot.agent.context import PromptBuilder, runtime_note
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.subagent import Role, SubagentRules
 from nanobot.agent.tools.base import TurnContext
-from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.bus.events import TurnEvent, TurnFinished
+from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.window import Conversation, Limits, Summariser, open_conversation
+from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
-from nanobot.messages import ContextPart, ImagePart, Message, TextPart
+from nanobot.errors import NanobotError
+from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolDefinition
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
-from nanobot.session.store import Claim, Store
+from nanobot.session.store import Claim, Store, StoredMessage
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Request:
     text: str | None
     images: tuple[ImagePart, ...] = ()
     note: str = ""
-    steer: Callable[[], Awaitable[Sequence[Message]]] | None = None
-    handed_over: Callable[[], bool] = lambda: False
+    steer: Callable[[], Awaitable[Sequence[StoredMessage]]] | None = None
+    handed_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Prepared:
 
     provider: Provider
     model: str
-    tools: ToolRegistry
+    supports_images: bool
+    tools: Toolbox
+    definitions: Sequence[ToolDefinition]
     system: Sequence[tuple[str, str]]
     conversation: Conversation
     turn_limits: TurnLimits
@@ -80,9 +84,9 @@ class Assistant:
         config: Config,
         store: Store,
         models: ModelPool,
-        tools: Callable[[], Awaitable[ToolRegistry]],
+        tools: Toolbox,
         prompt: PromptBuilder,
-        open_conversation: OpenConversation,
+        summarisers: Sequence[Summariser],
         *,
         model: str = "",
         clock: Callable[[], datetime],
@@ -94,7 +98,7 @@ class Assistant:
         self._models = models
         self._tools = tools
         self._prompt = prompt
-        self._open_conversation = open_conversation
+        self._summarisers = summarisers
         self._clock = clock
         self._recall = recall
         self.subagents = subagents
@@ -112,72 +116,72 @@ class Assistant:
 
     async def run(self, claim: Claim, request: Request) -> AsyncGenerator[TurnEvent, None]:
         """Run a claimed turn. The caller acknowledges it with `store.finish_turn`."""
-        journal = _Journal(self._store, claim)
+        try:
+            ready = await self.prepare(request.context, claim)
+        except NanobotError:
+            if request.text is not None:  # what was asked is kept, also when nobody can answer it
+                await self._store.append(claim, self._asked(request, request.text, ""))
+            raise
         if request.text is not None:
-            await journal.append(await self._user_message(request, request.text))
+            recalled = await self._recall(request.text, request.context) if self._recall else ""
+            await ready.conversation.append(self._asked(request, request.text, recalled))
             if request.context.source == "report" and request.steer:
-                await request.steer()  # others that came in meanwhile
-        ready = await self.prepare(request.context, claim.turn_id)
-        traits = ready.provider.traits(ready.model)
+                ready.conversation.entries += await request.steer()  # others that came in meanwhile
+        objection = None
+        if self.subagents is not None:
+            own = ready.turn_limits.max_iterations
+            objection = functools.partial(self.subagents.objection, claim, request.context, own)
         turn = Turn(
-            context=replace(request.context, supports_images=traits.supports_images),
+            context=replace(request.context, supports_images=ready.supports_images),
             provider=ready.provider,
             model=ready.model,
             system="\n\n".join(text for _, text in ready.system),
-            messages=[entry.message for entry in ready.conversation.entries],
             tools=ready.tools,
-            journal=journal,
+            conversation=ready.conversation,
             limits=ready.turn_limits,
-            intended=await self._store.intents(claim) if request.text is None else frozenset(),
-            fit=ready.conversation.fit,
             handed_over=request.handed_over,
-            current_tools=self._tools
-            if request.context.source != "order" and traits.supports_tools
-            else None,
+            objection=objection,
+            steer=request.steer,
         )
-        turn = replace(turn, steer=request.steer) if request.steer else turn
-        if self.subagents is not None:
-            ask = functools.partial(self.subagents.objection, claim, request.context)
-            turn = replace(turn, objection=functools.partial(ask, ready.turn_limits.max_iterations))
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
-                if isinstance(event, TurnFinished):
-                    event = replace(event, context=ready.conversation.use(event.context.tokens))
                 yield event
 
-    async def prepare(self, context: TurnContext, turn_id: int = 0) -> Prepared:
-        """Model, tools, prompt and conversation of the session in `context`, for turn `turn_id` if any."""
+    async def prepare(self, context: TurnContext, claim: Claim | None = None) -> Prepared:
+        """Model, tools, prompt and conversation of the session in `context`, for a claimed turn if any."""
         role = await self._role(context)
         resolution, provider = await self._models.get(role.model)
         traits = provider.traits(resolution.model)
-        tools = ToolRegistry([])
-        if traits.supports_tools:
-            tools = await self._tools() if role.tools is None else role.tools
+        tools = self._tools if role.tools is None else Toolbox(role.tools)
+        if not traits.supports_tools:
+            tools = Toolbox([])
         own = [("rules", role.prompt)] if role.prompt else []
         system = own or self._prompt.parts(context, with_tools=traits.supports_tools)
+        definitions = (await tools.registry()).definitions()
         defaults = self._config.agents.defaults
         limits = Limits(
             window=defaults.context_window or traits.context_window,
             answer=defaults.max_tokens,
-            fixed=sum(len(text.encode()) for _, text in system) + len(str(tools.definitions())),
+            fixed=sum(len(text.encode()) for _, text in system) + len(str(definitions)),
             messages=defaults.memory_window,
             only_words=not traits.supports_tools,
         )
-        conversation = await self._open_conversation(context.session_key, turn_id, limits)
-        return Prepared(provider, resolution.model, tools, system, conversation, role.limits)
+        conversation = await open_conversation(
+            self._store, context.session_key, claim, limits, self._summarisers
+        )
+        model, sees = resolution.model, traits.supports_images
+        return Prepared(provider, model, sees, tools, definitions, system, conversation, role.limits)
 
     async def _role(self, context: TurnContext) -> Role:
         """What the turn works with. Raises UsageError when its subagent's profile cannot be used."""
         if self.subagents is None or context.source != "order":
             return Role(await self.model_of(context.session_key), self._limits())
-        role = await self.subagents.role(context, await self._tools(), self._limits())
+        role = await self.subagents.role(context, await self._tools.registry(), self._limits())
         parent = context.reply_to.session_key if context.reply_to else context.session_key
         return replace(role, model=role.model or await self.model_of(parent))
 
-    async def _user_message(self, request: Request, text: str) -> Message:
-        note = runtime_note(self._clock(), request.context).text + request.note
-        if self._recall is not None:
-            note += await self._recall(text, request.context)
+    def _asked(self, request: Request, text: str, recalled: str) -> Message:
+        note = runtime_note(self._clock(), request.context).text + request.note + recalled
         return Message("user", (ContextPart(note), TextPart(text), *request.images))
 
     def _limits(self) -> TurnLimits:
@@ -188,17 +192,3 @@ class Assistant:
             temperature=defaults.temperature,
             seconds=defaults.turn_timeout_seconds,
         )
-
-
-class _Journal:
-    """Records a turn under its claim."""
-
-    def __init__(self, store: Store, claim: Claim) -> None:
-        self._store = store
-        self._claim = claim
-
-    async def append(self, message: Message) -> None:
-        await self._store.append(self._claim, message)
-
-    async def intend(self, call_id: str) -> None:
-        await self._store.record_intent(self._claim, call_id)

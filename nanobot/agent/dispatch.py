@@ -23,7 +23,7 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.errors import NanobotError, StorageError, TurnTakenOver
 from nanobot.messages import InboundMessage, Message, OutboundMessage, Usage
-from nanobot.session.store import RENEW, Claim, InboxTurn, Store
+from nanobot.session.store import RENEW, Claim, InboxTurn, Store, StoredMessage
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Dispatcher:
         self._stopped: set[str] = set()
         self._stopping: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._handed_over = False
+        self._handed_over = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -118,7 +118,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Serve until cancelled. Running turns are then handed over: their next worker resumes them."""
-        self._handed_over = self._draining = False  # this gateway may have lost the lead and regained it
+        self._draining = False
+        self._handed_over.clear()  # this gateway may have lost the lead and regained it
         renewing = asyncio.create_task(self._renew())
         try:
             with self._signal.subscribe() as changed:
@@ -136,7 +137,7 @@ class Dispatcher:
             await asyncio.wait(self._running.values(), timeout=seconds)
 
     async def _hand_over(self) -> None:
-        self._handed_over = True
+        self._handed_over.set()
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
@@ -186,7 +187,7 @@ class Dispatcher:
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.wait([work])
-        if self._handed_over:
+        if self._handed_over.is_set():
             return
         if work.cancelled():
             with contextlib.suppress(TurnTakenOver):  # it had just been closed
@@ -272,7 +273,7 @@ class Dispatcher:
             images=() if begun else await asyncio.to_thread(load_images, inbound.attachments),
             note=describe(inbound),
             steer=lambda: self._steer(turn),
-            handed_over=lambda: self._handed_over,
+            handed_over=self._handed_over,
         )
 
     async def _has_messages(self, claim: Claim) -> bool:
@@ -280,7 +281,7 @@ class Dispatcher:
         newest = await self._store.context(claim.session_key, 1)
         return bool(newest) and newest[0].turn_id == claim.turn_id
 
-    async def _steer(self, turn: InboxTurn) -> Sequence[Message]:
+    async def _steer(self, turn: InboxTurn) -> Sequence[StoredMessage]:
         to_message: Callable[[InboundMessage], Message | None] = _steering_message
         if turn.inbound.source == "report":
             to_message = functools.partial(same_request, turn.inbound)
@@ -288,7 +289,7 @@ class Dispatcher:
             settings = await self._store.settings(turn.claim.session_key)
             if settings.get("queue", self._queue_mode) != "steer":
                 return ()
-        return [entry.message for entry in await self._store.take_steering(turn.claim, to_message)]
+        return await self._store.take_steering(turn.claim, to_message)
 
     async def _is_silent(self, turn: InboxTurn, finished: TurnFinished) -> bool:
         """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""

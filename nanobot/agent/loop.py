@@ -1,8 +1,8 @@
 """The turn: the only agent loop of the program.
 
-`run_turn` calls the model, runs the tools it asks for, and repeats until it answers. It knows no bus,
-no channel and no terminal: it takes a `Turn` and gives events. Every message is written to the journal
-when it exists, so a turn that dies can be resumed from what was recorded.
+`run_turn` asks the model, runs the tools it calls, and repeats until it answers. It knows no bus, no
+channel and no terminal: it takes a `Turn` and gives events. Every message goes into the conversation when
+it exists, so a turn that dies is resumed from what was recorded.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from nanobot.agent.compaction import Fit
 from nanobot.agent.tool_calls import ToolRunner
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.window import Conversation
 from nanobot.bus.events import (
     Notice,
     ReasoningDelta,
@@ -30,9 +30,7 @@ from nanobot.bus.events import (
 )
 from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, StorageError
 from nanobot.messages import (
-    NOT_COUNTED,
     ContextPart,
-    ContextUse,
     Message,
     StopReason,
     TextPart,
@@ -42,18 +40,10 @@ from nanobot.messages import (
     unanswered_calls,
 )
 from nanobot.providers.base import Completion, ModelRequest, Provider, Retrying, TextChunk
+from nanobot.session.store import StoredMessage
 
 _REPEATED = 3  # identical steps in a row after which the model is told, and then stopped
 _LOOP_NOTICE = "[nanobot: the same tool call gave the same result three times. Do something else, or answer.]"
-
-
-class Journal(Protocol):
-    """Where a turn is recorded while it happens."""
-
-    async def append(self, message: Message) -> None: ...
-
-    async def intend(self, call_id: str) -> None:
-        """A call that must not run twice is about to run."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +60,26 @@ class TurnLimits:
     seconds: float = 1800.0
 
 
-async def _no_steering() -> Sequence[Message]:
-    return ()
-
-
-async def _no_objection() -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class Turn:
-    """Everything one turn needs.
+    """What one turn works with.
 
-    `messages` end with the newest one; after a crash they may end with unanswered tool calls, of which
-    those in `intended` had begun. `fit` says what the model sees of them, `steer` gives messages that
-    arrived meanwhile; `objection` is asked before each model call and says why there may be none;
-    `current_tools` gives what `tools` have become. A cancelled turn is closed, unless `handed_over`.
+    The `conversation` ends with what was asked; after a crash it may end with calls that have no result.
+    Before each model call `objection` says why there may be none; after each step `steer` gives what
+    arrived meanwhile. A turn that is cancelled is closed, unless another worker goes on with it: then
+    `handed_over` is set.
     """
 
     context: TurnContext
     provider: Provider
     model: str
     system: str
-    messages: Sequence[Message]
-    tools: ToolRegistry
-    journal: Journal
+    tools: Toolbox
+    conversation: Conversation
     limits: TurnLimits = field(default_factory=TurnLimits)
-    intended: frozenset[str] = frozenset()
-    fit: Fit | None = None
-    steer: Callable[[], Awaitable[Sequence[Message]]] = _no_steering
-    objection: Callable[[], Awaitable[str]] = _no_objection
-    handed_over: Callable[[], bool] = lambda: False
-    current_tools: Callable[[], Awaitable[ToolRegistry]] | None = None
+    handed_over: asyncio.Event = field(default_factory=asyncio.Event)
+    objection: Callable[[], Awaitable[str]] | None = None
+    steer: Callable[[], Awaitable[Sequence[StoredMessage]]] | None = None
 
 
 async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
@@ -119,9 +97,10 @@ async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
                 event = await events.get()
             except asyncio.CancelledError:
                 work.cancel()
-                if turn.handed_over():
+                if turn.handed_over.is_set():
                     raise
-                _absorb_cancellation()
+                if task := asyncio.current_task():  # only the turn was to stop, not who iterates
+                    task.uncancel()
                 continue
             if event is None:
                 break
@@ -133,131 +112,135 @@ async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
             await asyncio.wait([work])
 
 
-def _absorb_cancellation() -> None:
-    """The caller asked to stop the turn, not to end its own task."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-
-
 class _Run:
-    """One running turn."""
+    """One running turn: `run` the steps, in each `_query` the model and run the tools it calls."""
 
     def __init__(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> None:
         self._turn = turn
         self._emit = emit
-        self._messages = list(turn.messages)
-        self._usage = Usage()
-        self._context = NOT_COUNTED
+        self._conversation = turn.conversation
+        self._tools = ToolRunner(turn.context, turn.conversation, emit)
+        self._call_ids = {call.id for message in turn.conversation.messages for call in message.tool_calls}
+        self._last_step: object = None
+        self._repeats = 0
         self._text = ""  # what the model said last
         self._partial = ""  # what it is saying
-        self._repeats = _RepeatCounter()
-        self._used_ids = {call.id for message in turn.messages for call in message.tool_calls}
-        self._tools = ToolRunner(turn.tools, turn.context, self._record, turn.journal.intend, emit)
+        self._usage = Usage()
+        self._counted = 0  # tokens of the last request, as the provider counted them
 
     async def run(self) -> None:
-        self._emit(TurnStarted(self._turn.context.turn_id, self._turn.context.session_key, self._turn.model))
-        finished = await self._run_to_the_end()
+        """Emit all there is to see of the turn, and at last how it ended."""
+        context = self._turn.context
+        self._emit(TurnStarted(context.turn_id, context.session_key, self._turn.model))
+        try:
+            finished = self._finished(await self._run_in_time())
+        except StorageError as error:  # whoever goes on with the turn finds what was recorded
+            finished = self._finished("error", error)
+        except NanobotError as error:
+            self._partial = ""  # half an answer from a broken stream is not an answer
+            with contextlib.suppress(NanobotError):  # the first error is the one to report
+                await self._close_history()
+            finished = self._finished("error", error)
         self._emit(finished)
 
-    async def _run_to_the_end(self) -> TurnFinished:
-        limits = self._turn.limits
+    async def _run_in_time(self) -> StopReason:
+        """Take steps until the turn ends, and leave a history that is whole."""
+        seconds = self._turn.limits.seconds
+        reason: StopReason = "cancelled"
         try:
-            async with asyncio.timeout(limits.seconds) as clock:
-                return await self._steps()
+            async with asyncio.timeout(seconds) as clock:
+                reason = await self._steps()
         except TimeoutError:
             if not clock.expired():
                 raise
-            return await self._stop("limit", f"Stopped after {limits.seconds:.0f} seconds.")
+            reason = self._stop(f"Stopped after {seconds:.0f} seconds.")
         except asyncio.CancelledError:
-            if self._turn.handed_over():
+            if self._turn.handed_over.is_set():
                 raise
-            return await self._stop("cancelled")
-        except StorageError as error:  # whoever goes on with the turn finds what was recorded
-            return self._finished("error", error)
-        except NanobotError as error:
-            return await self._fail(error)
+        if reason != "done":
+            await self._close_history()
+        return reason
 
-    async def _steps(self) -> TurnFinished:
-        if self._is_answered():
-            return self._finished("done")
-        await self._tools.run(unanswered_calls(self._messages), self._turn.intended)
-        for _ in range(self._turn.limits.max_iterations):
-            if objection := await self._turn.objection():
-                return await self._stop("limit", objection)
-            completion = await self._ask_model()
-            await self._record(completion.message)
-            self._text = completion.message.text
-            if not completion.message.tool_calls:
-                return self._finish_with(completion)
-            results = await self._tools.run(completion.message.tool_calls, self._turn.intended)
-            repeats = self._repeats.count(completion.message.tool_calls, results)
-            if repeats > _REPEATED:
-                return await self._stop("limit", "Stopped: the model kept repeating the same tool call.")
-            if repeats == _REPEATED:
-                await self._record(Message("user", (ContextPart(_LOOP_NOTICE),)))
-            self._messages += await self._turn.steer()
-            if self._turn.current_tools:
-                self._tools.tools = await self._turn.current_tools()
-        return await self._stop(
-            "limit",
-            f"Stopped after {self._turn.limits.max_iterations} rounds of tool calls "
-            + self._turn.limits.advice,
-        )
+    async def _steps(self) -> StopReason:
+        limits, messages = self._turn.limits, self._conversation.messages
+        if messages[-1].role == "assistant" and not messages[-1].tool_calls:
+            self._text = messages[-1].text  # the turn died between its answer and its end
+            return "done"
+        tools = await self._turn.tools.registry()
+        await self._tools.run(tools, unanswered_calls(messages))
+        for _ in range(limits.max_iterations):
+            if reason := await self._step():
+                return reason
+        return self._stop(f"Stopped after {limits.max_iterations} rounds of tool calls {limits.advice}")
 
-    def _is_answered(self) -> bool:
-        """A resumed turn may have died between its last message and its acknowledgement."""
-        last = self._messages[-1]
-        if last.role != "assistant" or last.tool_calls:
-            return False
-        self._text = last.text
-        return True
+    async def _step(self) -> StopReason | None:
+        """Ask the model and run the tools it calls; gives the reason when the turn ends with that."""
+        if self._turn.objection and (objection := await self._turn.objection()):
+            return self._stop(objection)
+        tools = await self._turn.tools.registry()
+        completion = await self._query(tools)
+        await self._conversation.append(completion.message)
+        self._text = completion.message.text
+        if not completion.message.tool_calls:
+            self._say_if_cut(completion)
+            return "done"
+        results = await self._tools.run(tools, completion.message.tool_calls)
+        self._count_repeats(completion.message.tool_calls, results)
+        if self._repeats > _REPEATED:
+            return self._stop("Stopped: the model kept repeating the same tool call.")
+        if self._repeats == _REPEATED:
+            await self._conversation.append(Message("user", (ContextPart(_LOOP_NOTICE),)))
+        if self._turn.steer:
+            self._conversation.entries += await self._turn.steer()
+        return None
 
-    async def _ask_model(self) -> Completion:
-        completion = await self._stream_what_fits()
+    def _stop(self, notice: str) -> StopReason:
+        self._emit(Notice(notice))
+        return "limit"
+
+    # -- asking the model
+
+    async def _query(self, tools: ToolRegistry) -> Completion:
+        """An answer that says or calls something."""
+        completion = await self._query_with_what_fits(tools)
         if not _is_empty(completion):
             return completion
         self._emit(Notice("The model returned an empty answer; asking once more."))
-        completion = await self._stream_what_fits()
+        completion = await self._query_with_what_fits(tools)
         if _is_empty(completion):
             raise BrokenStreamError("The model returned an empty answer twice. Try again, or another model.")
         return completion
 
-    async def _stream_what_fits(self) -> Completion:
+    async def _query_with_what_fits(self, tools: ToolRegistry) -> Completion:
         """Ask with as much as should fit, and once more with less when the provider says it does not."""
-        shown = await self._fit()
+        shown = await self._conversation.fit(self._notify)
         try:
-            return await self._stream_model(shown)
+            return await self._stream(shown, tools)
         except ContextTooLongError:
-            shorter = await self._fit(too_long=True)
+            shorter = await self._conversation.fit(self._notify, too_long=True)
             if shorter == shown:
                 raise
         if self._partial:
             self._emit(TextDiscarded("The answer broke off."))
         self._emit(Notice("The conversation was too long for the model; asking again with less of it."))
-        return await self._stream_model(shorter)
+        return await self._stream(shorter, tools)
 
-    async def _fit(self, *, too_long: bool = False) -> Sequence[Message]:
-        def notify(text: str) -> None:
-            self._emit(Notice(text))
+    def _notify(self, text: str) -> None:
+        self._emit(Notice(text))
 
-        fit = self._turn.fit
-        return tuple(await fit(self._messages, too_long=too_long, notify=notify) if fit else self._messages)
-
-    async def _stream_model(self, messages: Sequence[Message]) -> Completion:
+    async def _stream(self, messages: Sequence[Message], tools: ToolRegistry) -> Completion:
         turn = self._turn
         request = ModelRequest(
             model=turn.model,
             system=turn.system,
-            messages=messages,
-            tools=self._tools.tools.definitions(),
+            messages=tuple(messages),
+            tools=tools.definitions(),
             max_tokens=turn.limits.max_tokens,
             temperature=turn.limits.temperature,
             session_key=turn.context.session_key,
         )
         self._partial = ""
-        stream = turn.provider.stream(request)
-        async for event in stream:
+        async for event in turn.provider.stream(request):
             if isinstance(event, TextChunk):
                 self._partial += event.text
                 self._emit(TextDelta(event.text))
@@ -276,64 +259,50 @@ class _Run:
         self._emit(Notice(f"{retry.reason} Trying again in {retry.delay:.0f} s."))
 
     def _accept(self, completion: Completion) -> Completion:
+        """Count the answer, and give its calls ids of their own: results are matched by id."""
         self._partial = ""
         self._usage += completion.usage
-        self._context = ContextUse(completion.usage.input_tokens)
+        self._counted = completion.usage.input_tokens
         self._emit(UsageReported(completion.usage))
-        runnable = completion.finish_reason in ("stop", "tool_calls")
         parts = tuple(
-            self._with_unique_id(part) if isinstance(part, ToolCall) else part
+            self._with_own_id(part) if isinstance(part, ToolCall) else part
             for part in completion.message.parts
-            if runnable or not isinstance(part, ToolCall)
         )
         return dataclasses.replace(completion, message=Message("assistant", parts))
 
-    def _with_unique_id(self, call: ToolCall) -> ToolCall:
-        """Results are matched by id, and some models reuse theirs."""
+    def _with_own_id(self, call: ToolCall) -> ToolCall:
         unique, number = call.id, 1
-        while unique in self._used_ids:
+        while not unique or unique in self._call_ids:
             number += 1
-            unique = f"{call.id}_{number}"
-        self._used_ids.add(unique)
-        return call if unique == call.id else dataclasses.replace(call, id=unique)
+            unique = f"{call.id or 'call'}_{number}"
+        self._call_ids.add(unique)
+        return dataclasses.replace(call, id=unique)
 
-    async def _record(self, message: Message) -> None:
-        await self._turn.journal.append(message)
-        self._messages.append(message)
-
-    def _finish_with(self, completion: Completion) -> TurnFinished:
+    def _say_if_cut(self, completion: Completion) -> None:
         if completion.finish_reason == "length":
             limit = self._turn.limits.max_tokens
-            self._emit(
-                Notice(f'The answer was cut at {limit} tokens (agents.defaults.maxTokens). Say "go on".')
-            )
+            self._notify(f'The answer was cut at {limit} tokens (agents.defaults.maxTokens). Say "go on".')
         elif completion.finish_reason == "refusal":
-            self._emit(Notice("The model declined to go on (content filter)."))
-        return self._finished("done")
+            self._notify("The model declined to go on (content filter).")
 
-    async def _stop(self, reason: StopReason, notice: str = "") -> TurnFinished:
-        try:
-            await self._close_history()
-        except NanobotError as error:
-            return self._finished("error", error)
-        if notice:
-            self._emit(Notice(notice))
-        return self._finished(reason)
+    def _count_repeats(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
+        """Notice a model that makes the same calls with the same results again and again."""
+        step = [(call.name, repr(call.arguments)) for call in calls], [result.content for result in results]
+        self._repeats = self._repeats + 1 if step == self._last_step else 1
+        self._last_step = step
 
-    async def _fail(self, error: NanobotError) -> TurnFinished:
-        self._partial = ""  # half an answer from a broken stream is not an answer
-        with contextlib.suppress(NanobotError):  # the first error is the one to report
-            await self._close_history()
-        return self._finished("error", error)
+    # -- ending
 
     async def _close_history(self) -> None:
         """Keep what was already said, and give every tool call a result."""
         if self._partial.strip():
             self._text = self._partial
-            await self._record(Message("assistant", (TextPart(self._partial),)))
-        for call in unanswered_calls(self._messages):
-            result = ToolResult(call.id, call.name, "Stopped before it finished.", "cancelled")
-            await self._record(Message("tool", (result,)))
+            await self._conversation.append(Message("assistant", (TextPart(self._partial),)))
+        calls = unanswered_calls(self._conversation.messages)
+        results = [
+            ToolResult(call.id, call.name, "Stopped before it finished.", "cancelled") for call in calls
+        ]
+        await self._conversation.append(*(Message("tool", (result,)) for result in results))
 
     def _finished(self, reason: StopReason, error: NanobotError | None = None) -> TurnFinished:
         return TurnFinished(
@@ -342,27 +311,9 @@ class _Run:
             self._usage,
             error=str(error) if error else "",
             error_type=type(error).__name__ if error else "",
-            context=self._context,
+            context=self._conversation.use(self._counted),
         )
 
 
 def _is_empty(completion: Completion) -> bool:
     return not completion.message.tool_calls and not completion.message.text.strip()
-
-
-class _RepeatCounter:
-    """Notices a model that makes the same calls with the same results again and again."""
-
-    def __init__(self) -> None:
-        self._last: object = None
-        self._times = 0
-
-    def count(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> int:
-        """How many times in a row this step has now happened."""
-        step = (
-            [(call.name, repr(call.arguments)) for call in calls],
-            [result.content for result in results],
-        )
-        self._times = self._times + 1 if step == self._last else 1
-        self._last = step
-        return self._times

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from nanobot.agent.loop import TurnLimits
-from nanobot.agent.tools.base import TurnContext
+from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.messages import InboundMessage, Message
@@ -21,7 +22,7 @@ class Role:
 
     model: str
     limits: TurnLimits
-    tools: ToolRegistry | None = None
+    tools: Sequence[Tool] | None = None
     prompt: str = ""
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
 from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.window import Conversation
 from nanobot.bus.events import ToolFinished, ToolStarted, TurnEvent
 from nanobot.bus.events import ToolOutput as ToolOutputEvent
 from nanobot.errors import ToolError
@@ -22,85 +24,79 @@ _PREVIEW = 100
 
 
 class ToolRunner:
-    """Runs calls of one turn; `record` stores a message, `intend` notes a call that must not run twice."""
+    """Runs calls of one turn and records them in its conversation."""
 
     def __init__(
-        self,
-        tools: ToolRegistry,
-        context: TurnContext,
-        record: Callable[[Message], Awaitable[None]],
-        intend: Callable[[str], Awaitable[None]],
-        emit: Callable[[TurnEvent], None],
+        self, context: TurnContext, conversation: Conversation, emit: Callable[[TurnEvent], None]
     ) -> None:
-        self.tools = tools
         self._context = context
-        self._record = record
-        self._intend = intend
+        self._conversation = conversation
         self._emit = emit
 
-    async def run(self, calls: Sequence[ToolCall], begun: frozenset[str]) -> list[ToolResult]:
-        """Run the calls and record each result; calls in `begun` started before a crash."""
+    async def run(self, tools: ToolRegistry, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        """Run the calls and record their results, in the order of the calls."""
         results: list[ToolResult] = []
-        for are_reads, group in groupby(calls, key=self._is_read):
+        for are_reads, group in groupby(calls, key=lambda call: tools.is_read_only(call.name)):
             if are_reads:
                 async with asyncio.TaskGroup() as reads:
-                    tasks = [reads.create_task(self._run_one(call, begun)) for call in group]
-                for task in tasks:
-                    results.append(await self._recorded(task.result()))
+                    tasks = [reads.create_task(self._run_one(tools, call)) for call in group]
+                results += await self._recorded(*(task.result() for task in tasks))
             else:
                 for call in group:
-                    results.append(await self._recorded(await self._run_one(call, begun)))
+                    results += await self._recorded(await self._run_one(tools, call))
         return results
 
-    async def _recorded(self, result: ToolResult) -> ToolResult:
-        await self._record(Message("tool", (result,)))
-        return result
+    async def _recorded(self, *results: ToolResult) -> Sequence[ToolResult]:
+        await self._conversation.append(*(Message("tool", (result,)) for result in results))
+        return results
 
-    def _is_read(self, call: ToolCall) -> bool:
-        return call.name in self.tools.names and self.tools.get(call.name).read_only
-
-    async def _run_one(self, call: ToolCall, begun: frozenset[str]) -> ToolResult:
-        self._emit(ToolStarted(call.id, call.name, self.tools.hint(call)))
+    async def _run_one(self, tools: ToolRegistry, call: ToolCall) -> ToolResult:
+        self._emit(ToolStarted(call.id, call.name, tools.hint(call)))
         started = time.monotonic()
         outcome: Outcome = "cancelled"
         content = ""
         try:
-            outcome, output = await self._execute(call, begun)
+            outcome, output = await self._execute(tools, call)
             content = _shorten(output.text)
             return ToolResult(call.id, call.name, content, outcome, output.images)
         finally:
             seconds = round(time.monotonic() - started, 3)
             self._emit(ToolFinished(call.id, call.name, outcome, seconds, _preview(content)))
 
-    async def _execute(self, call: ToolCall, begun: frozenset[str]) -> tuple[Outcome, ToolOutput]:
+    async def _execute(self, tools: ToolRegistry, call: ToolCall) -> tuple[Outcome, ToolOutput]:
         try:
-            tool = self.tools.get(call.name)
+            tool = tools.get(call.name)
             if call.malformed:
                 raise ToolError(f"The arguments were no JSON object: {call.malformed[:200]}")
-            if not tool.repeatable:
-                if call.id in begun:
+            with _errors_of(tool):
+                arguments = tools.validate(tool, call.arguments)
+            # Whether this turn may make this call is decided here, once there is a policy (design 3.6).
+            if not (tool.read_only or tool.repeatable):
+                if call.id in self._conversation.begun:
                     return "interrupted", ToolOutput(INTERRUPTED)
-                await self._intend(call.id)
-            with tool_surroundings(self._context, call.id, self._reporter(call)):
-                output = await self._execute_safely(tool, call)
-            failed = tool.errors_are_text and output.text.startswith("Error")
-            return "error" if failed else "ok", output
+                await self._conversation.intend(call.id)
+            with _errors_of(tool), tool_surroundings(self._context, call.id, self._reporter(call)):
+                result = await tool.execute(**arguments)
+                output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))
         except ToolError as error:
             return "error", ToolOutput(f"Error: {error}")
-
-    async def _execute_safely(self, tool: Tool, call: ToolCall) -> ToolOutput:
-        """Run the tool; whatever it raises becomes an error the model can read."""
-        try:
-            output = await tool.execute(**self.tools.validate(tool, call.arguments))
-        except ToolError:
-            raise
-        except (Exception, SystemExit) as error:
-            log.exception("Tool %s failed", tool.name)
-            raise ToolError(f"{tool.name} failed: {type(error).__name__}: {error}") from error
-        return output if isinstance(output, ToolOutput) else ToolOutput(str(output))
+        failed = tool.errors_are_text and output.text.startswith("Error")
+        return "error" if failed else "ok", output
 
     def _reporter(self, call: ToolCall) -> Callable[[str], None]:
         return lambda text: self._emit(ToolOutputEvent(call.id, text))
+
+
+@contextlib.contextmanager
+def _errors_of(tool: Tool) -> Iterator[None]:
+    """Whatever a tool raises becomes an error that the model can read."""
+    try:
+        yield
+    except ToolError:
+        raise
+    except (Exception, SystemExit) as error:
+        log.exception("Tool %s failed", tool.name)
+        raise ToolError(f"{tool.name} failed: {type(error).__name__}: {error}") from error
 
 
 def _shorten(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nanobot.agent.assistant import Prepared
-from nanobot.memory.window import BYTES_PER_TOKEN, size_of
+from nanobot.agent.window import BYTES_PER_TOKEN, size_of
 from nanobot.messages import ContextPart, ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolResult
 
 _NAMES = {
@@ -25,8 +25,8 @@ def describe_context(ready: Prepared) -> str:
     conversation = ready.conversation
     use = conversation.use()
     sizes = Counter({name: len(text.encode()) for name, text in ready.system})
-    if ready.tools.names:
-        sizes[f"tool definitions ({len(ready.tools.names)})"] = len(str(ready.tools.definitions()))
+    if ready.definitions:
+        sizes[f"tool definitions ({len(ready.definitions)})"] = len(str(ready.definitions))
     shown = conversation.shown()
     about = f"{len(shown)} messages are shown to the model."
     if conversation.window.summary:

@@ -100,12 +100,11 @@ class AnswerReader(ABC):
             raise self._failures.broken(f"its tool calls do not fit the finish reason {self.finish!r}")
         if reason not in ("length", "refusal"):
             reason = "tool_calls" if "call" in kinds else "stop"
-        taken = {call.id for message in self._request.messages for call in message.tool_calls}
         blocks = [block for block in self.blocks.values() if block.kind != "call" or reason == "tool_calls"]
-        parts = tuple(part for block in blocks for part in self._finished(block, taken))
+        parts = tuple(part for block in blocks for part in self._finished(block))
         return Completion(Message("assistant", parts), self.usage(), reason)
 
-    def _finished(self, block: Block, taken: set[str]) -> list[Part]:
+    def _finished(self, block: Block) -> list[Part]:
         text = clean_text("".join(block.pieces))
         if block.kind == "text" and text:
             return [TextPart(text)]
@@ -116,16 +115,7 @@ class AnswerReader(ABC):
         if not block.name:
             raise self._failures.broken("a tool call has no name")
         arguments, malformed = parse_arguments(text)
-        call_id = _unseen(clean_text(block.id), taken)
-        return [ToolCall(call_id, clean_text(block.name), arguments, malformed, block.extra)]
-
-
-def _unseen(call_id: str, taken: set[str]) -> str:
-    """`call_id`, or another if it is missing or its conversation has it: the same one on every replay."""
-    while not call_id or call_id in taken:
-        call_id = f"{call_id or 'call'}_{len(taken)}"
-    taken.add(call_id)
-    return call_id
+        return [ToolCall(clean_text(block.id), clean_text(block.name), arguments, malformed, block.extra)]
 
 
 def parse_arguments(raw: str) -> tuple[dict[str, Any], str]:

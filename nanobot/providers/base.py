@@ -45,7 +45,11 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The whole answer; always the last item. Tool calls appear here only, never from a broken stream."""
+    """The whole answer; always the last item.
+
+    Tool calls appear here only, never from a stream that broke or an answer that was cut or refused. Their
+    ids tell them apart within this answer; the turn makes them unique in the conversation.
+    """
 
     message: Message
     usage: Usage

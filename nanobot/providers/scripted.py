@@ -138,9 +138,8 @@ def _as_reply(step: Reply | str) -> Reply:
 
 def _completion(reply: Reply, request: ModelRequest) -> Completion:
     place = len(request.messages)
-    calls = [
-        replace(call, id=call.id or f"call_{place}_{index}") for index, call in enumerate(reply.tool_calls)
-    ]
+    made = () if reply.finish_reason in ("length", "refusal") else reply.tool_calls
+    calls = [replace(call, id=call.id or f"call_{place}_{index}") for index, call in enumerate(made)]
     text = reply.text or "".join(reply.chunks)
     reasoning = [ReasoningPart(reply.reasoning, provider="scripted")] if reply.reasoning else []
     prompt = len(request.system) + sum(len(message.text) for message in request.messages)

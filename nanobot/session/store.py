@@ -251,7 +251,8 @@ class Store(Protocol):
         that of a session which this begins.
         """
 
-    async def append(self, claim: Claim, message: Message) -> StoredMessage: ...
+    async def append(self, claim: Claim, *messages: Message) -> list[StoredMessage]:
+        """Add messages to a running turn, all or none."""
 
     async def record_intent(self, claim: Claim, call_id: str) -> None:
         """Note that a tool call is about to run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from nanobot.errors import TurnTakenOver
@@ -182,6 +183,12 @@ def append(connection: sqlite3.Connection, claim: Claim, message: Message, now: 
     if message.role == "assistant":
         connection.execute("UPDATE turns SET calls = calls + 1, calling = 0 WHERE id = ?", (claim.turn_id,))
     return stored
+
+
+def append_all(
+    connection: sqlite3.Connection, claim: Claim, messages: Sequence[Message], now: float
+) -> list[StoredMessage]:
+    return [append(connection, claim, message, now) for message in messages]
 
 
 def insert_message(connection: sqlite3.Connection, key: str, stored: StoredMessage) -> None:

@@ -107,8 +107,8 @@ class SqliteStore:
         conversations.ensure_session(connection, key, now, kind)
         return conversations.open_turn(connection, key, "terminal", worker, now, family)
 
-    async def append(self, claim: Claim, message: Message) -> StoredMessage:
-        return await self._db.write(conversations.append, claim, message, self._clock())
+    async def append(self, claim: Claim, *messages: Message) -> list[StoredMessage]:
+        return await self._db.write(conversations.append_all, claim, messages, self._clock())
 
     async def record_intent(self, claim: Claim, call_id: str) -> None:
         await self._db.write(conversations.record_intent, claim, call_id)

@@ -13,7 +13,7 @@ class Ratchet:
     target: int
 
 
-SPINE = Ratchet(now=4_895, target=4_000)
+SPINE = Ratchet(now=4_890, target=4_000)
 TOTAL = Ratchet(now=25_000, target=23_500)
 HELLO_FILES = Ratchet(now=84, target=60)
 HELLO_LINES = Ratchet(now=12_400, target=9_000)
@@ -32,14 +32,12 @@ SPINE_ELSEWHERE = (
     "storage/sqlite.py",
     "storage/subagents.py",
     "storage/workers.py",
-    "memory/window.py",
-    "memory/digest.py",
 )
 
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, tuple[int, str]] = {
     "root files": (746, "the ground floor, the entry point and the composition root; target 640"),
-    "agent": (1_850, "the turn: loop, dispatch, prompt, window; the tool contract"),
+    "agent": (1_950, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
     "bus": (190, "the events of a turn, and the one way in"),
     "channels": (2_160, "shared base 1,250, Telegram 560, Discord 350"),
     "cli": (1_860, "nine groups of commands; target 1,700"),
@@ -56,7 +54,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "security": (1_010, "paths, addresses, shell text, environment, programs; target 950 and process.py"),
     "session": (490, "until store/ replaces it"),
     "skills": (1_000, "finding, reading, previewing and installing skills; target 960"),
-    "storage": (2_655, "until store/ replaces it"),
+    "storage": (2_660, "until store/ replaces it"),
     "store": (1_560, "one database seam, its adapter, and classes with their SQL"),
     "subagents": (630, "profiles, limits, the spawn tool, reports; target 400"),
     "terminal": (1_140, "one reply or a conversation in a terminal; target 1,020"),
@@ -102,7 +100,7 @@ GROUND_FLOOR = ("messages", "errors", "paths")
 # The edges of design part 2, where any exception may be caught because it is logged and the rest goes on:
 # a tool call, a channel task, a scheduled job, a plugin import, an HTTP handler. (file, function): edge.
 BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
-    ("agent/tool_calls.py", "_execute_safely"): "a tool call",
+    ("agent/tool_calls.py", "_errors_of"): "a tool call",
     ("channels/manager.py", "_supervise"): "a channel task",
     ("channels/manager.py", "contained"): "a channel task",
     ("channels/registry.py", "load_channel"): "a plugin import",

@@ -1,18 +1,28 @@
-"""Running turns in tests: a scripted model, tools that record what they do, a journal in a list."""
+"""Running turns in tests: a scripted model, tools that record what they do, a store on disk."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from nanobot.agent.digest import Digest
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.base import Tool, TurnContext
-from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.window import Limits, open_conversation
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.messages import Message, ToolCall
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from nanobot.session.store import Claim
+from nanobot.storage.sqlite import SqliteStore
+
+KEY = "cli:direct"
+LIMITS = Limits(window=100_000, answer=8_192, fixed=0, messages=100)
 
 
 class Act(Tool):
@@ -37,23 +47,12 @@ class Act(Tool):
 
 
 @dataclass
-class ListJournal:
-    messages: list[Message] = field(default_factory=list)
-    intended: list[str] = field(default_factory=list)
-
-    async def append(self, message: Message) -> None:
-        self.messages.append(message)
-
-    async def intend(self, call_id: str) -> None:
-        self.intended.append(call_id)
-
-
-@dataclass
 class Played:
-    """What a finished turn left behind."""
+    """What a finished turn left behind; `recorded` and `intended` are what it has stored."""
 
     events: list[TurnEvent]
-    journal: ListJournal
+    recorded: list[Message]
+    intended: frozenset[str]
     provider: ScriptedProvider
 
     @property
@@ -67,36 +66,78 @@ class Played:
 
     @property
     def results(self) -> list[Any]:
-        return [result for message in self.journal.messages for result in message.tool_results]
+        return [result for message in self.recorded for result in message.tool_results]
+
+
+@dataclass
+class OpenTurn:
+    """A claimed turn of a session in `store`, ready to run."""
+
+    turn: Turn
+    provider: ScriptedProvider
+    store: SqliteStore
+    claim: Claim
+    asked: int  # messages that were there before it runs
+    events: list[TurnEvent] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Iterate to the end; cancel the task that does to stop the turn."""
+        async for event in run_turn(self.turn):
+            self.events.append(event)
+
+    async def played(self) -> Played:
+        recorded = [entry.message for entry in await self.store.history(KEY, after=self.asked)]
+        return Played(self.events, recorded, await self.store.intents(self.claim), self.provider)
 
 
 def call(name: str, call_id: str = "", **arguments: Any) -> ToolCall:
     return ToolCall(call_id or f"{name}-{len(arguments)}", name, arguments)
 
 
-def make_turn(
-    steps: Any, tools: Sequence[Tool] = (), messages: Sequence[Message] = (), **changes: Any
-) -> tuple[Turn, ListJournal, ScriptedProvider]:
+@contextlib.asynccontextmanager
+async def open_turn(
+    steps: Any,
+    tools: Sequence[Tool] = (),
+    messages: Sequence[Message] = (),
+    *,
+    earlier: Sequence[Message] = (),
+    intended: Sequence[str] = (),
+    store: type[SqliteStore] = SqliteStore,
+    **changes: Any,
+) -> AsyncIterator[OpenTurn]:
+    """A turn that was asked `messages`, after one of the `earlier` ones; `intended` calls have begun."""
     provider = steps if isinstance(steps, ScriptedProvider) else ScriptedProvider(steps)
-    journal = ListJournal()
-    turn = Turn(
-        context=TurnContext("1", "cli:direct"),
-        provider=provider,
-        model="scripted/test",
-        system="You are a test.",
-        messages=messages or [Message.user("go")],
-        tools=ToolRegistry(tools),
-        journal=journal,
-        **({"limits": TurnLimits(max_iterations=10)} | changes),
-    )
-    return turn, journal, provider
+    with tempfile.TemporaryDirectory() as home:
+        async with contextlib.aclosing(store(Path(home) / "nanobot.db")) as opened:
+            if earlier:
+                done = await opened.begin_turn(KEY)
+                assert done is not None
+                await opened.append(done, *earlier)
+                await opened.finish_turn(done, "done")
+            claim = await opened.begin_turn(KEY)
+            assert claim is not None
+            messages = messages or [Message.user("go")]
+            await opened.append(claim, *messages)
+            for call_id in intended:
+                await opened.record_intent(claim, call_id)
+            turn = Turn(
+                context=TurnContext(str(claim.turn_id), KEY),
+                provider=provider,
+                model="scripted/test",
+                system="You are a test.",
+                tools=Toolbox(tools),
+                conversation=await open_conversation(opened, KEY, claim, LIMITS, (Digest(),)),
+                **({"limits": TurnLimits(max_iterations=10)} | changes),
+            )
+            yield OpenTurn(turn, provider, opened, claim, len(earlier) + len(messages))
 
 
 async def play(
     steps: Any, tools: Sequence[Tool] = (), messages: Sequence[Message] = (), **changes: Any
 ) -> Played:
-    turn, journal, provider = make_turn(steps, tools, messages, **changes)
-    return Played([event async for event in run_turn(turn)], journal, provider)
+    async with open_turn(steps, tools, messages, **changes) as opened:
+        await opened.run()
+        return await opened.played()
 
 
-__all__ = ["Act", "ListJournal", "Played", "Reply", "call", "make_turn", "play"]
+__all__ = ["Act", "Played", "Reply", "call", "open_turn", "play"]

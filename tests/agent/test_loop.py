@@ -15,8 +15,6 @@ from nanobot.bus.events import (
     TextDiscarded,
     ToolFinished,
     ToolOutput,
-    ToolStarted,
-    TurnEvent,
     TurnFinished,
     TurnStarted,
     UsageReported,
@@ -26,7 +24,9 @@ from nanobot.errors import OverloadedError, StorageError, ToolError
 from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult, Usage, unanswered_calls
 from nanobot.providers.base import Completion, ModelRequest, Retrying, TextChunk
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from tests.agent.harness import Act, ListJournal, call, make_turn, play
+from nanobot.session.store import Claim, StoredMessage
+from nanobot.storage.sqlite import SqliteStore
+from tests.agent.harness import Act, Played, call, open_turn, play
 
 
 async def test_a_plain_answer() -> None:
@@ -40,7 +40,7 @@ async def test_a_plain_answer() -> None:
     ]
     assert (played.finished.stop_reason, played.finished.text) == ("done", "Hello")
     assert played.finished.usage == Usage(10, 2)
-    assert played.journal.messages == [Message.assistant("Hello")]
+    assert played.recorded == [Message.assistant("Hello")]
 
 
 async def test_every_event_is_one_json_object_with_its_type() -> None:
@@ -57,7 +57,7 @@ async def test_a_tool_is_run_and_its_result_goes_back() -> None:
         [Act("look", lambda value: f"<{value}>", read=True)],
     )
     assert played.finished.text == "found"
-    assert [message.role for message in played.journal.messages] == ["assistant", "tool", "assistant"]
+    assert [message.role for message in played.recorded] == ["assistant", "tool", "assistant"]
     assert played.provider.requests[1].messages[-1].tool_results[0].content == "<x>"
     (finished,) = played.of(ToolFinished)
     assert (finished.name, finished.outcome, finished.preview) == ("look", "ok", "<x>")
@@ -81,7 +81,7 @@ async def test_reads_run_side_by_side_and_effects_in_order() -> None:
     played = await play([Reply(tool_calls=calls), "ok"], [Act("read", read, read=True), Act("do", effect)])
     assert order == ["begin a", "end a", "begin b", "end b"]
     assert [result.call_id for result in played.results] == ["r1", "r2", "d1", "d2"]
-    assert played.journal.intended == ["d1", "d2"]
+    assert played.intended == {"d1", "d2"}
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,35 @@ async def test_tools_know_their_turn_and_report_live_output() -> None:
 async def test_repeated_ids_are_made_unique() -> None:
     steps = [Reply(tool_calls=[call("act", "same")]), Reply(tool_calls=[call("act", "same")]), "ok"]
     played = await play(steps, [Act("act", iter("ab").__next__ and (lambda **_: "x"))])
-    ids = [c.id for message in played.journal.messages for c in message.tool_calls]
+    ids = [c.id for message in played.recorded for c in message.tool_calls]
     assert len(set(ids)) == 2
-    assert unanswered_calls(played.journal.messages) == []
+    assert unanswered_calls(played.recorded) == []
+
+
+async def test_missing_and_repeated_ids_of_one_answer_too_and_the_same_way_on_replay() -> None:
+    history = [
+        Message.user("x"),
+        Message.assistant("", call("act", "c1")),
+        Message("tool", (ToolResult("c1", "act", "r"),)),
+        Message.assistant("y"),
+    ]
+    calls = [ToolCall(given, "act", {}) for given in ("c1", "c9", "c9", "")]
+
+    async def ids() -> list[str]:
+        steps = ScriptedProvider(
+            lambda request: "ok" if len(request.messages) > 5 else Reply(tool_calls=calls)
+        )
+        played = await play(steps, [Act("act", lambda **_: "x")], earlier=history)
+        assert [result.call_id for result in played.results] == [
+            made.id for message in played.recorded for made in message.tool_calls
+        ]
+        return [result.call_id for result in played.results]
+
+    first = await ids()
+    assert len({*first, "c1"}) == 5
+    assert "" not in first
+    assert first[1] == "c9"
+    assert await ids() == first
 
 
 # -- limits and loops
@@ -163,7 +189,7 @@ async def test_the_iteration_limit_ends_the_turn_with_a_reason() -> None:
     assert played.finished.stop_reason == "limit"
     assert len(played.provider.requests) == 3
     assert "maxToolIterations" in played.of(Notice)[-1].text
-    assert unanswered_calls(played.journal.messages) == []
+    assert unanswered_calls(played.recorded) == []
 
 
 async def test_a_loop_is_told_to_the_model_and_then_stopped() -> None:
@@ -191,7 +217,7 @@ async def test_the_deadline_stops_a_hanging_tool_and_closes_the_history() -> Non
         limits=TurnLimits(seconds=0.05),
     )
     assert played.finished.stop_reason == "limit"
-    assert unanswered_calls(played.journal.messages) == []
+    assert unanswered_calls(played.recorded) == []
 
 
 # -- errors
@@ -203,7 +229,7 @@ async def test_an_error_is_an_event_and_never_assistant_text() -> None:
     assert (finished.stop_reason, finished.error_type) == ("error", "OverloadedError")
     assert finished.error == "Overloaded. Try later."
     assert finished.text == ""
-    assert played.journal.messages == []
+    assert played.recorded == []
 
 
 async def test_an_empty_answer_is_asked_again_and_then_an_error() -> None:
@@ -211,7 +237,7 @@ async def test_an_empty_answer_is_asked_again_and_then_an_error() -> None:
     assert played.finished.text == "there"
     played = await play(["", ""])
     assert played.finished.error_type == "BrokenStreamError"
-    assert played.journal.messages == []
+    assert played.recorded == []
 
 
 @pytest.mark.parametrize("reason", ["length", "refusal"])
@@ -221,7 +247,7 @@ async def test_calls_of_an_unfinished_answer_are_never_run(reason: str) -> None:
     played = await play([reply], [Act("act", lambda **_: ran.append("x"))])
     assert ran == []
     assert played.finished.stop_reason == "done"
-    assert played.journal.messages == [Message.assistant("partly")]
+    assert played.recorded == [Message.assistant("partly")]
     assert played.of(Notice)
 
 
@@ -240,54 +266,42 @@ async def test_a_retry_discards_what_was_shown() -> None:
 
 
 async def test_a_failing_store_ends_the_turn_with_its_error() -> None:
-    class Full(ListJournal):
-        async def append(self, message: Message) -> None:
-            raise StorageError("The disk is full.")
+    class Full(SqliteStore):
+        async def append(self, claim: Claim, *messages: Message) -> list[StoredMessage]:
+            if messages[0].role != "user":
+                raise StorageError("The disk is full.")
+            return await super().append(claim, *messages)
 
-    turn, _, _ = make_turn(["hello"])
-    turn = type(turn)(**{**turn.__dict__, "journal": Full()})
-    events = [event async for event in run_turn(turn)]
-    last = events[-1]
-    assert isinstance(last, TurnFinished)
-    assert (last.stop_reason, last.error) == ("error", "The disk is full.")
+    played = await play(["hello"], store=Full)
+    assert (played.finished.stop_reason, played.finished.error) == ("error", "The disk is full.")
 
 
 # -- cancelling
 
 
-async def cancelled_at(
-    turn_event: type, steps: object, tools: Sequence[Act] = ()
-) -> tuple[list[TurnEvent], ListJournal]:
+async def cancelled_at(event: type, steps: object, tools: Sequence[Act] = ()) -> Played:
     """Run a turn in a task and cancel the task at the first event of a kind."""
-    turn, journal, _ = make_turn(steps, tools)
-    events: list[TurnEvent] = []
-    seen = asyncio.Event()
-
-    async def consume() -> None:
-        async for event in run_turn(turn):
-            events.append(event)
-            if isinstance(event, turn_event):
-                seen.set()
-
-    task = asyncio.create_task(consume())
-    await asyncio.wait_for(seen.wait(), 5)
-    task.cancel()
-    await task
-    return events, journal
+    async with open_turn(steps, tools) as opened:
+        task = asyncio.create_task(opened.run())
+        async with asyncio.timeout(5):
+            while not any(isinstance(seen, event) for seen in opened.events):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        task.cancel()
+        await task
+        return await opened.played()
 
 
 async def test_cancelling_while_the_model_speaks_keeps_what_was_said() -> None:
-    events, journal = await cancelled_at(TextDelta, [Reply(text="Once upon", wait=asyncio.Event())])
-    last = events[-1]
-    assert isinstance(last, TurnFinished)
-    assert last.stop_reason == "cancelled"
-    assert journal.messages == [Message.assistant("Once upon")]
+    played = await cancelled_at(TextDelta, [Reply(text="Once upon", wait=asyncio.Event())])
+    assert played.finished.stop_reason == "cancelled"
+    assert played.recorded == [Message.assistant("Once upon")]
 
 
 async def test_cancelling_a_tool_leaves_a_valid_history() -> None:
     stopped = asyncio.Event()
 
     async def hang(**_: object) -> str:
+        report_output("begun")
         try:
             await asyncio.sleep(60)
         finally:
@@ -295,54 +309,51 @@ async def test_cancelling_a_tool_leaves_a_valid_history() -> None:
         return ""
 
     calls = [call("hang", "c1"), call("hang", "c2")]
-    events, journal = await cancelled_at(ToolStarted, [Reply(tool_calls=calls)], [Act("hang", hang)])
-    last = events[-1]
-    assert isinstance(last, TurnFinished)
-    assert last.stop_reason == "cancelled"
+    played = await cancelled_at(ToolOutput, [Reply(tool_calls=calls)], [Act("hang", hang)])
+    assert played.finished.stop_reason == "cancelled"
     assert stopped.is_set()
-    assert unanswered_calls(journal.messages) == []
-    outcomes = [result.outcome for message in journal.messages for result in message.tool_results]
-    assert outcomes == ["cancelled", "cancelled"]
+    assert unanswered_calls(played.recorded) == []
+    assert [result.outcome for result in played.results] == ["cancelled", "cancelled"]
 
 
 async def test_closing_the_iterator_early_stops_the_work() -> None:
     stopped = asyncio.Event()
 
     async def hang(**_: object) -> str:
+        report_output("begun")
         try:
             await asyncio.sleep(60)
         finally:
             stopped.set()
         return ""
 
-    turn, _, _ = make_turn([Reply(tool_calls=[call("hang")])], [Act("hang", hang)])
-    events = run_turn(turn)
-    async for event in events:
-        if isinstance(event, ToolStarted):
-            break
-    await events.aclose()
-    assert stopped.is_set()
+    async with open_turn([Reply(tool_calls=[call("hang")])], [Act("hang", hang)]) as opened:
+        events = run_turn(opened.turn)
+        async for event in events:
+            if isinstance(event, ToolOutput):
+                break
+        await events.aclose()
+        assert stopped.is_set()
 
 
 async def test_a_handed_over_turn_is_left_open() -> None:
-    turn, journal, _ = make_turn(
-        [Reply(tool_calls=[call("hang", "c1")])],
-        [Act("hang", lambda **_: asyncio.sleep(60))],
-        handed_over=lambda: True,
-    )
+    handed_over = asyncio.Event()
     started = asyncio.Event()
 
-    async def consume() -> None:
-        async for event in run_turn(turn):
-            if isinstance(event, ToolStarted):
-                started.set()
+    async def hang(**_: object) -> None:
+        started.set()
+        await asyncio.sleep(60)
 
-    task = asyncio.create_task(consume())
-    await asyncio.wait_for(started.wait(), 5)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert [open_call.id for open_call in unanswered_calls(journal.messages)] == ["c1"]
+    steps = [Reply(tool_calls=[call("hang", "c1")])]
+    async with open_turn(steps, [Act("hang", hang)], handed_over=handed_over) as opened:
+        task = asyncio.create_task(opened.run())
+        await asyncio.wait_for(started.wait(), 5)
+        handed_over.set()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        played = await opened.played()
+    assert [open_call.id for open_call in unanswered_calls(played.recorded)] == ["c1"]
 
 
 # -- resuming
@@ -363,7 +374,7 @@ async def test_resuming_reuses_results_reruns_reads_and_reports_the_rest() -> No
             Act("send", lambda **_: ran.append("send") or "sent"),
         ],
         recorded,
-        intended=frozenset({"s1"}),
+        intended=["s1"],
     )
     assert ran == ["read", "send"]
     by_id = {result.call_id: result for result in played.results}
@@ -382,9 +393,9 @@ async def test_resuming_an_answered_turn_asks_nothing_again() -> None:
 
 
 async def test_steering_messages_join_after_the_tools() -> None:
-    waiting = [[Message.user("also this")], []]
+    waiting = [[StoredMessage(9, 1, 0.0, Message.user("also this"))], []]
 
-    async def steer() -> list[Message]:
+    async def steer() -> list[StoredMessage]:
         return waiting.pop(0)
 
     played = await play([Reply(tool_calls=[call("act")]), "ok"], [Act("act", lambda **_: "x")], steer=steer)

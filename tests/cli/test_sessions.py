@@ -7,8 +7,8 @@ import stat
 
 import pytest
 
+from nanobot.agent.window import size_of
 from nanobot.commands.context import sizes_by_part
-from nanobot.memory.window import size_of
 from nanobot.messages import (
     ContextPart,
     ImagePart,

@@ -22,26 +22,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import httpx2
 
-from nanobot.agent.loop import Turn, run_turn
-from nanobot.agent.tools.base import TurnContext
-from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.bus.events import ToolFinished, TurnFinished
+from nanobot.bus.events import ToolFinished
 from nanobot.config.schema import McpServerConfig
 from nanobot.mcp.login import log_in
 from nanobot.mcp.sign_in import BrowserSignIn
 from nanobot.mcp.source import McpTools
-from nanobot.messages import Message, ToolCall, ToolDefinition
+from nanobot.messages import ToolCall, ToolDefinition
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from tests.agent.harness import play
 
 ALLOWED = ("localhost", "127.0.0.1", "::1")  # the suite's servers, which the owner would list
 METADATA_DOCUMENT = "https://conformance-test.local/client-metadata.json"
-
-
-class Journal:
-    async def append(self, message: Message) -> None: ...
-
-    async def intend(self, call_id: str) -> None: ...
 
 
 def example(schema: dict[str, Any]) -> Any:
@@ -98,22 +90,12 @@ async def main(url: str) -> int:
         try:
             await mcp.wait(20)
             print(mcp.servers())
-            turn = Turn(
-                context=TurnContext("1", "cli:conformance"),
-                provider=ScriptedProvider(call_everything),
-                model="scripted",
-                system="",
-                messages=[Message.user("Call every tool.")],
-                tools=ToolRegistry(await mcp.tools()),
-                journal=Journal(),
-            )
-            events = [event async for event in run_turn(turn)]
+            played = await play(ScriptedProvider(call_everything), await mcp.tools())
         finally:
             await mcp.aclose()
-    print(events)
-    failed = [event for event in events if isinstance(event, ToolFinished) and event.outcome != "ok"]
-    finished = events[-1]
-    return int(bool(failed) or not isinstance(finished, TurnFinished) or finished.stop_reason != "done")
+    print(played.events)
+    failed = [event for event in played.of(ToolFinished) if event.outcome != "ok"]
+    return int(bool(failed) or played.finished.stop_reason != "done")
 
 
 if __name__ == "__main__":

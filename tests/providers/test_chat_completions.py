@@ -396,24 +396,6 @@ def test_a_server_that_repeats_id_and_name_with_every_piece() -> None:
     assert [(call.id, call.name, call.arguments) for call in calls] == [("c1", "a", {"x": 1})]
 
 
-def test_missing_and_repeated_ids_become_unique_and_stay_the_same_on_replay() -> None:
-    history = (
-        Message.user("x"),
-        Message.assistant("", ToolCall("c1", "a", {})),
-        tool(ToolResult("c1", "a", "r")),
-    )
-    pieces = [
-        call_piece("{}", name="a", index=0, id="c1"),
-        call_piece("{}", name="a", index=1, id="c9"),
-        call_piece("{}", name="b", index=2, id="c9"),
-        call_piece("{}", name="c", index=3),
-    ]
-    ids = [call.id for call in calls_of(*pieces, messages=history)]
-    assert len({*ids, "c1"}) == 5
-    assert ids[1] == "c9"
-    assert ids == [call.id for call in calls_of(*pieces, messages=history)]
-
-
 @pytest.mark.parametrize(
     ("raw", "arguments", "malformed"),
     [

@@ -68,7 +68,7 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Rol
 
 def names_of(role: Role) -> tuple[str, ...]:
     assert role.tools is not None
-    return role.tools.names
+    return tuple(tool.name for tool in role.tools)
 
 
 def _order(family: int) -> InboundMessage:

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.agent.loop import run_turn
 from nanobot.bus.events import ToolFinished, ToolStarted
 from nanobot.bus.events import ToolOutput as ToolOutputEvent
 from nanobot.messages import ToolCall
 from nanobot.plugins.files import _as_output
 from nanobot.providers.scripted import Reply
-from tests.agent.harness import make_turn, play
+from tests.agent.harness import open_turn, play
 from tests.tools.plugin_folder import PluginFolder, plain
 
 
@@ -98,20 +97,15 @@ async def test_a_plugin_that_blocks_again_and_again_gets_no_more_threads(stuck: 
 
 async def test_stopping_a_turn_does_not_wait_for_the_plugin(stuck: PluginFolder) -> None:
     replies = [Reply(tool_calls=[ToolCall("c1", "patient", {})])]
-    turn, journal, _ = make_turn(replies, list(await stuck.source.tools()))
-    events = []
-
-    async def watch() -> None:
-        async for event in run_turn(turn):
-            events.append(event)
-
-    task = asyncio.create_task(watch())
-    while not (stuck.workspace / "begun").exists():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    task.cancel()
-    await asyncio.wait_for(task, 5)
-    assert events[-1].stop_reason == "cancelled"  # type: ignore[union-attr]
-    (result,) = journal.messages[-1].tool_results
+    async with open_turn(replies, list(await stuck.source.tools())) as opened:
+        task = asyncio.create_task(opened.run())
+        while not (stuck.workspace / "begun").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait_for(task, 5)
+        played = await opened.played()
+    assert played.finished.stop_reason == "cancelled"
+    (result,) = played.results
     assert result.outcome == "cancelled"
 
 

@@ -69,9 +69,9 @@ class ToolRegistry:
             if names is None or tool.name in names
         )
 
-    def select(self, names: Collection[str]) -> ToolRegistry:
+    def select(self, names: Collection[str]) -> list[Tool]:
         """These tools alone, in the same order; a name without a tool is left out."""
-        return ToolRegistry(tool for tool in self._tools.values() if tool.name in names)
+        return [tool for tool in self._tools.values() if tool.name in names]
 
     def get(self, name: str) -> Tool:
         """The tool called `name`. Raises ToolError naming the nearest ones."""
@@ -80,6 +80,10 @@ class ToolRegistry:
             near = difflib.get_close_matches(name, self._tools, n=3) or list(self._tools)
             raise ToolError(f"There is no tool {_shown(name)}. Available: {', '.join(near)}.")
         return tool
+
+    def is_read_only(self, name: str) -> bool:
+        """Whether there is such a tool and it changes nothing."""
+        return name in self._tools and self._tools[name].read_only
 
     def validate(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """`arguments` made fit for `tool`: "5" becomes 5, nulls for options and unknown ones are dropped.

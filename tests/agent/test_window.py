@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.compaction import Limits
+from nanobot.agent.digest import Digest
+from nanobot.agent.window import Conversation, Limits, open_conversation, read_record, size_of
 from nanobot.errors import ProviderError
-from nanobot.memory.digest import Digest
-from nanobot.memory.window import Conversation, open_conversation, read_record, size_of
 from nanobot.messages import ContextPart, ContextUse, ImagePart, Message, TextPart, ToolCall, ToolResult
 from nanobot.session.store import Claim, StoredMessage, Window
 from nanobot.storage.sqlite import SqliteStore
@@ -47,14 +46,15 @@ async def write_turn(
     return claim
 
 
-async def opened(store: SqliteStore, turn: int, limit: Limits, *summarisers: object) -> Conversation:
-    return await open_conversation(store, summarisers or (Digest(),), KEY, turn, limit)  # type: ignore[arg-type]
+async def opened(
+    store: SqliteStore, claim: Claim | None, limit: Limits, *summarisers: object
+) -> Conversation:
+    return await open_conversation(store, KEY, claim, limit, summarisers or (Digest(),))  # type: ignore[arg-type]
 
 
 async def fit(conversation: Conversation, *, too_long: bool = False) -> tuple[list[Message], list[str]]:
     notices: list[str] = []
-    messages = [entry.message for entry in conversation.entries]
-    return await conversation.fit(messages, too_long=too_long, notify=notices.append), notices
+    return await conversation.fit(notices.append, too_long=too_long), notices
 
 
 def assert_valid(messages: Sequence[Message]) -> None:
@@ -96,7 +96,7 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
         claim = await write_turn(store, Message.user("Q" * running[0]), running[1], None)
         record = await store.history(KEY)
         limit = limits(window, messages=messages)
-        conversation = await opened(store, claim.turn_id, limit)
+        conversation = await opened(store, claim, limit)
         shown, notices = await fit(conversation)
         for _ in range(refusals):
             before = shown
@@ -106,7 +106,7 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
         assert Message.user("Q" * running[0]) in shown
         room = (window - min(window // 10, window // 4)) * 0.9 * 4 * 0.75**refusals
         assert size_of(shown) <= room or "more than the model can take" in notices[-1]
-        again = await opened(store, claim.turn_id, limit)  # another worker goes on
+        again = await opened(store, claim, limit)  # another worker goes on
         assert again.shown() == shown
         if not refusals:
             assert await fit(again) == (shown, []) or "more than the model" in notices[-1]
@@ -128,7 +128,7 @@ async def test_old_results_are_shortened_before_anything_leaves_and_can_be_read(
     for number in range(4):
         await write_turn(store, Message.user(f"question {number}"), [[8_000]], "done")
     claim = await write_turn(store, Message.user("and now?"), [], None)
-    conversation = await opened(store, claim.turn_id, limits(8_000))
+    conversation = await opened(store, claim, limits(8_000))
     shown, notices = await fit(conversation)
     assert notices == []
     assert conversation.window == Window(start=0, shortened=16)
@@ -158,7 +158,7 @@ async def test_a_summary_takes_the_place_of_turns_and_grows_no_further_than_its_
     summariser = Sentence()
     for number in range(60):
         claim = await write_turn(store, Message.user(f"topic {number} " + "q" * 700), [], None)
-        conversation = await opened(store, claim.turn_id, limits(4_000), summariser)
+        conversation = await opened(store, claim, limits(4_000), summariser)
         shown, notices = await fit(conversation)
         assert size_of(shown) <= 4_000 * 4
         await store.append(claim, Message.assistant("a" * 700))
@@ -183,7 +183,7 @@ async def test_a_summary_that_fails_is_replaced_by_a_digest(store: SqliteStore) 
 
     await write_turn(store, Message.user("Where is the key?\nPlease."), [[10, 10], [10]], "Under the mat.")
     await write_turn(store, Message.user("Thanks"), [], "Welcome.")
-    conversation = await opened(store, 0, limits(4_000), Broken(), Digest())
+    conversation = await opened(store, None, limits(4_000), Broken(), Digest())
     await conversation.compact()
     assert conversation.window.start == 7
     for words in ("#1] asked: Where is the key?", "read_file ×3, on c1-0-0.txt", "answered: Under the mat."):
@@ -202,16 +202,16 @@ async def test_summaries_of_summaries_keep_the_beginning_and_the_end(store: Sqli
     for number in range(3):
         await write_turn(store, Message.user(f"{number}"), [], "ok")
         await write_turn(store, Message.user(f"{number}, again"), [], "ok")
-        conversation = await opened(store, 0, limits(20_000), Wordy())
+        conversation = await opened(store, None, limits(20_000), Wordy())
         await conversation.compact()
         assert len(conversation.window.summary.encode()) <= 6_000
     for words in ("First 7.", "Last 10."):
         assert words in conversation.window.summary
-    tiny = await opened(store, 0, limits(2_000, fixed=10_000), Wordy())
+    tiny = await opened(store, None, limits(2_000, fixed=10_000), Wordy())
     await tiny.compact()
     assert tiny.window == conversation.window
     await write_turn(store, Message.user("more"), [], "ok")
-    tiny = await opened(store, 0, limits(2_000, fixed=10_000), Wordy())
+    tiny = await opened(store, None, limits(2_000, fixed=10_000), Wordy())
     await tiny.compact()
     assert len(tiny.window.summary) < 10
 
@@ -227,21 +227,16 @@ async def test_a_digest_of_thousands_of_messages_is_short_and_of_nothing_is_empt
 
 async def test_one_turn_may_outgrow_the_window_by_itself(store: SqliteStore) -> None:
     claim = await write_turn(store, Message.user("read everything"), [], None)
-    conversation = await opened(store, claim.turn_id, limits(4_000))
-    messages = [entry.message for entry in conversation.entries]
+    conversation = await opened(store, claim, limits(4_000))
     starts = set()
     for number in range(60):
         call = ToolCall(f"c{number}", "read_file", {"path": f"{number}.txt"})
-        for message in (
-            Message.assistant("", call),
-            Message("tool", (ToolResult(call.id, "read_file", f"{number} " + "r" * 3_000),)),
-        ):
-            await store.append(claim, message)
-            messages.append(message)
-        shown = await conversation.fit(messages, too_long=False, notify=lambda _: None)
+        result = Message("tool", (ToolResult(call.id, "read_file", f"{number} " + "r" * 3_000),))
+        await conversation.append(Message.assistant("", call), result)
+        shown, _ = await fit(conversation)
         assert_valid(shown)
         assert size_of(shown) <= 4_000 * 4
-        assert shown[-1] == messages[-1]
+        assert shown[-1] == result
         assert Message.user("read everything") in shown
         starts.add(conversation.window.start)
     assert 2 < len(starts) < 20
@@ -251,7 +246,7 @@ async def test_one_turn_may_outgrow_the_window_by_itself(store: SqliteStore) -> 
 async def test_begun_anew_in_the_middle_of_compacting(store: SqliteStore) -> None:
     await write_turn(store, Message.user("old"), [], "old answer")
     await write_turn(store, Message.user("older"), [], "answer")
-    conversation = await opened(store, 0, limits(4_000))
+    conversation = await opened(store, None, limits(4_000))
     await store.start_over(KEY)
     await conversation.compact()
     assert conversation.window == Window(start=4)
@@ -261,16 +256,16 @@ async def test_begun_anew_in_the_middle_of_compacting(store: SqliteStore) -> Non
 async def test_images_are_seen_once_and_named_later(store: SqliteStore) -> None:
     asked = Message("user", (ContextPart("[attached image/png: /media/cat.png]\n"), TextPart("what?"), PIXEL))
     claim = await write_turn(store, asked, [], None)
-    (shown,) = (await opened(store, claim.turn_id, limits(4_000))).shown()
+    (shown,) = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL in shown.parts
     await store.finish_turn(claim, "error")
     claim = await write_turn(store, Message.user("again"), [], None)  # the model had failed: it sees it now
-    first, _ = (await opened(store, claim.turn_id, limits(4_000))).shown()
+    first, _ = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL in first.parts
     await store.append(claim, Message.assistant("a cat"))
     await store.finish_turn(claim, "done")
     claim = await write_turn(store, Message.user("thanks"), [], None)
-    first, *_ = (await opened(store, claim.turn_id, limits(4_000))).shown()
+    first, *_ = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL not in first.parts
     words = "".join(part.text for part in first.parts if isinstance(part, ContextPart))
     assert "/media/cat.png" in words
@@ -287,7 +282,7 @@ async def test_an_image_that_made_two_turns_fail_is_not_sent_a_third_time(store:
         )
         await store.finish_turn(claim, "error")
     claim = await write_turn(store, Message.user("and now?"), [], None)
-    shown = (await opened(store, claim.turn_id, limits(4_000))).shown()
+    shown = (await opened(store, claim, limits(4_000))).shown()
     assert all(PIXEL not in message.parts for message in shown)
 
 
@@ -297,6 +292,6 @@ async def test_a_provider_that_counts_more_is_believed(store: SqliteStore) -> No
     for number in range(3):
         await write_turn(store, Message.user(f"{number}" * 3_000), [], "ok")
     claim = await write_turn(store, Message.user("now"), [], None)
-    conversation = await opened(store, claim.turn_id, limits(4_000))
+    conversation = await opened(store, claim, limits(4_000))
     await fit(conversation)
     assert conversation.window.start > 0

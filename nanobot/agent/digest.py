@@ -17,7 +17,7 @@ _FILES = 8
 
 
 class Digest:
-    """The summariser that always succeeds. See `agent/compaction.py` for the contract."""
+    """The summariser that always succeeds. See `Summariser`."""
 
     async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
         turns = [list(turn) for _, turn in groupby(messages, key=lambda stored: stored.turn_id)]

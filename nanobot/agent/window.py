@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Protocol
 
-from nanobot.agent.compaction import Limits, Summariser
 from nanobot.agent.tools.base import ToolOutput
 from nanobot.errors import NanobotError
 from nanobot.messages import (
@@ -28,7 +28,7 @@ from nanobot.messages import (
     ToolResult,
 )
 from nanobot.session.export import as_markdown
-from nanobot.session.store import Store, StoredMessage, Window
+from nanobot.session.store import Claim, Store, StoredMessage, Window
 
 log = logging.getLogger(__name__)
 
@@ -47,83 +47,140 @@ is kept: memory_search finds words in it, read_file with the path record:NUMBER 
 """
 
 
-class Conversation:
-    """What a model sees of a session while turn `turn_id` runs (0: none).
+class Summariser(Protocol):
+    """Puts a part of a conversation into words that stand for it from then on."""
 
-    `entries` are the newest messages, as stored. The first of `summarisers` that succeeds is used.
+    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
+        """Raises NanobotError when it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Tokens of the model's `window`, of which `answer` are for its reply; `fixed` bytes of prompt and tools.
+
+    `messages` is how many may stand before the running turn; a small chat model is shown `only_words`.
+    """
+
+    window: int
+    answer: int
+    fixed: int
+    messages: int
+    only_words: bool = False
+
+
+class Conversation:
+    """A session: what its model sees of it, and the record that the running turn writes.
+
+    `entries` are its newest messages, as stored; those of the running turn join them when they are stored.
+    `begun` are the tool calls of that turn that must not run twice and began before a worker died.
+    Everything that reads or writes raises StorageError, and TurnTakenOver when the claim is lost.
     """
 
     def __init__(
         self,
         store: Store,
         key: str,
-        turn_id: int,
+        claim: Claim | None,
         limits: Limits,
+        summarisers: Sequence[Summariser],
         window: Window,
         entries: list[StoredMessage],
-        summarisers: Sequence[Summariser] = (),
+        begun: frozenset[str],
     ) -> None:
         self.window = window
         self.entries = entries
+        self.begun = begun
         self._store = store
         self._key = key
-        self._turn_id = turn_id
+        self._claim = claim
+        self._turn_id = claim.turn_id if claim else 0
         self._limits = limits
         self._summarisers = summarisers
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, window.used)
-        self._taken = len(entries)  # messages of the turn that are among them
         self._shown_size = 0
-        self._seen = _seen(entries, turn_id)
+        self._seen = _seen(entries, self._turn_id)
+        self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
+
+    @property
+    def messages(self) -> list[Message]:
+        """The newest messages as they were said."""
+        return [entry.message for entry in self.entries]
+
+    # -- the record of the running turn
+
+    async def append(self, *messages: Message) -> None:
+        """Store messages of the running turn, all or none."""
+        assert self._claim is not None, "nobody claimed a turn"
+        self.entries += await self._store.append(self._claim, *messages)
+
+    async def intend(self, call_id: str) -> None:
+        """Note that a tool call which must not run twice is about to run."""
+        assert self._claim is not None, "nobody claimed a turn"
+        await self._store.record_intent(self._claim, call_id)
+
+    # -- what the model sees
 
     def shown(self) -> list[Message]:
         """The messages of a request: the summary, then what has not left the window."""
-        note = ContextPart(_NOTE.format(window=self.window))
-        shown = [Message("user", (note,))] if self.window.summary else []
+        return self._show()[0]
+
+    def _show(self) -> tuple[list[Message], int]:
+        """The messages of a request, and their size."""
+        shown: list[Message] = []
+        size = 0
+        if self.window.summary:
+            shown.append(Message("user", (ContextPart(_NOTE.format(window=self.window)),)))
+            size = size_of(shown)
         calls: set[str] = set()
         for entry in self.entries:
             calls.update(call.id for call in entry.message.tool_calls if entry.seq > self.window.start)
             whole = all(result.call_id in calls for result in entry.message.tool_results)
             if whole and self._is_in(entry, self.window):
-                shown.append(self._shown(entry, entry.seq <= self.window.shortened))
-        return [message for message in shown if message.parts]
+                message, bytes_ = self._shown(entry, entry.seq <= self.window.shortened)
+                if message.parts:
+                    shown.append(message)
+                    size += bytes_
+        return shown, size
 
     def _is_in(self, entry: StoredMessage, window: Window) -> bool:
         """What the running turn was asked never leaves."""
         asked = entry.turn_id == self._turn_id and entry.message.role == "user"
         return entry.seq > window.start or asked
 
-    def _shown(self, entry: StoredMessage, short: bool) -> Message:
-        images = not short and entry.seq > self._seen
-        limit = _SHORT_RESULT if short else self._longest_result
-        kept = (p for p in entry.message.parts if isinstance(p, TextPart) or not self._limits.only_words)
-        parts = tuple(_shown_part(part, entry.seq, limit, images) for part in kept)
-        return replace(entry.message, parts=parts)
+    def _shown(self, entry: StoredMessage, short: bool) -> tuple[Message, int]:
+        """A message as the model sees it, and its size: made once, as most requests differ in little."""
+        key = (entry.seq, short)
+        if key not in self._made:
+            images = not short and entry.seq > self._seen
+            limit = _SHORT_RESULT if short else self._longest_result
+            kept = (p for p in entry.message.parts if isinstance(p, TextPart) or not self._limits.only_words)
+            parts = tuple(_shown_part(part, entry.seq, limit, images) for part in kept)
+            message = replace(entry.message, parts=parts)
+            self._made[key] = (message, size_of([message]))
+        return self._made[key]
 
-    async def fit(
-        self, messages: Sequence[Message], *, too_long: bool, notify: Callable[[str], None]
-    ) -> list[Message]:
-        """What to send now that the turn has come to `messages`; less when the last was `too_long`."""
-        if len(messages) != self._taken:
-            self._taken = len(messages)
-            newest = self.entries[-1].seq if self.entries else 0
-            self.entries += await self._store.history(self._key, after=newest)
-        size = size_of(self.shown())
+    async def fit(self, notify: Callable[[str], None], *, too_long: bool = False) -> list[Message]:
+        """What to send now; less when the provider refused what was shown last as `too_long`.
+
+        `notify` tells the owner what takes time.
+        """
+        shown, size = self._show()
         if too_long:
             self._size = min(self._size, size) * 3 // 4
         inside = [entry for entry in self.entries if self._is_in(entry, self.window)]
         earlier = sum(entry.turn_id != self._turn_id for entry in inside)
         if size > self._size or earlier > self._limits.messages:
             await self._move(self._plan(), notify)
-            if self._size < size_of(self.shown()):
+            shown, size = self._show()
+            if self._size < size:
                 notify("What was asked may be more than the model can take. /new helps, or a larger model.")
-        shown = self.shown()
-        self._shown_size = size_of(shown)
+        self._shown_size = size
         return shown
 
     def use(self, tokens: int = 0) -> ContextUse:
         """How large the request is that was shown last; the provider counted `tokens`."""
-        size = self._shown_size or size_of(self.shown())
+        size = self._shown_size or self._show()[1]
         return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
 
     async def compact(self) -> None:
@@ -134,14 +191,10 @@ class Conversation:
 
     def _plan(self) -> Window:
         """The first window, from little loss to much, that leaves room for what is to come."""
-        sizes = {
-            entry.seq: (size_of([self._shown(entry, False)]), size_of([self._shown(entry, True)]))
-            for entry in self.entries
-        }
         window = self.window
         for window, twelfths in self._candidates():
             inside = [entry for entry in self.entries if self._is_in(entry, window)]
-            size = sum(sizes[entry.seq][entry.seq <= window.shortened] for entry in inside)
+            size = sum(self._shown(entry, entry.seq <= window.shortened)[1] for entry in inside)
             same = window.start == self.window.start
             note = _bytes(window.summary) if same else self._summary_size
             size += note and note + _bytes(_NOTE) + _ENVELOPE
@@ -203,12 +256,15 @@ class Conversation:
 
 
 async def open_conversation(
-    store: Store, summarisers: Sequence[Summariser], key: str, turn_id: int, limits: Limits
+    store: Store, key: str, claim: Claim | None, limits: Limits, summarisers: Sequence[Summariser]
 ) -> Conversation:
-    """The conversation as it was left. Raises StorageError."""
+    """The session `key` as it was left, for the turn that was claimed, if any. Raises StorageError."""
     window = await store.window(key)
     entries = await store.context(key, limits.messages + _SPARE_MESSAGES)
-    return Conversation(store, key, turn_id, limits, window, entries, summarisers)
+    begun: frozenset[str] = frozenset()
+    if claim and entries and entries[-1].turn_id == claim.turn_id:
+        begun = await store.intents(claim)
+    return Conversation(store, key, claim, limits, summarisers, window, entries, begun)
 
 
 async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:
