@@ -68,7 +68,6 @@ def login(
     from nanobot.mcp.sign_in import BrowserSignIn
 
     config = _config()
-    server = find_server(config.tools.mcp_servers, name)
     secret = sys.stdin.readline().strip() if client_secret == "-" else client_secret
 
     async def open_page(url: str) -> None:
@@ -82,7 +81,7 @@ def login(
     done = asyncio.run(
         log_in(
             name,
-            server,
+            find_server(config.tools.mcp_servers, name),
             sign_in,
             allow_private=config.tools.web.allow_private,
             client_id=client_id,
