@@ -19,6 +19,8 @@ NanobotError
 │   └── AccessDenied            a path, address or command is not allowed
 ├── McpError                    an MCP server cannot be used
 ├── ChannelError                a chat platform refused or cannot be reached
+│   ├── MarkupRefused           it does not take the formatting; plain text may pass
+│   └── MessageGone             the message to be edited is not there any more
 └── ScheduleError               a cron expression, time or zone is wrong
 
 Every message is one or two sentences for the person reading it: what happened, and what to do.
@@ -126,6 +128,14 @@ class ChannelError(NanobotError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after = retry_after
+
+
+class MarkupRefused(ChannelError):
+    """The platform does not take the formatting of a text."""
+
+
+class MessageGone(ChannelError):
+    """The message that was to be edited cannot be edited (any more)."""
 
 
 class ScheduleError(NanobotError):

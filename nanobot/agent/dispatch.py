@@ -343,8 +343,10 @@ def is_heartbeat_ok(text: str) -> bool:
 
 
 def _steering_message(inbound: InboundMessage) -> Message | None:
-    """Commands, files and what nobody has written wait for their own turn."""
-    if inbound.source != "person" or parse_command(inbound.text) is not None or inbound.attachments:
+    """Commands, files, quotes and what nobody has written wait for their own turn."""
+    if inbound.source != "person" or parse_command(inbound.text) is not None:
+        return None
+    if inbound.attachments or inbound.quoted:
         return None
     return Message.user(inbound.text)
 

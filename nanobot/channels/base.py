@@ -1,28 +1,42 @@
-"""What a chat platform is to nanobot: receive, send, and what it can show.
+"""What a channel is to nanobot: receive, send, and what it can show.
 
-A channel is one class in one file. It connects, turns what arrives into `InboundMessage`, and sends
-`OutboundMessage`. Everything that all channels share happens around it, once, in `manager.py`.
+A channel connects, turns what arrives into `InboundMessage`, and sends `OutboundMessage`. Access, storage,
+restarts and retries happen around it, in `manager.py`. Chat platforms have more in common: a channel made
+of `Platform` (`platform.py`) says only how one event is read and one part is sent.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nanobot.errors import ChannelError
-from nanobot.messages import Attachment, InboundMessage, OutboundMessage
+from nanobot.messages import Attachment, InboundMessage, OutboundMessage, Trust
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a platform can do. `idempotent`: sending the same `OutboundMessage.id` twice shows it once."""
+    """What of a running turn a channel can show."""
 
     streaming: bool = False
     typing: bool = False
-    idempotent: bool = False
+
+
+@dataclass
+class ChannelStatus:
+    """How a channel is doing. Times are Unix seconds, 0 for never; `unreadable` counts skipped events."""
+
+    name: str
+    state: str = "starting"  # starting, connected, waiting, failed
+    connected_since: float = 0.0
+    last_error: str = ""
+    received: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    sent: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class ChannelHost:
     accept: Callable[[InboundMessage, Collection[str]], Awaitable[bool]]
     connected: Callable[[], None]
     commands: tuple[tuple[str, str], ...] = ()
+    status: ChannelStatus = field(default_factory=lambda: ChannelStatus(""))
 
 
 class Channel(ABC):
@@ -78,16 +93,16 @@ class Channel(ABC):
         raise ChannelError(f"{self.name} cannot download files.", permanent=True)
 
 
-def is_allowed(allow_from: Collection[str], sender_id: str, names: Collection[str] = ()) -> bool:
-    """Whether `allowFrom` admits a sender: everyone when empty or `*`, else those listed.
+def trust_of(allow_from: Collection[str], sender_id: str, names: Collection[str] = ()) -> Trust | None:
+    """Whose word a sender has: owner if listed, guest if all are let in (empty or `*`), None: not let in.
 
     An entry of digits is an id and nothing else, so that nobody gets in by choosing it as a name.
     """
-    if not allow_from or "*" in allow_from:
-        return True
     wanted = {_normal(entry) for entry in allow_from}
     spoken = {_normal(name) for name in names if not _normal(name).isdigit()}
-    return sender_id in {entry.strip() for entry in allow_from} or not wanted.isdisjoint(spoken)
+    if sender_id in {entry.strip() for entry in allow_from} or not wanted.isdisjoint(spoken):
+        return "owner"
+    return "guest" if not allow_from or "*" in allow_from else None
 
 
 def _normal(name: str) -> str:

@@ -14,11 +14,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanobot.channels.base import Channel, ChannelHost, is_allowed
+from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, trust_of
 from nanobot.channels.registry import allow_from, enabled_channels, load_channel
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, NanobotError, StorageError
@@ -33,19 +32,6 @@ _LONGEST_RESTART = 300.0
 _FETCH_PAUSES = (0.5, 2.0, 5.0)  # seconds before a download is tried again
 _FETCH_TIMEOUT = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
-
-
-@dataclass
-class ChannelStatus:
-    """How a channel is doing. Times are Unix seconds, 0 for never."""
-
-    name: str
-    state: str = "starting"  # starting, connected, waiting, failed
-    connected_since: float = 0.0
-    last_error: str = ""
-    received: int = 0
-    refused: int = 0
-    sent: int = 0
 
 
 @contextlib.contextmanager
@@ -124,6 +110,8 @@ class ChannelManager:
         # Ids that look alike as file names must not show one chat the file of another.
         origin = hashlib.sha256(f"{inbound.external_id}\0{number}".encode()).hexdigest()[:16]
         target = folder / safe_name(f"{origin}-{item.name}")
+        if item.error:
+            return item
         try:
             if not target.exists():
                 await self._download(inbound.channel, item, target)
@@ -187,7 +175,7 @@ class ChannelManager:
         async def accept(inbound: InboundMessage, names: Collection[str] = ()) -> bool:
             return await self._accept(name, allowed, inbound, names)
 
-        host = ChannelHost(accept, lambda: self._connected(name), self._commands)
+        host = ChannelHost(accept, lambda: self._connected(name), self._commands, self.status[name])
         return load_channel(name)(name, section, host)
 
     def _connected(self, name: str) -> None:
@@ -200,11 +188,12 @@ class ChannelManager:
         self, name: str, allowed: list[str], inbound: InboundMessage, names: Collection[str]
     ) -> bool:
         status = self.status[name]
-        if not is_allowed(allowed, inbound.sender_id, names):
+        trust = trust_of(allowed, inbound.sender_id, names)
+        if trust is None:
             status.refused += 1
             log.warning("Channel %s: %s is not in allowFrom", name, inbound.sender_id)
             return False
-        inbound = dataclasses.replace(inbound, channel=name)
+        inbound = dataclasses.replace(inbound, channel=name, trust=trust)
         try:
             f"{inbound.chat_id}{inbound.sender_id}{inbound.external_id}{inbound.session_key}".encode()
         except UnicodeEncodeError:  # it could be neither stored nor answered

@@ -23,7 +23,7 @@ from telegram.error import (
 from telegram.request import HTTPXRequest
 
 from nanobot.config.channels import TelegramConfig
-from nanobot.errors import ChannelError
+from nanobot.errors import ChannelError, MarkupRefused, MessageGone
 
 _OFFICIAL_SERVER = "https://api.telegram.org"
 _TOKEN = re.compile(r"\d+:[A-Za-z0-9_-]+")
@@ -42,10 +42,10 @@ _MEANINGS = {
 
 
 @contextlib.asynccontextmanager
-async def open_bot(config: TelegramConfig, poll_grace: float) -> AsyncIterator[Bot]:
-    """The bot of a config. A poll may take `poll_grace` seconds longer than Telegram holds it.
+async def open_bot(config: TelegramConfig) -> AsyncIterator[tuple[Bot, HTTPXRequest]]:
+    """The bot of a config, and the connection for its polls; neither makes a request by itself.
 
-    Makes no request by itself. Raises ChannelError when the config cannot work.
+    Raises ChannelError when the config cannot work.
     """
     token = config.token.strip()
     if not _TOKEN.fullmatch(token):
@@ -55,32 +55,26 @@ async def open_bot(config: TelegramConfig, poll_grace: float) -> AsyncIterator[B
         )
     _keep_addresses_out_of_logs()
     server = (config.api_base or _OFFICIAL_SERVER).rstrip("/")
-    async with contextlib.AsyncExitStack() as stack:
-        polls = _new_request(config.proxy, connection_pool_size=1, read_timeout=poll_grace)
-        stack.push_async_callback(polls.shutdown)
-        calls = _new_request(
-            config.proxy,
-            connection_pool_size=_CONNECTIONS,
-            read_timeout=_SEND_TIMEOUT,
-            write_timeout=_SEND_TIMEOUT,
-            pool_timeout=_SEND_TIMEOUT,
-            media_write_timeout=_UPLOAD_TIMEOUT,
-        )
-        stack.push_async_callback(calls.shutdown)
+    polls, calls = _new_request(config.proxy, 1), _new_request(config.proxy, _CONNECTIONS)
+    try:
         # Not `initialize`d: that would check the token with an error that spells it out.
-        yield Bot(token, f"{server}/bot", f"{server}/file/bot", request=calls, get_updates_request=polls)
+        yield Bot(token, f"{server}/bot", f"{server}/file/bot", request=calls), polls
+    finally:
+        await polls.shutdown()
+        await calls.shutdown()
 
 
 @contextlib.contextmanager
 def channel_errors() -> Iterator[None]:
-    """Turns the library's errors into ChannelError."""
+    """Turns the library's errors into ChannelError; that an edit changes nothing is none."""
     try:
         yield
     except TelegramError as error:
-        raise _channel_error(error) from error
+        if not _says(error, "message is not modified"):
+            raise _channel_error(error) from error
 
 
-def says(error: TelegramError, *words: str) -> bool:
+def _says(error: TelegramError, *words: str) -> bool:
     """Whether Telegram's description holds one of `words`; the library changes its case."""
     return any(word in str(error).lower() for word in words)
 
@@ -114,10 +108,17 @@ def _retry_after(payload: bytes) -> float:
         return 5.0
 
 
-def _new_request(proxy: str | None, **limits: Any) -> HTTPXRequest:
+def _new_request(proxy: str | None, connections: int) -> HTTPXRequest:
     # The reasons are left out below: they would spell out the address with its password.
     try:
-        return _Request(proxy=proxy or None, **limits)
+        return _Request(
+            proxy=proxy or None,
+            connection_pool_size=connections,
+            read_timeout=_SEND_TIMEOUT,
+            write_timeout=_SEND_TIMEOUT,
+            pool_timeout=_SEND_TIMEOUT,
+            media_write_timeout=_UPLOAD_TIMEOUT,
+        )
     except RuntimeError:
         raise ChannelError(
             'A SOCKS proxy needs a library that is missing. Run: pip install "python-telegram-bot[socks]"',
@@ -139,7 +140,7 @@ def _keep_addresses_out_of_logs() -> None:
 
 def _channel_error(error: TelegramError) -> ChannelError:
     text = _TOKEN.sub("***", str(error)).strip().rstrip(".")
-    meaning = next((meaning for said, meaning in _MEANINGS.items() if says(error, said)), "")
+    meaning = next((meaning for said, meaning in _MEANINGS.items() if _says(error, said)), "")
     match error:
         case _FloodWait():
             return ChannelError(f"{text}.", retry_after=error.seconds)
@@ -155,6 +156,10 @@ def _channel_error(error: TelegramError) -> ChannelError:
             )
         case ChatMigrated():
             return ChannelError(f"The group has a new id now: {error.new_chat_id}.", permanent=True)
+        case BadRequest() if _says(error, "entit", "too long"):
+            return MarkupRefused(f"{text}.", permanent=True)
+        case BadRequest() if _says(error, "message to edit not found", "can't be edited"):
+            return MessageGone(f"{text}.", permanent=True)
         case BadRequest() | Forbidden():
             return ChannelError(meaning or f"Telegram refused the request: {text}.", permanent=True)
     return ChannelError(f"Telegram cannot be reached ({text}).")

@@ -1,106 +1,95 @@
-"""From a Telegram message to an InboundMessage: who wrote it, whether it is for the bot, and what it says."""
+"""From a Telegram message to what the base takes: who wrote it, whether it is for the bot, what it says."""
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from telegram import Message, MessageEntity, User
+from telegram import Message, MessageEntity, MessageOrigin, User
 from telegram.constants import ChatType, MessageEntityType
 
-from nanobot.channels.base import is_allowed
-from nanobot.config.channels import TelegramConfig
-from nanobot.messages import Attachment, InboundMessage
-from nanobot.paths import safe_name
+from nanobot.channels.base import trust_of
+from nanobot.channels.incoming import Incoming, attachment
+from nanobot.channels.splitting import utf16_len
+from nanobot.messages import Attachment, Quoted
 
 _ADDRESSED_COMMAND = re.compile(r"(/[A-Za-z0-9_]+)@(\w+)")
 _START = re.compile(r"/start(?=\s|$).*", re.DOTALL | re.IGNORECASE)
-_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 _GENERAL_TOPIC = 1
+_DOWNLOAD_LIMIT = 20 * 1024 * 1024
+_FULL = 4096  # UTF-16 units after which Telegram's own programs begin another message
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who wrote a message; `names` are user names without the `@`."""
-
-    id: str
-    names: tuple[str, ...]
-
-
-def read_message(
-    message: Message, bot: User, channel: str, config: TelegramConfig
-) -> tuple[InboundMessage, Sender] | None:
-    """The message if `bot` should answer it, else None. Access is not checked here."""
-    sender = _sender(message, config.allow_from)
-    text = _text_for(message, bot, everything=config.group_policy == "open")
-    if sender is None or text is None:
-        return None
-    attachments = _attachments(message)
-    if not text and not attachments:
+def read_message(message: Message, bot: User, allow_from: Sequence[str]) -> Incoming | None:
+    """The message, unless nobody in particular wrote it. Access is not checked here."""
+    sender_id, names, shown_name = _sender(message, allow_from)
+    text, addressed = _text_for(message, bot)
+    if not sender_id or text is None:
         return None
     thread = _topic(message)
-    metadata = {"message_id": str(message.message_id)}
-    if thread is not None:
-        metadata["thread"] = str(thread)
-    chat_id = str(message.chat.id)
-    inbound = InboundMessage(
-        channel=channel,
-        chat_id=chat_id,
-        sender_id=sender.id,
+    forward = message.forward_origin
+    quoted = _quoted(message, bot)
+    if forward is not None:
+        quoted, text = (*quoted, Quoted("forward", text, _author(forward))), ""
+    return Incoming(
+        chat_id=str(message.chat.id),
+        message_id=str(message.message_id),
+        sender_id=sender_id,
         text=text,
-        external_id=f"{chat_id}:{message.message_id}",
-        session_key=":".join([channel, chat_id, *([str(thread)] if thread is not None else [])]),
+        sender_names=names,
+        sender_name=shown_name,
         sent_at=message.date.timestamp(),
-        attachments=attachments,
-        metadata=metadata,
+        thread=str(thread) if thread is not None else "",
         is_group=message.chat.type != ChatType.PRIVATE,
+        addressed=addressed,
+        attachments=_attachments(message),
+        quoted=quoted,
+        album=message.media_group_id or "",
+        cut=utf16_len(message.text or "") >= _FULL,
     )
-    return inbound, sender
 
 
-def _sender(message: Message, allow_from: Sequence[str]) -> Sender | None:
-    """A person. Bots are never answered, or two of them could talk for ever.
+def _sender(message: Message, allow_from: Sequence[str]) -> tuple[str, tuple[str, ...], str]:
+    """Id (empty: nobody), user names and shown name. Bots are never answered, or two might talk for ever.
 
     Who writes as a chat (anonymous administrators, channels) is nobody in particular, and counts only
     if the owner listed that chat.
     """
-    if message.sender_chat is not None:
-        chat = Sender(str(message.sender_chat.id), _names(message.sender_chat.username))
-        listed = [entry for entry in allow_from if entry.strip() != "*"]
-        known = bool(listed) and is_allowed(listed, chat.id, chat.names)
-        return chat if known and not message.is_automatic_forward else None
+    if (chat := message.sender_chat) is not None:
+        names = _names(chat.username)
+        listed = trust_of(allow_from, str(chat.id), names) == "owner"
+        known = listed and not message.is_automatic_forward
+        return (str(chat.id) if known else ""), names, chat.effective_name or ""
     user = message.from_user
     if user is None or user.is_bot:
-        return None
-    return Sender(str(user.id), _names(user.username))
+        return "", (), ""
+    return str(user.id), _names(user.username), user.full_name
 
 
 def _names(username: str | None) -> tuple[str, ...]:
     return (username,) if username else ()
 
 
-def _text_for(message: Message, bot: User, *, everything: bool) -> str | None:
-    """What the message says to the bot, or None when it is not for the bot.
+def _text_for(message: Message, bot: User) -> tuple[str | None, bool]:
+    """What it says (None: nothing to the bot, or a command to another), and whether it is addressed to it.
 
-    In groups it is when it names the bot, answers it, or is a command with its name.
+    In groups it is when it mentions the bot, answers it, or is a command with its name.
     """
     text = _words(message)
     if message.chat.type == ChatType.CHANNEL:
-        return None
+        return None, False
     command = _ADDRESSED_COMMAND.match(text)
+    addressed = False
     if message.chat.type != ChatType.PRIVATE:
         mentions = _mentions(message, bot)
         text = _without(text, mentions)
         command = _ADDRESSED_COMMAND.match(text)
         if command and not _is_name(command[2], bot):
-            return None
-        if not (everything or mentions or command or _answers(message, bot)):
-            return None
+            return None, False
+        addressed = bool(mentions or command or _answers(message, bot))
     if command and _is_name(command[2], bot):
         text = command[1] + text[command.end() :]
-    return _START.sub("/help", text) if _START.match(text) else text
+    return (_START.sub("/help", text) if _START.match(text) else text), addressed
 
 
 def _is_name(name: str, bot: User) -> bool:
@@ -140,12 +129,37 @@ def _without(text: str, entities: Iterable[MessageEntity]) -> str:
     return units.decode("utf-16-le", "replace").strip()
 
 
-def _answers(message: Message, bot: User) -> bool:
-    """Whether it is a reply to the bot; in a topic, all messages are replies to the topic's opening."""
+def _answered(message: Message) -> Message | None:
+    """What it replies to; in a topic, all messages are replies to the topic's opening, which says nothing."""
     original = message.reply_to_message
-    if original is None or original.from_user is None or original.forum_topic_created is not None:
-        return False
-    return original.from_user.id == bot.id
+    return None if original is None or original.forum_topic_created is not None else original
+
+
+def _answers(message: Message, bot: User) -> bool:
+    original = _answered(message)
+    return bool(original and original.from_user and original.from_user.id == bot.id)
+
+
+def _quoted(message: Message, bot: User) -> tuple[Quoted, ...]:
+    """The message it replies to, or the part of it that was picked out; also one of another chat."""
+    original, picked, elsewhere = _answered(message), message.quote, message.external_reply
+    author = ""
+    if original is not None and original.from_user is not None:
+        author = original.from_user.full_name
+    elif elsewhere is not None:
+        author = _author(elsewhere.origin)
+    if picked is not None:
+        return (Quoted("quote", picked.text, author),)
+    words = _words(original) if original else ""
+    return (Quoted("reply", words, author),) if words else ()
+
+
+def _author(origin: MessageOrigin) -> str:
+    """Whose words were forwarded; the four kinds of origin name them differently."""
+    for field in ("sender_user", "sender_chat", "chat"):
+        if (author := getattr(origin, field, None)) is not None:
+            return author.full_name if field == "sender_user" else author.effective_name or ""
+    return getattr(origin, "sender_user_name", "")
 
 
 def _topic(message: Message) -> int | None:
@@ -160,19 +174,11 @@ def _attachments(message: Message) -> tuple[Attachment, ...]:
     """The file of a message (Telegram sends one each); a photo in its largest size."""
     if message.photo:
         largest = max(message.photo, key=lambda size: size.width * size.height)
-        return (_attachment(largest.file_id, "photo.jpg", ""),)
+        return (attachment(largest.file_id, "photo.jpg", ""),)
     if note := message.video_note:
-        return (_attachment(note.file_id, "video.mp4", ""),)
+        return (attachment(note.file_id, "video.mp4", ""),)
     if voice := message.voice:
-        return (_attachment(voice.file_id, "voice.ogg", voice.mime_type),)
+        return (attachment(voice.file_id, "voice.ogg", voice.mime_type),)
     if file := message.document or message.audio or message.video:
-        return (_attachment(file.file_id, file.file_name or "file", file.mime_type),)
+        return (attachment(file.file_id, file.file_name or "file", file.mime_type),)
     return ()
-
-
-def _attachment(file_id: str, name: str, media_type: str | None) -> Attachment:
-    """Name and type are what the sender's program claims."""
-    kind = media_type or ""
-    if not _MEDIA_TYPE.fullmatch(kind):
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return Attachment("", safe_name(name), kind, ref=file_id)

@@ -7,6 +7,8 @@ from pydantic import ConfigDict
 
 from nanobot.config.section import Section, key, part
 
+GroupPolicy = Literal["mention", "open", "allowlist"]
+
 
 class ChannelConfig(Section):
     """What all channels share. Ids written as numbers are read as text."""
@@ -14,6 +16,8 @@ class ChannelConfig(Section):
     model_config = ConfigDict(coerce_numbers_to_str=True)
     enabled: bool = key(False, "Whether the gateway connects to this platform.")
     allow_from: list[str] = key([], "Ids of those who may talk to the bot; empty or `*`: everyone.")
+    group_policy: GroupPolicy = key("mention", "In groups: answer mentions only, all, or listed groups.")
+    group_allow_from: list[str] = key([], "Ids of the groups of the policy `allowlist`.")
 
 
 class WhatsAppConfig(ChannelConfig):
@@ -26,7 +30,6 @@ class TelegramConfig(ChannelConfig):
     api_base: str = key("", "Address of a Bot API server of your own; empty: Telegram's.")
     proxy: str | None = key(None, "HTTP or SOCKS5 proxy address.", secret=True)
     reply_to_message: bool = key(False, "Whether replies quote the message they answer.")
-    group_policy: Literal["mention", "open"] = key("mention", "In groups: answer mentions only, or all.")
 
 
 class DiscordConfig(ChannelConfig):
@@ -67,8 +70,6 @@ class SlackConfig(ChannelConfig):
     user_token_read_only: bool = key(True, "Read for compatibility; user tokens are not used.")
     reply_in_thread: bool = key(True, "Whether replies in channels go into a thread.")
     react_emoji: str = key("eyes", "Reaction put on a message that is being answered.")
-    group_policy: Literal["mention", "open", "allowlist"] = key("mention", "What is answered in channels.")
-    group_allow_from: list[str] = key([], "Channel ids admitted by the policy `allowlist`.")
     dm: SlackDmConfig = part(SlackDmConfig, "Direct messages.")
 
 

@@ -13,7 +13,7 @@ class Ratchet:
     target: int
 
 
-SPINE = Ratchet(now=4_890, target=4_000)
+SPINE = Ratchet(now=4_900, target=4_000)
 TOTAL = Ratchet(now=25_000, target=23_500)
 HELLO_FILES = Ratchet(now=84, target=60)
 HELLO_LINES = Ratchet(now=12_400, target=9_000)
@@ -36,10 +36,10 @@ SPINE_ELSEWHERE = (
 
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, tuple[int, str]] = {
-    "root files": (746, "the ground floor, the entry point and the composition root; target 640"),
-    "agent": (1_950, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
+    "root files": (750, "the ground floor, the entry point and the composition root; target 640"),
+    "agent": (1_960, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
     "bus": (190, "the events of a turn, and the one way in"),
-    "channels": (2_160, "shared base 1,250, Telegram 560, Discord 350"),
+    "channels": (2_290, "shared base, Telegram 560; with Discord 350 target 2,160"),
     "cli": (1_860, "nine groups of commands; target 1,700"),
     "commands": (500, "thirteen slash commands; target 480"),
     "config": (580, "keys with their texts, the loader, the environment; target 450"),
@@ -103,6 +103,7 @@ BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("agent/tool_calls.py", "_errors_of"): "a tool call",
     ("channels/manager.py", "_supervise"): "a channel task",
     ("channels/manager.py", "contained"): "a channel task",
+    ("channels/platform.py", "_parsed"): "a channel task",  # an event that nobody can read
     ("channels/registry.py", "load_channel"): "a plugin import",
     ("plugins/files.py", "load_tools"): "a plugin import",
     ("plugins/threads.py", "job"): "a tool call",

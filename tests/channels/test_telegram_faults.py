@@ -158,7 +158,7 @@ sys.modules["socksio"] = None  # as if it were not installed
 from nanobot.channels.telegram_connection import open_bot
 from nanobot.config.channels import TelegramConfig
 config = TelegramConfig(token="1:a", proxy="socks5://user:hush@localhost:1")
-asyncio.run(open_bot(config, 1.0).__aenter__())
+asyncio.run(open_bot(config).__aenter__())
 """
 
 

@@ -9,9 +9,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nanobot.channels.markup import render_pieces, render_text
 from nanobot.channels.splitting import utf16_len
-from nanobot.channels.telegram_format import TEXT_LIMIT, plain_text, split_for_telegram, to_telegram_html
+from nanobot.channels.telegram import TELEGRAM_HTML
 from tests.peers.telegram_html import parse_html
+
+TEXT_LIMIT = TELEGRAM_HTML.limit
+
+
+def to_telegram_html(markdown: str) -> str:
+    return render_text(markdown, TELEGRAM_HTML).text
+
+
+def plain_text(markdown: str) -> str:
+    return render_text(markdown, TELEGRAM_HTML).plain
+
+
+def split_for_telegram(markdown: str, limit: int = TEXT_LIMIT) -> list[str]:
+    return [piece.source for piece in render_pieces(markdown, TELEGRAM_HTML, limit)]
 
 
 @pytest.mark.parametrize(

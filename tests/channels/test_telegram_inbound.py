@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram import Message, User
 
+from nanobot.channels.incoming import is_meant
 from nanobot.channels.telegram_inbound import read_message
 from nanobot.config.channels import TelegramConfig
 from nanobot.messages import InboundMessage
@@ -29,8 +30,10 @@ def message(text: str, **fields: object) -> Json:
 def read(shown: Json, *, policy: str = "mention") -> InboundMessage | None:
     config = TelegramConfig.model_validate({"groupPolicy": policy})
     parsed = Message.de_json(shown, None)
-    received = read_message(parsed, BOT, "telegram", config)
-    return received[0] if received else None
+    received = read_message(parsed, BOT, config.allow_from)
+    if received is None or not is_meant(received, config.group_policy, config.group_allow_from):
+        return None
+    return received.inbound("telegram")
 
 
 @given(before=WORDS, after=WORDS)
@@ -136,5 +139,4 @@ def test_who_writes_as_a_chat_is_heard_if_listed(
 ) -> None:
     channel = Chat(-200, "channel", "News", "news").to_json()
     shown = message(f"{MENTION} hi", sender_chat=channel, **posted)
-    config = TelegramConfig.model_validate({"allowFrom": allowed})
-    assert (read_message(Message.de_json(shown, None), BOT, "telegram", config) is not None) == heard
+    assert (read_message(Message.de_json(shown, None), BOT, allowed) is not None) == heard

@@ -76,6 +76,8 @@ def test_the_fixture_names_every_key_older_releases_had() -> None:
     new |= {"agents.defaults.maxConcurrentTurns", "agents.defaults.maxConcurrentSubagents"}
     new |= {f"tools.mcpServers.*.{key}" for key in ("enabledTools", "disabled", "autoApprove")}
     new |= {"tools.restrictToWorkspace", "tools.web.allowPrivate", "channels.telegram.apiBase"}
+    platforms = ("whatsapp", "telegram", "discord", "feishu", "dingtalk", "qq", "email", "mochat")
+    new |= {f"channels.{name}.{key}" for name in platforms for key in ("groupPolicy", "groupAllowFrom")}
     new |= {"channels.mochat.mention.requireMention", "channels.mochat.groups.*.requireInGroups"}
     data = json.loads(LEGACY.read_text(encoding="utf-8"))
     missing = [

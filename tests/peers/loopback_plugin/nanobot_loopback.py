@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nanobot.channels.base import Capabilities, Channel
+from nanobot.channels.base import Channel
 from nanobot.errors import ChannelError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 
@@ -16,7 +16,6 @@ from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 class LoopbackChannel(Channel):
     """`channels.loopback`: {"enabled": true, "port": 1234, "allowFrom": []}."""
 
-    capabilities = Capabilities(idempotent=True)
     _writer: asyncio.StreamWriter | None = None
 
     async def run(self) -> None:

@@ -1,0 +1,381 @@
+"""Markdown, as models write it, in the markup of a chat platform: one walk, a table of dialects.
+
+Nothing a model writes makes a platform refuse the result, and no text is lost: what has no counterpart
+there is shown as text, and if the Markdown parser drops anything, the source is.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from nanobot.channels.splitting import split_text, utf16_len
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.tree import SyntaxTreeNode
+
+# text, code and address are shown, each escaped in its own way, layout (bullets, prefixes) is shown as it is;
+# kept is in the markup, but not seen (a link's address, a fence's language), mark is markup alone, and note
+# is for those who see no markup.
+Span = tuple[Literal["text", "code", "address", "layout", "kept", "mark", "note"], str]
+Escapes = tuple[tuple[str, str], ...]
+
+_WIDEST_TABLE = 100
+_ADDRESS = re.compile(r"https?://[^\s<>\"]+")
+_LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]+")
+_LIST_NUMBER = re.compile(r"^[ \t>*+-]*\d{1,9}[.)]", re.MULTILINE)
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a platform writes styles. Escapes are (regular expression, replacement), applied in order:
+    `escape_code` to code and bare addresses, `escape_value` to what is inside the markup.
+
+    A message holds `limit` characters, or UTF-16 units, of what is shown or (`counts_markup`) of what is
+    sent, and `byte_limit` bytes. `quote_line` stands before each line of a quote; `code_nests` says whether
+    code may stand inside other styles; `links` which addresses may be linked.
+    """
+
+    limit: int
+    utf16: bool = False
+    counts_markup: bool = True
+    byte_limit: int = 0
+    escape: Escapes = ()
+    escape_code: Escapes = ()
+    escape_value: Escapes = ()
+    bold: str = "{text}"
+    italic: str = "{text}"
+    strike: str = "{text}"
+    code: str = "{text}"
+    heading: tuple[str, ...] = ("{text}",)  # by level; the last one counts for those below
+    fence: str = "{code}"
+    language_fence: str = ""
+    link: str = ""
+    links: str = r"(?:https?://|mailto:)\S+"
+    quote: str = "{text}"
+    quote_line: str = ""
+    bullet: str = "•"
+    indent: str = "   "
+    rule: str = "———"
+    code_nests: bool = True
+
+    def length(self, text: str) -> int:
+        """The length as the platform counts."""
+        return utf16_len(text) if self.utf16 else len(text)
+
+
+HTML: Escapes = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
+HTML_VALUE: Escapes = (*HTML, ('"', "&quot;"), ("'", "&#x27;"))
+
+PLAIN = Dialect(limit=4000, quote_line="> ")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """`source` in a dialect as `text`, and without any markup as `plain`. `size` is what the limit is for."""
+
+    source: str
+    text: str
+    plain: str
+    size: int
+
+
+def render_text(markdown: str, dialect: Dialect) -> Rendered:
+    """Text for the platform; empty only when `markdown` is blank."""
+    source = _clean(markdown)
+    spans = _Walk(dialect, source).document()
+    if not _shown(spans).strip() or not _keeps_all(source, spans):
+        spans = [("text", source.strip())]
+    text = "".join(_written(spans, dialect))
+    plain = "".join(text for kind, text in spans if kind not in ("kept", "mark")).strip()
+    return Rendered(source, text, plain, dialect.length(text if dialect.counts_markup else _shown(spans)))
+
+
+def render_pieces(markdown: str, dialect: Dialect, limit: int = 0) -> Iterator[Rendered]:
+    """As many messages as are needed, each within `limit`, or that of the dialect."""
+    limit = limit or dialect.limit
+    waiting = list(reversed(split_text(_clean(markdown), limit, length=dialect.length)))
+    while waiting:
+        piece = render_text(waiting.pop(), dialect)
+        length = dialect.length(piece.source)
+        heavy = dialect.byte_limit and len(piece.text.encode()) > dialect.byte_limit
+        if length <= 16 or (piece.size <= limit and not heavy):
+            yield piece
+        else:  # rendering made it longer, as it does with aligned tables
+            waiting.extend(reversed(split_text(piece.source, length // 2, length=dialect.length)))
+
+
+def _clean(text: str) -> str:
+    """One kind of line end, and no lone surrogates, which no request can carry."""
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+
+
+def _written(spans: Iterable[Span], dialect: Dialect) -> Iterator[str]:
+    escapes: dict[str, Escapes] = {"text": dialect.escape, "kept": dialect.escape_value}
+    escapes |= {"code": dialect.escape_code, "address": dialect.escape_code}
+    for kind, text in spans:
+        if kind != "note":
+            for pattern, replacement in escapes.get(kind, ()):
+                text = re.sub(pattern, replacement, text)
+            yield text
+
+
+def _shown(spans: Iterable[Span]) -> str:
+    return "".join(text for kind, text in spans if kind not in ("kept", "mark", "note"))
+
+
+def _keeps_all(source: str, spans: Iterable[Span]) -> bool:
+    """Whether every letter and digit of the source is shown, or is part of a link or language."""
+    written = html.unescape(_LIST_NUMBER.sub("", source))
+    kept = "".join(text for kind, text in spans if kind not in ("mark", "note"))
+    return not _characters(written) - _characters(kept)
+
+
+def _characters(text: str) -> Counter[str]:
+    return Counter(char for char in text if char.isalnum())
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    # Raw HTML is text here. Definitions would vanish from sight. Indented text from a model is a
+    # deep list far more often than code.
+    parser.disable(["html_block", "html_inline", "reference", "code"])
+    parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
+    return parser
+
+
+class _Walk:
+    """Turns a document into spans."""
+
+    def __init__(self, dialect: Dialect, source: str) -> None:
+        self._dialect = dialect
+        self._source = source
+        self._lines = source.split("\n")
+
+    def document(self) -> list[Span]:
+        from markdown_it.tree import SyntaxTreeNode
+
+        root = SyntaxTreeNode(_parser().parse(self._source))
+        return _join("\n\n", self._blocks(root.children, quoted=False, depth=0))
+
+    def _blocks(self, nodes: Iterable[SyntaxTreeNode], *, quoted: bool, depth: int) -> list[list[Span]]:
+        blocks = [self._block(node, quoted=quoted, depth=depth) for node in nodes]
+        return [block for block in blocks if block]
+
+    def _block(self, node: SyntaxTreeNode, *, quoted: bool, depth: int) -> list[Span]:
+        match node.type:
+            case "heading":
+                styles = self._dialect.heading
+                style = styles[min(int(node.tag[1:]), len(styles)) - 1]
+                return _Line(self._dialect).render(node.children, style)
+            case "fence":
+                return self._fence(node)
+            case "bullet_list" | "ordered_list":
+                return self._list(node, quoted=quoted, depth=depth)
+            case "blockquote":
+                inner = _join("\n\n", self._blocks(node.children, quoted=True, depth=depth))
+                return self._quote(inner, quoted=quoted)
+            case "hr":
+                return [("layout", self._dialect.rule)]
+            case "table":
+                return self._table(node)
+            case _:
+                return _Line(self._dialect).render(node.children)
+
+    def _list(self, node: SyntaxTreeNode, *, quoted: bool, depth: int) -> list[Span]:
+        indent = self._dialect.indent * depth
+        lines = []
+        for marker, item in zip(self._markers(node), node.children, strict=True):
+            body = _join("\n", self._blocks(item.children, quoted=quoted, depth=depth + 1))
+            lines.append([("layout", f"{indent}{marker} "), *body])
+        return _join("\n", lines)
+
+    def _markers(self, node: SyntaxTreeNode) -> list[str]:
+        """Bullets, or the author's numbers; the same number all over means: count them."""
+        if node.type == "bullet_list":
+            return [self._dialect.bullet] * len(node.children)
+        numbers = [item.info for item in node.children]
+        if len(set(numbers)) == 1:
+            numbers = [str(int(numbers[0]) + index) for index in range(len(numbers))]
+        return [f"{number}." for number in numbers]
+
+    def _quote(self, inner: list[Span], *, quoted: bool) -> list[Span]:
+        prefix = self._dialect.quote_line
+        if not prefix:
+            return [("text", "> "), *inner] if quoted else _fill(self._dialect.quote, text=inner)
+        spans: list[Span] = [("layout", prefix)]
+        for kind, text in inner:
+            first, *lines = text.split("\n")
+            spans.append((kind, first))
+            for line in lines:
+                spans += [(kind, "\n"), ("mark" if kind == "mark" else "layout", prefix), (kind, line)]
+        return spans
+
+    def _fence(self, node: SyntaxTreeNode) -> list[Span]:
+        info = node.info.strip()
+        language, _, rest = info.partition(" ")
+        code = node.content.rstrip("\n")
+        if not code:  # Telegram drops an empty block, and its language with it
+            return [("text", info)] if info else []
+        if not language:
+            return self._block_of_code(code)
+        if rest or not _LANGUAGE.fullmatch(language) or not self._dialect.language_fence:
+            return [("text", f"{info}\n"), *self._block_of_code(code)]
+        return _fill(self._dialect.language_fence, language=[("kept", language)], code=[("code", code)])
+
+    def _block_of_code(self, code: str) -> list[Span]:
+        return _fill(self._dialect.fence, code=[("code", code)])
+
+    def _table(self, node: SyntaxTreeNode) -> list[Span]:
+        rows = [row.children for part in node.children for row in part.children]
+        cells = [[_shown(_Line(self._dialect).render(cell.children)) for cell in row] for row in rows]
+        first, last = node.map or (0, 0)
+        source = "\n".join(self._lines[first:last])
+        table = _aligned(cells, [_alignment(cell) for cell in rows[0]])
+        if not _keeps_all(source, [("code", table)]):  # a row with more cells than the heading has
+            table = source
+        return self._block_of_code(table)
+
+
+class _Line:
+    """Renders one line of styles; where code may not stand inside other styles, they pause around it."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._styles = {"strong": dialect.bold, "em": dialect.italic, "s": dialect.strike}
+        self._out: list[Span] = []
+        self._open: list[str] = []
+        self._in_link = False
+
+    def render(self, nodes: Sequence[SyntaxTreeNode], style: str = "") -> list[Span]:
+        if style:
+            self._styled(style, nodes)
+        else:
+            self._children(nodes)
+        return self._out
+
+    def _children(self, nodes: Iterable[SyntaxTreeNode]) -> None:
+        for node in nodes:
+            self._node(node)
+
+    def _node(self, node: SyntaxTreeNode) -> None:
+        match node.type:
+            case "softbreak" | "hardbreak":
+                self._out.append(("text", "\n"))
+            case "strong" | "em" | "s":
+                self._styled(self._styles[node.type], node.children)
+            case "code_inline":
+                self._code(node.content)
+            case "link" | "image":
+                self._link(node, str(node.attrs.get("href" if node.type == "link" else "src", "")))
+            case "inline":
+                self._children(node.children)
+            case _:
+                self._text(node.content)
+
+    def _text(self, text: str) -> None:
+        position = 0
+        for match in _ADDRESS.finditer(text):  # an escaped character would make it another address
+            self._out += [("text", text[position : match.start()]), ("address", match[0])]
+            position = match.end()
+        self._out.append(("text", text[position:]))
+
+    def _styled(self, style: str, nodes: Iterable[SyntaxTreeNode]) -> None:
+        if style in self._open:
+            self._children(nodes)
+            return
+        opening, closing = style.split("{text}")
+        self._open.append(style)
+        self._out.append(("mark", opening))
+        self._children(nodes)
+        self._out.append(("mark", closing))
+        self._open.pop()
+
+    def _code(self, text: str) -> None:
+        code = _fill(self._dialect.code, text=[("code", text)])
+        if self._dialect.code_nests:
+            self._out += code
+        elif self._in_link:
+            self._text(text)
+        else:
+            pairs = [style.split("{text}") for style in self._open]
+            self._out += [("mark", closing) for _, closing in reversed(pairs)]
+            self._out += [*code, *(("mark", opening) for opening, _ in pairs)]
+
+    def _link(self, node: SyntaxTreeNode, address: str) -> None:
+        """A link or an image with its address behind it, where the platform cannot link it."""
+        within = self._in_link
+        known = re.fullmatch(self._dialect.links, address, re.IGNORECASE)
+        linked = bool(known and self._dialect.link and not within)
+        outer, self._out, self._in_link = self._out, [], within or linked
+        if node.type == "image":
+            self._text(node.content or address)
+        else:
+            self._children(node.children)
+        inner, self._out, self._in_link = self._out, outer, within
+        if linked:
+            if not _shown(inner).strip():
+                inner.append(("address", address))
+            self._out += _fill(self._dialect.link, text=inner, href=[("kept", address)])
+            if _shown(inner) not in (address, address.removeprefix("mailto:")):
+                self._out.append(("note", f" ({address})"))
+        else:
+            self._out += inner
+            self._text(f" ({address})" if address and address != _shown(inner).strip() else "")
+        title = str(node.attrs.get("title", ""))
+        self._text(f" ({title})" if title else "")
+
+
+def _fill(template: str, **parts: list[Span]) -> list[Span]:
+    """The template as markup, with each `{name}` replaced by spans."""
+    spans: list[Span] = []
+    for index, piece in enumerate(_SLOT.split(template)):
+        spans += parts[piece] if index % 2 else [("mark", piece)]
+    return spans
+
+
+def _join(separator: str, blocks: Iterable[list[Span]]) -> list[Span]:
+    spans: list[Span] = []
+    for block in blocks:
+        spans += [("text", separator), *block] if spans else block
+    return spans
+
+
+def _alignment(cell: SyntaxTreeNode) -> str:
+    return str(cell.attrs.get("style", "")).removeprefix("text-align:")
+
+
+def _aligned(rows: list[list[str]], alignments: list[str]) -> str:
+    widths = [max(_columns(row[index]) for row in rows) for index in range(len(alignments))]
+    if sum(widths) > _WIDEST_TABLE:
+        widths = [0] * len(widths)  # padding would only break its lines
+    lines = [
+        " | ".join(_pad(cell, width, side) for cell, width, side in zip(row, widths, alignments, strict=True))
+        for row in rows
+    ]
+    lines.insert(1, "-+-".join("-" * max(3, width) for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _pad(cell: str, width: int, side: str) -> str:
+    missing = max(0, max(3, width) - _columns(cell)) if width else 0
+    left = {"right": missing, "center": missing // 2}.get(side, 0)
+    return " " * left + cell + " " * (missing - left)
+
+
+def _columns(text: str) -> int:
+    """How many columns of a fixed-width font the text takes."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)

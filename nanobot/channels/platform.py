@@ -1,0 +1,208 @@
+"""A chat platform on the shared base: it parses events and sends parts, everything around that is here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from nanobot.channels.base import Channel, ChannelHost
+from nanobot.channels.incoming import Incoming, continues, is_meant, joined
+from nanobot.channels.markup import Dialect, render_pieces
+from nanobot.channels.outgoing import OutgoingPart, check_files, parts_of, text_part
+from nanobot.config.channels import ChannelConfig
+from nanobot.errors import ChannelError, MarkupRefused, MessageGone, StorageError
+from nanobot.messages import OutboundMessage
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 3  # failed polls in a row that are only waited for; one more ends the connection
+_QUIET_AFTER_ERROR = 5.0  # seconds
+_REMEMBERED = 200  # outgoing messages whose progress is known
+
+
+@dataclass
+class _Shown:
+    """What a chat has seen of one outgoing message.
+
+    `growing_id` is the message that is edited while the answer is written, `text` what it shows,
+    `growing` the call that runs right now, `quiet_until` (loop time) when the next may. `receipts`
+    are the ids of the parts that are complete; `closed` says that completing has begun.
+    """
+
+    growing_id: str = ""
+    text: str = ""
+    growing: asyncio.Task[None] | None = None
+    quiet_until: float = 0.0
+    receipts: list[str] = field(default_factory=list)
+    closed: bool = False
+
+
+class Platform(Channel):
+    """A channel that says how its platform reads an event and sends a part; the rest is done here.
+
+    `title` is the platform's name for people, `upload_limit` in bytes, `caption_limit` in the dialect's
+    units (0: files have no captions).
+    """
+
+    title: ClassVar[str]
+    dialect: ClassVar[Dialect]
+    upload_limit: ClassVar[int]
+    caption_limit: ClassVar[int] = 0
+    config: ChannelConfig
+
+    def __init__(self, name: str, config: Any, host: ChannelHost) -> None:
+        super().__init__(name, config, host)
+        self._shown: dict[str, _Shown] = {}
+
+    @abstractmethod
+    def parse(self, event: Any) -> Incoming | None:
+        """What an event of the platform says, or None if it is nothing to answer. It may raise anything."""
+
+    @abstractmethod
+    async def send_part(self, part: OutgoingPart) -> str:
+        """Send one message and return its id. Raises ChannelError, MarkupRefused."""
+
+    async def edit_part(self, part: OutgoingPart, message_id: str) -> None:
+        """Make a sent message into this one. Raises ChannelError, MarkupRefused, MessageGone."""
+        raise MessageGone(f"{self.title} cannot edit messages.")
+
+    def edit_pause(self, chat_id: str) -> float:
+        """Seconds this chat needs between two edits of a growing answer, beyond the one that all need."""
+        return 0.0
+
+    # Receiving
+
+    async def receive(self, events: Sequence[Any]) -> AsyncIterator[Any]:
+        """Have the messages in `events` accepted in order; acknowledge each event that comes back.
+
+        With it everything before it is safe. Events that cannot be parsed come back like others.
+        Raises ChannelError when nothing more can be stored.
+        """
+        for message, last in self._read(events):
+            if message and is_meant(message, self.config.group_policy, self.config.group_allow_from):
+                try:
+                    await self.host.accept(message.inbound(self.name), message.sender_names)
+                except StorageError as error:
+                    raise ChannelError(f"Messages wait at {self.title}: {error}") from error
+            yield last
+
+    def _read(self, events: Sequence[Any]) -> list[tuple[Incoming | None, Any]]:
+        """The messages, each with the last event it was made of."""
+        read: list[tuple[Incoming | None, Any]] = []
+        for event in events:
+            message = self._parsed(event)
+            before = read[-1][0] if read else None
+            if before is not None and message is not None and continues(before, message):
+                read[-1] = joined(before, message), event
+            else:
+                read.append((message, event))
+        return read
+
+    def _parsed(self, event: Any) -> Incoming | None:
+        try:
+            return self.parse(event)
+        except Exception:  # it will not become better: stepped over, or it would stop all that follow
+            self.host.status.unreadable += 1
+            log.exception("Channel %s: a message that cannot be read was skipped", self.name)
+            return None
+
+    async def keep_polling(self, poll: Callable[[], Awaitable[None]], pause: float) -> None:
+        """Poll for ever. Failures in a row are waited for, `pause` seconds and longer; then it raises."""
+        failures = 0
+        while True:
+            try:
+                await poll()
+                failures = 0
+            except ChannelError as error:
+                failures += 1
+                if failures > _PATIENCE or error.permanent:
+                    raise
+                log.warning("Channel %s: %s", self.name, error)
+                await asyncio.sleep(error.retry_after or pause * 2.0 ** (failures - 1))
+
+    # Showing a running turn
+
+    async def show_partial(self, message: OutboundMessage) -> None:
+        shown = self._shown_of(message.id)
+        running = shown.growing is not None and not shown.growing.done()
+        if shown.closed or running or asyncio.get_running_loop().time() < shown.quiet_until:
+            return
+        # Cancelled half-way, the call could still take effect, behind the back of `send`.
+        shown.growing = asyncio.create_task(self._grow(message, shown))
+        await asyncio.shield(shown.growing)
+
+    async def _grow(self, message: OutboundMessage, shown: _Shown) -> None:
+        """Show as much of an unfinished answer as fits into its first message. Never raises ChannelError."""
+        clock = asyncio.get_running_loop().time
+        enough = 2 * self.dialect.limit  # what comes later is in another message
+        piece = next(render_pieces(message.text[:enough], self.dialect), None)
+        if piece is None or not piece.text or piece.text == shown.text:
+            return
+        part = replace(text_part(message, piece, self.dialect), quotes=not shown.growing_id)
+        try:
+            if shown.growing_id:
+                await self.edit_part(part, shown.growing_id)
+            else:
+                shown.growing_id = await self.send_part(part)
+        except ChannelError as error:
+            # A message whose fate is unknown is not begun again: it could be there twice.
+            quiet = _QUIET_AFTER_ERROR if shown.growing_id else math.inf
+            shown.quiet_until = clock() + (error.retry_after or quiet)
+            log.debug("A growing answer was not shown: %s", error)
+            return
+        shown.text = piece.text
+        full = len(message.text) > enough
+        shown.quiet_until = math.inf if full else clock() + self.edit_pause(message.chat_id)
+
+    async def stop_growing(self) -> None:
+        """Give up what is being shown; for the end of a connection."""
+        tasks = [shown.growing for shown in self._shown.values() if shown.growing is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Sending
+
+    async def send(self, message: OutboundMessage) -> str:
+        """Send text, then files; called again after an error, it goes on where it stopped."""
+        await asyncio.to_thread(check_files, message.attachments, self.upload_limit, self.title)
+        shown = self._shown_of(message.id)
+        shown.closed = True
+        if message.kind == "progress":
+            del self._shown[message.id]  # interim words stay; the answer will be a message of its own
+        if shown.growing is not None:
+            await asyncio.wait([shown.growing])
+        captions = 0 if shown.growing_id else self.caption_limit
+        parts = parts_of(message, self.dialect, caption_limit=captions)
+        for part in parts[len(shown.receipts) :]:
+            whole = await asyncio.to_thread(part.with_data)
+            growing_id = shown.growing_id if not shown.receipts and not part.file else ""
+            shown.receipts.append(await self._deliver(whole, growing_id))
+        return ",".join(shown.receipts)
+
+    async def _deliver(self, part: OutgoingPart, growing_id: str) -> str:
+        """Send a part, or turn the growing message into it; without formatting should that be refused."""
+        try:
+            if growing_id:
+                await self.edit_part(part, growing_id)
+                return growing_id
+            return await self.send_part(part)
+        except MessageGone:
+            return await self._deliver(part, "")
+        except MarkupRefused as error:
+            if not part.formatted:
+                raise
+            log.warning("%s refused formatted text (%s); it goes out unformatted", self.title, error)
+            return await self._deliver(part.unformatted(), growing_id)
+
+    def _shown_of(self, message_id: str) -> _Shown:
+        shown = self._shown.pop(message_id, None) or _Shown()
+        while len(self._shown) >= _REMEMBERED:
+            del self._shown[next(iter(self._shown))]  # the one that was not used for the longest time
+        self._shown[message_id] = shown
+        return shown
