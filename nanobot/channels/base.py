@@ -7,14 +7,18 @@ of `Platform` (`platform.py`) says only how one event is read and one part is se
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nanobot.errors import ChannelError
+from nanobot.errors import ChannelError, NanobotError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage, Trust
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,20 @@ class Channel(ABC):
     async def fetch(self, attachment: Attachment, target: Path) -> None:
         """Download the file `attachment.ref` names to `target`. Raises ChannelError."""
         raise ChannelError(f"{self.name} cannot download files.", permanent=True)
+
+
+@contextlib.contextmanager
+def contained(name: str) -> Iterator[None]:
+    """Makes every error of the channel `name` a ChannelError, which is waited for, shown and tried again."""
+    try:
+        yield
+    except ChannelError:
+        raise
+    except NanobotError as error:
+        raise ChannelError(str(error)) from error
+    except Exception as error:
+        log.exception("Channel %s failed", name)
+        raise ChannelError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
 def trust_of(allow_from: Collection[str], sender_id: str, names: Collection[str] = ()) -> Trust | None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
 from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.channels.base import contained
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage
 from nanobot.session.store import Delivery, Store
@@ -30,9 +31,9 @@ _STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
 class Outbox:
     """Delivers queued messages: in order within a chat, side by side across chats, until it works.
 
-    `send` gives the platform's receipt or raises ChannelError. Between a successful send and its
-    record lies a moment in which a crash makes the delivery happen again; channels prevent the
-    double with the message's `id` where their platform has an idempotency key.
+    `send` gives the platform's receipt; whatever it raises is a failed attempt. Between a successful
+    send and its record lies a moment in which a crash makes the delivery happen again; channels prevent
+    the double with the message's `id` where their platform has an idempotency key.
     """
 
     def __init__(
@@ -85,14 +86,19 @@ class Outbox:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            async with asyncio.timeout(_SEND_TIMEOUT):
-                receipt = await self._send(delivery.message)
-        except TimeoutError:
-            await self._failed(delivery, ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds."))
+            with contained(delivery.message.channel):
+                receipt = await self._in_time(delivery.message)
         except ChannelError as error:
             await self._failed(delivery, error)
         else:
             await self._record(self._store.delivered, delivery.outbox_id, receipt)
+
+    async def _in_time(self, message: OutboundMessage) -> str:
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT):
+                return await self._send(message)
+        except TimeoutError as error:
+            raise ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds.") from error
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> None:
         now = self._clock()

@@ -7,20 +7,19 @@ into the store, and only then is anything else done with it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, trust_of
+from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
 from nanobot.channels.registry import allow_from, enabled_channels, load_channel
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError, NanobotError, StorageError
+from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
 from nanobot.session.store import Store
@@ -32,18 +31,6 @@ _LONGEST_RESTART = 300.0
 _FETCH_PAUSES = (0.5, 2.0, 5.0)  # seconds before a download is tried again
 _FETCH_TIMEOUT = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
-
-
-@contextlib.contextmanager
-def contained(name: str) -> Iterator[None]:
-    """Makes a bug of the channel `name` a ChannelError, which is waited for, shown and tried again."""
-    try:
-        yield
-    except NanobotError:
-        raise
-    except Exception as error:
-        log.exception("Channel %s failed", name)
-        raise ChannelError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
 class ChannelManager:

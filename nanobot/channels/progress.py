@@ -12,8 +12,8 @@ import logging
 from collections.abc import Awaitable
 
 from nanobot.bus.events import TextDelta, TextDiscarded, ToolStarted, TurnEvent, TurnFinished, TurnStarted
-from nanobot.channels.base import Channel
-from nanobot.channels.manager import ChannelManager, contained
+from nanobot.channels.base import Channel, contained
+from nanobot.channels.manager import ChannelManager
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import NanobotError
 from nanobot.messages import InboundMessage, OutboundMessage

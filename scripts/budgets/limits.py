@@ -102,7 +102,7 @@ GROUND_FLOOR = ("messages", "errors", "paths")
 BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("agent/tool_calls.py", "_errors_of"): "a tool call",
     ("channels/manager.py", "_supervise"): "a channel task",
-    ("channels/manager.py", "contained"): "a channel task",
+    ("channels/base.py", "contained"): "a channel task",
     ("channels/platform.py", "_parsed"): "a channel task",  # an event that nobody can read
     ("channels/registry.py", "load_channel"): "a plugin import",
     ("plugins/files.py", "load_tools"): "a plugin import",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from nanobot.bus.queue import ChangeSignal
-from nanobot.channels.delivery import Outbox
+from nanobot.channels.delivery import PARK_AFTER, Outbox
+from nanobot.errors import AccessDenied, StorageError
 from nanobot.messages import OutboundMessage
 from nanobot.session.store import Delivery
 from nanobot.storage.sqlite import SqliteStore
@@ -33,6 +36,45 @@ class SlowToRead(SqliteStore):
     async def delivered(self, outbox_id: int, receipt: str) -> None:
         await super().delivered(outbox_id, receipt)
         self.recorded.set()
+
+
+@pytest.mark.parametrize(
+    "error", [StorageError("the disk is full"), AccessDenied("not there"), KeyError("id")]
+)
+async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
+    tmp_path: Path, error: Exception
+) -> None:
+    """It was tried again at once: more than a thousand times a second, and never given up."""
+    now, sends = [1000.0], 0
+
+    async def send(message: OutboundMessage) -> str:
+        nonlocal sends
+        sends += 1
+        raise error
+
+    async def attempt(state: str, attempts: int) -> None:
+        """Wake the outbox until it has recorded this."""
+        async with asyncio.timeout(10):
+            while [(e.state, e.attempts) for e in await store.outbox()] != [(state, attempts)]:
+                signal.notify()
+
+    store = SqliteStore(tmp_path / "nanobot.db", clock=lambda: now[0])
+    signal = ChangeSignal(store)
+    await store.enqueue(OutboundMessage("first", "tg", "1", "hello"))
+    running = asyncio.create_task(Outbox(store, signal, send, clock=lambda: now[0]).run())
+    await attempt("pending", 1)
+    for _ in range(20):
+        signal.notify()
+        await store.version()
+    assert sends == 1
+    now[0] += 2.0
+    await attempt("pending", 2)
+    now[0] += PARK_AFTER
+    await attempt("parked", 3)
+    assert sends == 3
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.aclose()
 
 
 async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(tmp_path: Path) -> None:
