@@ -74,9 +74,9 @@ def is_meant(message: Incoming, policy: GroupPolicy, chats: Sequence[str]) -> bo
     """Whether the bot should answer, by the group policy; `chats` are those of the policy `allowlist`."""
     if not (message.text or message.attachments or message.quoted):
         return False
-    if not message.is_group or message.addressed or policy == "open":
-        return True
-    return policy == "allowlist" and message.chat_id in chats
+    if policy == "allowlist" and message.is_group:
+        return message.chat_id in chats
+    return not message.is_group or message.addressed or policy == "open"
 
 
 def continues(before: Incoming, after: Incoming) -> bool:

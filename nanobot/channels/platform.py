@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 3  # failed polls in a row that are only waited for; one more ends the connection
 _QUIET_AFTER_ERROR = 5.0  # seconds
+_MENU_NAME = re.compile(r"[a-z0-9_]{1,32}")
 _REMEMBERED = 200  # outgoing messages whose progress is known
 
 
@@ -74,6 +76,21 @@ class Platform(Channel):
     def edit_pause(self, chat_id: str) -> float:
         """Seconds this chat needs between two edits of a growing answer, beyond the one that all need."""
         return 0.0
+
+    def upload_limit_of(self, message: OutboundMessage) -> int:
+        """Bytes that a file of this message may have."""
+        return self.upload_limit
+
+    async def show_menu(self, commands: list[tuple[str, str]]) -> None:
+        """Offer these slash commands, as (name, description), in the platform's menu. Raises ChannelError."""
+
+    async def started(self) -> None:
+        """The platform is reached: tell nanobot, and offer the commands; the bot works without them, too."""
+        self.host.connected()
+        try:
+            await self.show_menu([item for item in self.host.commands if _MENU_NAME.fullmatch(item[0])])
+        except ChannelError as error:
+            log.warning("The commands could not be put into the menu of %s: %s", self.title, error)
 
     # Receiving
 
@@ -170,7 +187,8 @@ class Platform(Channel):
 
     async def send(self, message: OutboundMessage) -> str:
         """Send text, then files; called again after an error, it goes on where it stopped."""
-        await asyncio.to_thread(check_files, message.attachments, self.upload_limit, self.title)
+        limit = self.upload_limit_of(message)
+        await asyncio.to_thread(check_files, message.attachments, limit, self.title)
         shown = self._shown_of(message.id)
         shown.closed = True
         if message.kind == "progress":
@@ -193,7 +211,8 @@ class Platform(Channel):
                 return growing_id
             return await self.send_part(part)
         except MessageGone:
-            return await self._deliver(part, "")
+            # Under the key of a message that was deleted, a platform could answer with that one.
+            return await self._deliver(replace(part, key=f"{part.key}+"), "")
         except MarkupRefused as error:
             if not part.formatted:
                 raise

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from telegram import Bot, BotCommand, LinkPreviewOptions, Message, ReplyParameters, User
+from telegram import Bot, LinkPreviewOptions, Message, ReplyParameters, User
 from telegram.error import BadRequest
 
 from nanobot.channels.base import Capabilities, ChannelHost
@@ -37,7 +36,6 @@ _PHOTO_LIMIT = 10 * 1024 * 1024
 _PHOTO_TYPES = ("image/jpeg", "image/png", "image/webp")
 # Opening a link for its preview would tell its server whatever a manipulated model put into the address.
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
-_COMMAND_NAME = re.compile(r"[a-z0-9_]{1,32}")
 
 # https://core.telegram.org/bots/api#html-style: 4096 UTF-16 units after entities parsing.
 TELEGRAM_HTML = Dialect(
@@ -101,8 +99,7 @@ class TelegramChannel(Platform):
                     self._me = await bot.get_me()
                     await bot.delete_webhook()  # while one is set, nothing can be polled
                 self._connected = bot
-                self.host.connected()
-                await self._list_commands(bot)
+                await self.started()
                 await self.keep_polling(self._poll, self._pause)
             finally:
                 self._connected = None
@@ -204,18 +201,9 @@ class TelegramChannel(Platform):
             raise ChannelError("Telegram is not connected.")
         return self._connected
 
-    async def _list_commands(self, bot: Bot) -> None:
-        """Offer the slash commands in Telegram's menu; the bot works without, too."""
-        commands = [
-            BotCommand(name, description[:256])
-            for name, description in self.host.commands
-            if _COMMAND_NAME.fullmatch(name)
-        ]
-        try:
-            with channel_errors():
-                await bot.set_my_commands(commands)
-        except ChannelError as error:
-            log.warning("The commands could not be put into Telegram's menu: %s", error)
+    async def show_menu(self, commands: list[tuple[str, str]]) -> None:
+        with channel_errors():
+            await self._bot().set_my_commands([(name, text[:256]) for name, text in commands])
 
 
 def _thread(text: str | None) -> int | None:

@@ -16,7 +16,9 @@ class ChannelConfig(Section):
     model_config = ConfigDict(coerce_numbers_to_str=True)
     enabled: bool = key(False, "Whether the gateway connects to this platform.")
     allow_from: list[str] = key([], "Ids of those who may talk to the bot; empty or `*`: everyone.")
-    group_policy: GroupPolicy = key("mention", "In groups: answer mentions only, all, or listed groups.")
+    group_policy: GroupPolicy = key(
+        "mention", "In groups: answer mentions, everything, or everything in listed ones."
+    )
     group_allow_from: list[str] = key([], "Ids of the groups of the policy `allowlist`.")
 
 
