@@ -11,16 +11,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic_core import PydanticUndefined
-
-from nanobot.config.loader import config_schema
+from nanobot.config.json_schema import config_schema
 from nanobot.config.schema import Config
-from nanobot.config.section import Section, entry_of, fields_of
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
+from nanobot.config.section import Field, Section, entry_of, fields_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NOTE = "<!-- Written by scripts/generate_docs.py; change the code it reads, not this page. -->"
@@ -104,10 +99,8 @@ def _inner_sections(section: type[Section]) -> dict[type[Section], list[str]]:
     return result
 
 
-def _row(key: str, field: FieldInfo) -> str:
-    default = (
-        "" if field.default is PydanticUndefined else f"`{json.dumps(field.default, ensure_ascii=False)}`"
-    )
+def _row(key: str, field: Field) -> str:
+    default = f"`{json.dumps(field.default, ensure_ascii=False)}`"
     secret = "" if field.repr else " 🔑"
     return _cells(f"`{key}`{secret}", _type_words(field.annotation), default, field.description or "")
 

@@ -180,7 +180,7 @@ def config_schema() -> None:
     """Print the JSON Schema of config.json."""
     import json
 
-    from nanobot.config.loader import config_schema as schema
+    from nanobot.config.json_schema import config_schema as schema
 
     print(json.dumps(schema(), indent=2))
 

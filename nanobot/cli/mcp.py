@@ -39,7 +39,8 @@ def try_server(name: ServerName, json_output: Json = False) -> None:
 
     config = _config()
     server = find_server(config.tools.mcp_servers, name)
-    report = _try(config, {name: server.model_copy(update={"enabled": True})}, _TEST_SECONDS).get(name)
+    server.enabled = True
+    report = _try(config, {name: server}, _TEST_SECONDS).get(name)
     row = server_row(name, server, report)
     tools, skipped = (report.tools, report.skipped) if report else ((), ())
     lines = [f"{name}: {summary_of(row)}"]

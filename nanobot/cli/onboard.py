@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import getpass
 import os
 import signal
@@ -57,7 +58,7 @@ class _Choice:
 
     def applied_to(self, config: Config) -> Config:
         """A copy of `config` as it will be."""
-        changed = config.model_copy(deep=True)
+        changed = copy.deepcopy(config)
         changed.agents.defaults.model = self.model
         if self.spec is not _LOCAL:
             section = getattr(changed.providers, self.spec.name)

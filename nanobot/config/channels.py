@@ -1,9 +1,8 @@
 """Configuration of the chat platforms: `channels` in config.json."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
-
-from pydantic import ConfigDict
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from typing import ClassVar, Literal
 
 from nanobot.config.section import Section, key, part
 
@@ -13,7 +12,7 @@ GroupPolicy = Literal["mention", "open", "allowlist"]
 class ChannelConfig(Section):
     """What all channels share. Ids written as numbers are read as text."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    numbers_as_text: ClassVar[bool] = True
     enabled: bool = key(False, "Whether the gateway connects to this platform.")
     allow_from: list[str] = key([], "Ids of those who may talk to the bot; empty or `*`: everyone.")
     group_policy: GroupPolicy = key(
@@ -58,7 +57,7 @@ class QQConfig(ChannelConfig):
 
 
 class SlackDmConfig(Section):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    numbers_as_text: ClassVar[bool] = True
     enabled: bool = key(True, "Whether direct messages are answered.")
     policy: Literal["open", "allowlist"] = key("open", "Who may write: everyone, or those in allowFrom.")
     allow_from: list[str] = key([], "User ids admitted by the policy `allowlist`.")
@@ -128,7 +127,6 @@ class MochatConfig(ChannelConfig):
 class ChannelsConfig(Section):
     """The bundled platforms. Sections of channels that come from plugins are kept in `model_extra`."""
 
-    model_config = ConfigDict(extra="allow")
     send_progress: bool = key(True, "Send the model's interim words to the chat.")
     send_tool_hints: bool = key(False, "Same as showToolProgress.")
     show_tool_progress: bool = key(False, 'Send tool calls such as `web_search("query")`.')
@@ -142,5 +140,7 @@ class ChannelsConfig(Section):
     email: EmailConfig = part(EmailConfig, "Email.")
     mochat: MochatConfig = part(MochatConfig, "Mochat.")
 
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:  # the section of a plugin may hold secrets
-        return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)
+    @classmethod
+    def extra_keys(cls) -> Iterable[str]:
+        """The channels of installed plugins."""
+        return entry_points(group="nanobot.channels").names

@@ -4,30 +4,22 @@ The environment beats the file, the file beats the defaults. Nothing here ever r
 cannot be read, and unknown keys stay where they are. No message quotes a value: it may be a secret.
 """
 
-import difflib
 import json
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
-
 from nanobot import paths
-from nanobot.config.channels import ChannelsConfig
 from nanobot.config.schema import Config
-from nanobot.config.section import entry_of, fields_of
+from nanobot.config.section import Reader, entry_of, fields_of, to_camel
 from nanobot.errors import ConfigError
 
 _PREFIX = "NANOBOT_"
 _HINTS = dict.fromkeys("]}", "Remove the comma before it. ") | dict.fromkeys("'“”", 'Write " instead. ')
 _HINTS |= dict.fromkeys("#/", "Remove the comment, JSON has none. ")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +39,13 @@ def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) 
     """
     path = paths.config_file() if path is None else path
     data = _read_json(path)
-    reader = _Reader(os.environ if env is None else env)
-    config = reader.read(data or {})
+    env = os.environ if env is None else env
+    reader, wanted = Reader(env), dict(data or {})
+    wanted.pop("$schema", None)
+    for variable, text in sorted(env.items()):
+        if variable.upper().startswith(_PREFIX) and "__" in variable:
+            _overlay(reader, wanted, variable, text)
+    config = reader.read(Config, wanted)
     _refuse(path, reader.problems)
     return LoadedConfig(config, tuple(reader.warnings), path, data is not None)
 
@@ -63,8 +60,8 @@ def update_config_file(path: Path, changes: Mapping[str, object]) -> None:
     wanted: dict[str, Any] = {}
     for target, value in targets:
         _put(wanted, target, value)
-    reader = _Reader({})
-    reader.read(wanted, expand=False)
+    reader = Reader()
+    reader.read(Config, wanted)
     _refuse(path, reader.problems + reader.warnings)
     data = _read_json(path) or {}
     for target, value in targets:
@@ -80,89 +77,17 @@ def write_default_config(path: Path) -> bool:
     return True
 
 
-def config_schema() -> dict[str, Any]:
-    """The JSON Schema of config.json, with keys in camelCase."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-
-
-class _Reader:
-    """Makes a Config of the object in the file; `warnings` and `problems` name odd and wrong keys."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        self._origins: dict[str, str] = {}
-        self.warnings: list[str] = []
-        self.problems: list[str] = []
-
-    def read(self, data: dict[str, Any], *, expand: bool = True) -> Config:
-        """The result is only good if there are no `problems` afterwards. Changes `data`."""
-        data.pop("$schema", None)
-        for variable, text in sorted(self._environment.items()):
-            if variable.upper().startswith(_PREFIX) and "__" in variable:
-                self._overlay(data, variable, text)
-        sections: dict[str, Any] = {}
-        for name, value in self._tidy(Config, data, "", expand).items():
-            kind: Any = Config.model_fields[name].annotation
-            try:  # one by one, so that pydantic compiles validators only for what is given
-                sections[name] = kind.model_validate(value)
-            except ValidationError as error:
-                for fault in error.errors(include_url=False, include_input=False):
-                    expected = fault["msg"].replace("Input should be", "expected").partition(" or inst")[0]
-                    self._problem(".".join(map(str, (name, *fault["loc"]))), expected)
-        return Config.model_construct(**sections)
-
-    def _overlay(self, data: dict[str, Any], variable: str, value: Any) -> None:
-        """Puts what a variable such as NANOBOT_GATEWAY__PORT says over what the file says."""
-        path, kind = _find(variable[len(_PREFIX) :].split("__"))
-        if kind is None:
-            self.warnings.append(f"environment variable {variable}: sets no known key, ignored")
-            return
-        if kind is not str and value.startswith(("[", "{")):
-            with suppress(ValueError):  # then it is refused as text, or is an address such as [::1]:80
-                value = json.loads(value)
-        _put(data, path, value)
-        self._origins[".".join(path)] = f" (from {variable})"
-
-    def _tidy(self, kind: Any, value: Any, path: str, expand: bool) -> Any:
-        """`value` with the known keys only, in camelCase, and the `${VAR}`s in its texts replaced."""
-        if isinstance(value, dict):
-            return self._tidy_object(kind, value, path, expand)
-        if isinstance(value, list):
-            return [self._tidy(None, item, f"{path}.{index}", expand) for index, item in enumerate(value)]
-        if isinstance(value, bool) and kind in (int, float, int | None):  # pydantic would take it for 0 or 1
-            self._problem(path, "expected a number, not true or false")
-        if isinstance(value, str) and expand:
-            return _REFERENCE.sub(lambda match: self._variable(match[1], path), value)
-        return value
-
-    def _tidy_object(self, kind: Any, data: dict[str, Any], path: str, expand: bool) -> dict[str, Any]:
-        fields, entry = fields_of(kind), entry_of(kind)
-        expand = expand and data.get("enabled") is not False  # what is switched off needs no variables
-        tidy: dict[str, Any] = {}
-        for given, value in data.items():
-            name = to_camel(given) if to_camel(given) in fields else given
-            place = f"{path}.{name}".lstrip(".")
-            if name in tidy:
-                self.warnings.append(f"{place}: given in two spellings, the first one counts")
-            elif name in fields:
-                tidy[name] = self._tidy(fields[name].annotation, value, place, expand)
-            elif not fields or (
-                kind is ChannelsConfig and name in entry_points(group="nanobot.channels").names
-            ):
-                tidy[name] = self._tidy(entry, value, place, expand)
-            else:
-                near = difflib.get_close_matches(name, fields, n=1, cutoff=0.7)
-                hint = f"did you mean {near[0]}?" if near else "ignored"
-                self.warnings.append(f"{place}: unknown key, {hint}")
-        return tidy
-
-    def _variable(self, name: str, path: str) -> str:
-        if name not in self._environment:
-            self._problem(path, f"the environment variable {name} is not set")
-        return self._environment.get(name, "")
-
-    def _problem(self, path: str, text: str) -> None:
-        self.problems.append(f"{path}{self._origins.get(path, '')}: {text}")
+def _overlay(reader: Reader, data: dict[str, Any], variable: str, value: Any) -> None:
+    """Puts what a variable such as NANOBOT_GATEWAY__PORT says over what the file says."""
+    path, kind = _find(variable[len(_PREFIX) :].split("__"))
+    if kind is None:
+        reader.warnings.append(f"environment variable {variable}: sets no known key, ignored")
+        return
+    if kind is not str and value.startswith(("[", "{")):
+        with suppress(ValueError):  # then it is refused as text, or is an address such as [::1]:80
+            value = json.loads(value)
+    _put(data, path, value)
+    reader.origins[".".join(path)] = f" (from {variable})"
 
 
 def _find(steps: list[str]) -> tuple[list[str], Any]:

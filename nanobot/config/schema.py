@@ -2,9 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import ConfigDict
+from typing import ClassVar, Literal
 
 from nanobot import paths
 from nanobot.config.channels import ChannelsConfig
@@ -44,7 +42,10 @@ class ProviderConfig(Section):
     extra_headers: dict[str, str] | None = key(None, "Headers added to every request.", secret=True)
 
 
-class ProvidersConfig(Section):
+BaseModel = Section  # by this name the README's recipe for a new provider knows it
+
+
+class ProvidersConfig(BaseModel):
     """One line per provider; the name is that of its row in `nanobot/providers/registry.py`."""
 
     custom: ProviderConfig = ProviderConfig()
@@ -118,7 +119,7 @@ class WebConfig(Section):
 
 
 class McpServerConfig(Section):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    numbers_as_text: ClassVar[bool] = True
     command: str = key("", "Program to start (stdio).")
     args: list[str] = key([], "Its arguments.", secret=True)
     env: dict[str, str] = key({}, "Its environment, beyond the safe basics.", secret=True)
@@ -131,7 +132,7 @@ class McpServerConfig(Section):
     auto_approve: list[str] = key([], "Accepted from configurations of other programs; not used.")
     enabled_tools: list[str] | None = key(None, "Tools that are offered; null: all.")
 
-    def model_post_init(self, _context: Any) -> None:
+    def __post_init__(self) -> None:
         self.enabled = self.enabled and not self.disabled
 
 
@@ -141,7 +142,7 @@ class ToolsConfig(Section):
     web: WebConfig = part(WebConfig, "Web access.")
     mcp_servers: dict[str, McpServerConfig] = key({}, "MCP servers by name, as in Claude Desktop.")
 
-    def model_post_init(self, _context: Any) -> None:
+    def __post_init__(self) -> None:
         if self.exec.restrict_to_workspace and "restrict_to_workspace" not in self.model_fields_set:
             self.restrict_to_workspace = True
 

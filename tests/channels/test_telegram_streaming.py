@@ -106,13 +106,13 @@ async def test_groups_are_edited_less_often(server: TelegramServer) -> None:
 
 
 _GATEWAY = """
-import asyncio, sys
+import asyncio, json, sys
 from nanobot.app import open_app
 from nanobot.config.schema import Config
 from nanobot.gateway import Gateway
 
 async def main():
-    async with open_app(Config.model_validate_json(sys.argv[1])) as app:
+    async with open_app(Config.model_validate(json.loads(sys.argv[1]))) as app:
         await Gateway(app).run(asyncio.Event(), lambda: None)
 
 asyncio.run(main())
