@@ -25,7 +25,7 @@ def main() -> None:
     # Ctrl-C in the middle of an import would end in a traceback; commands put their own handler later.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
-        from nanobot.cli.main import run
+        from nanobot.cli.run import run
 
         code = run()
     except KeyboardInterrupt:

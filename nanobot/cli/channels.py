@@ -15,7 +15,7 @@ from nanobot.cli.sessions import open_store
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError
 from nanobot.session.store import GATEWAY_ROLE
-from nanobot.terminal.agent import load_and_warn
+from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}

@@ -114,12 +114,12 @@ def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
 def _check_target(deliver: bool, channel: str, to: str) -> None:
     """Raises UsageError when the answers could not be delivered."""
     from nanobot.channels.registry import enabled_channels
-    from nanobot.config.loader import load_config
     from nanobot.errors import UsageError
+    from nanobot.terminal.config import load_and_warn
 
     if bool(channel) != bool(to) or (deliver and not to):
         raise UsageError("To deliver, say where: --deliver --channel NAME --to CHAT.")
-    if channel and channel not in (enabled := enabled_channels(load_config().config.channels)):
+    if channel and channel not in (enabled := enabled_channels(load_and_warn().config.channels)):
         names = ", ".join(enabled) or "none"
         raise UsageError(f"The channel {channel} is not enabled in config.json; enabled: {names}.")
 

@@ -14,7 +14,7 @@ from nanobot.channels.registry import enabled_channels
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError
 from nanobot.gateway import Gateway
-from nanobot.terminal.agent import load_and_warn
+from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 _LONGEST_STOP = 10  # seconds after which the process ends in any case; what it left undone is resumed
 
 
-def run_gateway(port: int | None, *, verbose: bool) -> int:
-    """Serve until SIGTERM (0) or SIGINT (130). Raises NanobotError when it cannot start."""
+def run_gateway(port: int | None = None, *, verbose: bool = False) -> int:
+    """Serve until SIGTERM (0) or SIGINT (130), on gateway.port if `port` is None. Raises NanobotError."""
     _start_logging(verbose)
     config = load_and_warn().config
     if port is not None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +11,7 @@ from nanobot.cli.cron import cron_app
 from nanobot.cli.mcp import mcp_app
 from nanobot.cli.memory import memory_app
 from nanobot.cli.skills import skills_app
-from nanobot.errors import NanobotError, UsageError
+from nanobot.errors import NanobotError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 SessionName = Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")]
@@ -41,46 +38,6 @@ app.add_typer(tools_app, name="tools")
 app.add_typer(outbox_app, name="outbox")
 
 
-def run() -> int:
-    """Run the command line of this process and return its exit code.
-
-    The one place where an expected error becomes a line on stderr.
-    """
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us; the next file must not get its number
-            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    code = 0
-    try:
-        app()
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except NanobotError as error:
-        from nanobot.terminal.screen import complain
-
-        complain(f"Error: {error}")
-        code = 2 if isinstance(error, UsageError) else 1
-    except OSError as error:
-        code = _output_failed(error)
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        code = _output_failed(error)
-    return code
-
-
-def _output_failed(error: OSError) -> int:
-    """Standard output is closed, which is quiet, or its disk is full. Anything else is a bug."""
-    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
-        raise error
-    if error.errno != errno.EPIPE:
-        print(f"Error: The output cannot be written: {error.strerror}.", file=sys.stderr)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
-
-
 @app.command()
 def agent(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Ask this, print the reply.")] = None,
@@ -93,7 +50,8 @@ def agent(
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
-    from nanobot.terminal.agent import AgentOptions, run_agent
+    from nanobot.terminal.agent import run_agent
+    from nanobot.terminal.options import AgentOptions
 
     options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
     raise typer.Exit(run_agent(options))

@@ -104,7 +104,7 @@ def logout(name: ServerName) -> None:
 
 
 def _config() -> Config:
-    from nanobot.terminal.agent import load_and_warn
+    from nanobot.terminal.config import load_and_warn
 
     return load_and_warn().config
 

@@ -45,7 +45,8 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot.memory.search import MemorySearch
     from nanobot.storage.search_rows import Scope
     from nanobot.storage.sqlite import SqliteStore
-    from nanobot.terminal.agent import load_and_warn, session_key
+    from nanobot.terminal.config import load_and_warn
+    from nanobot.terminal.options import session_key
     from nanobot.terminal.screen import complain
 
     config = load_and_warn().config
@@ -111,7 +112,7 @@ async def _consolidate() -> int:
     """0 when nothing is owed any more."""
     from nanobot.app import open_app
     from nanobot.memory.consolidation import count_waiting
-    from nanobot.terminal.agent import load_and_warn
+    from nanobot.terminal.config import load_and_warn
     from nanobot.terminal.screen import clean, complain
 
     async with open_app(load_and_warn().config) as app:
@@ -142,7 +143,7 @@ async def _forget(wanted: str, yes: bool) -> int:
     """1 when it was not confirmed."""
     from nanobot.app import open_app
     from nanobot.memory.forget import Scope
-    from nanobot.terminal.agent import load_and_warn
+    from nanobot.terminal.config import load_and_warn
     from nanobot.terminal.screen import complain, one_line
 
     async with open_app(load_and_warn().config) as app:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nanobot import paths
-from nanobot.config.loader import load_config, update_config_file, write_default_config
+from nanobot.config.loader import update_config_file, write_default_config
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError, UsageError
 from nanobot.messages import Message
@@ -20,6 +20,7 @@ from nanobot.providers.base import Completion, ModelRequest
 from nanobot.providers.local import LOCAL_MODEL
 from nanobot.providers.registry import PROVIDERS, ProviderSpec, spec_named_by_prefix
 from nanobot.providers.resolve import open_provider, resolve
+from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean, complain
 from nanobot.workspace import create_workspace
 
@@ -70,7 +71,7 @@ class _Choice:
 def run_onboard(options: OnboardOptions) -> int:
     """Set nanobot up; returns the exit code. Raises NanobotError; the file is as it was then."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # now that everything is imported
-    config = load_config().config
+    config = load_and_warn().config
     asks = sys.stdin.isatty() and not options.non_interactive
     choice = None
     try:
@@ -88,7 +89,8 @@ def run_onboard(options: OnboardOptions) -> int:
     create_workspace(config.workspace_path)
     print(f"Configuration: {paths.config_file()}\nWorkspace:     {config.workspace_path}")
     if asks and not options.skip_check:
-        from nanobot.terminal.agent import AgentOptions, run_agent
+        from nanobot.terminal.agent import run_agent
+        from nanobot.terminal.options import AgentOptions
 
         print("\nThe first reply:\n", flush=True)
         return run_agent(AgentOptions(message=_FIRST_WORDS))

@@ -19,7 +19,7 @@ from nanobot.errors import UsageError
 from nanobot.session.export import as_json, as_markdown, minute
 from nanobot.session.store import SessionInfo, Store
 from nanobot.storage.sqlite import SqliteStore
-from nanobot.terminal.agent import session_key
+from nanobot.terminal.options import session_key
 from nanobot.terminal.screen import clean, complain, one_line
 
 _PAGE = 200  # messages that are in memory at once

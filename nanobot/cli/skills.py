@@ -112,10 +112,10 @@ def remove_skill(name: Name) -> None:
 
 
 def _open() -> tuple[Config, SkillLibrary]:
-    from nanobot.config.loader import load_config
     from nanobot.skills.library import library_of
+    from nanobot.terminal.config import load_and_warn
 
-    config = load_config().config
+    config = load_and_warn().config
     return config, library_of(config)
 
 

@@ -9,7 +9,7 @@ import logging
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.app import open_app
 from nanobot.config.schema import Config
-from nanobot.terminal.agent import load_and_warn
+from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean, take_stdout
 
 

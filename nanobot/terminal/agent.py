@@ -9,40 +9,23 @@ import select
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import TextIO
 
 from nanobot.agent.slash import parse_command
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import NanobotError, UsageError
 from nanobot.messages import Usage
 from nanobot.session.store import Store
 from nanobot.subagents.crew import Crew
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import AgentOptions, session_key
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
 from nanobot.terminal.screen import clean, complain, one_line, take_stdout, terminal_is_smart
 
 DEFAULT_SESSION = "cli:direct"
 
 _REMEMBER = 30.0  # seconds a process may go on after its only reply, to consolidate memory
-
-
-@dataclass(frozen=True, slots=True)
-class AgentOptions:
-    """The options of `nanobot agent`. `message` None: ask on the terminal, or read standard input.
-
-    `latest` goes on with the latest conversation, `resume` lets the owner choose one.
-    """
-
-    message: str | None = None
-    session: str = ""
-    latest: bool = False
-    resume: bool = False
-    model: str = ""
-    json_events: bool = False
-    markdown: bool = True
-    logs: bool = False
 
 
 def run_agent(options: AgentOptions) -> int:
@@ -80,22 +63,6 @@ class _Shown(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(clean(f"{record.levelname.capitalize()}: {record.getMessage()}"), flush=True)
-
-
-def load_and_warn() -> LoadedConfig:
-    """The configuration; what is odd about it goes to stderr."""
-    loaded = load_config()
-    for warning in loaded.warnings:
-        complain(f"Warning: {warning}")
-    return loaded
-
-
-def session_key(name: str) -> str:
-    """`name` as a session key: one without a colon belongs to the terminal. Raises UsageError."""
-    cleaned = name.strip()
-    if not cleaned.strip(":") or not cleaned.isprintable():
-        raise UsageError(f"{name!r} cannot be the name of a session. Use letters, digits and dashes.")
-    return cleaned if ":" in cleaned else f"cli:{cleaned}"
 
 
 async def choose_session(options: AgentOptions, store: Store) -> str:

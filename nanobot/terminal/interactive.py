@@ -15,9 +15,7 @@ from nanobot.commands.desk import SessionDesk
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.agent import (
-    AgentOptions,
     choose_session,
-    load_and_warn,
     make_crew,
     make_renderer,
     notes_for,
@@ -26,6 +24,8 @@ from nanobot.terminal.agent import (
     stop_in_good_order,
     tell_lost,
 )
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import AgentOptions
 from nanobot.terminal.prompt import make_prompt
 from nanobot.terminal.render import seconds
 from nanobot.terminal.screen import clean, complain, one_line, quiet_keys, terminal_is_smart

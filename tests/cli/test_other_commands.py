@@ -139,7 +139,7 @@ HEAVY = {
         (["config", "schema"], {"sqlite3"} | HEAVY),
         (["session", "list"], HEAVY),
         (["status"], HEAVY),
-        (["agent", "-m", "hello", "--model", "SCRIPT"], HEAVY),
+        (["agent", "-m", "hello", "--model", "SCRIPT"], {"typer", "click", "pydantic"} | HEAVY),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,0 +1,102 @@
+"""The edge of the command line: one command, its exit code, and its errors as lines on stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from nanobot.errors import NanobotError, UsageError
+
+# `agent` and `gateway` when their options are written plainly: option, parameter, value (None: next word).
+# Typer, which knows all commands and all spellings, costs as much time as the rest of a short turn.
+PLAIN_OPTIONS: dict[str, dict[str, tuple[str, object]]] = {
+    "agent": {
+        "--message": ("message", None),
+        "-m": ("message", None),
+        "--session": ("session", None),
+        "-s": ("session", None),
+        "--continue": ("latest", True),
+        "-c": ("latest", True),
+        "--resume": ("resume", True),
+        "-r": ("resume", True),
+        "--model": ("model", None),
+        "--json": ("json_events", True),
+        "--markdown": ("markdown", True),
+        "--no-markdown": ("markdown", False),
+        "--logs": ("logs", True),
+        "--no-logs": ("logs", False),
+    },
+    "gateway": {"--verbose": ("verbose", True), "-v": ("verbose", True)},
+}
+
+
+def run() -> int:
+    """Run the command line of this process and return its exit code.
+
+    The one place where an expected error becomes a line on stderr.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us; the next file must not get its number
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = _run_command(sys.argv[1:])
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except NanobotError as error:
+        from nanobot.terminal.screen import complain
+
+        complain(f"Error: {error}")
+        code = 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        code = _output_failed(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _output_failed(error)
+    return code
+
+
+def _run_command(words: list[str]) -> int:
+    options = plain_options(words)
+    if options is None:
+        from nanobot.cli.main import app
+
+        app()  # raises SystemExit
+        return 0
+    if words[0] == "agent":
+        from nanobot.terminal.agent import run_agent
+        from nanobot.terminal.options import AgentOptions
+
+        return run_agent(AgentOptions(**options))
+    from nanobot.cli.gateway import run_gateway
+
+    return run_gateway(**options)
+
+
+def plain_options(words: list[str]) -> dict[str, Any] | None:
+    """The parameters of a command in PLAIN_OPTIONS, or None when Typer must see to it."""
+    known = PLAIN_OPTIONS.get(words[0]) if words else None
+    rest, options = iter(words[1:]), dict[str, Any]()
+    for word in rest:
+        name, value = (known or {}).get(word, ("", None))
+        value = next(rest, None) if value is None else value
+        if value is None or not name:
+            return None
+        options[name] = value
+    return options if known else None
+
+
+def _output_failed(error: OSError) -> int:
+    """Standard output is closed, which is quiet, or its disk is full. Anything else is a bug."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+        raise error
+    if error.errno != errno.EPIPE:
+        print(f"Error: The output cannot be written: {error.strerror}.", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
