@@ -1,7 +1,8 @@
-"""What the model is shown: the system prompt in order of stability, and the part of history that fits."""
+"""The system prompt, its most stable parts first, and what is said of the moment a message comes in."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +14,7 @@ from nanobot.messages import ContextPart
 
 OWNER_FILES = ("AGENTS.md", "SOUL.md", "USER.md", "TOOLS.md", "IDENTITY.md")
 
+_PROMPTS = f"{Path(__file__).parent}/prompts"
 _OWNER_FILE_LIMIT = 16_000  # characters of one owner file that reach the prompt
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
@@ -27,40 +29,43 @@ class PromptSection(Protocol):
 
 
 class PromptBuilder:
-    """Builds the system prompt of a workspace; the owner's files are read anew for every turn."""
+    """Builds the system prompt of a workspace; what the owner writes there counts from the next turn on."""
 
     def __init__(self, workspace: Path, sections: Sequence[PromptSection] = ()) -> None:
         self._workspace = workspace
         self._sections = sections
+        self._texts: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: a file's stamp and its text
 
     def parts(self, turn: TurnContext, *, with_tools: bool) -> list[tuple[str, str]]:
         """Name and text of every part of the system prompt: the most stable one first."""
         if not with_tools:
-            return [("rules", _prompt("chat_only.md"))]
-        parts = [("rules", _prompt("system.md").format(workspace=self._workspace))]
+            return [("rules", self._text(f"{_PROMPTS}/chat_only.md"))]
+        parts = [("rules", self._text(f"{_PROMPTS}/system.md").format(workspace=self._workspace))]
         parts += self.owner_parts(OWNER_FILES)
-        for section in self._sections:
-            parts.append((section.name, section.text(turn)))
+        parts += [(section.name, section.text(turn)) for section in self._sections]
         return [(name, text) for name, text in parts if text]
 
     def owner_parts(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Name and part of these files of the owner, those left out that say nothing."""
-        texts = {name: self._owner_file(name, _OWNER_FILE_LIMIT) for name in names}
-        return [(name, f"[{name}]\n{text}") for name, text in texts.items() if _says_something(text)]
+        texts = [(name, self._text(f"{self._workspace}/{name}")) for name in names]
+        return [(name, f"[{name}]\n{_cut(text, name)}") for name, text in texts if _says_something(text)]
 
-    def _owner_file(self, name: str, limit: int) -> str:
-        path = self._workspace / name
-        if not path.is_file():
+    def _text(self, path: str) -> str:
+        """What a file says beside its comments, "" when there is none; read again when it has changed."""
+        try:
+            about = os.stat(path)  # noqa: PTH116  # every turn asks for each file
+            stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+            if path not in self._texts or self._texts[path][0] != stamp:
+                text = Path(path).read_text(encoding="utf-8", errors="replace")
+                self._texts[path] = (stamp, _COMMENT.sub("", text).strip())
+        except OSError:
             return ""
-        text = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace")).strip()
-        if len(text) <= limit:
-            return text
-        return text[:limit] + f"\n[… cut; read {name} for the rest …]"
+        return self._texts[path][1]
 
 
-def _prompt(name: str) -> str:
-    text = (Path(__file__).parent / "prompts" / name).read_text(encoding="utf-8")
-    return text.strip()
+def _cut(text: str, name: str) -> str:
+    cut = text[:_OWNER_FILE_LIMIT]
+    return text if cut == text else f"{cut}\n[… cut; read {name} for the rest …]"
 
 
 def _says_something(text: str) -> bool:

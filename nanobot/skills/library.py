@@ -26,7 +26,7 @@ class SkillLibrary:
         self.folder = workspace / "skills"
         self._env_names = tuple(env_names)
         self._has_exec = has_exec
-        self._read: dict[Path, tuple[_Stamp, Skill]] = {}
+        self._read: dict[str, tuple[_Stamp, Skill]] = {}  # by path of the folder
 
     def all(self) -> list[Skill]:
         """Every folder with a SKILL.md, workspace first, in the order of names; faulty ones included."""
@@ -71,21 +71,24 @@ class SkillLibrary:
     def _found(self, root: Path, source: SkillSource) -> list[Skill]:
         try:
             with os.scandir(root) as entries:
-                names = sorted(entry.name for entry in entries if not entry.name.startswith((".", "_")))
+                folders = sorted(entry.path for entry in entries if not entry.name.startswith((".", "_")))
         except OSError:
             return []
-        return [skill for name in names if (skill := self._skill(root / name, source)) is not None]
+        return [skill for folder in folders if (skill := self._skill(folder, source)) is not None]
 
-    def _skill(self, folder: Path, source: SkillSource) -> Skill | None:
-        """The skill in `folder`, read anew only if its SKILL.md changed; None if there is no such file."""
+    def _skill(self, folder: str, source: SkillSource) -> Skill | None:
+        """The skill in `folder`, read anew only if its SKILL.md changed; None if there is no such file.
+
+        Every turn asks, so paths are plain text here: making Path objects takes longer than asking the disk.
+        """
         try:
-            status = (folder / SKILL_FILE).lstat()
+            status = os.lstat(f"{folder}/{SKILL_FILE}")
         except OSError:
             return None
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         known = self._read.get(folder)
         if known is None or known[0] != stamp:
-            known = self._read[folder] = (stamp, load_skill(folder, source))
+            known = self._read[folder] = (stamp, load_skill(Path(folder), source))
         return known[1]
 
 
