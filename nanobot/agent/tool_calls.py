@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
@@ -54,14 +55,15 @@ class ToolRunner:
         self._emit(ToolStarted(call.id, call.name, tools.hint(call)))
         started = time.monotonic()
         outcome: Outcome = "cancelled"
-        content = ""
+        output = ToolOutput("")
         try:
             outcome, output = await self._execute(tools, call)
-            content = _shorten(output.text)
-            return ToolResult(call.id, call.name, content, outcome, output.images)
+            content, origin = _shorten(output.text), output.origin or "tool"
+            return ToolResult(call.id, call.name, content, outcome, output.images, origin)
         finally:
             seconds = round(time.monotonic() - started, 3)
-            self._emit(ToolFinished(call.id, call.name, outcome, seconds, _preview(content)))
+            preview = _preview(output.text)
+            self._emit(ToolFinished(call.id, call.name, outcome, seconds, preview, output.exit_code))
 
     async def _execute(self, tools: ToolRegistry, call: ToolCall) -> tuple[Outcome, ToolOutput]:
         try:
@@ -78,6 +80,7 @@ class ToolRunner:
             with _errors_of(tool), tool_surroundings(self._context, call.id, self._reporter(call)):
                 result = await tool.execute(**arguments)
                 output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))
+                output = replace(output, origin=output.origin or tool.origin)
         except ToolError as error:
             return "error", ToolOutput(f"Error: {error}")
         failed = tool.errors_are_text and output.text.startswith("Error")

@@ -61,13 +61,14 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """`seconds` is wall time; `preview` the first line of the result."""
+    """`seconds` is wall time; `preview` the first line of the result; `exit_code` that of a command."""
 
     call_id: str
     name: str
     outcome: Outcome
     seconds: float
     preview: str
+    exit_code: int | None = None
     type: Literal["tool_finished"] = "tool_finished"
 
 

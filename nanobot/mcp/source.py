@@ -34,6 +34,7 @@ class McpTool(Tool):
     name = description = ""  # each tool has its own, as its schema
     parameters: dict[str, Any] = {}  # noqa: RUF012
     errors_are_text = False
+    origin = "mcp"
 
     def __init__(self, name: str, connection: ServerConnection, remote: RemoteTool) -> None:
         self.name = name

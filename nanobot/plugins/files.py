@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -46,6 +47,7 @@ class PluginTool(Tool):
         self.parameters = _checked_schema(plugin.parameters)
         self.read_only, self.repeatable = bool(plugin.read_only), bool(plugin.repeatable)
         self.errors_are_text, self.owner_only = bool(plugin.errors_are_text), bool(plugin.owner_only)
+        self.origin = plugin.origin
         self._seconds = float(plugin.time_limit or max(context.exec_timeout, _SHORTEST_LIMIT))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ToolError(f"The name {self.name!r} is not 1 to 64 letters, digits, _ or -.")
@@ -167,7 +169,7 @@ def _as_output(result: Any) -> ToolOutput:
     """Text of whatever a tool returns: JSON of data, "(no output)" of None."""
     if isinstance(result, ToolOutput):
         images = tuple(image for image in result.images if isinstance(image, ImagePart))
-        return ToolOutput(_encodable(str(result.text)), images)
+        return replace(result, text=_encodable(str(result.text)), images=images)
     if isinstance(result, bytes):
         return ToolOutput(result.decode("utf-8", "replace"))
     if isinstance(result, str):

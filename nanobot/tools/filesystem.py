@@ -51,6 +51,7 @@ class _FileTool(Tool):
     """Runs `run` in a thread and turns system errors into advice."""
 
     errors_are_text = False
+    origin = "file"
 
     def __init__(self, paths: PathPolicy) -> None:
         self._paths = paths

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.tools.base import Tool, ToolContext, report_output
+from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput, report_output
 from nanobot.errors import ToolError
 from nanobot.security.environment import child_environment
 from nanobot.security.files import PathPolicy
@@ -49,7 +49,7 @@ class Exec(Tool):
         self._env_names = tuple(env_names)
         self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
 
-    async def execute(self, command: str = "", working_dir: str | None = None, **_: Any) -> str:
+    async def execute(self, command: str = "", working_dir: str | None = None, **_: Any) -> ToolOutput:
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
         output = _Output()
         # A task of its own: however often this call is cancelled, the clean-up runs to its end.
@@ -71,7 +71,7 @@ class Exec(Tool):
             lines.append("[a background process still runs; its output is not read]")
         if code:
             lines.append(f"Exit code: {code}")
-        return "\n".join(lines)
+        return ToolOutput("\n".join(lines), exit_code=code)
 
     async def _run(self, command: str, folder: Path, output: _Output) -> int | None:
         """The exit code; None when the command had to be stopped."""

@@ -32,6 +32,7 @@ class WebFetchTool(Tool):
 
     errors_are_text = False
     read_only = True
+    origin = "page"
     repeatable = True
 
     def __init__(self, *, allow_private: Sequence[str] = (), timeout: float = READ_SECONDS) -> None:
@@ -129,6 +130,7 @@ class WebSearchTool(Tool):
 
     errors_are_text = False
     read_only = True
+    origin = "page"
     repeatable = True
 
     def __init__(

@@ -13,7 +13,7 @@ class Ratchet:
     target: int
 
 
-SPINE = Ratchet(now=4_900, target=4_000)
+SPINE = Ratchet(now=4_910, target=4_000)
 TOTAL = Ratchet(now=25_300, target=23_500)
 HELLO_FILES = Ratchet(now=82, target=60)
 HELLO_LINES = Ratchet(now=11_750, target=9_000)
@@ -37,12 +37,12 @@ SPINE_ELSEWHERE = (
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, tuple[int, str]] = {
     "root files": (750, "the ground floor, the entry point and the composition root; target 640"),
-    "agent": (1_960, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
+    "agent": (1_970, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
     "bus": (190, "the events of a turn, and the one way in"),
     "channels": (2_290, "shared base, Telegram 560; with Discord 350 target 2,160"),
     "cli": (1_930, "nine groups of commands, two of them read without Typer; target 1,700"),
     "commands": (500, "thirteen slash commands; target 480"),
-    "config": (790, "keys, their reader and JSON Schema without pydantic, channels' 143 until they move"),
+    "config": (792, "keys, their reader and JSON Schema without pydantic, channels' 143 until they move"),
     "cron": (540, "schedules with daylight saving, jobs and their table, heartbeat"),
     "gateway": (380, "the service, its HTTP surface"),
     "heartbeat": (80, "until it has moved into cron"),

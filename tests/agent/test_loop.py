@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from nanobot.agent.loop import TurnLimits, run_turn
+from nanobot.agent.tools.base import ToolOutput as ResultOutput
 from nanobot.agent.tools.base import current_turn, report_output
 from nanobot.bus.events import (
     Notice,
@@ -140,6 +141,21 @@ async def test_tools_know_their_turn_and_report_live_output() -> None:
     played = await play([Reply(tool_calls=[call("act", "c1")]), "ok"], [Act("act", work)])
     assert played.results[0].content == "cli:direct"
     assert played.of(ToolOutput) == [ToolOutput("c1", "half ")]
+
+
+async def test_whose_words_a_result_is_and_how_a_command_ended_are_told() -> None:
+    class Page(Act):
+        origin = "page"
+
+    tools = [
+        Page("fetch", lambda **_: "words of a page"),
+        Page("sent", lambda **_: ResultOutput("words of a mail", origin="mail")),
+        Act("exec", lambda **_: ResultOutput("no", exit_code=3)),
+    ]
+    calls = [call(name) for name in ("fetch", "sent", "exec", "nothing")]
+    played = await play([Reply(tool_calls=calls), "ok"], tools)
+    assert [result.origin for result in played.results] == ["page", "mail", "tool", "tool"]
+    assert [event.exit_code for event in played.of(ToolFinished)] == [None, None, 3, None]
 
 
 async def test_repeated_ids_are_made_unique() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.agent.tools.base import ToolContext, TurnContext, tool_surroundings
+from nanobot.agent.tools.base import ToolContext, ToolOutput, TurnContext, tool_surroundings
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.security.files import PathPolicy
 from nanobot.tools.shell import Exec
@@ -42,26 +42,26 @@ async def appears(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "result"),
+    ("command", "result", "code"),
     [
-        ("echo hi", "hi"),
-        ("true", "(no output)"),
-        ("echo a; echo b >&2; exit 3", "a\nSTDERR:\nb\nExit code: 3"),
-        ("exit 7", "(no output)\nExit code: 7"),
-        ("cat", "(no output)"),
-        (r"printf 'a\0b'", "a\0b"),
-        (r"printf '\xff\xe2\x82'", "\ufffd\ufffd"),
-        (r"printf '\xe2'; sleep 0.05; printf '\x82\xac'", "€"),
-        ("kill -9 $$", "(no output)\nExit code: -9"),
+        ("echo hi", "hi", 0),
+        ("true", "(no output)", 0),
+        ("echo a; echo b >&2; exit 3", "a\nSTDERR:\nb\nExit code: 3", 3),
+        ("exit 7", "(no output)\nExit code: 7", 7),
+        ("cat", "(no output)", 0),
+        (r"printf 'a\0b'", "a\0b", 0),
+        (r"printf '\xff\xe2\x82'", "\ufffd\ufffd", 0),
+        (r"printf '\xe2'; sleep 0.05; printf '\x82\xac'", "€", 0),
+        ("kill -9 $$", "(no output)\nExit code: -9", -9),
     ],
 )
-async def test_results(workspace: Path, command: str, result: str) -> None:
-    assert await tool(workspace).execute(command=command) == result
+async def test_results(workspace: Path, command: str, result: str, code: int) -> None:
+    assert await tool(workspace).execute(command=command) == ToolOutput(result, exit_code=code)
 
 
 async def test_runs_in_the_workspace_or_where_told(workspace: Path) -> None:
-    assert await tool(workspace).execute(command="pwd") == str(workspace)
-    assert await tool(workspace).execute(command="pwd", working_dir="sub") == str(workspace / "sub")
+    assert (await tool(workspace).execute(command="pwd")).text == str(workspace)
+    assert (await tool(workspace).execute(command="pwd", working_dir="sub")).text == str(workspace / "sub")
     with pytest.raises(ToolError, match="working_dir nowhere"):
         await tool(workspace).execute(command="pwd", working_dir="nowhere")
     with pytest.raises(AccessDenied):
@@ -71,7 +71,7 @@ async def test_runs_in_the_workspace_or_where_told(workspace: Path) -> None:
 
 
 async def test_long_output_is_cut_in_the_middle(workspace: Path) -> None:
-    text = await tool(workspace).execute(command="echo first; seq 1 200000; echo last")
+    text = (await tool(workspace).execute(command="echo first; seq 1 200000; echo last")).text
     assert len(text) < 10_100
     assert text.startswith("first\n1\n2\n")
     assert text.endswith("199999\n200000\nlast")
@@ -79,7 +79,7 @@ async def test_long_output_is_cut_in_the_middle(workspace: Path) -> None:
 
 
 async def test_errors_keep_a_share_of_a_long_output(workspace: Path) -> None:
-    text = await tool(workspace).execute(command="seq 1 50000; echo oops >&2; seq 1 50000 >&2; exit 1")
+    text = (await tool(workspace).execute(command="seq 1 50000; echo oops >&2; seq 1 50000 >&2; exit 1")).text
     assert len(text) < 10_200
     out, err = text.split("STDERR:\n")
     assert out.startswith("1\n")
@@ -98,7 +98,7 @@ async def test_output_is_shown_while_the_command_runs(workspace: Path) -> None:
         result = await tool(workspace).execute(
             command="echo begin; until [ -e seen ]; do sleep 0.02; done; echo end"
         )
-    assert result == "begin\nend"
+    assert result.text == "begin\nend"
     assert shown[0] == "begin\n"
     assert "".join(shown) == "begin\nend\n"
 
@@ -106,8 +106,10 @@ async def test_output_is_shown_while_the_command_runs(workspace: Path) -> None:
 async def test_b4_commands_see_no_keys(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "NANOBOT_PROVIDERS__OPENAI__API_KEY", "MY_TOKEN"):
         monkeypatch.setenv(name, f"secret of {name}")
-    assert "secret of" not in await tool(workspace).execute(command="env; set")
-    assert "secret of MY_TOKEN" in await tool(workspace, env_names=("MY_TOKEN",)).execute(command="env")
+    assert "secret of" not in (await tool(workspace).execute(command="env; set")).text
+    assert (
+        "secret of MY_TOKEN" in (await tool(workspace, env_names=("MY_TOKEN",)).execute(command="env")).text
+    )
 
 
 async def test_b7_timeout_kills_the_whole_group(workspace: Path) -> None:
@@ -157,7 +159,7 @@ async def test_cancelling_at_the_very_start_leaves_nothing(workspace: Path) -> N
 
 
 async def test_a_background_process_that_holds_the_pipe_does_not_hang_the_tool(workspace: Path) -> None:
-    text = await tool(workspace).execute(command="sleep 600 & echo $! > child; echo started")
+    text = (await tool(workspace).execute(command="sleep 600 & echo $! > child; echo started")).text
     os.kill(int((workspace / "child").read_text()), 9)
     await gone(workspace / "child")
     assert text == "started\n[a background process still runs; its output is not read]"
@@ -166,7 +168,7 @@ async def test_a_background_process_that_holds_the_pipe_does_not_hang_the_tool(w
 async def test_a_flood_of_output_is_bounded(workspace: Path) -> None:
     shown: list[int] = []
     with tool_surroundings(TurnContext("1", "cli:direct"), "call", lambda text: shown.append(len(text))):
-        text = await tool(workspace).execute(command="head -c 50000000 /dev/zero | tr '\\0' x")
+        text = (await tool(workspace).execute(command="head -c 50000000 /dev/zero | tr '\\0' x")).text
     assert len(text) < 10_100
     assert max(shown) <= 4_000
 
@@ -186,7 +188,7 @@ async def test_refused_commands_do_not_run(workspace: Path, command: str) -> Non
 
 
 async def test_a_failing_command_is_a_result(workspace: Path) -> None:
-    assert "not found" in await tool(workspace).execute(command="no_such_program_here")
+    assert "not found" in (await tool(workspace).execute(command="no_such_program_here")).text
 
 
 def test_exec_is_never_repeated(workspace: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanobot.messages import Address, ImagePart, Source, Trust
+from nanobot.messages import Address, ImagePart, Origin, Source, Trust
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,20 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """A result with more than text."""
+    """A result with more than text. `origin`: whose words it is, when not those of the tool's `origin`."""
 
     text: str
     images: tuple[ImagePart, ...] = ()
+    exit_code: int | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
 class TurnContext:
-    """The turn a tool runs in: who asked, where, until when. Tools read it with `current_turn()`.
+    """The turn a tool runs in: who asked, and where. Tools read it with `current_turn()`.
 
-    `deadline` is a value of the turn's monotonic clock, or None. `supports_images`: the model sees. The other
-    fields are those of the message that began it (messages.InboundMessage).
+    `supports_images`: the model sees. The other fields are those of the message that began it
+    (messages.InboundMessage).
     """
 
     turn_id: str
@@ -47,7 +49,6 @@ class TurnContext:
     chat_id: str = "direct"
     sender_id: str = "owner"
     message_id: str = ""
-    deadline: float | None = None
     supports_images: bool = False
     is_group: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class Tool(ABC):
     read_only: bool = False
     repeatable: bool = False
     owner_only: bool = False
+    origin: Origin = "tool"  # whose words its results are: only those of the author of a message may instruct
     errors_are_text: bool = True  # a result that begins with "Error" is a failure, as plugins report it
     time_limit: float | None = None  # seconds a call of a plugin may take; None: what suits most
 
