@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +18,7 @@ from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.providers.base import ModelRequest
 from tests.peers.telegram_api import TOKEN, TelegramServer
 
+T = TypeVar("T")
 Accept = Callable[[InboundMessage, Collection[str]], Awaitable[bool]]
 
 
@@ -53,6 +54,14 @@ def outbound(text: str, **fields: Any) -> OutboundMessage:
 
 async def accept_all(inbound: InboundMessage, names: Collection[str]) -> bool:
     return True
+
+
+async def eventually(condition: Callable[[], T]) -> T:
+    async with asyncio.timeout(15):
+        while True:
+            if value := condition():
+                return value
+            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

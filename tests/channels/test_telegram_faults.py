@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import sqlite3
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -19,20 +18,11 @@ from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
 from nanobot.session.store import OutboxEntry, Store
-from tests.channels.conftest import config_for, echo, outbound, running_channel, section
+from tests.channels.conftest import config_for, echo, eventually, outbound, running_channel, section
 from tests.gateway.conftest import running_gateway
 from tests.peers.telegram_api import TelegramServer
 
-T = TypeVar("T")
 _REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'disk trouble'); END"
-
-
-async def eventually(condition: Callable[[], T]) -> T:
-    async with asyncio.timeout(10):
-        while True:
-            if value := condition():
-                return value
-            await asyncio.sleep(0.01)
 
 
 async def parked_deliveries(store: Store) -> list[OutboxEntry]:
