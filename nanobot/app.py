@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
 from nanobot.agent.context import PromptBuilder
-from nanobot.agent.digest import Digest
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import read_record
@@ -71,10 +70,10 @@ class App:
             models,
             self.tools,
             prompt,
-            (self.memory, Digest()),
             model=model,
             clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,
+            summarise=self.memory.summarise,
             subagents=self.subagents,
         )
 

@@ -14,7 +14,7 @@ from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.subagent import Role, SubagentRules
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.toolbox import Toolbox
-from nanobot.agent.window import Conversation, Limits, Summariser, open_conversation
+from nanobot.agent.window import Conversation, Limits, Summarise, open_conversation
 from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
@@ -86,11 +86,11 @@ class Assistant:
         models: ModelPool,
         tools: Toolbox,
         prompt: PromptBuilder,
-        summarisers: Sequence[Summariser],
         *,
         model: str = "",
         clock: Callable[[], datetime],
         recall: Callable[[str, TurnContext], Awaitable[str]] | None = None,
+        summarise: Summarise | None = None,
         subagents: SubagentRules | None = None,
     ) -> None:
         self._config = config
@@ -98,7 +98,7 @@ class Assistant:
         self._models = models
         self._tools = tools
         self._prompt = prompt
-        self._summarisers = summarisers
+        self._summarise = summarise
         self._clock = clock
         self._recall = recall
         self.subagents = subagents
@@ -167,7 +167,7 @@ class Assistant:
             only_words=not traits.supports_tools,
         )
         conversation = await open_conversation(
-            self._store, context.session_key, claim, limits, self._summarisers
+            self._store, context.session_key, claim, limits, self._summarise
         )
         model, sees = resolution.model, traits.supports_images
         return Prepared(provider, model, sees, tools, definitions, system, conversation, role.limits)

@@ -16,16 +16,14 @@ _ANSWER = 100
 _FILES = 8
 
 
-class Digest:
-    """The summariser that always succeeds. See `Summariser`."""
-
-    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
-        turns = [list(turn) for _, turn in groupby(messages, key=lambda stored: stored.turn_id)]
-        lines = [line for turn in turns for line in _lines(turn)]
-        if len(lines) > _LINES:
-            half = _LINES // 2
-            lines = [*lines[:half], f"(… {len(lines) - 2 * half} lines left out …)", *lines[-half:]]
-        return "\n".join(lines)
+def digest(messages: Sequence[StoredMessage]) -> str:
+    """At most a few lines for each of a few turns, the first and the last ones."""
+    turns = [list(turn) for _, turn in groupby(messages, key=lambda stored: stored.turn_id)]
+    lines = [line for turn in turns for line in _lines(turn)]
+    if len(lines) > _LINES:
+        half = _LINES // 2
+        lines = [*lines[:half], f"(… {len(lines) - 2 * half} lines left out …)", *lines[-half:]]
+    return "\n".join(lines)
 
 
 def _lines(turn: Sequence[StoredMessage]) -> Iterator[str]:

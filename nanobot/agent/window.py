@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
 
 from nanobot.agent.tools.base import ToolOutput
 from nanobot.errors import NanobotError
@@ -47,11 +46,8 @@ is kept: memory_search finds words in it, read_file with the path record:NUMBER 
 """
 
 
-class Summariser(Protocol):
-    """Puts a part of a conversation into words that stand for it from then on."""
-
-    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
-        """Raises NanobotError when it cannot."""
+# Puts messages of a session into words that stand for them from then on; raises NanobotError when it cannot.
+Summarise = Callable[[str, Sequence[StoredMessage]], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class Conversation:
         key: str,
         claim: Claim | None,
         limits: Limits,
-        summarisers: Sequence[Summariser],
+        summarise: Summarise | None,
         window: Window,
         entries: list[StoredMessage],
         begun: frozenset[str],
@@ -95,7 +91,7 @@ class Conversation:
         self._claim = claim
         self._turn_id = claim.turn_id if claim else 0
         self._limits = limits
-        self._summarisers = summarisers
+        self._summarise = summarise
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, window.used)
         self._shown_size = 0
@@ -235,28 +231,29 @@ class Conversation:
         before = self.window
         if after.start > before.start:
             notify("Compacting the conversation: a summary takes the place of earlier messages.")
-            summary = await self._summarise(before.start, after.start)
+            summary = await self._summary(before.start, after.start)
             after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
         if after != before and not await self._store.move_window(self._key, before, after):
             after = await self._store.window(self._key)  # begun anew, or compacted by somebody else
         self.window = after
 
-    async def _summarise(self, before: int, start: int) -> str:
+    async def _summary(self, before: int, start: int) -> str:
         first = max(before, start - _SUMMARISED_AT_ONCE)
         unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
         left = await self._store.history(self._key, after=first, limit=start - first)
-        for summariser in self._summarisers:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    if summary := await summariser.summarise(self._key, left):
-                        return unread + summary
-            except (NanobotError, TimeoutError) as error:
-                log.warning("No summary of %s by %s: %s", self._key, type(summariser).__name__, error)
-        return ""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                if self._summarise and (summary := await self._summarise(self._key, left)):
+                    return unread + summary
+        except (NanobotError, TimeoutError) as error:
+            log.warning("%s is summarised without a model: %s", self._key, error)
+        from nanobot.agent.digest import digest
+
+        return unread + digest(left) if left else ""
 
 
 async def open_conversation(
-    store: Store, key: str, claim: Claim | None, limits: Limits, summarisers: Sequence[Summariser]
+    store: Store, key: str, claim: Claim | None, limits: Limits, summarise: Summarise | None
 ) -> Conversation:
     """The session `key` as it was left, for the turn that was claimed, if any. Raises StorageError."""
     window = await store.window(key)
@@ -264,7 +261,7 @@ async def open_conversation(
     begun: frozenset[str] = frozenset()
     if claim and entries and entries[-1].turn_id == claim.turn_id:
         begun = await store.intents(claim)
-    return Conversation(store, key, claim, limits, summarisers, window, entries, begun)
+    return Conversation(store, key, claim, limits, summarise, window, entries, begun)
 
 
 async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.digest import Digest
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.toolbox import Toolbox
@@ -126,7 +125,7 @@ async def open_turn(
                 model="scripted/test",
                 system="You are a test.",
                 tools=Toolbox(tools),
-                conversation=await open_conversation(opened, KEY, claim, LIMITS, (Digest(),)),
+                conversation=await open_conversation(opened, KEY, claim, LIMITS, None),
                 **({"limits": TurnLimits(max_iterations=10)} | changes),
             )
             yield OpenTurn(turn, provider, opened, claim, len(earlier) + len(messages))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.digest import Digest
-from nanobot.agent.window import Conversation, Limits, open_conversation, read_record, size_of
+from nanobot.agent.digest import digest
+from nanobot.agent.window import Conversation, Limits, Summarise, open_conversation, read_record, size_of
 from nanobot.errors import ProviderError
 from nanobot.messages import ContextPart, ContextUse, ImagePart, Message, TextPart, ToolCall, ToolResult
 from nanobot.session.store import Claim, StoredMessage, Window
@@ -47,9 +47,9 @@ async def write_turn(
 
 
 async def opened(
-    store: SqliteStore, claim: Claim | None, limit: Limits, *summarisers: object
+    store: SqliteStore, claim: Claim | None, limit: Limits, summarise: Summarise | None = None
 ) -> Conversation:
-    return await open_conversation(store, KEY, claim, limit, summarisers or (Digest(),))  # type: ignore[arg-type]
+    return await open_conversation(store, KEY, claim, limit, summarise)
 
 
 async def fit(conversation: Conversation, *, too_long: bool = False) -> tuple[list[Message], list[str]]:
@@ -158,7 +158,7 @@ async def test_a_summary_takes_the_place_of_turns_and_grows_no_further_than_its_
     summariser = Sentence()
     for number in range(60):
         claim = await write_turn(store, Message.user(f"topic {number} " + "q" * 700), [], None)
-        conversation = await opened(store, claim, limits(4_000), summariser)
+        conversation = await opened(store, claim, limits(4_000), summariser.summarise)
         shown, notices = await fit(conversation)
         assert size_of(shown) <= 4_000 * 4
         await store.append(claim, Message.assistant("a" * 700))
@@ -183,7 +183,7 @@ async def test_a_summary_that_fails_is_replaced_by_a_digest(store: SqliteStore) 
 
     await write_turn(store, Message.user("Where is the key?\nPlease."), [[10, 10], [10]], "Under the mat.")
     await write_turn(store, Message.user("Thanks"), [], "Welcome.")
-    conversation = await opened(store, None, limits(4_000), Broken(), Digest())
+    conversation = await opened(store, None, limits(4_000), Broken().summarise)
     await conversation.compact()
     assert conversation.window.start == 7
     for words in ("#1] asked: Where is the key?", "read_file ×3, on c1-0-0.txt", "answered: Under the mat."):
@@ -202,27 +202,27 @@ async def test_summaries_of_summaries_keep_the_beginning_and_the_end(store: Sqli
     for number in range(3):
         await write_turn(store, Message.user(f"{number}"), [], "ok")
         await write_turn(store, Message.user(f"{number}, again"), [], "ok")
-        conversation = await opened(store, None, limits(20_000), Wordy())
+        conversation = await opened(store, None, limits(20_000), Wordy().summarise)
         await conversation.compact()
         assert len(conversation.window.summary.encode()) <= 6_000
     for words in ("First 7.", "Last 10."):
         assert words in conversation.window.summary
-    tiny = await opened(store, None, limits(2_000, fixed=10_000), Wordy())
+    tiny = await opened(store, None, limits(2_000, fixed=10_000), Wordy().summarise)
     await tiny.compact()
     assert tiny.window == conversation.window
     await write_turn(store, Message.user("more"), [], "ok")
-    tiny = await opened(store, None, limits(2_000, fixed=10_000), Wordy())
+    tiny = await opened(store, None, limits(2_000, fixed=10_000), Wordy().summarise)
     await tiny.compact()
     assert len(tiny.window.summary) < 10
 
 
-async def test_a_digest_of_thousands_of_messages_is_short_and_of_nothing_is_empty() -> None:
+def test_a_digest_of_thousands_of_messages_is_short_and_of_nothing_is_empty() -> None:
     many = [StoredMessage(n, n, 0.0, Message.user(f"question {n}")) for n in range(1, 5_001)]
-    digest = await Digest().summarise(KEY, many)
-    assert "question 1\n" in digest
-    assert digest.endswith("question 5000")
-    assert len(digest) < 3_000
-    assert await Digest().summarise(KEY, []) == ""
+    short = digest(many)
+    assert "question 1\n" in short
+    assert short.endswith("question 5000")
+    assert len(short) < 3_000
+    assert digest([]) == ""
 
 
 async def test_one_turn_may_outgrow_the_window_by_itself(store: SqliteStore) -> None:
