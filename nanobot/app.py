@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nanobot import paths
@@ -71,7 +70,6 @@ class App:
             self.tools,
             prompt,
             model=model,
-            clock=lambda: datetime.now().astimezone(),
             recall=self.recall.before_turn,
             summarise=self.memory.summarise,
             subagents=self.subagents,

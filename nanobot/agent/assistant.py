@@ -7,9 +7,8 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
-from nanobot.agent.context import PromptBuilder, runtime_note
+from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.subagent import Role, SubagentRules
 from nanobot.agent.tools.base import TurnContext
@@ -88,7 +87,6 @@ class Assistant:
         prompt: PromptBuilder,
         *,
         model: str = "",
-        clock: Callable[[], datetime],
         recall: Callable[[str, TurnContext], Awaitable[str]] | None = None,
         summarise: Summarise | None = None,
         subagents: SubagentRules | None = None,
@@ -99,7 +97,6 @@ class Assistant:
         self._tools = tools
         self._prompt = prompt
         self._summarise = summarise
-        self._clock = clock
         self._recall = recall
         self.subagents = subagents
         self.default_model = model or config.agents.defaults.model
@@ -181,7 +178,7 @@ class Assistant:
         return replace(role, model=role.model or await self.model_of(parent))
 
     def _asked(self, request: Request, text: str, recalled: str) -> Message:
-        note = runtime_note(self._clock(), request.context).text + request.note + recalled
+        note = self._prompt.moment(request.context) + request.note + recalled
         return Message("user", (ContextPart(note), TextPart(text), *request.images))
 
     def _limits(self) -> TurnLimits:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from nanobot.agent.tools.base import TurnContext
-from nanobot.messages import ContextPart
 
 OWNER_FILES = ("AGENTS.md", "SOUL.md", "USER.md", "TOOLS.md", "IDENTITY.md")
 
@@ -31,9 +30,15 @@ class PromptSection(Protocol):
 class PromptBuilder:
     """Builds the system prompt of a workspace; what the owner writes there counts from the next turn on."""
 
-    def __init__(self, workspace: Path, sections: Sequence[PromptSection] = ()) -> None:
+    def __init__(
+        self,
+        workspace: Path,
+        sections: Sequence[PromptSection] = (),
+        clock: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+    ) -> None:
         self._workspace = workspace
         self._sections = sections
+        self._clock = clock
         self._texts: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: a file's stamp and its text
 
     def parts(self, turn: TurnContext, *, with_tools: bool) -> list[tuple[str, str]]:
@@ -49,6 +54,11 @@ class PromptBuilder:
         """Name and part of these files of the owner, those left out that say nothing."""
         texts = [(name, self._text(f"{self._workspace}/{name}")) for name in names]
         return [(name, f"[{name}]\n{_cut(text, name)}") for name, text in texts if _says_something(text)]
+
+    def moment(self, turn: TurnContext) -> str:
+        """What changes from turn to turn; it travels in the newest message to keep the prefix stable."""
+        now = self._clock()
+        return f"[{now:%Y-%m-%d %H:%M %A} UTC{now:%z}; channel {turn.channel}, chat {turn.chat_id}]\n"
 
     def _text(self, path: str) -> str:
         """What a file says beside its comments, "" when there is none; read again when it has changed."""
@@ -70,10 +80,3 @@ def _cut(text: str, name: str) -> str:
 
 def _says_something(text: str) -> bool:
     return any(line.strip() and not line.startswith("#") for line in text.splitlines())
-
-
-def runtime_note(now: datetime, turn: TurnContext) -> ContextPart:
-    """What changes from turn to turn; it travels in the newest user message to keep the prefix stable."""
-    return ContextPart(
-        f"[{now:%Y-%m-%d %H:%M %A} UTC{now:%z}; channel {turn.channel}, chat {turn.chat_id}]\n"
-    )
