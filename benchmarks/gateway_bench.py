@@ -29,7 +29,7 @@ from loopback_gateway import start_gateway, write_config  # noqa: E402
 from model_server import chunk, read_request  # noqa: E402
 
 from nanobot.messages import Message, message_to_json  # noqa: E402
-from nanobot.storage.sqlite import SqliteStore  # noqa: E402
+from nanobot.store.store import open_store  # noqa: E402
 from tests.peers.loopback_platform import Platform  # noqa: E402
 
 SESSIONS, TURNS, ROUNDS = 50, 20, 2  # a round runs TURNS / ROUNDS of each session on either home
@@ -87,8 +87,8 @@ async def serve_model(served: Served, reader: asyncio.StreamReader, writer: asyn
 
 async def fill(home: Path, each: int) -> None:
     """A home in which every session has so many messages, all long since answered and consolidated."""
-    store = SqliteStore(home / "nanobot.db")
-    await store.sessions()
+    store = open_store(home / "nanobot.db")
+    await store.sessions.newest()
     await store.aclose()
     bodies = [
         json.dumps(message_to_json(message))

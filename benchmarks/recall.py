@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 
 from nanobot.memory.facts import Fact, Origin, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch, turn_row  # noqa: E402
-from nanobot.storage.search_index import SearchIndex  # noqa: E402
-from nanobot.storage.search_rows import Position, Scope, SearchRows, TurnRow  # noqa: E402
-from nanobot.storage.sqlite import SqliteStore  # noqa: E402
+from nanobot.store.search_index import SearchIndex  # noqa: E402
+from nanobot.store.search_rows import Position, Scope, SearchRows, TurnRow  # noqa: E402
+from nanobot.store.store import open_store  # noqa: E402
 
 CUTS = (5, 10, 20)
 _FOUND = 200  # hits asked for; facts among them do not count as turns
@@ -214,7 +214,7 @@ async def run(
     with tempfile.TemporaryDirectory(prefix="nanobot-recall-") as name:
         folder = Path(name)
         index = SearchIndex(folder / "search.db")
-        store = SqliteStore(folder / "nanobot.db")
+        store = open_store(folder / "nanobot.db")
         started = time.perf_counter()
         places, now = await _fill(index, conversations, folder / "MEMORY.md" if with_facts else None)
         memory = MemorySearch(store, folder, index=index, clock=lambda: datetime.fromtimestamp(now))

@@ -9,23 +9,23 @@ from pathlib import Path
 
 from nanobot.memory.search import MemorySearch
 from nanobot.messages import Message
-from nanobot.storage.search_index import SearchIndex
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.search_index import SearchIndex
+from nanobot.store.store import open_store
 
 
 async def main(database: Path, session: str, messages: int) -> None:
-    store = SqliteStore(database)
+    store = open_store(database)
     for number in range(messages // 2):
-        claim = await store.begin_turn(session)
+        claim = await store.turns.begin(session)
         assert claim is not None, "the session is in use"
         await asyncio.gather(  # writes keep their order and share a commit
-            store.append(
+            store.turns.append(
                 claim, Message.user(f"Question {number}: what became of the harbour master's ledger?")
             ),
-            store.append(
+            store.turns.append(
                 claim, Message.assistant(f"Answer {number}: it lies in the town archive, shelf 12.")
             ),
-            store.finish_turn(claim, "done"),
+            store.turns.finish(claim, "done"),
         )
     memory = MemorySearch(store, database.parent, index=SearchIndex(database.with_name("search.db")))
     await memory.refresh()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool, Request
@@ -23,18 +22,16 @@ from nanobot.memory.recall import Recall
 from nanobot.memory.upkeep import MemoryUpkeep
 from nanobot.messages import InboundMessage, Usage
 from nanobot.plugins.folder import PluginTools
-from nanobot.session.store import RENEW, Claim, SessionKind
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.records import Claim, SessionKind
+from nanobot.store.store import Store, open_store
+from nanobot.store.workers import RENEW
 from nanobot.subagents.orders import Subagents
 from nanobot.subagents.spawn import SpawnTool
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
 from nanobot.tools.memory_search import MemorySearchTool
 from nanobot.workspace import create_workspace
-
-if TYPE_CHECKING:
-    from nanobot.memory.log import MemoryStore
 
 _LANE_POLL = 0.25  # seconds between two looks at a lane that another process holds
 
@@ -42,7 +39,7 @@ _LANE_POLL = 0.25  # seconds between two looks at a lane that another process ho
 class App:
     """nanobot, wired. Use `open_app`."""
 
-    def __init__(self, config: Config, store: MemoryStore, models: ModelPool, *, model: str = "") -> None:
+    def __init__(self, config: Config, store: Store, models: ModelPool, *, model: str = "") -> None:
         self.config = config
         self.notices: list[str] = []  # what the owner should know before the first turn
         self.store = store
@@ -88,12 +85,12 @@ class App:
         channel, _, chat_id = session_key.partition(":")
         about = about or InboundMessage(channel, chat_id, "owner", text, "", session_key)
         kind: SessionKind = "subagent" if about.source == "order" else "chat"
-        claim = await self.store.begin_turn(session_key, about.family, kind)
+        claim = await self.store.turns.begin(session_key, about.family, kind)
         if claim is None:
             yield Notice("Waiting: another turn of this session is running.")
         while claim is None:
             await asyncio.sleep(_LANE_POLL)
-            claim = await self.store.begin_turn(session_key, about.family, kind)
+            claim = await self.store.turns.begin(session_key, about.family, kind)
         context = TurnContext(
             str(claim.turn_id),
             session_key,
@@ -128,7 +125,7 @@ class App:
             finished = failed(error)
         finally:
             try:
-                await self.store.finish_turn(
+                await self.store.turns.finish(
                     claim,
                     finished.stop_reason,
                     finished.error,
@@ -142,7 +139,7 @@ class App:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW)
-            await self.store.renew_worker()
+            await self.store.workers.renew()
 
     async def aclose(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -154,7 +151,7 @@ class App:
 async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     """Everything `nanobot agent` needs: workspace, store, model, tools. Raises NanobotError."""
     create_workspace(config.workspace_path)
-    store = SqliteStore(paths.database_file())
+    store = open_store(paths.database_file())
     async with contextlib.aclosing(App(config, store, ModelPool(config), model=model)) as app:
         if any((folder / "sessions").is_dir() for folder in (app.workspace, paths.home())):
             from nanobot.legacy.sessions_file import import_sessions

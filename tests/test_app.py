@@ -99,7 +99,7 @@ async def test_a_tool_really_acts(home: Path) -> None:
         async with open_app(config_for(server)) as app:
             await say(app, "write it")
             assert (app.workspace / "out.txt").read_text() == "42\n"
-            stored = [entry.message for entry in await app.store.history(SESSION)]
+            stored = [entry.message for entry in await app.store.sessions.history(SESSION)]
     assert [message.role for message in stored] == ["user", "assistant", "tool", "assistant"]
 
 
@@ -108,7 +108,7 @@ async def test_an_error_keeps_the_question_and_never_becomes_an_answer() -> None
     async with Loopback(refusal, chat_stream("Better.")) as server, open_app(config_for(server)) as app:
         finished, _ = await say(app, "hello")
         assert (finished.stop_reason, finished.error_type) == ("error", "AuthError")
-        assert [entry.message.role for entry in await app.store.history(SESSION)] == ["user"]
+        assert [entry.message.role for entry in await app.store.sessions.history(SESSION)] == ["user"]
         finished, _ = await say(app, "again")
         assert finished.text == "Better."
 
@@ -121,7 +121,7 @@ async def test_a_model_nobody_serves_is_an_error_that_keeps_the_question(
         finished, _ = await say(app, "hello")
         assert finished.error_type == "NoProviderError"
         assert "onboard" in finished.error
-        assert [entry.message.text for entry in await app.store.history(SESSION)] == ["hello"]
+        assert [entry.message.text for entry in await app.store.sessions.history(SESSION)] == ["hello"]
 
 
 async def test_a_model_without_tools_is_offered_none_and_no_notes(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_the_session_s_own_model_wins(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"replies": [{"text": "from the script"}]}))
     async with Loopback() as server, open_app(config_for(server)) as app:
-        await app.store.set_setting(SESSION, "model", f"scripted/{script}")
+        await app.store.sessions.set_setting(SESSION, "model", f"scripted/{script}")
         finished, _ = await say(app, "hello")
         assert finished.text == "from the script"
 
@@ -148,13 +148,13 @@ async def test_the_session_s_own_model_wins(tmp_path: Path) -> None:
 async def test_a_second_turn_of_a_session_waits_for_the_first(tmp_path: Path) -> None:
     async with Loopback(chat_stream("Mine.")) as server:
         async with open_app(config_for(server)) as app, open_app(config_for(server)) as other:
-            claim = await other.store.begin_turn(SESSION)
+            claim = await other.store.turns.begin(SESSION)
             assert claim is not None
             seen: list[TurnEvent] = []
             async for event in app.run("hello", session_key=SESSION):
                 seen.append(event)
                 if isinstance(event, Notice) and "Waiting" in event.text:
-                    await other.store.finish_turn(claim, "done")
+                    await other.store.turns.finish(claim, "done")
             assert isinstance(seen[0], Notice)
             assert isinstance(seen[-1], TurnFinished)
             assert seen[-1].text == "Mine."
@@ -168,9 +168,9 @@ async def test_leaving_in_the_middle_of_a_turn_leaves_a_valid_history() -> None:
             if event.type == "tool_started":
                 break
         await events.aclose()
-        messages = [entry.message for entry in await app.store.history(SESSION)]
+        messages = [entry.message for entry in await app.store.sessions.history(SESSION)]
         assert unanswered_calls(messages) == []
-        assert await app.store.begin_turn(SESSION) is not None
+        assert await app.store.turns.begin(SESSION) is not None
 
 
 async def test_no_exec_tool_when_it_is_disabled() -> None:

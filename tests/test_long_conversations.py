@@ -13,7 +13,7 @@ import pytest
 from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished
 from nanobot.messages import ContextUse, Message
-from nanobot.session.store import Window
+from nanobot.store.records import Window
 from tests.providers.loopback import Answer, Loopback, Request, chat_stream, json_answer
 from tests.test_app import config_for
 
@@ -85,8 +85,8 @@ async def test_requests_never_outgrow_the_configured_window_and_rarely_change_th
             assert finished.context.window == 6_000
             assert finished.context.estimated < 6_000
         bodies = [request.json()["messages"] for request in server.requests]
-        window = await app.store.window(SESSION)
-        assert len(await app.store.history(SESSION)) == 120
+        window = await app.store.sessions.window(SESSION)
+        assert len(await app.store.sessions.history(SESSION)) == 120
     assert len(bodies) == 60
     assert max(map(conversation_size, bodies)) < 6_000 * 4
     assert 2 <= changes_of_prefix(bodies) <= 12
@@ -122,7 +122,7 @@ async def test_a_provider_that_says_too_long_is_asked_again_once_with_less() -> 
             refused = server.refused
         assert len(server.requests) == 25 + server.refused
         assert 1 <= server.refused <= 5
-        assert (await app.store.window(SESSION)).start > 0
+        assert (await app.store.sessions.window(SESSION)).start > 0
 
 
 async def test_a_result_that_is_too_long_by_itself_is_shown_in_part() -> None:
@@ -152,7 +152,7 @@ async def test_what_never_fits_is_an_error_with_a_fix() -> None:
         assert (finished.stop_reason, finished.error_type) == ("error", "ContextTooLongError")
         assert "/new" in finished.error
         assert len(server.requests) <= 2
-        assert [entry.message.text for entry in await app.store.history(SESSION)] == ["q" * 5_000]
+        assert [entry.message.text for entry in await app.store.sessions.history(SESSION)] == ["q" * 5_000]
         assert all(event.text for event in events if isinstance(event, Notice))
 
 
@@ -183,10 +183,10 @@ async def test_what_the_provider_counts_is_kept(home: Path) -> None:
     usage = {"prompt_tokens": 4321, "completion_tokens": 5}
     async with SmallModel(usage=usage) as server, open_app(config_for(server)) as app:
         finished, _ = await say(app, "hello")
-        window = await app.store.window(SESSION)
+        window = await app.store.sessions.window(SESSION)
         assert finished.context.tokens == window.used.tokens == 4321
         assert window == Window(used=ContextUse(4321, finished.context.estimated))
-        assert (await app.store.history(SESSION))[0].message.text == Message.user("hello").text
+        assert (await app.store.sessions.history(SESSION))[0].message.text == Message.user("hello").text
 
 
 async def test_no_statement_of_a_turn_reads_a_whole_table(home: Path) -> None:
@@ -195,7 +195,7 @@ async def test_no_statement_of_a_turn_reads_a_whole_table(home: Path) -> None:
         statements: set[str] = set()
         for number in range(8):
             await say(app, f"question {number}")
-            for call in (app.store._db.write, app.store._db.read):  # type: ignore[attr-defined]
+            for call in (app.store.database.write, app.store.database.read):  # type: ignore[attr-defined]
                 await call(lambda connection: connection.set_trace_callback(statements.add))
     plans = sqlite3.connect(home / "nanobot.db")
     queries = [text for text in statements if text.split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE")]

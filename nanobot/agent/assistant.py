@@ -21,7 +21,8 @@ from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolDefi
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
-from nanobot.session.store import Claim, Store, StoredMessage
+from nanobot.store.records import Claim, StoredMessage
+from nanobot.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,15 @@ class Assistant:
 
     async def model_of(self, session_key: str) -> str:
         """The model that was named at the start, else the one chosen with /model, else the default."""
-        return self._insisted or (await self._store.settings(session_key)).get("model") or self.default_model
+        return (
+            self._insisted
+            or (await self._store.sessions.settings(session_key)).get("model")
+            or self.default_model
+        )
 
     async def use_model(self, session_key: str, model: str) -> None:
         """Answer the session with `model` from now on."""
-        await self._store.set_setting(session_key, "model", model)
+        await self._store.sessions.set_setting(session_key, "model", model)
         self._insisted = ""
 
     async def run(self, claim: Claim, request: Request) -> AsyncGenerator[TurnEvent, None]:
@@ -117,7 +122,7 @@ class Assistant:
             ready = await self.prepare(request.context, claim)
         except NanobotError:
             if request.text is not None:  # what was asked is kept, also when nobody can answer it
-                await self._store.append(claim, self._asked(request, request.text, ""))
+                await self._store.turns.append(claim, self._asked(request, request.text, ""))
             raise
         if request.text is not None:
             recalled = await self._recall(request.text, request.context) if self._recall else ""

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 
 from nanobot.messages import ToolCall
-from nanobot.session.store import StoredMessage
+from nanobot.store.records import StoredMessage
 
 _LINES = 24  # of them at most, half from the beginning, half from the end
 _QUESTION = 160  # characters

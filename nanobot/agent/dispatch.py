@@ -23,7 +23,9 @@ from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.errors import NanobotError, StorageError, TurnTakenOver
 from nanobot.messages import InboundMessage, Message, OutboundMessage, Usage
-from nanobot.session.store import RENEW, Claim, InboxTurn, Store, StoredMessage
+from nanobot.store.records import Claim, InboxTurn, StoredMessage
+from nanobot.store.store import Store
+from nanobot.store.workers import RENEW
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ class Dispatcher:
     async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         """Stop subagents of a session (None: all, silently); returns the ids of those that had not ended."""
         report = self._subagents.cancelled if ids is not None else None
-        stopped = await self._store.cancel_subagents(session_key, ids, report)
+        stopped = await self._store.subagents.cancel(session_key, ids, report)
         for subagent in stopped:
             if task := self._running.get(f"{SUBAGENT}:{subagent}"):
                 task.cancel()
@@ -147,12 +149,12 @@ class Dispatcher:
         while True:
             await asyncio.sleep(RENEW)
             with contextlib.suppress(StorageError):  # a lost lease shows at the next write
-                await self._store.renew_worker()
+                await self._store.workers.renew()
 
     async def _start_turns(self, changed: asyncio.Event) -> None:
         while any(room := self._room()) and not self._draining:
             try:
-                turn = await self._store.claim_next(chats=room[0], subagents=room[1])
+                turn = await self._store.turns.claim_next(chats=room[0], subagents=room[1])
             except StorageError as error:
                 log.error("Cannot claim messages: %s", error)
                 await asyncio.sleep(_STORAGE_PAUSE)
@@ -278,7 +280,7 @@ class Dispatcher:
 
     async def _has_messages(self, claim: Claim) -> bool:
         """Whether the turn got as far as recording its own message."""
-        newest = await self._store.context(claim.session_key, 1)
+        newest = await self._store.sessions.context(claim.session_key, 1)
         return bool(newest) and newest[0].turn_id == claim.turn_id
 
     async def _steer(self, turn: InboxTurn) -> Sequence[StoredMessage]:
@@ -286,10 +288,10 @@ class Dispatcher:
         if turn.inbound.source == "report":
             to_message = functools.partial(same_request, turn.inbound)
         else:
-            settings = await self._store.settings(turn.claim.session_key)
+            settings = await self._store.sessions.settings(turn.claim.session_key)
             if settings.get("queue", self._queue_mode) != "steer":
                 return ()
-        return await self._store.take_steering(turn.claim, to_message)
+        return await self._store.turns.take_steering(turn.claim, to_message)
 
     async def _is_silent(self, turn: InboxTurn, finished: TurnFinished) -> bool:
         """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
@@ -304,7 +306,7 @@ class Dispatcher:
             return True
         if inbound.source in ("heartbeat", "report") and is_heartbeat_ok(finished.text):
             return True
-        return await self._store.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
+        return await self._store.outbox.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
 
     async def _finish(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str] = ()) -> None:
         """Acknowledge and queue the reply in one transaction, however long the disk needs to recover."""
@@ -326,7 +328,7 @@ class Dispatcher:
                 inbound = await self._subagents.report(turn.inbound, finished, "".join(notices[-1:]))
         elif text and not await self._is_silent(turn, finished):
             outbound = [_reply(turn, text)]
-        await self._store.finish_turn(
+        await self._store.turns.finish(
             turn.claim,
             finished.stop_reason,
             finished.error,

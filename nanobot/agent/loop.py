@@ -40,7 +40,7 @@ from nanobot.messages import (
     unanswered_calls,
 )
 from nanobot.providers.base import Completion, ModelRequest, Provider, Retrying, TextChunk
-from nanobot.session.store import StoredMessage
+from nanobot.store.records import StoredMessage
 
 _REPEATED = 3  # identical steps in a row after which the model is told, and then stopped
 _LOOP_NOTICE = "[nanobot: the same tool call gave the same result three times. Do something else, or answer.]"

@@ -11,7 +11,7 @@ from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.messages import InboundMessage, Message
-from nanobot.session.store import Claim
+from nanobot.store.records import Claim
 
 SUBAGENT = "subagent"  # the channel of orders
 

@@ -26,8 +26,9 @@ from nanobot.messages import (
     ToolCall,
     ToolResult,
 )
-from nanobot.session.export import as_markdown
-from nanobot.session.store import Claim, Store, StoredMessage, Window
+from nanobot.store.export import as_markdown
+from nanobot.store.records import Claim, StoredMessage, Window
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +109,12 @@ class Conversation:
     async def append(self, *messages: Message) -> None:
         """Store messages of the running turn, all or none."""
         assert self._claim is not None, "nobody claimed a turn"
-        self.entries += await self._store.append(self._claim, *messages)
+        self.entries += await self._store.turns.append(self._claim, *messages)
 
     async def intend(self, call_id: str) -> None:
         """Note that a tool call which must not run twice is about to run."""
         assert self._claim is not None, "nobody claimed a turn"
-        await self._store.record_intent(self._claim, call_id)
+        await self._store.turns.record_intent(self._claim, call_id)
 
     # -- what the model sees
 
@@ -233,14 +234,14 @@ class Conversation:
             notify("Compacting the conversation: a summary takes the place of earlier messages.")
             summary = await self._summary(before.start, after.start)
             after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
-        if after != before and not await self._store.move_window(self._key, before, after):
-            after = await self._store.window(self._key)  # begun anew, or compacted by somebody else
+        if after != before and not await self._store.sessions.move_window(self._key, before, after):
+            after = await self._store.sessions.window(self._key)  # begun anew, or compacted by somebody else
         self.window = after
 
     async def _summary(self, before: int, start: int) -> str:
         first = max(before, start - _SUMMARISED_AT_ONCE)
         unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
-        left = await self._store.history(self._key, after=first, limit=start - first)
+        left = await self._store.sessions.history(self._key, after=first, limit=start - first)
         try:
             async with asyncio.timeout(_PATIENCE):
                 if self._summarise and (summary := await self._summarise(self._key, left)):
@@ -256,17 +257,17 @@ async def open_conversation(
     store: Store, key: str, claim: Claim | None, limits: Limits, summarise: Summarise | None
 ) -> Conversation:
     """The session `key` as it was left, for the turn that was claimed, if any. Raises StorageError."""
-    window = await store.window(key)
-    entries = await store.context(key, limits.messages + _SPARE_MESSAGES)
+    window = await store.sessions.window(key)
+    entries = await store.sessions.context(key, limits.messages + _SPARE_MESSAGES)
     begun: frozenset[str] = frozenset()
     if claim and entries and entries[-1].turn_id == claim.turn_id:
-        begun = await store.intents(claim)
+        begun = await store.turns.intents(claim)
     return Conversation(store, key, claim, limits, summarise, window, entries, begun)
 
 
 async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:
     """A message of the session as it was stored, or None."""
-    for stored in await store.history(key, after=number - 1, limit=1):
+    for stored in await store.sessions.history(key, after=number - 1, limit=1):
         if stored.seq == number:
             parts = stored.message.parts
             images = [part for part in parts if isinstance(part, ImagePart)]

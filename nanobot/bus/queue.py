@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 
 from nanobot.errors import StorageError
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ChangeSignal:
         seen = 0
         while True:
             try:
-                version = await self._store.version()
+                version = await self._store.database.version()
             except StorageError as error:
                 log.error("%s", error)
                 version = seen

@@ -14,7 +14,8 @@ from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.channels.base import contained
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage
-from nanobot.session.store import Delivery, Store
+from nanobot.store.records import Delivery
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _LONGEST_RETRY = 300.0
 _STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
 
 
-class Outbox:
+class DeliveryService:
     """Delivers queued messages: in order within a chat, side by side across chats, until it works.
 
     `send` gives the platform's receipt; whatever it raises is a failed attempt. Between a successful
@@ -68,7 +69,7 @@ class Outbox:
         begun = set(self._sending)  # one that ends while the outbox is read still looks due in what was read
         try:
             # More than are being sent: those that hang must not keep the others from sight.
-            due = await self._store.due_deliveries(_AT_ONCE + len(self._sending))
+            due = await self._store.outbox.due(_AT_ONCE + len(self._sending))
         except StorageError as error:
             log.error("Cannot read the outbox: %s", error)
             return
@@ -91,7 +92,7 @@ class Outbox:
         except ChannelError as error:
             await self._failed(delivery, error)
         else:
-            await self._record(self._store.delivered, delivery.outbox_id, receipt)
+            await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
 
     async def _in_time(self, message: OutboundMessage) -> str:
         try:
@@ -113,7 +114,7 @@ class Outbox:
             error,
             "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`",
         )
-        await self._record(self._store.delivery_failed, delivery.outbox_id, str(error), next_at)
+        await self._record(self._store.outbox.failed, delivery.outbox_id, str(error), next_at)
 
     async def _record(self, write: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Store how it went, however long the disk needs: sending again would show the message twice."""

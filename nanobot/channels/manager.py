@@ -22,7 +22,7 @@ from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class ChannelManager:
             status.refused += 1
             log.error("Channel %s: a message whose ids are no Unicode was dropped: %a", name, inbound.chat_id)
             return False
-        accepted = await self._store.accept(inbound)
+        accepted = await self._store.inbox.accept(inbound)
         if accepted:
             status.received += 1
             self._arrived(inbound)

@@ -11,10 +11,10 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import CHANNELS, enabled_channels, load_channel
-from nanobot.cli.sessions import open_store
+from nanobot.cli.sessions import existing_store
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError
-from nanobot.session.store import GATEWAY_ROLE
+from nanobot.store.records import GATEWAY_ROLE
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
@@ -81,5 +81,5 @@ def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]
 
 
 async def _leading_process() -> int | None:
-    async with open_store() as store:
-        return await store.leader(GATEWAY_ROLE) if store else None
+    async with existing_store() as store:
+        return await store.workers.leader(GATEWAY_ROLE) if store else None

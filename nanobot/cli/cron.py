@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from nanobot.cron.jobs import JobBook
-    from nanobot.session.store import Job
+    from nanobot.cron.table import Job
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def add(
     channel: Annotated[str, typer.Option(help="Channel of that chat, for example telegram.")] = "",
 ) -> None:
     """Add a job, with one of --every, --cron and --at."""
-    from nanobot.session.store import Job
+    from nanobot.cron.table import Job
 
     _check_target(deliver, channel, to)
     job = Job("", name, message, {}, channel or "cli", to or "direct", deliver)
@@ -96,10 +96,10 @@ def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
     from nanobot import paths
     from nanobot.cron.jobs import JobBook
     from nanobot.legacy.jobs_file import import_jobs
-    from nanobot.storage.sqlite import SqliteStore
+    from nanobot.store.store import open_store
 
     async def open_and_work() -> T:
-        store = SqliteStore(paths.database_file())
+        store = open_store(paths.database_file())
         try:
             await import_jobs(store, paths.home(), datetime.now().timestamp())
             return await work(JobBook(store))

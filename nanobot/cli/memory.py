@@ -43,8 +43,8 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot import paths
     from nanobot.memory.files import open_files
     from nanobot.memory.search import MemorySearch
-    from nanobot.storage.search_rows import Scope
-    from nanobot.storage.sqlite import SqliteStore
+    from nanobot.store.search_rows import Scope
+    from nanobot.store.store import open_store
     from nanobot.terminal.config import load_and_warn
     from nanobot.terminal.options import session_key
     from nanobot.terminal.screen import complain
@@ -53,12 +53,12 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     folder = config.workspace_path / "memory"
     if not paths.database_file().exists() and not folder.is_dir():
         return []
-    store = SqliteStore(paths.database_file())
+    store = open_store(paths.database_file())
     memory = MemorySearch(store, folder, progress=_progress)
     try:
         scope = Scope(reach="everything")
         if session:
-            info = await store.session(session_key(session))
+            info = await store.sessions.get(session_key(session))
             scope = Scope(session_key(session), bool(info and info.is_group), config.memory.scope)
         hits = await memory.search(query, scope, limit)
         _progress(0)

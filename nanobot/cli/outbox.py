@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import json
 
-from nanobot.cli.sessions import open_store
-from nanobot.session.store import GATEWAY_ROLE, OutboxEntry
+from nanobot.cli.sessions import existing_store
+from nanobot.store.records import GATEWAY_ROLE, OutboxEntry
 from nanobot.terminal.screen import clean, one_line
 
 
@@ -30,14 +30,14 @@ def retry_parked() -> None:
 
 
 async def _entries() -> list[OutboxEntry]:
-    async with open_store() as store:
-        return await store.outbox() if store else []
+    async with existing_store() as store:
+        return await store.outbox.entries() if store else []
 
 
 async def _retry() -> str:
-    async with open_store() as store:
-        count = await store.retry_parked() if store else 0
+    async with existing_store() as store:
+        count = await store.outbox.retry_parked() if store else 0
         if store is None or not count:
             return "No delivery was parked."
-        running = await store.leader(GATEWAY_ROLE)
+        running = await store.workers.leader(GATEWAY_ROLE)
     return f"To be delivered now: {count}" + ("." if running else ", as soon as `nanobot gateway` runs.")

@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 from nanobot import paths
 from nanobot.errors import UsageError
-from nanobot.session.export import as_json, as_markdown, minute
-from nanobot.session.store import SessionInfo, Store
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.export import as_json, as_markdown, minute
+from nanobot.store.records import SessionInfo
+from nanobot.store.store import Store, open_store
 from nanobot.terminal.options import session_key
 from nanobot.terminal.screen import clean, complain, one_line
 
@@ -28,7 +28,7 @@ _PAGE = 200  # messages that are in memory at once
 def list_sessions(limit: int, *, as_json: bool) -> None:
     async def read() -> list[SessionInfo]:
         async with _open_with_older() as store:
-            return await store.sessions(limit) if store else []
+            return await store.sessions.newest(limit) if store else []
 
     sessions = asyncio.run(read())
     if as_json:
@@ -57,7 +57,7 @@ async def _write_session(name: str, form: str, last: int | None, write: Callable
         if form == "md":
             period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
             write(f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n")
-        while page := await store.history(info.key, after=seq, limit=_PAGE):
+        while page := await store.sessions.history(info.key, after=seq, limit=_PAGE):
             for stored in page:
                 if form == "md":
                     for paragraph in as_markdown(stored):
@@ -72,7 +72,7 @@ def rename_session(name: str, title: str) -> None:
     async def rename() -> str:
         async with _open_with_older() as store:
             info, store = await _find(store, name)
-            await store.rename(info.key, title)
+            await store.sessions.rename(info.key, title)
             return info.key
 
     from nanobot.commands.table import checked_title
@@ -85,7 +85,7 @@ def import_files(files: Sequence[Path]) -> int:
     """Add conversations from JSON Lines files; the exit code is 1 when one of them could not be added."""
 
     async def add() -> int:
-        store = SqliteStore(paths.database_file())
+        store = open_store(paths.database_file())
         failed = 0
         try:
             for path in files:
@@ -110,7 +110,7 @@ async def _import_file(store: Store, path: Path) -> str:
             f"{path} holds no conversation. `nanobot session export -f jsonl` writes such files."
         )
     digest = hashlib.sha256(repr(session).encode("utf-8", "replace")).hexdigest()
-    key = await store.import_session(session, f"session:{digest}")
+    key = await store.imports.add(session, f"session:{digest}")
     if not key:
         raise UsageError(f"The conversation in {path} was imported before; `nanobot session list` shows it.")
     left_out = f" {problems} lines made no sense and were left out." if problems else ""
@@ -118,13 +118,13 @@ async def _import_file(store: Store, path: Path) -> str:
 
 
 @asynccontextmanager
-async def open_store() -> AsyncIterator[SqliteStore | None]:
+async def existing_store() -> AsyncIterator[Store | None]:
     """The database, or None when there is none yet."""
     path = paths.database_file()
     if not path.exists():
         yield None
         return
-    store = SqliteStore(path)
+    store = open_store(path)
     try:
         yield store
     finally:
@@ -138,20 +138,20 @@ async def _open_with_older() -> AsyncIterator[Store | None]:
 
     workspace = paths.home() / "workspace"
     if older_folders(paths.home(), workspace):
-        older = SqliteStore(paths.database_file())
+        older = open_store(paths.database_file())
         try:
             for notice in await import_sessions(older, paths.home(), workspace):
                 complain(notice)
         finally:
             await older.aclose()
-    async with open_store() as store:
+    async with existing_store() as store:
         yield store
 
 
 async def _find(store: Store | None, name: str) -> tuple[SessionInfo, Store]:
     key = session_key(name)
     for candidate in (key, name.strip()):  # `heartbeat` has no colon
-        info = await store.session(candidate) if store else None
+        info = await store.sessions.get(candidate) if store else None
         if store is not None and info is not None:
             return info, store
     raise UsageError(f"There is no session {key}. `nanobot session list` shows them.")

@@ -12,17 +12,18 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import PLANNED, enabled_channels
-from nanobot.cli.sessions import open_store
+from nanobot.cli.sessions import existing_store
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
+from nanobot.cron.table import JobTable
 from nanobot.errors import NanobotError, ProviderError
 from nanobot.mcp.servers import entries_of, lines_about
 from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.memory.files import open_files
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
-from nanobot.session.store import GATEWAY_ROLE
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.records import GATEWAY_ROLE
+from nanobot.store.store import open_store
 from nanobot.terminal.screen import clean
 
 
@@ -64,7 +65,7 @@ async def _memory(config: Config) -> dict[str, Any]:
     waiting, unreadable = Waiting(0, 0, 0, ""), list[str]()
     try:
         unreadable = open_files(config.workspace_path).complaints()
-        async with open_store() as store:
+        async with existing_store() as store:
             if store is not None:
                 waiting = await count_waiting(store, config.agents.defaults.memory_window)
     except NanobotError as error:
@@ -80,7 +81,7 @@ async def _subagents(config: Config) -> dict[str, list[str]]:
     from nanobot.agent.assistant import ModelPool
     from nanobot.app import App
 
-    async with contextlib.aclosing(App(config, SqliteStore(paths.database_file()), ModelPool(config))) as app:
+    async with contextlib.aclosing(App(config, open_store(paths.database_file()), ModelPool(config))) as app:
         errors = list(app.subagents.faults(await app.tools.registry()))
     notes = []
     for name, profile in profiles.items():
@@ -118,13 +119,13 @@ async def _storage() -> dict[str, Any]:
     storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
     storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0}
     try:
-        async with open_store() as store:
+        async with existing_store() as store:
             if store is not None:
-                storage["sessions"] = len(await store.sessions(1_000_000))
+                storage["sessions"] = len(await store.sessions.newest(1_000_000))
                 storage["bytes"] = file.stat().st_size
-                storage["gateway_pid"] = await store.leader(GATEWAY_ROLE)
-                storage["outbox"] = asdict(await store.backlog())
-                jobs = await store.jobs()
+                storage["gateway_pid"] = await store.workers.leader(GATEWAY_ROLE)
+                storage["outbox"] = asdict(await store.outbox.backlog())
+                jobs = await JobTable(store.database).all()
                 storage["jobs"] = {
                     "enabled": sum(job.enabled for job in jobs),
                     "failed": sum(job.last_status == "error" for job in jobs),

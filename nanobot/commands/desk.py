@@ -9,7 +9,8 @@ from nanobot.agent.assistant import Prepared
 from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
 from nanobot.errors import UsageError
-from nanobot.session.store import SessionInfo, Store, SubagentInfo
+from nanobot.store.records import SessionInfo, SubagentInfo
+from nanobot.store.store import Store
 from nanobot.subagents.orders import Progress
 
 _SEARCHED = 1_000  # newest sessions among which conversations are looked for
@@ -17,7 +18,7 @@ _SEARCHED = 1_000  # newest sessions among which conversations are looked for
 
 async def conversations(store: Store, limit: int) -> list[SessionInfo]:
     """The newest sessions to go on with: those of subagents would hide them."""
-    newest = await store.sessions(_SEARCHED)
+    newest = await store.sessions.newest(_SEARCHED)
     return [info for info in newest if info.kind != "subagent"][:limit]
 
 
@@ -60,7 +61,7 @@ class SessionDesk:
         """The newest sessions; a chat sees its own only."""
         if not self._only:
             return await conversations(self.store, limit)
-        own = await self.store.session(self._only)
+        own = await self.store.sessions.get(self._only)
         return [own] if own else []
 
     async def find_session(self, wanted: str, limit: int) -> SessionInfo:
@@ -69,7 +70,7 @@ class SessionDesk:
         if wanted.isdecimal() and 0 < int(wanted) <= len(listed):
             return listed[int(wanted) - 1]
         for key in (wanted, f"cli:{wanted}"):
-            if (found := await self.store.session(key)) and not self._only:
+            if (found := await self.store.sessions.get(key)) and not self._only:
                 return found
         titled = [info for info in listed if info.title.lower().startswith(wanted.lower())]
         if len(titled) != 1:
@@ -86,21 +87,21 @@ class SessionDesk:
 
     async def bring_back(self, session_key: str) -> int:
         """Show the model again what was said before the last /new; how many messages. Raises UsageError."""
-        window = await self.store.window(session_key)
+        window = await self.store.sessions.window(session_key)
         oldest = max(0, window.start - self._app.config.agents.defaults.memory_window // 2)
-        found = await self.store.history(session_key, after=oldest, limit=window.start - oldest)
+        found = await self.store.sessions.history(session_key, after=oldest, limit=window.start - oldest)
         turns = [stored.seq for stored in found if stored.message.role == "user"]
         if window.summary or not turns:
             raise UsageError("There is no earlier conversation here that could go on.")
         before = replace(window, start=turns[0] - 1, shortened=window.start)
-        if not await self.store.move_window(session_key, window, before):
+        if not await self.store.sessions.move_window(session_key, window, before):
             raise UsageError("This conversation has just changed. Try again.")
         return window.start - before.start
 
     async def prepare(self, session_key: str) -> Prepared:
         """What a turn of the session would be given. Raises ProviderError, StorageError."""
         channel, _, chat_id = session_key.partition(":")
-        info = await self.store.session(session_key)
+        info = await self.store.sessions.get(session_key)
         is_group = info is not None and info.is_group
         context = TurnContext("", session_key, channel=channel, chat_id=chat_id, is_group=is_group)
         return await self._app.assistant.prepare(context)
@@ -112,7 +113,7 @@ class SessionDesk:
 
         scope = Scope()
         if self._only:
-            session = await self.store.session(session_key)
+            session = await self.store.sessions.get(session_key)
             is_group = session is not None and session.is_group
             scope = chat_scope(self._app.config, session_key, is_group=is_group)
         return await forget_in_chat(wanted, session_key, self._app.memory.forgetter, self.store, scope)
@@ -120,7 +121,9 @@ class SessionDesk:
     async def subagents(self, session_key: str) -> list[tuple[SubagentInfo, Progress]]:
         """The newest subagents of a session, and what those that run here have done so far."""
         progress = self._app.subagents.progress
-        return [(info, progress.get(info.id, Progress())) for info in await self.store.subagents(session_key)]
+        return [
+            (info, progress.get(info.id, Progress())) for info in await self.store.subagents.of(session_key)
+        ]
 
     async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         return await self._stop_subagents(session_key, ids) if self._stop_subagents else []

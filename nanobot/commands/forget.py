@@ -9,7 +9,7 @@ from nanobot.channels.registry import allow_from, enabled_channels
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
 from nanobot.memory.forget import Forgetter, Scope
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 
 _CONFIRM_WITHIN = 600.0  # seconds
 _SHOWN = 12  # of the things that would be gone
@@ -20,15 +20,15 @@ async def forget_in_chat(
     wanted: str, session_key: str, forgetter: Forgetter, store: Store, scope: Scope
 ) -> str:
     """The answer to `/forget TEXT`, and to `/forget yes` after it. Raises UsageError, StorageError."""
-    waiting = (await store.settings(session_key)).get(_PENDING, "")
+    waiting = (await store.sessions.settings(session_key)).get(_PENDING, "")
     if wanted.strip().lower() != "yes":
         found = await forgetter.find(wanted, scope)
         request = json.dumps({"wanted": wanted, "at": time.time()})
-        await store.set_setting(session_key, _PENDING, request)
+        await store.sessions.set_setting(session_key, _PENDING, request)
         return "\n".join([*_preview(list(found.lines())), "To forget it for good: /forget yes"])
     if not waiting:
         raise UsageError("There is nothing to confirm. /forget TEXT shows what would be forgotten.")
-    await store.set_setting(session_key, _PENDING, "")
+    await store.sessions.set_setting(session_key, _PENDING, "")
     asked = json.loads(waiting)
     if not 0 <= time.time() - asked["at"] <= _CONFIRM_WITHIN:
         raise UsageError("That was asked too long ago. Ask again with /forget TEXT.")

@@ -14,7 +14,7 @@ from nanobot.agent.slash import parse_command
 from nanobot.commands.context import compact, describe_context
 from nanobot.commands.desk import SessionDesk
 from nanobot.errors import UsageError
-from nanobot.session.store import SessionInfo, SubagentInfo
+from nanobot.store.records import SessionInfo, SubagentInfo
 from nanobot.subagents.orders import Progress
 
 _LONGEST_TITLE = 100  # characters
@@ -74,7 +74,7 @@ def _unknown(name: str) -> str:
 
 async def _new(request: Request) -> str:
     # One transaction: what is before the new start is owed to memory from then on, and never dropped.
-    await request.desk.store.start_over(request.session_key)
+    await request.desk.store.sessions.start_over(request.session_key)
     return "A new conversation begins. The earlier one is kept, and is remembered in summary."
 
 
@@ -90,7 +90,7 @@ async def _stop(request: Request) -> str:
 
 async def _status(request: Request) -> str:
     desk = request.desk
-    session = await desk.store.session(request.session_key)
+    session = await desk.store.sessions.get(request.session_key)
     count = session.messages if session else 0
     title = f" ({session.title})" if session and session.title else ""
     return "\n".join(
@@ -119,8 +119,8 @@ async def _queue(request: Request) -> str:
     if wanted and wanted not in _QUEUE_MODES:
         raise UsageError(f"There is no {wanted[:40]!r}. /queue queue or /queue steer, please.")
     if wanted:
-        await store.set_setting(key, "queue", wanted)
-    mode = (await store.settings(key)).get("queue", request.desk.queue_mode)
+        await store.sessions.set_setting(key, "queue", wanted)
+    mode = (await store.sessions.settings(key)).get("queue", request.desk.queue_mode)
     return f"{_QUEUE_MODES[mode]} /queue queue or /queue steer changes it."
 
 
@@ -178,7 +178,7 @@ async def _resume(request: Request) -> str:
         return f"The conversation from before /new goes on, with its last {_messages(count)}."
     found = await request.desk.find_session(request.arguments, _LISTED_SESSIONS)
     request.desk.resume(found.key)
-    last = await request.desk.store.history(found.key, after=max(0, found.messages - _LAST_WORDS))
+    last = await request.desk.store.sessions.history(found.key, after=max(0, found.messages - _LAST_WORDS))
     words = (f"{stored.message.role}: {_beginning(stored.message.text, _BEGINNING)}" for stored in last)
     title = f" ({found.title})" if found.title else ""
     return "\n".join([f"Going on with {found.key}{title}, {_messages(found.messages)}.", *words])
@@ -199,7 +199,7 @@ def checked_title(text: str) -> str:
 
 async def _rename(request: Request) -> str:
     title = checked_title(request.arguments)
-    if not await request.desk.store.rename(request.session_key, title):
+    if not await request.desk.store.sessions.rename(request.session_key, title):
         raise UsageError("There is nothing to rename yet: say something first.")
     return f"This conversation is now called {title}."
 

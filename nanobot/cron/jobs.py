@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.messages import InboundMessage
-from nanobot.session.store import GATEWAY_ROLE, Job, Store
+from nanobot.store.records import GATEWAY_ROLE
+from nanobot.store.store import Store
 
 if TYPE_CHECKING:
     from nanobot.cron.schedule import Schedule
@@ -21,6 +23,7 @@ class JobBook:
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._table = JobTable(store.database)
         self._clock = clock
 
     async def add(
@@ -36,15 +39,15 @@ class JobBook:
             raise ScheduleError(f"The time {at} has passed. Give one in the future.")
         job_id = job.id or os.urandom(4).hex()
         job = replace(job, id=job_id, schedule=schedule_to_json(schedule), next_at=due, created_at=now)
-        await self._store.add_jobs([job])
+        await self._table.add([job])
         return job
 
     async def all(self) -> list[Job]:
-        return await self._store.jobs()
+        return await self._table.all()
 
     async def get(self, job_id: str) -> Job:
         """Raises UsageError for an unknown id."""
-        for job in await self._store.jobs():
+        for job in await self._table.all():
             if job.id == job_id:
                 return job
         raise UsageError(f"There is no job {job_id}. `nanobot cron list --all` shows them.")
@@ -52,7 +55,7 @@ class JobBook:
     async def remove(self, job_id: str) -> Job:
         """Returns what was removed. Raises UsageError for an unknown id."""
         job = await self.get(job_id)
-        await self._store.remove_job(job_id)
+        await self._table.remove(job_id)
         return job
 
     async def enable(self, job_id: str, on: bool) -> Job:
@@ -64,18 +67,18 @@ class JobBook:
             next_at = next_run(schedule_from_json(job.schedule), self._clock()) if on else None
             if on and next_at is None:
                 raise UsageError(f"The time of job {job_id} has passed. Remove it and add it anew.")
-            if await self._store.advance_job(job, next_at):
+            if await self._table.advance(job, next_at):
                 return replace(job, enabled=on, next_at=next_at)
 
     async def run_now(self, job_id: str, *, force: bool) -> Job:
         """Make a job due beside its schedule; a disabled one needs `force`. Raises UsageError."""
         job = await self.get(job_id)
-        if await self._store.leader(GATEWAY_ROLE) is None:
+        if await self._store.workers.leader(GATEWAY_ROLE) is None:
             raise UsageError("No gateway is running that could run the job. Start one: nanobot gateway")
         if not job.enabled and not force:
             raise UsageError(f"The job {job_id} is disabled. Run it with --force, or enable it.")
         now = self._clock()
-        await self._store.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
+        await self._store.inbox.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
         return job
 
 

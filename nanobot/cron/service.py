@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.cron.jobs import due_message
 from nanobot.cron.schedule import newest_slots, next_run, schedule_from_json
+from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, StorageError
-from nanobot.session.store import Job, Store
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class CronService:
         catch_up: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store
+        self._jobs = JobTable(store.database)
         self._signal = signal
         self._take_over = take_over
         self._catch_up = max(catch_up, ON_TIME)
@@ -58,7 +59,7 @@ class CronService:
         set_back, self._seen = now < self._seen, now  # also true at the first look
         wait = _LONGEST_WAIT
         try:
-            for job in await self._store.jobs():
+            for job in await self._jobs.all():
                 next_at = job.next_at if job.enabled else None
                 if next_at is not None and (next_at <= now or set_back):
                     next_at = await self._advance(job, next_at, now)
@@ -81,7 +82,7 @@ class CronService:
         message = due_message(job, slots.pop()) if fires else None
         if slots:
             log.warning("Job %s (%s) missed %d of its times or more", job.id, job.name, len(slots))
-        if next_at != due and await self._store.advance_job(job, next_at, slots, message) and message:
+        if next_at != due and await self._jobs.advance(job, next_at, slots, message) and message:
             log.info("Job %s (%s) is due", job.id, job.name)
             self._signal.notify()
         return next_at

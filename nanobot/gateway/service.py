@@ -19,7 +19,7 @@ from nanobot.agent.dispatch import Dispatcher
 from nanobot.app import App
 from nanobot.bus.events import TurnEvent
 from nanobot.bus.queue import ChangeSignal
-from nanobot.channels.delivery import Outbox
+from nanobot.channels.delivery import DeliveryService
 from nanobot.channels.manager import ChannelManager
 from nanobot.channels.progress import ChannelProgress
 from nanobot.commands.desk import SessionDesk
@@ -30,7 +30,7 @@ from nanobot.gateway.http import HttpSurface, listening_address
 from nanobot.heartbeat.service import Heartbeat
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
-from nanobot.session.store import GATEWAY_ROLE
+from nanobot.store.records import GATEWAY_ROLE
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Gateway:
             subagent_limit=config.agents.defaults.max_concurrent_subagents,
             subagents=app.subagents,
         )
-        self.outbox = Outbox(app.store, self.signal, self.channels.send)
+        self.outbox = DeliveryService(app.store, self.signal, self.channels.send)
         self.cron = CronService(
             app.store,
             self.signal,
@@ -116,12 +116,12 @@ class Gateway:
             "version": __version__,
             "uptime": round(time.monotonic() - self._started, 1),
             **self.status(),
-            "outbox": dataclasses.asdict(await self._app.store.backlog()),
+            "outbox": dataclasses.asdict(await self._app.store.outbox.backlog()),
         }
 
     async def _take_lead(self) -> bool:
         try:
-            lead = await self._app.store.lead(GATEWAY_ROLE)
+            lead = await self._app.store.workers.lead(GATEWAY_ROLE)
         except StorageError as error:
             log.error("Cannot claim the lead: %s", error)
             return self.leading  # a failing disk is no other gateway
@@ -164,7 +164,7 @@ class Gateway:
             self.leading = False
             await _cancel_all([keeping, checking, *running])
             with contextlib.suppress(StorageError):
-                await self._app.store.resign(GATEWAY_ROLE)
+                await self._app.store.workers.resign(GATEWAY_ROLE)
         for task in running:
             if not task.cancelled() and task.exception() is not None:
                 raise task.exception() or RuntimeError
@@ -209,7 +209,7 @@ class Gateway:
         await self.dispatcher.drain(_DRAIN)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_DELIVERIES):
-                while await self._app.store.due_deliveries(1):
+                while await self._app.store.outbox.due(1):
                     self.signal.notify()
                     await asyncio.sleep(0.05)
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanobot.cron.table import JobTable
 from nanobot.errors import StorageError
 from nanobot.messages import InboundMessage
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Heartbeat:
         """Start a turn if HEARTBEAT.md asks for one; False when not, or when one runs or ran already."""
         if not await asyncio.to_thread(has_tasks, self.file):
             return False
-        chat = await self.store.latest_chat(self.channels)
+        chat = await self.store.inbox.latest_chat(self.channels)
         if chat is None:
             log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
             return False
@@ -65,7 +66,7 @@ class Heartbeat:
             sent_at=self.clock(),
             source="heartbeat",
         )
-        return await self.store.accept_tick(inbound, slot * self.interval)
+        return await JobTable(self.store.database).accept_tick(inbound, slot * self.interval)
 
     def _slot(self) -> int:
         return int(self.clock() // self.interval)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.cron.schedule import At, Schedule, next_run, parse_cron, parse_every, schedule_to_json
+from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError
-from nanobot.session.store import Job, Store
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ async def import_jobs(store: Store, home: Path, now: float) -> None:
     except (OSError, *_WRONG) as error:
         log.warning("%s cannot be read: %r. Mend or remove it; its jobs are not taken over.", path, error)
         return
-    if await store.add_jobs(jobs, imported=_NAME):
+    if await JobTable(store.database).add(jobs, imported=_NAME):
         log.warning("%d jobs of %s were taken over; see `nanobot cron list --all`.", len(jobs), path)
         for problem in problems:
             log.warning("A job of %s was left out: %s", path, problem)

@@ -30,7 +30,8 @@ from nanobot.messages import (
     ToolResult,
     message_from_json,
 )
-from nanobot.session.store import ImportedSession, SessionKind, Store, StoredMessage
+from nanobot.store.records import ImportedSession, SessionKind, StoredMessage
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
             log.warning("%s is a link and is not followed; `nanobot session import` reads its files.", folder)
             continue
         files = {f"{label}/{ascii(path.name)[1:-1]}": path for path in folder.glob("*.jsonl")}
-        new = sorted(files.keys() - await store.imported([*files]))
+        new = sorted(files.keys() - await store.imports.known([*files]))
         added = []
         for name in new:
             try:
@@ -65,7 +66,7 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
             except UsageError as error:
                 log.warning("%s", error)
                 continue
-            if key := await store.import_session(session, name):
+            if key := await store.imports.add(session, name):
                 added.append(key)
                 level = logging.WARNING if problems else logging.INFO
                 log.log(level, "%s was taken over as %s, without %d lines", files[name], key, problems)

@@ -20,13 +20,13 @@ from nanobot.errors import NanobotError, ProviderError, StorageError
 from nanobot.memory.facts import Fact, format_entry, parse_history, plain_text
 from nanobot.memory.files import MemoryFiles, hold, open_files, to_the_end
 from nanobot.memory.grounding import words
-from nanobot.memory.log import MemoryStore
 from nanobot.memory.operations import Plan, plan_reply
 from nanobot.memory.transcript import Transcript
 from nanobot.messages import Message
 from nanobot.providers.base import Completion, ModelRequest, Provider
-from nanobot.session.memory_log import Unconsolidated
-from nanobot.session.store import GATEWAY_ROLE, StoredMessage
+from nanobot.store.memory_log import MemoryLog, Unconsolidated
+from nanobot.store.records import GATEWAY_ROLE, StoredMessage
+from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Waiting:
         return f"{self.messages} messages of {sessions} wait to be consolidated{error}"
 
 
-async def count_waiting(store: MemoryStore, window: int) -> Waiting:
+async def count_waiting(store: Store, window: int) -> Waiting:
     """Raises StorageError."""
     waiting = await _backlog(store, window)
     return Waiting(
@@ -80,8 +80,8 @@ async def count_waiting(store: MemoryStore, window: int) -> Waiting:
     )
 
 
-async def _backlog(store: MemoryStore, window: int) -> list[Unconsolidated]:
-    waiting = await store.unconsolidated(window)
+async def _backlog(store: Store, window: int) -> list[Unconsolidated]:
+    waiting = await MemoryLog(store.database).unconsolidated(window)
     return [session for session in waiting if owed(session, window) > session.consolidated]
 
 
@@ -92,13 +92,17 @@ class Consolidator:
     `timeout` is in seconds, for one range of messages; `max_tokens` limits the model's reply.
     """
 
-    store: MemoryStore
+    store: Store
     files: MemoryFiles
     model_of: ModelOf
     window: int
     timeout: float
     max_tokens: int = 8192
     clock: Callable[[], float] = time.time
+
+    @property
+    def log(self) -> MemoryLog:
+        return MemoryLog(self.store.database)
 
     async def serve(self, signal: ChangeSignal) -> None:
         """Work in the background until cancelled, whenever something was stored or a retry is due."""
@@ -138,7 +142,7 @@ class Consolidator:
     async def run_beside_gateway(self, most: int, seconds: float) -> None:
         """The same with less time for each attempt, and only while no gateway does it. Never raises."""
         try:
-            if not await self.store.leader(GATEWAY_ROLE):
+            if not await self.store.workers.leader(GATEWAY_ROLE):
                 await replace(self, timeout=min(seconds, self.timeout)).run_owed(most=most)
         except NanobotError as error:  # stays owed; `nanobot status` shows it
             log.warning("Memory is not consolidated: %s", error)
@@ -159,15 +163,15 @@ class Consolidator:
         first, last = messages[0].seq, messages[-1].seq
         lines = [
             line
-            for change in await self.store.changes_of(session_key, first, last)
+            for change in await self.log.changes_of(session_key, first, last)
             for line in Plan.from_json(change.body).history[:1]
         ]
         told = [f"[{entry.origin.day}] {entry.text}" for entry in parse_history("\n".join(lines))]
         if not told:
             return ""
-        session = (await self.store.unconsolidated(self.window, session_key))[0]
+        session = (await self.log.unconsolidated(self.window, session_key))[0]
         if left := [entry for entry in messages if entry.seq > session.consolidated]:
-            turns = await self.store.unattended_turns(session_key, left[0].seq - 1, last)
+            turns = await self.log.unattended_turns(session_key, left[0].seq - 1, last)
             told.append(Transcript(session_key, session.is_group, left, turns).digest())
         return "\n".join(told)
 
@@ -190,32 +194,32 @@ class Consolidator:
         log.warning("The consolidation of %s failed: %s", session.session, failure)
         if session.failures + 1 < _MOST_FAILURES:
             retry_at = self.clock() + _RETRY * 5**session.failures
-            await self.store.consolidation_failed(session.session, failure, retry_at)
+            await self.log.consolidation_failed(session.session, failure, retry_at)
             return False
         return await self._commit(session, transcript, _mechanical(transcript))
 
     async def _commit(self, session: Unconsolidated, transcript: Transcript, plan: Plan) -> bool:
-        committed = await self.store.commit_change(session, transcript.last, plan.to_json())
+        committed = await self.log.commit_change(session, transcript.last, plan.to_json())
         await self.finish_pending()
         return committed
 
     async def finish_pending(self) -> None:
         """Bring committed changes into the files, also those of a process that was killed."""
-        if await self.store.pending_changes():
+        if await self.log.pending_changes():
             async with hold("memory"):
-                for change in await self.store.pending_changes():
+                for change in await self.log.pending_changes():
                     plan = Plan.from_json(change.body)
                     await to_the_end(asyncio.to_thread(self.files.apply, plan, change.id))
-                    await self.store.change_applied(change.id)
+                    await self.log.change_applied(change.id)
 
     async def _read(self, session: Unconsolidated, until: int) -> Transcript | None:
         """The next messages to consolidate: whole turns, no more than one model call takes."""
         first = session.consolidated
-        messages = await self.store.history(session.session, after=first, limit=_RANGE_READ)
+        messages = await self.store.sessions.history(session.session, after=first, limit=_RANGE_READ)
         end = _range_end(messages, until)
         if not end:
             return None
-        turns = await self.store.unattended_turns(session.session, first, messages[end - 1].seq)
+        turns = await self.log.unattended_turns(session.session, first, messages[end - 1].seq)
         return Transcript(session.session, session.is_group, messages[:end], turns)
 
     async def _ask(self, transcript: Transcript) -> Plan:
@@ -243,7 +247,7 @@ class Consolidator:
 
 
 def open_consolidator(
-    config: Config, store: MemoryStore, models: ModelPool, model_of: Callable[[str], Awaitable[str]]
+    config: Config, store: Store, models: ModelPool, model_of: Callable[[str], Awaitable[str]]
 ) -> Consolidator:
     """As configured. `model_of` names the model that answers a session."""
 

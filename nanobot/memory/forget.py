@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanobot.cron.table import JobTable
 from nanobot.errors import UsageError
 from nanobot.memory.consolidation import Consolidator
 from nanobot.memory.facts import Fact, HistoryEntry, message_id, parse_facts, parse_history, split_message_id
 from nanobot.memory.files import hold, rewrite, to_the_end
 from nanobot.memory.grounding import without_accents, words
 from nanobot.memory.leftovers import clean_leftovers
-from nanobot.memory.log import Matches, MemoryStore
 from nanobot.memory.search import MemorySearch
-from nanobot.session.store import StoredMessage
+from nanobot.store.forgetting import Forgetting, Matches
+from nanobot.store.records import StoredMessage
+from nanobot.store.store import Store
 
 _FACT_ID = re.compile(r"[0-9a-f]{8}")
 _EVIDENCE = re.compile(r"<!--[^>]*#[\d,-]+ -->")  # where a line comes from: no words of it
@@ -82,8 +84,12 @@ class Forgetter:
     open_search: Callable[[], MemorySearch]
 
     @property
-    def _store(self) -> MemoryStore:
+    def _store(self) -> Store:
         return self.consolidator.store
+
+    @property
+    def _rows(self) -> Forgetting:
+        return Forgetting(self._store.database)
 
     async def find(self, wanted: str, scope: Scope) -> Found:
         """What TEXT, the id of a fact or the id of a message is about. Raises UsageError, StorageError."""
@@ -97,12 +103,12 @@ class Forgetter:
             named = [fact for fact in facts if fact.origin.messages == (wanted.strip(),)]
         else:
             matches = _says(named[0].text, closely=False) if named else _says(wanted)
-            messages = await self._store.messages_like(matches, scope.session)
+            messages = await self._rows.messages_like(matches, scope.session)
             for fact in named:
                 messages += await self._turns_of(fact, scope)
         told = [fact for fact in facts if fact in named or matches(fact.text)]
         past = [entry for entry in entries if matches(entry.text)]
-        jobs = [] if scope.session else await self._store.jobs()
+        jobs = [] if scope.session else await JobTable(self._store.database).all()
         unique = {(session, entry.seq): (session, entry) for session, entry in messages}
         return Found(
             tuple(told),
@@ -119,7 +125,7 @@ class Forgetter:
             return None
         if scope.session not in ("", session):
             return None
-        found = await self._store.history(session, after=seq - 1, limit=1)
+        found = await self._store.sessions.history(session, after=seq - 1, limit=1)
         return (session, found[0]) if found and found[0].seq == seq else None
 
     async def _turns_of(self, fact: Fact, scope: Scope) -> list[tuple[str, StoredMessage]]:
@@ -134,17 +140,19 @@ class Forgetter:
     async def _turn_with(self, session: str, seq: int) -> list[StoredMessage]:
         """All messages of the turn in which message `seq` was said, however many."""
         turn = [
-            entry for entry in await self._store.history(session, after=seq - 1, limit=1) if entry.seq == seq
+            entry
+            for entry in await self._store.sessions.history(session, after=seq - 1, limit=1)
+            if entry.seq == seq
         ]
         ends = not turn
         while not ends:
-            page = await self._store.history(session, after=turn[-1].seq, limit=_PAGE)
+            page = await self._store.sessions.history(session, after=turn[-1].seq, limit=_PAGE)
             more = [entry for entry in page if entry.turn_id == turn[0].turn_id]
             turn, ends = turn + more, len(more) < _PAGE
         begins = not turn or turn[0].seq == 1
         while not begins:
             after = max(0, turn[0].seq - 1 - _PAGE)
-            page = await self._store.history(session, after=after, limit=turn[0].seq - 1 - after)
+            page = await self._store.sessions.history(session, after=after, limit=turn[0].seq - 1 - after)
             more = [entry for entry in page if entry.turn_id == turn[0].turn_id]
             turn, begins = more + turn, len(more) < len(page) or after == 0
         return turn
@@ -156,10 +164,10 @@ class Forgetter:
         """
         await self.consolidator.finish_pending()
         async with hold("memory"):
-            redacted = await self._store.redact(found.matches, found.places, scope.session)
+            redacted = await self._rows.redact(found.matches, found.places, scope.session)
             await to_the_end(asyncio.to_thread(self._clean_files, found, scope))
         await self._clean_index(redacted)
-        await self._store.scrub()
+        await self._rows.scrub()
         return len(redacted)
 
     async def _clean_index(self, redacted: list[tuple[str, int]]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nanobot import paths
 from nanobot.memory.files import rewrite
-from nanobot.memory.log import Matches
+from nanobot.store.forgetting import Matches
 
 
 def clean_leftovers(workspace: Path, matches: Matches) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 from nanobot.memory.dates import with_days
 from nanobot.memory.facts import message_id, parse_facts, parse_history, split_message_id
 from nanobot.memory.words import content_words, words
-from nanobot.storage.search_rows import FoundLine, FoundTurn, Scope, SearchRows
+from nanobot.store.search_rows import FoundLine, FoundTurn, Scope, SearchRows
 
 FACTS_FILE = "MEMORY.md"
 HISTORY_FILE = "HISTORY.md"

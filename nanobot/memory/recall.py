@@ -12,12 +12,12 @@ from nanobot.agent.tools.base import TurnContext
 from nanobot.config.schema import MemoryConfig
 from nanobot.errors import NanobotError
 from nanobot.memory.prompt import MemorySection
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 
 if TYPE_CHECKING:
     from nanobot.memory.ranking import Hit
     from nanobot.memory.search import MemorySearch
-    from nanobot.storage.search_rows import Scope
+    from nanobot.store.search_rows import Scope
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ class Recall:
         return self._memory
 
     def _scope(self, turn: TurnContext) -> Scope:
-        from nanobot.storage.search_rows import Scope
+        from nanobot.store.search_rows import Scope
 
         return Scope(turn.session_key, turn.is_group, self._config.scope)
 
     async def _recall(self, text: str, turn: TurnContext) -> str:
         try:
-            start = (await self._store.window(turn.session_key)).start
+            start = (await self._store.sessions.window(turn.session_key)).start
             if self._sees_everything(turn, start) or not _has_content(text):
                 return ""
             return await self._recalled(text, turn, start)

@@ -25,10 +25,11 @@ from nanobot.memory.facts import (
 )
 from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, coverage, moment, rank
 from nanobot.memory.words import words
-from nanobot.session.export import as_markdown
-from nanobot.session.store import LoggedMessage, Store
-from nanobot.storage.search_index import SearchIndex
-from nanobot.storage.search_rows import LineRow, Position, Scope, SearchRows, TurnRow
+from nanobot.store.export import as_markdown
+from nanobot.store.records import LoggedMessage
+from nanobot.store.search_index import SearchIndex
+from nanobot.store.search_rows import LineRow, Position, Scope, SearchRows, TurnRow
+from nanobot.store.store import Store
 
 T = TypeVar("T")
 
@@ -90,10 +91,10 @@ class MemorySearch:
             session_key, seq = split_message_id(name)
         except ValueError:
             return None
-        info = await self._store.session(session_key)
+        info = await self._store.sessions.get(session_key)
         if info is None or not scope.sees(session_key, is_group=info.is_group):
             return None
-        for stored in await self._store.history(session_key, after=seq - 1, limit=1):
+        for stored in await self._store.sessions.history(session_key, after=seq - 1, limit=1):
             if stored.seq == seq:
                 text = "\n".join(as_markdown(stored)).strip()
                 return Hit("message", name, text, *moment(stored.created_at), stored.message.role)
@@ -120,7 +121,7 @@ class MemorySearch:
         await self.refresh()
         for name in names:
             session_key, seq = split_message_id(name)
-            found = await self._store.history(session_key, after=seq - 1, limit=1)
+            found = await self._store.sessions.history(session_key, after=seq - 1, limit=1)
             text = found[0].message.text if found and found[0].seq == seq else ""
             await self._index.write(SearchRows.replace_turn, session_key, seq, text, _searchable(text))
         await self._index.purge()
@@ -133,7 +134,7 @@ class MemorySearch:
     async def _read_batch(self) -> int:
         """Index the next messages of the database; returns how many were read."""
         position = await self._index.read(SearchRows.position)
-        logged = await self._store.log(max(position.message, 1), _BATCH + 1)
+        logged = await self._store.sessions.log(max(position.message, 1), _BATCH + 1)
         if position.message:
             if not logged or _position(logged[0]) != position:  # another database than the one indexed
                 await self._index.write(SearchRows.forget_turns)

@@ -11,7 +11,7 @@ from functools import cached_property
 from nanobot.memory.facts import HistoryEntry, Origin, message_id, plain_text
 from nanobot.memory.grounding import words
 from nanobot.memory.secrets import mask_secrets
-from nanobot.session.store import StoredMessage
+from nanobot.store.records import StoredMessage
 
 _SHOWN = 2_000  # characters of one message that are shown to the model
 _SHOWN_RESULT = 300

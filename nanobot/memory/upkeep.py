@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from nanobot.agent.assistant import ModelPool
 from nanobot.config.schema import Config
 from nanobot.errors import StorageError
-from nanobot.session.store import StoredMessage
+from nanobot.store.memory_log import MemoryLog
+from nanobot.store.records import StoredMessage
+from nanobot.store.store import Store
 
 if TYPE_CHECKING:
     from nanobot.memory.consolidation import Consolidator
     from nanobot.memory.forget import Forgetter
-    from nanobot.memory.log import MemoryStore
 
 
 class MemoryUpkeep:
@@ -26,7 +27,7 @@ class MemoryUpkeep:
     def __init__(
         self,
         config: Config,
-        store: MemoryStore,
+        store: Store,
         models: ModelPool,
         model_of: Callable[[str], Awaitable[str]],
     ) -> None:
@@ -60,7 +61,8 @@ class MemoryUpkeep:
     async def remember(self, *, most: int = 1_000_000, seconds: float = math.inf) -> None:
         """Consolidate what is owed, in at most `most` attempts of `seconds`, unless a gateway does that."""
         with contextlib.suppress(StorageError):  # then the turn has said so
-            waiting = await self._store.unconsolidated(self._config.agents.defaults.memory_window)
+            log = MemoryLog(self._store.database)
+            waiting = await log.unconsolidated(self._config.agents.defaults.memory_window)
             due = any(session.retry_at <= time.time() for session in waiting)
-            if due or await self._store.pending_changes():
+            if due or await log.pending_changes():
                 await self.consolidator.run_beside_gateway(most, seconds)

@@ -21,7 +21,7 @@ from nanobot.bus.events import (
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.messages import InboundMessage, Usage
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 from nanobot.subagents.orders import Progress, Subagents
 
 _STOPPED = TurnFinished("cancelled", "", Usage())
@@ -133,7 +133,7 @@ class Crew:
         try:
             stopped = []
             for parent in {worker.session for worker in chosen.values()}:
-                stopped += await self._store.cancel_subagents(parent, list(chosen))
+                stopped += await self._store.subagents.cancel(parent, list(chosen))
             return stopped
         finally:
             for task in tasks:
@@ -171,7 +171,7 @@ class Crew:
         async with contextlib.aclosing(self.turn(text, told[0].session, reports)) as events:
             async for event in events:
                 if isinstance(event, TurnFinished):
-                    await self._store.settle_subagents([worker.order.chat_id for worker in told])
+                    await self._store.subagents.settle([worker.order.chat_id for worker in told])
                     event = replace(event, usage=event.usage + usage)
                 yield event
 

@@ -18,7 +18,8 @@ from nanobot.bus.events import ToolFinished, ToolStarted, TurnEvent, TurnFinishe
 from nanobot.config.schema import Config, SubagentProfile
 from nanobot.errors import ToolError, UsageError
 from nanobot.messages import Address, InboundMessage, Usage
-from nanobot.session.store import Claim, Store
+from nanobot.store.records import Claim
+from nanobot.store.store import Store
 from nanobot.subagents import reports
 
 _LABEL_CHARS = 40
@@ -119,14 +120,14 @@ class Subagents:
 
     async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> Role:
         """What the turn of a subagent works with (agent.subagent.SubagentRules)."""
-        subagent = await self._store.subagent(turn.chat_id)
+        subagent = await self._store.subagents.get(turn.chat_id)
         name = subagent.profile if subagent else ""
         profile = self.profile(name, tools)
         calls, key = profile.max_iterations, f"subagentProfiles.{name}.maxIterations"
         if "max_iterations" not in profile.model_fields_set:
             calls = self._config.agents.defaults.subagent_max_iterations
             key = "defaults.subagentMaxIterations"
-        _, begun = await self._store.family_spent(turn.family or int(turn.turn_id))
+        _, begun = await self._store.turns.family_spent(turn.family or int(turn.turn_id))
         left = max(0.0, begun + limits.seconds - self._clock())
         allowed = _allowed(tools)
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
@@ -154,7 +155,7 @@ class Subagents:
         resumed = claim.epoch > 1  # it may have spawned before
         if turn.family is None and turn.turn_id not in self._parents and not resumed:
             return ""
-        allowed = await self._store.reserve_call(
+        allowed = await self._store.turns.reserve_call(
             claim,
             turn.family or int(turn.turn_id),
             own,
@@ -179,7 +180,7 @@ class Subagents:
             del self.progress[order.chat_id]
 
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
-        subagent = await self._store.subagent(order.chat_id)
+        subagent = await self._store.subagents.get(order.chat_id)
         label = subagent.label if subagent else order.chat_id
         return await reports.report(self._store, order, label, finished, notice)
 
@@ -196,7 +197,7 @@ class Subagents:
         label = _label(label) or _label(task)
         self._parents.add(turn.turn_id)
         in_terminal = self.launch is not None
-        added = await self._store.add_subagent(order, label, profile, in_terminal=in_terminal)
+        added = await self._store.subagents.add(order, label, profile, in_terminal=in_terminal)
         if added and self.launch is not None:
             self.launch(order, label, profile)
         return order.chat_id
@@ -205,8 +206,8 @@ class Subagents:
         limits = self._config.agents.defaults
         if turn.source == "order":
             raise ToolError("A subagent cannot spawn others. Do the task yourself.")
-        calls, begun = await self._store.family_spent(family)
-        newest = await self._store.subagents(turn.session_key, 100)
+        calls, begun = await self._store.turns.family_spent(family)
+        newest = await self._store.subagents.of(turn.session_key, 100)
         waiting = sum(info.state == "waiting" for info in newest)  # each will need a call at least
         if calls + waiting >= limits.max_tool_iterations:
             raise ToolError("No model calls are left for another subagent. Answer with what you have.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nanobot.agent.subagent import SUBAGENT
 from nanobot.bus.events import TurnFinished
 from nanobot.messages import Address, InboundMessage
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 
 _LONGEST = 20_000  # characters of a report that the session is shown
 
@@ -29,7 +29,7 @@ def cancelled(order: InboundMessage, label: str) -> InboundMessage:
 
 async def _so_far(store: Store, session: str) -> str:
     """The words of a subagent that did not get to its report, or else its newest tool result."""
-    messages = [entry.message for entry in await store.context(session, 200)]
+    messages = [entry.message for entry in await store.sessions.context(session, 200)]
     words = [message.text for message in messages if message.role == "assistant" and message.text.strip()]
     results = [result.content for message in messages for result in message.tool_results]
     return "\n\n".join(words or results[-1:])

@@ -16,7 +16,7 @@ from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.errors import NanobotError, UsageError
 from nanobot.messages import Usage
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 from nanobot.subagents.crew import Crew
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.options import AgentOptions, session_key
@@ -70,7 +70,7 @@ async def choose_session(options: AgentOptions, store: Store) -> str:
     if options.resume:
         return await _pick_session(store)
     if options.latest:
-        keys = [info.key for info in await store.sessions(1000)]
+        keys = [info.key for info in await store.sessions.newest(1000)]
         return next((key for key in keys if key.startswith("cli:")), DEFAULT_SESSION)
     return session_key(options.session) if options.session else DEFAULT_SESSION
 
@@ -107,10 +107,10 @@ def make_crew(app: App) -> Crew:
 
 async def tell_lost(app: App, session: str) -> None:
     """Say which subagents of the session went away with the process that ran them."""
-    for info in await app.store.lost_subagents(session):
+    for info in await app.store.subagents.close_lost(session):
         how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
         key = f"subagent:{info.id}"
-        begun = await app.store.session(key) is not None
+        begun = await app.store.sessions.get(key) is not None
         rest = f"{how}. See: nanobot session show {key}" if begun else "was lost before it had begun."
         complain(f"The subagent {one_line(info.label, 60)!r} {rest}")
 

@@ -110,7 +110,7 @@ class Conversation:
             print(clean(note))
 
     async def _offer_to_go_on(self) -> None:
-        interrupted = await self._app.store.last_interrupted(self._session)
+        interrupted = await self._app.store.turns.last_interrupted(self._session)
         if interrupted is None:
             return
         asked = f"You had asked: {one_line(interrupted.text, 200)}"

@@ -10,7 +10,7 @@ from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobBook
 from nanobot.security.files import PathPolicy
-from nanobot.session.store import Store
+from nanobot.store.store import Store
 from nanobot.tools.cron import CronTool
 from nanobot.tools.filesystem import file_tools
 from nanobot.tools.message import MessageTool

@@ -8,8 +8,8 @@ from typing import Any
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
 from nanobot.cron.jobs import JobBook
+from nanobot.cron.table import Job
 from nanobot.errors import NanobotError, ToolError
-from nanobot.session.store import Job
 
 TERMINAL = "cli"
 _NAME = 30  # characters of the message that name a job

@@ -5,21 +5,13 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
 from nanobot.errors import ToolError
 from nanobot.messages import Attachment, OutboundMessage
 from nanobot.security.files import PathPolicy
-
-
-class Mailer(Protocol):
-    """What the tool needs of the store and the channels."""
-
-    async def enqueue(self, message: OutboundMessage) -> bool: ...
-
-    async def knows_chat(self, channel: str, chat_id: str) -> bool:
-        """Whether this chat has ever written to the owner's bot."""
+from nanobot.store.store import Store
 
 
 class MessageTool(Tool):
@@ -29,8 +21,8 @@ class MessageTool(Tool):
     repeatable = True
     owner_only = True
 
-    def __init__(self, mailer: Mailer, paths: PathPolicy) -> None:
-        self._mailer = mailer
+    def __init__(self, store: Store, paths: PathPolicy) -> None:
+        self._store = store
         self._paths = paths
 
     @property
@@ -68,12 +60,12 @@ class MessageTool(Tool):
             raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
         if not here and turn.source != "person":
             raise ToolError("A scheduled job, heartbeat or subagent's report speaks in its own chat only.")
-        if not here and not await self._mailer.knows_chat(*target):
+        if not here and not await self._store.inbox.knows_chat(*target):
             raise ToolError(
                 f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."
             )
         files = await asyncio.to_thread(self._attachments, media)
-        await self._mailer.enqueue(
+        await self._store.outbox.enqueue(
             OutboundMessage(
                 id=_delivery_key(turn, current_call_id()),
                 channel=target[0],

@@ -13,7 +13,8 @@ class Ratchet:
     target: int
 
 
-SPINE = Ratchet(now=4_910, target=4_000)
+# Until the search index and the memory log, 850 lines, have moved from store/ to memory/.
+SPINE = Ratchet(now=5_560, target=4_000)
 TOTAL = Ratchet(now=25_300, target=23_500)
 HELLO_FILES = Ratchet(now=82, target=60)
 HELLO_LINES = Ratchet(now=11_750, target=9_000)
@@ -21,29 +22,18 @@ HELLO_LINES = Ratchet(now=11_750, target=9_000)
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Parts of the spine that still live elsewhere. A line goes when its file has moved.
-SPINE_ELSEWHERE = (
-    "session",
-    "storage/__init__.py",
-    "storage/conversations.py",
-    "storage/database.py",
-    "storage/mail_json.py",
-    "storage/mailbox.py",
-    "storage/migrations.py",
-    "storage/sqlite.py",
-    "storage/subagents.py",
-    "storage/workers.py",
-)
+SPINE_ELSEWHERE: tuple[str, ...] = ()
 
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, tuple[int, str]] = {
     "root files": (750, "the ground floor, the entry point and the composition root; target 640"),
-    "agent": (1_970, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
+    "agent": (1_980, "the turn: loop, dispatch, prompt, window; the tool contract; target 1,850"),
     "bus": (190, "the events of a turn, and the one way in"),
-    "channels": (2_290, "shared base, Telegram 560; with Discord 350 target 2,160"),
-    "cli": (1_930, "nine groups of commands, two of them read without Typer; target 1,700"),
+    "channels": (2_295, "shared base, Telegram 560; with Discord 350 target 2,160"),
+    "cli": (1_935, "nine groups of commands, two of them read without Typer; target 1,700"),
     "commands": (500, "thirteen slash commands; target 480"),
     "config": (792, "keys, their reader and JSON Schema without pydantic, channels' 143 until they move"),
-    "cron": (540, "schedules with daylight saving, jobs and their table, heartbeat"),
+    "cron": (620, "schedules with daylight saving, jobs and their table, heartbeat"),
     "gateway": (380, "the service, its HTTP surface"),
     "heartbeat": (80, "until it has moved into cron"),
     "legacy": (350, "conversations and jobs of the older nanobot, taken over once"),
@@ -52,10 +42,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "plugins": (549, "the owner's tool files, watched, each in threads of its own"),
     "providers": (2_000, "two wires over one transport, the registry, the local model"),
     "security": (1_010, "paths, addresses, shell text, environment, programs; target 950 and process.py"),
-    "session": (490, "until store/ replaces it"),
     "skills": (1_000, "finding, reading, previewing and installing skills; target 960"),
-    "storage": (2_660, "until store/ replaces it"),
-    "store": (1_560, "one database seam, its adapter, and classes with their SQL"),
+    "store": (2_900, "the database seam, its adapter, the spine's tables; target 1,560"),
     "subagents": (630, "profiles, limits, the spawn tool, reports; target 400"),
     "terminal": (1_150, "one reply or a conversation in a terminal; target 1,020"),
     "tools": (1_760, "the built-in tools; target 1,700"),

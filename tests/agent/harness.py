@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from nanobot.agent.window import Limits, open_conversation
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.messages import Message, ToolCall
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.session.store import Claim
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.records import Claim
+from nanobot.store.store import Store, open_store
+from nanobot.store.turns import Turns
 
 KEY = "cli:direct"
 LIMITS = Limits(window=100_000, answer=8_192, fixed=0, messages=100)
@@ -74,7 +75,7 @@ class OpenTurn:
 
     turn: Turn
     provider: ScriptedProvider
-    store: SqliteStore
+    store: Store
     claim: Claim
     asked: int  # messages that were there before it runs
     events: list[TurnEvent] = field(default_factory=list)
@@ -85,8 +86,8 @@ class OpenTurn:
             self.events.append(event)
 
     async def played(self) -> Played:
-        recorded = [entry.message for entry in await self.store.history(KEY, after=self.asked)]
-        return Played(self.events, recorded, await self.store.intents(self.claim), self.provider)
+        recorded = [entry.message for entry in await self.store.sessions.history(KEY, after=self.asked)]
+        return Played(self.events, recorded, await self.store.turns.intents(self.claim), self.provider)
 
 
 def call(name: str, call_id: str = "", **arguments: Any) -> ToolCall:
@@ -101,24 +102,25 @@ async def open_turn(
     *,
     earlier: Sequence[Message] = (),
     intended: Sequence[str] = (),
-    store: type[SqliteStore] = SqliteStore,
+    turns: type[Turns] = Turns,
     **changes: Any,
 ) -> AsyncIterator[OpenTurn]:
     """A turn that was asked `messages`, after one of the `earlier` ones; `intended` calls have begun."""
     provider = steps if isinstance(steps, ScriptedProvider) else ScriptedProvider(steps)
     with tempfile.TemporaryDirectory() as home:
-        async with contextlib.aclosing(store(Path(home) / "nanobot.db")) as opened:
+        async with contextlib.aclosing(open_store(Path(home) / "nanobot.db")) as opened:
+            opened = replace(opened, turns=turns(opened.database, opened.workers))
             if earlier:
-                done = await opened.begin_turn(KEY)
+                done = await opened.turns.begin(KEY)
                 assert done is not None
-                await opened.append(done, *earlier)
-                await opened.finish_turn(done, "done")
-            claim = await opened.begin_turn(KEY)
+                await opened.turns.append(done, *earlier)
+                await opened.turns.finish(done, "done")
+            claim = await opened.turns.begin(KEY)
             assert claim is not None
             messages = messages or [Message.user("go")]
-            await opened.append(claim, *messages)
+            await opened.turns.append(claim, *messages)
             for call_id in intended:
-                await opened.record_intent(claim, call_id)
+                await opened.turns.record_intent(claim, call_id)
             turn = Turn(
                 context=TurnContext(str(claim.turn_id), KEY),
                 provider=provider,

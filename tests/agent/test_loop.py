@@ -25,8 +25,8 @@ from nanobot.errors import OverloadedError, StorageError, ToolError
 from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult, Usage, unanswered_calls
 from nanobot.providers.base import Completion, ModelRequest, Retrying, TextChunk
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.session.store import Claim, StoredMessage
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.records import Claim, StoredMessage
+from nanobot.store.turns import Turns
 from tests.agent.harness import Act, Played, call, open_turn, play
 
 
@@ -282,13 +282,13 @@ async def test_a_retry_discards_what_was_shown() -> None:
 
 
 async def test_a_failing_store_ends_the_turn_with_its_error() -> None:
-    class Full(SqliteStore):
+    class Full(Turns):
         async def append(self, claim: Claim, *messages: Message) -> list[StoredMessage]:
             if messages[0].role != "user":
                 raise StorageError("The disk is full.")
             return await super().append(claim, *messages)
 
-    played = await play(["hello"], store=Full)
+    played = await play(["hello"], turns=Full)
     assert (played.finished.stop_reason, played.finished.error) == ("error", "The disk is full.")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from nanobot.errors import StorageError
 from nanobot.messages import Message
 from nanobot.providers.scripted import Reply
-from nanobot.session.store import Claim, StoredMessage
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.records import Claim, StoredMessage
+from nanobot.store.turns import Turns
 from tests.agent.harness import Act, call, play
 
 
-class _FailsOnce(SqliteStore):
+class _FailsOnce(Turns):
     """The first result of a tool cannot be stored; what comes later can."""
 
     failed = False
@@ -25,7 +25,7 @@ class _FailsOnce(SqliteStore):
 async def test_a_result_that_cannot_be_stored_is_not_replaced_by_another_one() -> None:
     done: list[str] = []
     act = Act("act", lambda: done.append("it"))
-    played = await play([Reply(tool_calls=[call("act", "a")])], [act], store=_FailsOnce)
+    played = await play([Reply(tool_calls=[call("act", "a")])], [act], turns=_FailsOnce)
     assert played.finished.error_type == "StorageError"
     assert done == ["it"]
     assert played.intended == {"a"}

@@ -15,8 +15,8 @@ from nanobot.agent.digest import digest
 from nanobot.agent.window import Conversation, Limits, Summarise, open_conversation, read_record, size_of
 from nanobot.errors import ProviderError
 from nanobot.messages import ContextPart, ContextUse, ImagePart, Message, TextPart, ToolCall, ToolResult
-from nanobot.session.store import Claim, StoredMessage, Window
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.records import Claim, StoredMessage, Window
+from nanobot.store.store import Store, open_store
 
 KEY = "cli:direct"
 PIXEL = ImagePart("image/png", "aGVsbG8=")
@@ -28,26 +28,28 @@ def limits(window: int, *, messages: int = 100, fixed: int = 0) -> Limits:
 
 
 async def write_turn(
-    store: SqliteStore, asked: Message, steps: Sequence[Step], answer: str | None, base: int = 0
+    store: Store, asked: Message, steps: Sequence[Step], answer: str | None, base: int = 0
 ) -> Claim:
     """A turn with tool calls; without an `answer` it still runs."""
-    claim = await store.begin_turn(KEY)
+    claim = await store.turns.begin(KEY)
     assert claim is not None
-    await store.append(claim, asked)
+    await store.turns.append(claim, asked)
     for number, results in enumerate(steps):
         ids = [f"c{claim.turn_id}-{number}-{index}" for index in range(len(results))]
         calls = [ToolCall(call_id, "read_file", {"path": f"{call_id}.txt"}) for call_id in ids]
-        await store.append(claim, Message.assistant(f"step {number}", *calls))
+        await store.turns.append(claim, Message.assistant(f"step {number}", *calls))
         for call_id, length in zip(ids, results, strict=True):
-            await store.append(claim, Message("tool", (ToolResult(call_id, "read_file", "r" * length),)))
+            await store.turns.append(
+                claim, Message("tool", (ToolResult(call_id, "read_file", "r" * length),))
+            )
     if answer is not None:
-        await store.append(claim, Message.assistant(answer))
-        await store.finish_turn(claim, "done")
+        await store.turns.append(claim, Message.assistant(answer))
+        await store.turns.finish(claim, "done")
     return claim
 
 
 async def opened(
-    store: SqliteStore, claim: Claim | None, limit: Limits, summarise: Summarise | None = None
+    store: Store, claim: Claim | None, limit: Limits, summarise: Summarise | None = None
 ) -> Conversation:
     return await open_conversation(store, KEY, claim, limit, summarise)
 
@@ -90,11 +92,11 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
     refusals: int,
 ) -> None:
     async def check(home: Path) -> None:
-        store = SqliteStore(home / "nanobot.db")
+        store = open_store(home / "nanobot.db")
         for asked, taken, answered in earlier:
             await write_turn(store, Message.user("q" * asked), taken, "a" * answered)
         claim = await write_turn(store, Message.user("Q" * running[0]), running[1], None)
-        record = await store.history(KEY)
+        record = await store.sessions.history(KEY)
         limit = limits(window, messages=messages)
         conversation = await opened(store, claim, limit)
         shown, notices = await fit(conversation)
@@ -110,7 +112,7 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
         assert again.shown() == shown
         if not refusals:
             assert await fit(again) == (shown, []) or "more than the model" in notices[-1]
-        assert await store.history(KEY) == record
+        assert await store.sessions.history(KEY) == record
         await store.aclose()
 
     with tempfile.TemporaryDirectory() as home:
@@ -119,12 +121,12 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
 
 @pytest.fixture
 async def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    store = SqliteStore(tmp_path / "nanobot.db")
+    store = open_store(tmp_path / "nanobot.db")
     yield store
     await store.aclose()
 
 
-async def test_old_results_are_shortened_before_anything_leaves_and_can_be_read(store: SqliteStore) -> None:
+async def test_old_results_are_shortened_before_anything_leaves_and_can_be_read(store: Store) -> None:
     for number in range(4):
         await write_turn(store, Message.user(f"question {number}"), [[8_000]], "done")
     claim = await write_turn(store, Message.user("and now?"), [], None)
@@ -146,7 +148,7 @@ async def test_old_results_are_shortened_before_anything_leaves_and_can_be_read(
 
 
 async def test_a_summary_takes_the_place_of_turns_and_grows_no_further_than_its_share(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     class Sentence:
         asked: list[list[int]] = []  # noqa: RUF012
@@ -161,13 +163,13 @@ async def test_a_summary_takes_the_place_of_turns_and_grows_no_further_than_its_
         conversation = await opened(store, claim, limits(4_000), summariser.summarise)
         shown, notices = await fit(conversation)
         assert size_of(shown) <= 4_000 * 4
-        await store.append(claim, Message.assistant("a" * 700))
-        await store.finish_turn(claim, "done")
+        await store.turns.append(claim, Message.assistant("a" * 700))
+        await store.turns.finish(claim, "done")
     seqs = [seq for part in summariser.asked for seq in part]
     assert seqs == [*range(1, seqs[-1] + 1)]  # everything once, in order
     assert len(summariser.asked) > 4
     assert notices in ([], ["Compacting the conversation: a summary takes the place of earlier messages."])
-    window = await store.window(KEY)
+    window = await store.sessions.window(KEY)
     assert window.start == seqs[-1]
     assert "They spoke of topic" in window.summary
     assert len(window.summary.encode()) <= 6_000
@@ -176,7 +178,7 @@ async def test_a_summary_takes_the_place_of_turns_and_grows_no_further_than_its_
     assert f"up to message {window.start} in short" in note.text
 
 
-async def test_a_summary_that_fails_is_replaced_by_a_digest(store: SqliteStore) -> None:
+async def test_a_summary_that_fails_is_replaced_by_a_digest(store: Store) -> None:
     class Broken:
         async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
             raise ProviderError("no")
@@ -194,7 +196,7 @@ async def test_a_summary_that_fails_is_replaced_by_a_digest(store: SqliteStore) 
     assert conversation.window == before
 
 
-async def test_summaries_of_summaries_keep_the_beginning_and_the_end(store: SqliteStore) -> None:
+async def test_summaries_of_summaries_keep_the_beginning_and_the_end(store: Store) -> None:
     class Wordy:
         async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
             return f"First {messages[0].seq}. {'x' * 9_000} Last {messages[-1].seq}."
@@ -225,7 +227,7 @@ def test_a_digest_of_thousands_of_messages_is_short_and_of_nothing_is_empty() ->
     assert digest([]) == ""
 
 
-async def test_one_turn_may_outgrow_the_window_by_itself(store: SqliteStore) -> None:
+async def test_one_turn_may_outgrow_the_window_by_itself(store: Store) -> None:
     claim = await write_turn(store, Message.user("read everything"), [], None)
     conversation = await opened(store, claim, limits(4_000))
     starts = set()
@@ -243,27 +245,27 @@ async def test_one_turn_may_outgrow_the_window_by_itself(store: SqliteStore) -> 
     assert "0.txt" in conversation.window.summary
 
 
-async def test_begun_anew_in_the_middle_of_compacting(store: SqliteStore) -> None:
+async def test_begun_anew_in_the_middle_of_compacting(store: Store) -> None:
     await write_turn(store, Message.user("old"), [], "old answer")
     await write_turn(store, Message.user("older"), [], "answer")
     conversation = await opened(store, None, limits(4_000))
-    await store.start_over(KEY)
+    await store.sessions.start_over(KEY)
     await conversation.compact()
     assert conversation.window == Window(start=4)
     assert conversation.shown() == []
 
 
-async def test_images_are_seen_once_and_named_later(store: SqliteStore) -> None:
+async def test_images_are_seen_once_and_named_later(store: Store) -> None:
     asked = Message("user", (ContextPart("[attached image/png: /media/cat.png]\n"), TextPart("what?"), PIXEL))
     claim = await write_turn(store, asked, [], None)
     (shown,) = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL in shown.parts
-    await store.finish_turn(claim, "error")
+    await store.turns.finish(claim, "error")
     claim = await write_turn(store, Message.user("again"), [], None)  # the model had failed: it sees it now
     first, _ = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL in first.parts
-    await store.append(claim, Message.assistant("a cat"))
-    await store.finish_turn(claim, "done")
+    await store.turns.append(claim, Message.assistant("a cat"))
+    await store.turns.finish(claim, "done")
     claim = await write_turn(store, Message.user("thanks"), [], None)
     first, *_ = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL not in first.parts
@@ -275,20 +277,20 @@ async def test_images_are_seen_once_and_named_later(store: SqliteStore) -> None:
     assert record.images == (PIXEL,)
 
 
-async def test_an_image_that_made_two_turns_fail_is_not_sent_a_third_time(store: SqliteStore) -> None:
+async def test_an_image_that_made_two_turns_fail_is_not_sent_a_third_time(store: Store) -> None:
     for text in ("look", "again"):
         claim = await write_turn(
             store, Message.user(text, PIXEL) if text == "look" else Message.user(text), [], None
         )
-        await store.finish_turn(claim, "error")
+        await store.turns.finish(claim, "error")
     claim = await write_turn(store, Message.user("and now?"), [], None)
     shown = (await opened(store, claim, limits(4_000))).shown()
     assert all(PIXEL not in message.parts for message in shown)
 
 
-async def test_a_provider_that_counts_more_is_believed(store: SqliteStore) -> None:
+async def test_a_provider_that_counts_more_is_believed(store: Store) -> None:
     claim = await write_turn(store, Message.user("hello"), [], None)
-    await store.finish_turn(claim, "done", used=ContextUse(tokens=3_000, estimated=1_500))
+    await store.turns.finish(claim, "done", used=ContextUse(tokens=3_000, estimated=1_500))
     for number in range(3):
         await write_turn(store, Message.user(f"{number}" * 3_000), [], "ok")
     claim = await write_turn(store, Message.user("now"), [], None)

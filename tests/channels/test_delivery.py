@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nanobot.bus.queue import ChangeSignal
-from nanobot.channels.delivery import PARK_AFTER, Outbox
+from nanobot.channels.delivery import PARK_AFTER, DeliveryService
 from nanobot.errors import AccessDenied, StorageError
 from nanobot.messages import OutboundMessage
-from nanobot.session.store import Delivery
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.mail import Outbox
+from nanobot.store.records import Delivery
+from nanobot.store.sqlite import Database
+from nanobot.store.store import open_store
 
 
-class SlowToRead(SqliteStore):
+class SlowToRead(Outbox):
     """Hands out what it has read only after the delivery under way has been recorded."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
         self.recorded = asyncio.Event()
         self.read_again = asyncio.Event()
         self.reads = 0
 
-    async def due_deliveries(self, limit: int = 32) -> list[Delivery]:
-        due = await super().due_deliveries(limit)
+    async def due(self, limit: int = 32) -> list[Delivery]:
+        due = await super().due(limit)
         self.reads += 1
         if self.reads == 2:
             self.read_again.set()
@@ -55,17 +58,17 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
     async def attempt(state: str, attempts: int) -> None:
         """Wake the outbox until it has recorded this."""
         async with asyncio.timeout(10):
-            while [(e.state, e.attempts) for e in await store.outbox()] != [(state, attempts)]:
+            while [(e.state, e.attempts) for e in await store.outbox.entries()] != [(state, attempts)]:
                 signal.notify()
 
-    store = SqliteStore(tmp_path / "nanobot.db", clock=lambda: now[0])
+    store = open_store(tmp_path / "nanobot.db", clock=lambda: now[0])
     signal = ChangeSignal(store)
-    await store.enqueue(OutboundMessage("first", "tg", "1", "hello"))
-    running = asyncio.create_task(Outbox(store, signal, send, clock=lambda: now[0]).run())
+    await store.outbox.enqueue(OutboundMessage("first", "tg", "1", "hello"))
+    running = asyncio.create_task(DeliveryService(store, signal, send, clock=lambda: now[0]).run())
     await attempt("pending", 1)
     for _ in range(20):
         signal.notify()
-        await store.version()
+        await store.database.version()
     assert sends == 1
     now[0] += 2.0
     await attempt("pending", 2)
@@ -78,7 +81,9 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
 
 
 async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(tmp_path: Path) -> None:
-    store = SlowToRead(tmp_path / "nanobot.db")
+    store = open_store(tmp_path / "nanobot.db")
+    outbox = SlowToRead(store.database)
+    store = replace(store, outbox=outbox)
     signal = ChangeSignal(store)
     sent: list[str] = []
     done = asyncio.Event()
@@ -89,13 +94,13 @@ async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(t
             done.set()
         else:
             signal.notify()
-            await store.read_again.wait()
+            await outbox.read_again.wait()
         return "receipt"
 
-    await store.enqueue(OutboundMessage("first", "tg", "1", "hello"))
-    running = asyncio.create_task(Outbox(store, signal, send).run())
-    await asyncio.wait_for(store.recorded.wait(), 10)
-    await store.enqueue(OutboundMessage("last", "tg", "2", "bye"))
+    await store.outbox.enqueue(OutboundMessage("first", "tg", "1", "hello"))
+    running = asyncio.create_task(DeliveryService(store, signal, send).run())
+    await asyncio.wait_for(outbox.recorded.wait(), 10)
+    await store.outbox.enqueue(OutboundMessage("last", "tg", "2", "bye"))
     signal.notify()
     await asyncio.wait_for(done.wait(), 10)
     running.cancel()

@@ -29,7 +29,7 @@ async def test_a_direct_message_is_answered(server: TelegramServer) -> None:
         ann.send("hello")
         await server.wait_for(lambda: server.texts(ann) == ["you said: hello"])
         await confirmed(server)
-        assert await app.store.session("telegram:7") is not None
+        assert await app.store.sessions.get("telegram:7") is not None
         assert gateway.channels.status["telegram"].state == "connected"
     assert (ann.id, None, "typing") in server.actions
 
@@ -68,7 +68,7 @@ async def test_strangers_get_nothing_not_even_help(server: TelegramServer) -> No
         await confirmed(server)
         assert server.texts() == ["you said: hi"]
         assert gateway.channels.status["telegram"].refused == 10
-        assert await app.store.session("telegram:8") is None
+        assert await app.store.sessions.get("telegram:8") is None
     assert server.count("getFile") == 0
     assert {chat for chat, _, _ in server.actions} == {7}
     assert len(provider.requests) == 1
@@ -142,7 +142,7 @@ async def test_topics_are_conversations_of_their_own(server: TelegramServer) -> 
         shown = {(sent.thread_id, sent.text) for sent in server.sent}
         assert shown == {(5, "you said: one"), (6, "you said: two"), (None, "you said: three")}
         for key in ("telegram:-100:5", "telegram:-100:6", "telegram:-100"):
-            assert await app.store.session(key) is not None
+            assert await app.store.sessions.get(key) is not None
 
 
 async def test_bots_channels_and_hidden_senders_are_not_answered(server: TelegramServer) -> None:

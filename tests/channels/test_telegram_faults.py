@@ -17,7 +17,8 @@ from nanobot.config.channels import TelegramConfig
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
-from nanobot.session.store import OutboxEntry, Store
+from nanobot.store.records import OutboxEntry
+from nanobot.store.store import Store
 from tests.channels.conftest import config_for, echo, eventually, outbound, running_channel, section
 from tests.gateway.conftest import running_gateway
 from tests.peers.telegram_api import TelegramServer
@@ -28,7 +29,7 @@ _REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT
 async def parked_deliveries(store: Store) -> list[OutboxEntry]:
     async with asyncio.timeout(10):
         while True:
-            if parked := [entry for entry in await store.outbox() if entry.state == "parked"]:
+            if parked := [entry for entry in await store.outbox.entries() if entry.state == "parked"]:
                 return parked
             await asyncio.sleep(0.01)
 

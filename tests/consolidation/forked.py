@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import multiprocessing
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.providers.base import ModelRequest
+from nanobot.store import sqlite
 from tests.consolidation.world import Script, World, add, expire, reply, supersede
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -63,7 +63,7 @@ class _Death:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Mortal(sqlite3.Connection):
+class _Mortal(sqlite.Connection):
     """Meets death before and after every commit that changes something."""
 
     death: _Death
@@ -95,7 +95,7 @@ def _watch(home: Path, death: _Death) -> None:
     sys.addaudithook(hook)
     os.fsync = fsync
     _Mortal.death = death
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=_Mortal)  # type: ignore[assignment]
+    sqlite.Connection = _Mortal  # type: ignore[misc]
 
 
 def _consolidate(home: Path, kill_at: int, script: Script) -> None:

@@ -14,7 +14,7 @@ from nanobot.errors import OverloadedError
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, ModelTraits
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.storage.memory_log import _OWING, _SESSIONS
+from nanobot.store.memory_log import _OWING, _SESSIONS, MemoryLog
 from tests.consolidation.world import World, add, expire, reply, supersede
 
 SMALL_TALK = ("Good morning.", "How are you?", "Nice weather.", "What a day.", "Lovely indeed.")
@@ -63,13 +63,13 @@ async def test_new_is_owed_at_once_and_whole(world: World) -> None:
 async def test_a_running_turn_waits(world: World) -> None:
     await world.say(*SMALL_TALK[:4])
     await world.consolidator.run_owed()
-    claim = await world.store.begin_turn("cli:direct")
+    claim = await world.store.turns.begin("cli:direct")
     assert claim
     for _ in range(20):
-        await world.store.append(claim, Message.user("Still talking"))
+        await world.store.turns.append(claim, Message.user("Still talking"))
     world.use([reply("All before the running turn.")])
     await world.consolidator.run_owed(retry_now=True)
-    (change,) = await world.store.changes_of("cli:direct", 1, 100)
+    (change,) = await MemoryLog(world.store.database).changes_of("cli:direct", 1, 100)
     assert change.last <= 8
 
 
@@ -178,7 +178,7 @@ async def test_a_useless_answer_changes_nothing_and_is_tried_again(world: World,
     assert await world.consolidator.run_owed() == 0
     assert (world.memory, world.history) == ("- Has a cat.\n", "")
     assert not world.files.backups.exists()
-    (waiting,) = await world.store.unconsolidated(world.window)
+    (waiting,) = await MemoryLog(world.store.database).unconsolidated(world.window)
     assert (waiting.consolidated, waiting.failures) == (0, 1)
     assert waiting.error
 
@@ -209,8 +209,8 @@ async def test_after_three_failures_the_messages_are_summarised_without_a_model(
     assert "(mechanical) 4 messages, 2026-09-21 to 2026-09-21. [1] “I live in Berlin.”" in world.history
     assert "<!-- cli:direct#1-4 -->" in world.history
     assert "sk-abc" not in world.history
-    assert await world.store.unconsolidated(world.window) == []
-    assert len(await world.store.history("cli:direct")) == 4
+    assert await MemoryLog(world.store.database).unconsolidated(world.window) == []
+    assert len(await world.store.sessions.history("cli:direct")) == 4
 
 
 async def test_a_model_that_hangs_is_given_up(world: World) -> None:
@@ -218,7 +218,7 @@ async def test_a_model_that_hangs_is_given_up(world: World) -> None:
     await hanging.say("I live in Berlin.")
     await hanging.new()
     await hanging.consolidator.run_owed()
-    (waiting,) = await hanging.store.unconsolidated(8)
+    (waiting,) = await MemoryLog(hanging.store.database).unconsolidated(8)
     assert "did not answer within" in waiting.error
     await hanging.store.aclose()
 
@@ -237,7 +237,7 @@ async def test_a_cancelled_consolidation_changes_nothing(world: World) -> None:
     await asyncio.wait_for(asked.wait(), 10)
     running.cancel()
     await asyncio.wait([running])
-    (waiting,) = await world.store.unconsolidated(world.window)
+    (waiting,) = await MemoryLog(world.store.database).unconsolidated(world.window)
     assert (waiting.consolidated, waiting.failures) == (0, 0)
     world.use([reply("Now it worked.")])
     assert await world.consolidator.run_owed() == 1
@@ -288,7 +288,7 @@ async def test_a_compaction_gets_the_words_for_its_messages_and_waits_for_no_mod
     world.use([reply("Anna said where she lives.", add("Lives in Berlin.", 1))])
     await world.consolidator.run_owed()
     await world.say("Bye.", "One more.")
-    messages = await world.store.history("cli:direct")
+    messages = await world.store.sessions.history("cli:direct")
     first = "[2026-09-21] Anna said where she lives."
     assert await world.consolidator.summarise("cli:direct", messages[:4]) == first
     both = await world.consolidator.summarise("cli:direct", messages[:6])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanobot import paths
+from nanobot.cron.table import Job, JobTable
 from nanobot.errors import UsageError
 from nanobot.memory.forget import Forgetter, Scope
 from nanobot.memory.search import MemorySearch
@@ -26,8 +27,7 @@ from nanobot.messages import (
 )
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply
-from nanobot.session.store import Job
-from nanobot.storage.search_rows import Scope as SearchScope
+from nanobot.store.search_rows import Scope as SearchScope
 from tests.consolidation.world import World, add, reply, supersede
 
 WORD = "Zebrastraße"
@@ -79,9 +79,9 @@ async def fill(world: World) -> None:
     await world.say("I have a cat called Tom.")
     inbound = InboundMessage("telegram", "7", "7", f"Say {WORD.upper()}!", "1", "telegram:7")
     await world.chat(inbound, Message.user(inbound.text), Message.assistant("No."))
-    await world.store.enqueue(OutboundMessage("m1", "telegram", "7", f"Off to {WORD}"))
-    await world.store.enqueue(OutboundMessage("m2", "telegram", "7", "Off to somewhere"))
-    await world.store.add_jobs(
+    await world.store.outbox.enqueue(OutboundMessage("m1", "telegram", "7", f"Off to {WORD}"))
+    await world.store.outbox.enqueue(OutboundMessage("m2", "telegram", "7", "Off to somewhere"))
+    await JobTable(world.store.database).add(
         [Job("ab12cd34", "walk", f"Walk down {WORD}", {"kind": "every", "seconds": 60})]
     )
     world.files.memory.write_text(f"# About {WORD}\n- Tom is a cat.\n")
@@ -126,7 +126,7 @@ async def test_a_word_is_gone_from_every_file_and_the_rest_stays(world: World) -
     )
     assert world.history.count("\n") == 1
     assert "Moved." in world.history
-    stored = [entry.message for entry in await world.store.history("cli:direct")]
+    stored = [entry.message for entry in await world.store.sessions.history("cli:direct")]
     assert [message.role for message in stored] == ["user", "assistant", "tool"] + [
         "assistant",
         "user",
@@ -135,15 +135,15 @@ async def test_a_word_is_gone_from_every_file_and_the_rest_stays(world: World) -
     assert stored[0].text == "[forgotten]"
     assert stored[1].tool_calls[0].arguments == {}
     assert stored[4].text == "I have a cat called Tom."
-    assert await world.store.jobs() == []
-    (waiting,) = await world.store.outbox()
+    assert await JobTable(world.store.database).all() == []
+    (waiting,) = await world.store.outbox.entries()
     assert waiting.text == "Off to somewhere"
     assert (
         paths.home() / "history" / "cli_history"
     ).read_text() == "\n# 2026-11-26 03:00:00\n+first\n\n# t\n+last\n"
     (old, other) = (paths.home() / "workspace" / "sessions" / "cli_old.jsonl").read_text().splitlines()
     assert (json.loads(old)["content"], json.loads(other)["content"]) == ("[forgotten]", "Ho")
-    session = await world.store.session("cli:direct")
+    session = await world.store.sessions.get("cli:direct")
     assert session is not None
     assert session.title == ""
 
@@ -161,7 +161,7 @@ async def test_a_fact_takes_the_turn_it_was_said_in_with_it(world: World) -> Non
     (kept,) = world.files.facts()
     assert await forget(world, kept.id) == 2
     assert where("zebra-4711") == []
-    assert (await world.store.history("cli:direct"))[2].message.text == "I like tea."
+    assert (await world.store.sessions.history("cli:direct"))[2].message.text == "I like tea."
 
 
 @pytest.mark.parametrize("said", [1, 150, 299])
@@ -175,7 +175,7 @@ async def test_a_fact_takes_a_turn_of_any_length_with_it(world: World, said: int
     (kept,) = world.files.facts()
     assert await forget(world, kept.id) == 600
     assert where("hidden cellar") == []
-    left = [entry.message.text for entry in await world.store.history("cli:direct")]
+    left = [entry.message.text for entry in await world.store.sessions.history("cli:direct")]
     assert [text for text in left if text != "[forgotten]"] == [
         "I like tea.",
         "I see.",
@@ -191,7 +191,7 @@ async def test_one_message_by_its_id(world: World) -> None:
     await world.consolidator.run_owed()
     assert await forget(world, "cli:direct#3") == 1
     assert world.facts() == []
-    texts = [entry.message.text for entry in await world.store.history("cli:direct")]
+    texts = [entry.message.text for entry in await world.store.sessions.history("cli:direct")]
     assert texts == ["ok", "I see.", "[forgotten]", "I see.", "ok", "I see."]
 
 
@@ -199,7 +199,7 @@ async def test_a_note_that_recalls_it_goes_and_the_words_beside_it_stay(world: W
     note = ContextPart(f"[From memory] {SPOKEN}")
     await world.turn(Message("user", (note, TextPart("Hello."))), Message.assistant("Hi."))
     assert await forget(world, WORD) == 0
-    assert (await world.store.history("cli:direct"))[0].message == Message.user("Hello.")
+    assert (await world.store.sessions.history("cli:direct"))[0].message == Message.user("Hello.")
     assert where() == []
 
 
@@ -260,7 +260,7 @@ async def test_chats_forget_their_own_and_no_more(world: World) -> None:
         await forget(world, WORD, scope)
         assert world.memory.splitlines() == [line for name, line in lines.items() if name not in gone]
     said = {
-        session: (await world.store.history(session))[0].message.text
+        session: (await world.store.sessions.history(session))[0].message.text
         for session in ("telegram:7", "telegram:-9", "cli:direct")
     }
     assert said == {"telegram:7": "[forgotten]", "telegram:-9": "[forgotten]", "cli:direct": SPOKEN}
@@ -273,5 +273,5 @@ async def test_two_processes_may_use_the_database_meanwhile(world: World, tmp_pa
     assert await forget(world, WORD) == 50
     assert where() == []
     await other.say("Still here.", session="cli:other")
-    assert len(await other.store.history("cli:other")) == 4
+    assert len(await other.store.sessions.history("cli:other")) == 4
     await other.store.aclose()

@@ -21,7 +21,8 @@ from nanobot.memory.operations import Edit, Plan, plan_reply
 from nanobot.memory.secrets import has_secret, mask_secrets
 from nanobot.memory.transcript import Transcript
 from nanobot.messages import InboundMessage, Message, ToolCall, ToolResult
-from nanobot.session.store import StoredMessage
+from nanobot.store.memory_log import MemoryLog
+from nanobot.store.records import StoredMessage
 from tests.consolidation.world import NOON, World, add, expire, reply, supersede
 
 PAGE = (
@@ -403,11 +404,11 @@ async def test_a_result_of_a_subagent_is_known_as_such(world: World) -> None:
         "The owner likes gold.",
         "9",
         "telegram:1",
-        metadata={"origin": "subagent"},
+        source="report",
     )
     await world.chat(inbound, Message.user(inbound.text), Message.assistant("Fine."))
     await world.say("Good morning.", session="telegram:1")
-    assert len(await world.store.unattended_turns("telegram:1", 0, 9)) == 1
+    assert len(await MemoryLog(world.store.database).unattended_turns("telegram:1", 0, 9)) == 1
     await world.new("telegram:1")
     world.use([reply("A report came in.", add("Likes gold.", 1), add("Good morning person.", 3))])
     await world.consolidator.run_owed()
@@ -416,13 +417,13 @@ async def test_a_result_of_a_subagent_is_known_as_such(world: World) -> None:
 
 async def test_a_result_that_came_back_to_a_terminal_is_known_as_such(world: World) -> None:
     await world.say("Look what I like.")
-    asked, report = (await world.store.history("cli:direct"))[0].turn_id, "The owner likes gold."
-    claim = await world.store.begin_turn("cli:direct", asked)
+    asked, report = (await world.store.sessions.history("cli:direct"))[0].turn_id, "The owner likes gold."
+    claim = await world.store.turns.begin("cli:direct", asked)
     assert claim is not None
     for message in (Message.user(report), Message.assistant("Fine.")):
-        await world.store.append(claim, message)
-    await world.store.finish_turn(claim, "done")
-    assert await world.store.unattended_turns("cli:direct", 0, 9) == {claim.turn_id}
+        await world.store.turns.append(claim, message)
+    await world.store.turns.finish(claim, "done")
+    assert await MemoryLog(world.store.database).unattended_turns("cli:direct", 0, 9) == {claim.turn_id}
     await world.new()
     world.use([reply("A report came in.", add("Likes gold.", 3))])
     await world.consolidator.run_owed()

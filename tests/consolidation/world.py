@@ -14,7 +14,7 @@ from nanobot.memory.files import MemoryFiles
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, Provider
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import open_store
 
 NOON = 1_790_000_000.0  # 2026-09-21
 
@@ -56,7 +56,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
-        self.store = SqliteStore(paths.database_file(), self.clock)
+        self.store = open_store(paths.database_file(), self.clock)
         self.folder = paths.home() / "workspace" / "memory"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.files = MemoryFiles(self.folder, paths.home() / "backups" / "memory")
@@ -73,11 +73,11 @@ class World:
 
     async def turn(self, *messages: Message, session: str = "cli:direct") -> None:
         """A finished turn with these messages."""
-        claim = await self.store.begin_turn(session)
+        claim = await self.store.turns.begin(session)
         assert claim is not None
         for message in messages:
-            await self.store.append(claim, message)
-        await self.store.finish_turn(claim, "done")
+            await self.store.turns.append(claim, message)
+        await self.store.turns.finish(claim, "done")
 
     async def say(self, *texts: str, session: str = "cli:direct") -> None:
         """Turns in which the user says this and the assistant agrees."""
@@ -86,15 +86,15 @@ class World:
 
     async def chat(self, inbound: InboundMessage, *messages: Message) -> None:
         """A turn of a message that came through a channel."""
-        await self.store.accept(inbound)
-        turn = await self.store.claim_next()
+        await self.store.inbox.accept(inbound)
+        turn = await self.store.turns.claim_next()
         assert turn is not None
         for message in messages:
-            await self.store.append(turn.claim, message)
-        await self.store.finish_turn(turn.claim, "done")
+            await self.store.turns.append(turn.claim, message)
+        await self.store.turns.finish(turn.claim, "done")
 
     async def new(self, session: str = "cli:direct") -> None:
-        await self.store.start_over(session)
+        await self.store.sessions.start_over(session)
 
     @property
     def memory(self) -> str:

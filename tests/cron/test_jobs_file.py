@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanobot.cron.table import Job, JobTable
 from nanobot.legacy.jobs_file import import_jobs
-from nanobot.session.store import Job
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import open_store
 
 NOW = 1_800_000_000.0
 
@@ -45,12 +45,12 @@ async def imported(home: Path, content: str) -> list[Job]:
     path = home / "cron" / "jobs.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
-    store = SqliteStore(home / "nanobot.db")
+    store = open_store(home / "nanobot.db")
     try:
         await import_jobs(store, home, NOW)
         await import_jobs(store, home, NOW)
         assert path.read_text() == content
-        return await store.jobs()
+        return await JobTable(store.database).all()
     finally:
         await store.aclose()
 
@@ -86,10 +86,10 @@ async def test_a_time_that_was_never_served_is_left_to_the_catch_up(tmp_path: Pa
 
 async def test_a_removed_job_does_not_come_back(tmp_path: Path) -> None:
     (job,) = await imported(tmp_path, file_of(entry()))
-    store = SqliteStore(tmp_path / "nanobot.db")
-    await store.remove_job(job.id)
+    store = open_store(tmp_path / "nanobot.db")
+    await JobTable(store.database).remove(job.id)
     await import_jobs(store, tmp_path, NOW)
-    assert await store.jobs() == []
+    assert await JobTable(store.database).all() == []
     await store.aclose()
 
 

@@ -20,11 +20,11 @@ from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.cron.jobs import JobBook
 from nanobot.cron.schedule import Every, schedule_to_json
 from nanobot.cron.service import CronService
+from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
-from nanobot.session.store import Job
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import Store, open_store
 
 START = 1_800_000_000.0
 JOB = Job("0badcafe", "tea", "Drink tea", {}, "loopback", "anna", metadata={"thread": "7"})
@@ -36,18 +36,18 @@ class World:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.now = START
-        self.stores: list[SqliteStore] = []
+        self.stores: list[Store] = []
         self.store = self.open()
         self.book = JobBook(self.store, self.clock)
 
     def clock(self) -> float:
         return self.now
 
-    def open(self) -> SqliteStore:
-        self.stores.append(SqliteStore(self.home / "nanobot.db", self.clock))
+    def open(self) -> Store:
+        self.stores.append(open_store(self.home / "nanobot.db", self.clock))
         return self.stores[-1]
 
-    def service(self, store: SqliteStore | None = None, *, catch_up: float = 3600) -> CronService:
+    def service(self, store: Store | None = None, *, catch_up: float = 3600) -> CronService:
         store = store or self.store
         return CronService(
             store,
@@ -57,17 +57,17 @@ class World:
             clock=self.clock,
         )
 
-    async def run_turns(self, store: SqliteStore | None = None) -> list[InboundMessage]:
+    async def run_turns(self, store: Store | None = None) -> list[InboundMessage]:
         """Serve everything that waits, and return it."""
         store = store or self.store
         served = []
-        while (turn := await store.claim_next()) is not None:
-            await store.finish_turn(turn.claim, "done")
+        while (turn := await store.turns.claim_next()) is not None:
+            await store.turns.finish(turn.claim, "done")
             served.append(turn.inbound)
         return served
 
     async def only_job(self) -> Job:
-        (job,) = await self.store.jobs()
+        (job,) = await JobTable(self.store.database).all()
         return job
 
 
@@ -96,7 +96,7 @@ async def test_a_slot_becomes_one_message_in_its_chat(world: World) -> None:
     assert fired.text.endswith("\n\nDrink tea")
     assert "Do not schedule it again" in fired.text
     assert (await world.only_job()).last_status == "ok"
-    assert not await world.store.knows_chat("loopback", "anna")  # a schedule is nobody who wrote
+    assert not await world.store.inbox.knows_chat("loopback", "anna")  # a schedule is nobody who wrote
 
 
 async def test_a_one_shot_fires_and_is_gone(world: World) -> None:
@@ -106,14 +106,14 @@ async def test_a_one_shot_fires_and_is_gone(world: World) -> None:
     assert (await world.only_job()).enabled
     world.now += 1
     await world.service().fire_due()
-    assert await world.store.jobs() == []
+    assert await JobTable(world.store.database).all() == []
     assert len(await world.run_turns()) == 1
 
 
 async def test_a_time_in_the_past_is_refused(world: World) -> None:
     with pytest.raises(ScheduleError, match="has passed"):
         await world.book.add(JOB, at="2027-01-15T07:59:00Z")
-    assert await world.store.jobs() == []
+    assert await JobTable(world.store.database).all() == []
 
 
 async def test_exactly_one_kind_of_time(world: World) -> None:
@@ -186,7 +186,7 @@ async def test_a_clock_set_back_neither_repeats_nor_stops_a_job(world: World) ->
         world.now = START + passed
         await service.fire_due()
         await world.run_turns()
-    history = await world.store.history("cron:0badcafe")
+    history = await world.store.sessions.history("cron:0badcafe")
     assert history == []  # run_turns writes none; the slots tell
     world.now = START + 7200
     await world.service().fire_due()
@@ -209,7 +209,7 @@ async def test_run_now_is_beside_the_schedule(world: World) -> None:
     await world.book.add(JOB, every=600)
     with pytest.raises(UsageError, match="No gateway is running"):
         await world.book.run_now(JOB.id, force=False)
-    assert await world.open().lead("gateway")
+    assert await world.open().workers.lead("gateway")
     await world.book.run_now(JOB.id, force=False)
     assert len(await world.run_turns()) == 1
     assert (await world.only_job()).next_at == START + 600
@@ -227,29 +227,30 @@ async def test_a_failed_turn_shows_in_the_job(world: World) -> None:
     await world.book.add(JOB, every=60)
     world.now += 60
     await world.service().fire_due()
-    turn = await world.store.claim_next()
+    turn = await world.store.turns.claim_next()
     assert turn is not None
     assert (await world.only_job()).last_status == "running"
-    await world.store.finish_turn(turn.claim, "error", "The key is wrong.")
+    await world.store.turns.finish(turn.claim, "error", "The key is wrong.")
     job = await world.only_job()
     assert (job.last_status, job.last_error) == ("error", "The key is wrong.")
 
 
 async def test_a_job_whose_zone_is_gone_is_switched_off_and_others_run(world: World) -> None:
     broken = {"kind": "cron", "expr": "* * * * *", "tz": "Atlantis/Poseidonis"}
-    await world.store.add_jobs([replace(JOB, id="broken", schedule=broken, next_at=START)])
-    await world.store.add_jobs(
+    await JobTable(world.store.database).add([replace(JOB, id="broken", schedule=broken, next_at=START)])
+    await JobTable(world.store.database).add(
         [replace(JOB, schedule=schedule_to_json(Every(60, START - 60)), next_at=START)]
     )
     await world.service().fire_due()
-    assert {job.id: job.enabled for job in await world.store.jobs()} == {"broken": False, JOB.id: True}
+    jobs = await JobTable(world.store.database).all()
+    assert {job.id: job.enabled for job in jobs} == {"broken": False, JOB.id: True}
     assert len(await world.run_turns()) == 1
 
 
 async def test_a_change_wakes_the_service_at_once(world: World) -> None:
     signal = ChangeSignal(world.store)
     other = JobBook(world.open(), world.clock)
-    await world.store.jobs()
+    await JobTable(world.store.database).all()
     service = CronService(
         world.store, signal, partial(import_jobs, world.store, world.home), catch_up=3600, clock=world.clock
     )
@@ -309,11 +310,11 @@ from pathlib import Path
 from nanobot.bus.queue import ChangeSignal
 from nanobot.cron.service import CronService
 from nanobot.legacy.jobs_file import import_jobs
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import Store, open_store
 
 async def main():
     home = Path(sys.argv[1])
-    store = SqliteStore(home / "nanobot.db")
+    store = open_store(home / "nanobot.db")
     print("ready", flush=True)
     await CronService(
         store, ChangeSignal(store), partial(import_jobs, store, home), catch_up=3600
@@ -325,14 +326,14 @@ asyncio.run(main())
 
 async def test_two_processes_and_kill_9_fire_each_slot_once(tmp_path: Path) -> None:
     """Processes fire a job of every second and are killed at random; every slot comes once or is missed."""
-    store = SqliteStore(tmp_path / "nanobot.db")
+    store = open_store(tmp_path / "nanobot.db")
     book = JobBook(store)
     job = await book.add(JOB, every=1)
     seen: list[float] = []
 
     async def serve() -> None:
-        while (turn := await store.claim_next()) is not None:
-            await store.finish_turn(turn.claim, "done")
+        while (turn := await store.turns.claim_next()) is not None:
+            await store.turns.finish(turn.claim, "done")
             seen.append(turn.inbound.sent_at)
 
     def start() -> subprocess.Popen[str]:
@@ -357,7 +358,7 @@ async def test_two_processes_and_kill_9_fire_each_slot_once(tmp_path: Path) -> N
     assert job.next_at is not None
     assert seen == sorted(set(seen))
     assert {round(slot - job.next_at, 3) for slot in seen} <= {float(n) for n in range(200)}
-    (state,) = await store.jobs()
+    (state,) = await JobTable(store.database).all()
     assert state.next_at is not None
     assert len(seen) + state.missed == round(state.next_at - job.next_at)
     await store.aclose()

@@ -13,7 +13,7 @@ from nanobot.agent.tools.base import TurnContext, tool_surroundings
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.errors import ToolError
 from nanobot.messages import Source
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import open_store
 from nanobot.tools.cron import CronTool
 
 NOW = 1_800_000_000.0
@@ -21,7 +21,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 async def book(tmp_path: Path) -> AsyncIterator[JobBook]:
-    store = SqliteStore(tmp_path / "nanobot.db", lambda: NOW)
+    store = open_store(tmp_path / "nanobot.db", lambda: NOW)
     yield JobBook(store, lambda: NOW)
     await store.aclose()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import multiprocessing
 import os
@@ -28,6 +27,7 @@ from nanobot.gateway import Gateway
 from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from nanobot.store import sqlite
 from tests.gateway.conftest import PLUGIN
 from tests.peers.loopback_platform import Platform
 
@@ -61,7 +61,7 @@ def _is_interrupted(message: Message) -> bool:
 AT_INTENT, AT_RESULT = -1, -2
 
 
-class _Mortal(sqlite3.Connection):
+class _Mortal(sqlite.Connection):
     """Kills the process before or after its n-th commit that changes something."""
 
     kill_at = 0
@@ -99,7 +99,7 @@ def _serve(home: Path, config: Config, log: Path, kill_at: int, after: bool) -> 
     logging.basicConfig(filename=log, level=logging.INFO)
     if kill_at:
         _Mortal.kill_at, _Mortal.after = kill_at, after
-        sqlite3.connect = functools.partial(sqlite3.connect, factory=_Mortal)  # type: ignore[assignment]
+        sqlite.Connection = _Mortal  # type: ignore[misc]
     asyncio.run(_run(config))
 
 
@@ -176,7 +176,7 @@ async def all_delivered(app: App, gateway: Gateway) -> None:
     """Wait until the outbox is empty: the platform sees a reply before nanobot knows that it did."""
     async with asyncio.timeout(20):
         with gateway.signal.subscribe() as changed:
-            while (await app.store.backlog()).pending:
+            while (await app.store.outbox.backlog()).pending:
                 await wait_for(changed, 0.5)
 
 

@@ -83,7 +83,7 @@ async def test_bugs_of_a_channel_are_waited_for(
         platform.user_sends("anna", "ping", files=["a.txt"])
         assert await platform.wait_for("anna", 1) == ["pong"]
         assert "KeyError: 'send'" in gateway.channels.status["broken"].last_error
-        shown = str((await app.store.history("broken:anna"))[0].message.parts)
+        shown = str((await app.store.sessions.history("broken:anna"))[0].message.parts)
     assert "could not be fetched" in shown
     assert not list((home / "media" / "broken").glob("[!.]*"))
     assert caplog.text.count("failed (broken failed: KeyError: 'send')") == 1
@@ -139,7 +139,7 @@ async def test_deliveries_that_hang_hold_up_nobody_else(platform: Platform) -> N
         for number in range(40):
             platform.user_sends(f"dead{number}", "ping")
         async with asyncio.timeout(20):
-            while (await app.store.backlog()).pending < 40:
-                await app.store.sessions()
+            while (await app.store.outbox.backlog()).pending < 40:
+                await app.store.sessions.newest()
         platform.user_sends("live", "ping")
         assert await platform.wait_for("live", 1) == ["pong"]

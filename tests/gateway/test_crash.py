@@ -34,7 +34,7 @@ async def test_killed_at_every_commit(tmp_path: Path, monkeypatch: pytest.Monkey
             async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
                 shown = await platform.wait_for("anna", 2)
                 await all_delivered(app, gateway)
-                history = [entry.message for entry in await app.store.history("loopback:anna")]
+                history = [entry.message for entry in await app.store.sessions.history("loopback:anna")]
         told.append(_check(home, shown))
         assert unanswered_calls(history) == []
         check_database(home)

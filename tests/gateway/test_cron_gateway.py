@@ -9,12 +9,12 @@ import pytest
 
 from nanobot.bus.queue import wait_for
 from nanobot.cron.jobs import JobBook, due_message
+from nanobot.cron.table import Job
 from nanobot.errors import AuthError
 from nanobot.gateway import Gateway
 from nanobot.messages import ToolCall
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.session.store import Job
 from tests.gateway.conftest import config_for, running_gateway
 from tests.peers.loopback_platform import Platform
 
@@ -133,7 +133,7 @@ async def test_a_quiet_job_says_nothing_and_one_without_chat_leaves_no_delivery(
 
         await until(gateway, both_ran)
         assert platform.texts("anna") == []
-        assert await app.store.outbox() == []
+        assert await app.store.outbox.entries() == []
 
 
 async def test_a_heartbeat_with_nothing_to_tell_is_silent(platform: Platform) -> None:
@@ -168,6 +168,6 @@ async def test_a_job_speaks_in_its_own_chat_only(platform: Platform) -> None:
             platform.user_sends(chat, "hi")
             await platform.wait_for(chat, 1)
         job = Job("00000001", "tell ben", "tell ben", {}, channel="loopback", chat_id="anna")
-        await app.store.accept(due_message(job, 1.0))
+        await app.store.inbox.accept(due_message(job, 1.0))
         assert await platform.wait_for("anna", 2) == ["hello", "done"]
         assert platform.texts("ben") == ["hello"]

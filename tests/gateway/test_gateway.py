@@ -45,7 +45,7 @@ async def test_a_stranger_is_refused_before_anything_else(platform: Platform) ->
         platform.user_sends("anna", "hi")
         await platform.wait_for("anna", 1)
         assert platform.texts("eve") == []
-        assert await app.store.session("loopback:eve") is None
+        assert await app.store.sessions.get("loopback:eve") is None
         assert gateway.channels.status["loopback"].refused == 1
 
 
@@ -152,7 +152,7 @@ async def test_queue_shows_and_chooses_what_new_messages_do(platform: Platform) 
         assert (await platform.wait_for("ben", 1))[0].startswith("Mode queue: ")
         platform.user_sends("anna", "/queue queue")
         assert (await platform.wait_for("anna", 6))[-1].startswith("Mode queue: ")
-        assert (await app.store.settings("loopback:anna"))["queue"] == "queue"
+        assert (await app.store.sessions.settings("loopback:anna"))["queue"] == "queue"
 
 
 async def test_an_error_is_reported_as_one(platform: Platform) -> None:
@@ -180,7 +180,7 @@ async def test_a_hopeless_delivery_is_parked_at_once(platform: Platform) -> None
         platform.user_sends("anna", "first")
         platform.user_sends("anna", "second")
         assert await platform.wait_for("anna", 1) == ["you said: second"]
-        parked = [entry for entry in await app.store.outbox() if entry.state == "parked"]
+        parked = [entry for entry in await app.store.outbox.entries() if entry.state == "parked"]
         assert [entry.error for entry in parked] == ["permanent: chat is gone"]
 
 
@@ -222,7 +222,8 @@ async def test_a_chat_never_sees_the_file_of_another(platform: Platform, one: st
         await platform.wait_for("anna", 1)
         await platform.wait_for("ben", 1)
         notes = [
-            str((await app.store.history(f"loopback:{chat}"))[0].message.parts) for chat in ("anna", "ben")
+            str((await app.store.sessions.history(f"loopback:{chat}"))[0].message.parts)
+            for chat in ("anna", "ben")
         ]
     paths = {note.split("text/plain: ")[1].split("]")[0] for note in notes}
     assert len(paths) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import open_store
 from tests.gateway.processes import Home
 from tests.peers.loopback_platform import Platform
 
@@ -178,14 +178,14 @@ async def test_systemd_is_told(home: Home, tmp_path: Path, abstract: bool) -> No
 
 async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
     """An idle gateway looks several times a second; a write each time would wake it up again."""
-    watcher, gateway = (SqliteStore(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
-    assert await gateway.lead("gateway")
-    before = await watcher.version()
-    assert await gateway.lead("gateway")
-    assert await gateway.claim_next() is None
-    assert await watcher.version() == before
-    await gateway.resign("gateway")
-    assert await watcher.version() != before
+    watcher, gateway = (open_store(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
+    assert await gateway.workers.lead("gateway")
+    before = await watcher.database.version()
+    assert await gateway.workers.lead("gateway")
+    assert await gateway.turns.claim_next() is None
+    assert await watcher.database.version() == before
+    await gateway.workers.resign("gateway")
+    assert await watcher.database.version() != before
     await watcher.aclose()
     await gateway.aclose()
 

@@ -10,6 +10,7 @@ from nanobot.bus.queue import wait_for
 from nanobot.gateway import Gateway
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from nanobot.store.memory_log import MemoryLog
 from tests.gateway.conftest import config_for, running_gateway
 from tests.peers.loopback_platform import Platform
 
@@ -69,9 +70,9 @@ async def test_new_answers_at_once_and_nothing_of_the_conversation_is_lost(
             platform.user_sends("anna", text)
         shown = await platform.wait_for("anna", 3)
         assert (shown[0], shown[2]) == ("re one, 1", "re two, 1")
-        (waiting,) = await app.store.unconsolidated(100)
+        (waiting,) = await MemoryLog(app.store.database).unconsolidated(100)
         assert (waiting.session, waiting.consolidated, waiting.start) == ("loopback:anna", 0, 2)
-        assert len(await app.store.history("loopback:anna")) == 4
+        assert len(await app.store.sessions.history("loopback:anna")) == 4
 
 
 async def test_a_chat_forgets_after_confirmation(home: Path, platform: Platform) -> None:
@@ -88,7 +89,7 @@ async def test_a_chat_forgets_after_confirmation(home: Path, platform: Platform)
         platform.user_sends("anna", "/forget yes")
         done = (await platform.wait_for("anna", 3))[2]
         assert done.startswith("Forgotten; 2 messages lost their words.")
-        texts = [entry.message.text for entry in await app.store.history("loopback:anna")]
+        texts = [entry.message.text for entry in await app.store.sessions.history("loopback:anna")]
         assert texts == ["[forgotten]", "[forgotten]"]
         assert len(holding(home, "I live in Berlin, too")) > 0
         platform.user_sends("bob", "/forget Berlin")

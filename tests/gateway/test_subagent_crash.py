@@ -15,7 +15,7 @@ import pytest
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.messages import unanswered_calls
 from nanobot.providers.scripted import ScriptedProvider
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import open_store
 from tests.gateway.conftest import config_for, running_gateway
 from tests.gateway.forked import (
     AT_INTENT,
@@ -46,8 +46,8 @@ async def test_killed_at_every_commit(tmp_path: Path, monkeypatch: pytest.Monkey
             async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
                 shown = await platform.wait_for("anna", 2)
                 await all_delivered(app, gateway)
-                (subagent,) = await app.store.subagents("loopback:anna")
-                history = [e.message for e in await app.store.history(f"subagent:{subagent.id}")]
+                (subagent,) = await app.store.subagents.of("loopback:anna")
+                history = [e.message for e in await app.store.sessions.history(f"subagent:{subagent.id}")]
         assert (subagent.state, unanswered_calls(history)) == ("done", [])
         told.append(_check(home, shown))
         check_database(home)
@@ -76,23 +76,23 @@ async def test_a_subagent_stays_stopped_when_its_gateway_dies_before_it_could_st
     async with forked_gateway(home, config) as gateway_process:
         platform.user_sends("anna", "delegate hang")
         await platform.wait_for("anna", 1)
-        store = SqliteStore(home / "nanobot.db")
+        store = open_store(home / "nanobot.db")
         signal_of_changes = ChangeSignal(store)
         watching = asyncio.create_task(signal_of_changes.watch())
         async with asyncio.timeout(20):
             with signal_of_changes.subscribe() as changed:
-                while [info.state for info in await store.subagents("loopback:anna")] != ["running"]:
+                while [info.state for info in await store.subagents.of("loopback:anna")] != ["running"]:
                     await wait_for(changed, 1)
         watching.cancel()
         gateway_process.send(signal.SIGKILL)
         await gateway_process.ended()
-    assert len(await store.cancel_subagents("loopback:anna", None)) == 1
+    assert len(await store.subagents.cancel("loopback:anna", None)) == 1
     await store.aclose()
     async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
         platform.user_sends("anna", "hello")
         await platform.wait_until(lambda: platform.texts("anna")[-1] == "re hello")
         await all_delivered(app, gateway)
-        (subagent,) = await app.store.subagents("loopback:anna")
+        (subagent,) = await app.store.subagents.of("loopback:anna")
         assert subagent.state == "cancelled"
         assert gateway.dispatcher.running == 0
     assert platform.texts("anna") == ["re delegate hang", "re hello"]

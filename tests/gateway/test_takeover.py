@@ -10,9 +10,9 @@ import time_machine
 
 from nanobot.messages import InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
-from nanobot.session.store import GATEWAY_ROLE
-from nanobot.storage.sqlite import SqliteStore
-from nanobot.storage.workers import LEASE
+from nanobot.store.records import GATEWAY_ROLE
+from nanobot.store.store import open_store
+from nanobot.store.workers import LEASE
 from tests.gateway.conftest import config_for, running_gateway
 from tests.gateway.forked import all_delivered, check_database, forked_gateway, model
 from tests.peers.loopback_platform import Platform
@@ -54,18 +54,18 @@ async def test_a_gateway_that_slept_stands_by_and_can_lead_again(
 
 
 async def test_whoever_gives_up_the_lead_gives_up_its_turns(home: Path) -> None:
-    first, second = SqliteStore(home / "nanobot.db"), SqliteStore(home / "nanobot.db")
-    assert await first.lead(GATEWAY_ROLE)
+    first, second = open_store(home / "nanobot.db"), open_store(home / "nanobot.db")
+    assert await first.workers.lead(GATEWAY_ROLE)
     for chat in ("anna", "ben"):
-        await first.accept(InboundMessage("loopback", chat, chat, "hi", chat, f"loopback:{chat}"))
-        assert await first.claim_next()
-    assert await second.claim_next() is None
-    await first.resign(GATEWAY_ROLE)
+        await first.inbox.accept(InboundMessage("loopback", chat, chat, "hi", chat, f"loopback:{chat}"))
+        assert await first.turns.claim_next()
+    assert await second.turns.claim_next() is None
+    await first.workers.resign(GATEWAY_ROLE)
     for store in (second, first):
-        turn = await store.claim_next()
+        turn = await store.turns.claim_next()
         assert turn is not None
         assert turn.resumed
         assert turn.claim.epoch == 2
-    assert await first.claim_next() is None
+    assert await first.turns.claim_next() is None
     await first.aclose()
     await second.aclose()

@@ -11,7 +11,7 @@ import pytest
 from nanobot.bus.queue import ChangeSignal, wait_for
 from nanobot.heartbeat.service import Heartbeat, has_tasks
 from nanobot.messages import InboundMessage, Message
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import open_store
 
 START = 1_800_000_000.0
 TASK = "- [ ] Scan inbox for urgent emails"
@@ -60,7 +60,7 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.now = START
-        self.store = SqliteStore(home / "nanobot.db", lambda: self.now)
+        self.store = open_store(home / "nanobot.db", lambda: self.now)
         self.file = home / "HEARTBEAT.md"
         self.file.write_text(TASK)
 
@@ -75,14 +75,16 @@ class World:
 
     async def hear(self, channel: str, chat: str) -> None:
         self.now += 1
-        await self.store.accept(InboundMessage(channel, chat, chat, "hi", str(self.now), f"{channel}:{chat}"))
+        await self.store.inbox.accept(
+            InboundMessage(channel, chat, chat, "hi", str(self.now), f"{channel}:{chat}")
+        )
         await self.serve()
 
     async def serve(self) -> list[InboundMessage]:
         served = []
-        while (turn := await self.store.claim_next()) is not None:
-            await self.store.append(turn.claim, Message.user(turn.inbound.text))
-            await self.store.finish_turn(turn.claim, "done")
+        while (turn := await self.store.turns.claim_next()) is not None:
+            await self.store.turns.append(turn.claim, Message.user(turn.inbound.text))
+            await self.store.turns.finish(turn.claim, "done")
             served.append(turn.inbound)
         return served
 
@@ -136,11 +138,11 @@ async def test_never_two_at_once(world: World) -> None:
     assert await heartbeat.tick()
     world.now += 1800
     assert not await heartbeat.tick()  # the first one waits
-    turn = await world.store.claim_next()
+    turn = await world.store.turns.claim_next()
     assert turn is not None
     world.now += 1800
     assert not await heartbeat.tick()  # the first one runs
-    await world.store.finish_turn(turn.claim, "done")
+    await world.store.turns.finish(turn.claim, "done")
     assert await heartbeat.tick()
 
 
@@ -149,18 +151,18 @@ async def test_every_tick_begins_with_an_empty_context(world: World) -> None:
     for _ in range(3):
         world.now += 1800
         assert await world.heartbeat().tick()
-        assert await world.store.context("heartbeat", 100) == []
+        assert await world.store.sessions.context("heartbeat", 100) == []
         await world.serve()
-        assert len(await world.store.context("heartbeat", 100)) == 1
-    assert len(await world.store.history("heartbeat")) == 3
+        assert len(await world.store.sessions.context("heartbeat", 100)) == 1
+    assert len(await world.store.sessions.history("heartbeat")) == 3
 
 
 async def test_two_running_gateways_share_the_intervals(tmp_path: Path) -> None:
     """The real clock, and an interval of a second."""
-    stores = [SqliteStore(tmp_path / "nanobot.db") for _ in range(2)]
+    stores = [open_store(tmp_path / "nanobot.db") for _ in range(2)]
     file = tmp_path / "HEARTBEAT.md"
     file.write_text(TASK)
-    await stores[0].accept(InboundMessage("telegram", "anna", "anna", "hi", "1", "telegram:anna"))
+    await stores[0].inbox.accept(InboundMessage("telegram", "anna", "anna", "hi", "1", "telegram:anna"))
     beats = [asyncio.create_task(Heartbeat(store, file, ["telegram"], 1.0).run()) for store in stores]
     signal = ChangeSignal(stores[0])
     watching = asyncio.create_task(signal.watch())
@@ -169,8 +171,8 @@ async def test_two_running_gateways_share_the_intervals(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             while len(ticks) < 3:
                 await wait_for(changed, 1)
-                while (turn := await stores[0].claim_next()) is not None:
-                    await stores[0].finish_turn(turn.claim, "done")
+                while (turn := await stores[0].turns.claim_next()) is not None:
+                    await stores[0].turns.finish(turn.claim, "done")
                     ticks += [turn.inbound.external_id] * (turn.inbound.session_key == "heartbeat")
     for task in (*beats, watching):
         task.cancel()

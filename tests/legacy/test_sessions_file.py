@@ -28,9 +28,9 @@ from nanobot.messages import (
     ToolResult,
     unanswered_calls,
 )
-from nanobot.session.export import as_json
-from nanobot.session.store import ImportedSession
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.export import as_json
+from nanobot.store.records import ImportedSession
+from nanobot.store.store import open_store
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": '{"command": "ls"}'}}
 
@@ -67,24 +67,24 @@ async def test_a_folder_is_taken_over_once_and_stays_as_it_is(tmp_path: Path) ->
     )
     write(tmp_path / "sessions" / "cli_direct.jsonl", metadata("cli:direct"), *TALK[:1])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
-    store = SqliteStore(tmp_path / "nanobot.db")
+    store = open_store(tmp_path / "nanobot.db")
     first = await import_sessions(store, tmp_path, workspace)
     assert all(words in notice for words, notice in zip(("telegram:-10_5", "cli:direct"), first, strict=True))
     assert await import_sessions(store, tmp_path, workspace) == []
     assert {path: path.read_bytes() for path in before} == before
-    assert sorted(info.key for info in await store.sessions()) == ["cli:direct", "telegram:-10_5"]
-    info = await store.session("telegram:-10_5")
+    assert sorted(info.key for info in await store.sessions.newest()) == ["cli:direct", "telegram:-10_5"]
+    info = await store.sessions.get("telegram:-10_5")
     assert info is not None
     assert (info.title, info.messages, info.is_group) == ("what is here?", 4, True)
     assert info.created_at == datetime.fromisoformat(TALK[0]["timestamp"]).timestamp()
-    messages = [stored.message for stored in await store.history("telegram:-10_5")]
+    messages = [stored.message for stored in await store.sessions.history("telegram:-10_5")]
     assert messages == [
         Message.user("what is here?"),
         Message("assistant", (ToolCall("c1", "exec", {"command": "ls"}),)),
         Message("tool", (ToolResult("c1", "exec", "a.txt"),)),
         Message.assistant("One file: a.txt"),
     ]
-    context = [stored.message for stored in await store.context("telegram:-10_5", 10)]
+    context = [stored.message for stored in await store.sessions.context("telegram:-10_5", 10)]
     assert context == messages[2:]  # what had been consolidated has left the window
     await store.aclose()
 
@@ -95,12 +95,12 @@ async def test_keys_that_shared_a_file_name_and_keys_in_use_stay_apart(tmp_path:
     write(folder / "2.jsonl", metadata("tg_a:b"), line("user", "two"))
     write(folder / "3.jsonl", metadata("tg:a_b"), line("user", "three"))
     write(folder / "4.jsonl", metadata("cli:direct"), line("user", "four"))
-    store = SqliteStore(tmp_path / "nanobot.db")
-    claim = await store.begin_turn("cli:direct")
+    store = open_store(tmp_path / "nanobot.db")
+    claim = await store.turns.begin("cli:direct")
     assert claim is not None
     await import_sessions(store, tmp_path, tmp_path / "workspace")
-    await store.append(claim, Message.user("mine"))
-    titles = {info.key: info.title for info in await store.sessions()}
+    await store.turns.append(claim, Message.user("mine"))
+    titles = {info.key: info.title for info in await store.sessions.newest()}
     assert titles == {
         "tg:a_b": "one",
         "tg_a:b": "two",
@@ -121,10 +121,10 @@ async def test_links_that_lead_out_are_refused(tmp_path: Path, caplog: pytest.Lo
     os.mkfifo(folder / "pipe.jsonl")
     (folder / "folder.jsonl").mkdir()
     (home / "sessions").symlink_to(secret.parent)
-    store = SqliteStore(home / "nanobot.db")
+    store = open_store(home / "nanobot.db")
     with caplog.at_level(logging.WARNING):
         assert await import_sessions(store, home, home / "workspace") == []
-    assert await store.sessions() == []
+    assert await store.sessions.newest() == []
     for words in (
         "link.jsonl cannot be read: it is a link",
         "pipe.jsonl is no file",
@@ -238,10 +238,10 @@ def test_no_file_breaks_the_import(lines: list[str]) -> None:
 
 
 async def stored(session: ImportedSession, home: Path) -> None:
-    store = SqliteStore(home / "nanobot.db")
+    store = open_store(home / "nanobot.db")
     try:
-        assert bool(await store.import_session(session, "x")) == bool(session.messages)
-        assert len(await store.history(session.key)) == len(session.messages)
+        assert bool(await store.imports.add(session, "x")) == bool(session.messages)
+        assert len(await store.sessions.history(session.key)) == len(session.messages)
     finally:
         await store.aclose()
 
@@ -262,26 +262,28 @@ def test_odd_texts_and_times_are_no_obstacle(tmp_path: Path) -> None:
 
 
 async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "nanobot.db")
+    store = open_store(tmp_path / "nanobot.db")
     thinking = ReasoningPart("hm", signature="sig", provider="x")
     picture = ToolResult("c1", "read_file", "a picture", "ok", (ImagePart("image/png", "aGk="),))
     for number in range(2):
-        claim = await store.begin_turn("cli:direct")
+        claim = await store.turns.begin("cli:direct")
         assert claim is not None
-        await store.append(
+        await store.turns.append(
             claim, Message("user", (ContextPart("[now]"), TextPart(f"question {number} 你好")))
         )
-        await store.append(
+        await store.turns.append(
             claim, Message("assistant", (thinking, ToolCall(f"c{number}", "read_file", {"path": "a"})))
         )
-        await store.append(claim, Message("tool", (ToolResult(f"c{number}", "read_file", "text", "error"),)))
-        await store.append(claim, Message.assistant("Done."))
-        await store.finish_turn(claim, "done")
-    claim = await store.begin_turn("cli:direct")
+        await store.turns.append(
+            claim, Message("tool", (ToolResult(f"c{number}", "read_file", "text", "error"),))
+        )
+        await store.turns.append(claim, Message.assistant("Done."))
+        await store.turns.finish(claim, "done")
+    claim = await store.turns.begin("cli:direct")
     assert claim is not None
-    await store.append(claim, Message("assistant", (ToolCall("c1", "read_file", {"path": "b"}),)))
-    await store.append(claim, Message("tool", (picture,)))
-    stored = await store.history("cli:direct")
+    await store.turns.append(claim, Message("assistant", (ToolCall("c1", "read_file", {"path": "b"}),)))
+    await store.turns.append(claim, Message("tool", (picture,)))
+    stored = await store.sessions.history("cli:direct")
     path = write(tmp_path / "x.jsonl", *(as_json("cli:direct", entry) for entry in stored))
     session, problems = read_file(path, follow=True)
     assert (problems, session.key) == (0, "cli:direct")
@@ -294,15 +296,15 @@ async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
 
 async def test_an_import_is_a_conversation_like_any_other(tmp_path: Path) -> None:
     session, _ = read_file(write(tmp_path / "x.jsonl", metadata("cli:old"), *TALK), follow=True)
-    store = SqliteStore(tmp_path / "nanobot.db")
-    assert await store.import_session(session, "a") == "cli:old"
-    assert await store.import_session(session, "a") == ""
-    assert await store.import_session(ImportedSession("cli:none", "", ()), "b") == ""
-    assert await store.session("cli:none") is None
-    assert await store.last_interrupted("cli:old") is None
-    claim = await store.begin_turn("cli:old")
+    store = open_store(tmp_path / "nanobot.db")
+    assert await store.imports.add(session, "a") == "cli:old"
+    assert await store.imports.add(session, "a") == ""
+    assert await store.imports.add(ImportedSession("cli:none", "", ()), "b") == ""
+    assert await store.sessions.get("cli:none") is None
+    assert await store.turns.last_interrupted("cli:old") is None
+    claim = await store.turns.begin("cli:old")
     assert claim is not None
-    assert (await store.append(claim, Message.user("on"))).seq == 5
+    assert (await store.turns.append(claim, Message.user("on")))[0].seq == 5
     await store.aclose()
 
 

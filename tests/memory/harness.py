@@ -11,9 +11,9 @@ from pathlib import Path
 from nanobot.memory.ranking import Hit
 from nanobot.memory.search import MemorySearch
 from nanobot.messages import InboundMessage, Message
-from nanobot.storage.search_index import SearchIndex
-from nanobot.storage.search_rows import Scope
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.search_index import SearchIndex
+from nanobot.store.search_rows import Scope
+from nanobot.store.store import open_store
 
 EVERYTHING = Scope(reach="everything")
 _ids = itertools.count()
@@ -25,7 +25,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = datetime(2026, 11, 26, 12, 0)
-        self.store = SqliteStore(folder / "nanobot.db", clock=lambda: self.now.timestamp())
+        self.store = open_store(folder / "nanobot.db", clock=lambda: self.now.timestamp())
         self.memory = self.open_memory()
 
     @property
@@ -42,20 +42,20 @@ class World:
             self.now = datetime.fromisoformat(at)
         if is_group:
             channel, _, chat = session.partition(":")
-            await self.store.accept(
+            await self.store.inbox.accept(
                 InboundMessage(channel, chat, "1", texts[0], f"m{next(_ids)}", session, is_group=True)
             )
-            turn = await self.store.claim_next()
+            turn = await self.store.turns.claim_next()
             assert turn is not None
             claim = turn.claim
         else:
-            opened = await self.store.begin_turn(session)
+            opened = await self.store.turns.begin(session)
             assert opened is not None
             claim = opened
         for number, text in enumerate(texts):
             message = Message.user(text) if number % 2 == 0 else Message.assistant(text)
-            await self.store.append(claim, message)
-        await self.store.finish_turn(claim, "done")
+            await self.store.turns.append(claim, message)
+        await self.store.turns.finish(claim, "done")
 
     async def find(self, text: str, scope: Scope = EVERYTHING, limit: int = 10) -> list[Hit]:
         return await self.memory.search(text, scope, limit)

@@ -38,7 +38,7 @@ async def say(app: App, text: str, session: str = SESSION) -> str:
     """One turn; returns the note that went with the newest user message."""
     async for _ in app.run(text, session_key=session):
         pass
-    stored = await app.store.history(session)
+    stored = await app.store.sessions.history(session)
     newest = next(entry.message for entry in reversed(stored) if entry.message.role == "user")
     return "".join(part.text for part in newest.parts if isinstance(part, ContextPart))
 
@@ -52,7 +52,7 @@ async def test_an_earlier_conversation_is_recalled_after_new(home: Path) -> None
         await say(app, "My dog is called Rex and loves swimming")
         assert "Rex" not in await say(app, "What is the name of my dog?")
         assert not (home / "search.db").exists()  # all of it was before the model
-        await app.store.start_over(SESSION)
+        await app.store.sessions.start_over(SESSION)
         note = await say(app, "What does my dog love?")
         sent = server.requests[-1].json()["messages"][-1]["content"]
     assert "cli:direct#1: My dog is called Rex and loves swimming" in note
@@ -64,7 +64,7 @@ async def test_an_earlier_conversation_is_recalled_after_new(home: Path) -> None
 async def test_nothing_is_recalled_for_what_has_nothing_to_do_with_it(text: str) -> None:
     async with Loopback(*answers(2)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex and loves swimming")
-        await app.store.start_over(SESSION)
+        await app.store.sessions.start_over(SESSION)
         assert "From memory" not in await say(app, text)
 
 
@@ -76,7 +76,7 @@ async def test_no_line_of_the_memory_files_breaks_a_turn(home: Path, day: str) -
                 f"[{day}] The harbour is closed. <!-- {day} a#1 -->\n"
             )
         assert "harbour is closed" in await say(app, "Is the harbour closed?")
-        messages = [entry.message.text for entry in await app.store.history(SESSION)]
+        messages = [entry.message.text for entry in await app.store.sessions.history(SESSION)]
     assert messages == ["Is the harbour closed?", "Fine."]
 
 
@@ -85,7 +85,7 @@ async def test_a_turn_goes_on_when_recall_fails(home: Path, caplog: pytest.LogCa
         history = app.workspace / "memory" / "HISTORY.md"
         history.mkdir(parents=True)
         assert "From memory" not in await say(app, "Is the harbour closed?")
-        messages = [entry.message.text for entry in await app.store.history(SESSION)]
+        messages = [entry.message.text for entry in await app.store.sessions.history(SESSION)]
     assert messages == ["Is the harbour closed?", "Fine."]
     assert "Nothing is recalled: Cannot read" in caplog.text
 
@@ -94,7 +94,7 @@ async def test_recall_can_be_switched_off() -> None:
     async with Loopback(*answers(2)) as server:
         async with open_app(config_for(server, recall={"enabled": False})) as app:
             await say(app, "My dog is called Rex")
-            await app.store.start_over(SESSION)
+            await app.store.sessions.start_over(SESSION)
             assert "Rex" not in await say(app, "What is my dog called?")
 
 
@@ -103,7 +103,7 @@ async def test_recall_keeps_to_its_limits() -> None:
     async with Loopback(*answers(21)) as server, open_app(config_for(server, **config)) as app:
         for number in range(20):
             await say(app, f"The dog Rex did trick number {number}, " + "and so on " * 5)
-        await app.store.start_over(SESSION)
+        await app.store.sessions.start_over(SESSION)
         note = await say(app, "What did the dog Rex do?")
     recalled = note[note.index("[From memory") :]
     assert 1 <= recalled.count("\n- ") <= 3
@@ -135,7 +135,7 @@ async def test_a_fact_that_is_in_the_prompt_is_not_recalled(home: Path) -> None:
 async def test_a_turn_does_not_wait_for_a_busy_index(home: Path) -> None:
     async with Loopback(*answers(3)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
-        await app.store.start_over(SESSION)
+        await app.store.sessions.start_over(SESSION)
         other = sqlite3.connect(home / "search.db")
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN EXCLUSIVE")
@@ -143,14 +143,14 @@ async def test_a_turn_does_not_wait_for_a_busy_index(home: Path) -> None:
         other.rollback()
         other.close()
         await app.recall.settle()
-        await app.store.start_over(SESSION)
+        await app.store.sessions.start_over(SESSION)
         assert "Rex" in await say(app, "What is my dog called?")
 
 
 async def test_recall_leaves_the_prefix_of_requests_alone() -> None:
     async with Loopback(*answers(6)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
-        await app.store.start_over(SESSION)
+        await app.store.sessions.start_over(SESSION)
         for number in range(4):
             await say(app, f"What is my dog called, attempt {number}?")
         bodies = [request.json()["messages"] for request in server.requests[1:]]
@@ -173,7 +173,7 @@ async def test_the_tool_finds_and_shows() -> None:
             await say(app, text)
         results = [
             result.content
-            for entry in await app.store.history(SESSION)
+            for entry in await app.store.sessions.history(SESSION)
             for result in entry.message.tool_results
         ]
     assert "user, cli:direct#1: My dog is called Rex" in results[0]
@@ -189,7 +189,7 @@ async def test_the_tool_stays_in_its_chat() -> None:
             await say(app, "Search", "cli:two")
             (result,) = [
                 result
-                for entry in await app.store.history("cli:two")
+                for entry in await app.store.sessions.history("cli:two")
                 for result in entry.message.tool_results
             ]
     assert "oak" not in result.content

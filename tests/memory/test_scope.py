@@ -6,7 +6,7 @@ import pytest
 
 from nanobot.agent.tools.base import TurnContext
 from nanobot.memory.prompt import MemorySection
-from nanobot.storage.search_rows import Scope
+from nanobot.store.search_rows import Scope
 from tests.memory.harness import World
 
 OWN = Scope("telegram:1")

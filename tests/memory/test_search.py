@@ -112,7 +112,7 @@ async def test_days_narrow_a_search(world: World) -> None:
 
 
 async def test_a_message_by_its_id_with_tool_results(world: World) -> None:
-    claim = await world.store.begin_turn("cli:direct")
+    claim = await world.store.turns.begin("cli:direct")
     assert claim is not None
     call = ToolCall("c1", "exec", {"command": "date"})
     for message in (
@@ -120,8 +120,8 @@ async def test_a_message_by_its_id_with_tool_results(world: World) -> None:
         Message.assistant("", call),
         Message("tool", (ToolResult("c1", "exec", "Thursday zebra"),)),
     ):
-        await world.store.append(claim, message)
-    await world.store.finish_turn(claim, "done")
+        await world.store.turns.append(claim, message)
+    await world.store.turns.finish(claim, "done")
     (hit,) = await world.find("cli:direct#3")
     assert (hit.kind, hit.id) == ("message", "cli:direct#3")
     assert "Thursday zebra" in hit.text

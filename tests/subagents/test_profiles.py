@@ -43,13 +43,13 @@ def config_with(profiles: dict[str, Any], **sections: Any) -> Config:
 
 async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Role:
     """The role of a subagent whose turn belongs to a turn that has just begun."""
-    claim = await app.store.begin_turn("cli:direct")
+    claim = await app.store.turns.begin("cli:direct")
     assert claim is not None
     subagents = Subagents(
         app.config, app.store, Skills(), lambda names: [(name, f"[{name}]") for name in names]
     )
     order = _order(claim.turn_id)
-    await app.store.add_subagent(order, "a label", profile, in_terminal=False)
+    await app.store.subagents.add(order, "a label", profile, in_terminal=False)
     turn = TurnContext(
         "2",
         order.session_key,
@@ -63,7 +63,7 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Rol
     try:
         return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]), MAIN)
     finally:
-        await app.store.finish_turn(claim, "done")
+        await app.store.turns.finish(claim, "done")
 
 
 def names_of(role: Role) -> tuple[str, ...]:

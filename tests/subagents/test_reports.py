@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanobot.bus.events import TurnFinished
 from nanobot.messages import Address, InboundMessage, Message, ToolResult, Usage
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.store import Store, open_store
 from nanobot.subagents.reports import cancelled, report
 
 ID = "0badcafe"
@@ -38,11 +38,11 @@ def done(text: str) -> TurnFinished:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> SqliteStore:
-    return SqliteStore(tmp_path / "nanobot.db")
+async def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "nanobot.db")
 
 
-async def test_it_goes_to_the_thread_of_the_chat_that_asked(store: SqliteStore) -> None:
+async def test_it_goes_to_the_thread_of_the_chat_that_asked(store: Store) -> None:
     told = await report(store, order(), "prices", done("5 EUR"), "")
     assert (told.channel, told.chat_id, told.session_key) == ("telegram", "7", "telegram:7")
     assert told.metadata == {"thread": "42"}
@@ -57,23 +57,23 @@ pieces = st.lists(
 
 @given(pieces.map("".join))
 async def test_no_text_ends_the_report_early(text: str) -> None:
-    told = await report(SqliteStore(Path("unused")), order(), "prices", done(text), "")
+    told = await report(open_store(Path("unused")), order(), "prices", done(text), "")
     _, _, said = told.text.partition("]\n")
     assert said.count(END) == 1
     assert said.endswith(f"\n{END}")
 
 
-async def test_a_long_report_is_cut_and_says_where_the_rest_is(store: SqliteStore) -> None:
+async def test_a_long_report_is_cut_and_says_where_the_rest_is(store: Store) -> None:
     told = await report(store, order("task " * 1000), "prices", done("word " * 10_000), "")
     assert len(told.text) < 21_000
     assert f"the whole is in the session subagent:{ID}" in told.text
 
 
-async def test_one_that_said_nothing_shows_its_newest_tool_result(store: SqliteStore) -> None:
-    claim = await store.begin_turn(f"subagent:{ID}")
+async def test_one_that_said_nothing_shows_its_newest_tool_result(store: Store) -> None:
+    claim = await store.turns.begin(f"subagent:{ID}")
     assert claim is not None
-    await store.append(claim, Message.user("find prices"))
-    await store.append(claim, Message("tool", (ToolResult("c1", "exec", "5 EUR"),)))
+    await store.turns.append(claim, Message.user("find prices"))
+    await store.turns.append(claim, Message("tool", (ToolResult("c1", "exec", "5 EUR"),)))
     limit = await report(
         store, order(), "prices", TurnFinished("limit", "", Usage()), "Stopped after 9 rounds."
     )

@@ -53,7 +53,7 @@ def test_counts_every_line_as_wc_does(tmp_path: Path) -> None:
     write(tmp_path, "app.py", "z = 3\n")
     write(tmp_path, "errors.py", "z = 3\nb = 4\n")
     write(tmp_path, "cli/main.py", "a = 1\nb = 2\n")
-    write(tmp_path, "storage/sqlite.py", "w = 1\n")
+    write(tmp_path, "store/sqlite.py", "w = 1\n")
     write(tmp_path, "memory/facts.py", "f = 1\n")
     found = rows(tmp_path)
     assert found["spine"] == 4 + 2 + 1
@@ -62,7 +62,7 @@ def test_counts_every_line_as_wc_does(tmp_path: Path) -> None:
     assert (found["root files"], found["agent"], found["cli"], found["memory"]) == (3, 4, 2, 1)
 
 
-@pytest.mark.parametrize("room", ["security", "providers", "cli", "session"])
+@pytest.mark.parametrize("room", ["security", "providers", "cli", "store"])
 def test_room_over_its_line_of_the_table(tmp_path: Path, room: str) -> None:
     (limit,) = re.findall(rf"^{room} .* of +(\d+)", check(ROOT).stdout, re.MULTILINE)
     for number in range(int(limit) // 400 + 1):

@@ -12,37 +12,39 @@ from pathlib import Path
 import pytest
 
 from nanobot.cron.jobs import due_message
+from nanobot.cron.table import JobTable
 from nanobot.messages import Address, InboundMessage, OutboundMessage
-from nanobot.storage.sqlite import SqliteStore
+from nanobot.store.memory_log import MemoryLog
+from nanobot.store.store import Store, open_store
 
 OLD_HOME = Path(__file__).with_name("home_0_2_0.sql")  # dumped from a home that 0.2.0 has written
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "nanobot.db", lambda: 1_800_000_100.0)
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = open_store(tmp_path / "nanobot.db", lambda: 1_800_000_100.0)
     yield opened
     await opened.aclose()
 
 
 @pytest.fixture
-async def old_home(tmp_path: Path, store: SqliteStore) -> SqliteStore:
+async def old_home(tmp_path: Path, store: Store) -> Store:
     with sqlite3.connect(tmp_path / "nanobot.db") as connection:
         connection.executescript(OLD_HOME.read_text("utf-8"))
     connection.close()
     return store
 
 
-async def waiting(store: SqliteStore) -> dict[str, InboundMessage]:
+async def waiting(store: Store) -> dict[str, InboundMessage]:
     """Everything that waits, by its session."""
     found = {}
-    while turn := await store.claim_next():
+    while turn := await store.turns.claim_next():
         found[turn.claim.session_key] = turn.inbound
         assert turn.is_subagent == turn.claim.session_key.startswith("subagent:")
     return found
 
 
-async def test_what_0_2_0_had_accepted_is_typed_now(old_home: SqliteStore) -> None:
+async def test_what_0_2_0_had_accepted_is_typed_now(old_home: Store) -> None:
     found = await waiting(old_home)
     person, report = found["telegram:7"], found["telegram:-5"]
     assert (person.source, person.trust, person.metadata) == ("person", "owner", {"message_id": "3"})
@@ -60,8 +62,8 @@ async def test_what_0_2_0_had_accepted_is_typed_now(old_home: SqliteStore) -> No
     )
 
 
-async def test_sessions_of_0_2_0_know_what_they_are_for(old_home: SqliteStore) -> None:
-    kinds = {info.key: info.kind for info in await old_home.sessions()}
+async def test_sessions_of_0_2_0_know_what_they_are_for(old_home: Store) -> None:
+    kinds = {info.key: info.kind for info in await old_home.sessions.newest()}
     assert {key: kind for key, kind in kinds.items() if kind != "chat"} == {
         "cron:1badcafe": "job",
         "heartbeat": "heartbeat",
@@ -70,12 +72,12 @@ async def test_sessions_of_0_2_0_know_what_they_are_for(old_home: SqliteStore) -
         "subagent:440e8843": "subagent",
     }
     assert kinds.keys() >= {"telegram:7", "telegram:-5", "cli:direct"}
-    assert await old_home.unattended_turns("subagent:a0248bca", 0, 9) == {4}
-    assert await old_home.unattended_turns("telegram:7", 0, 9) == frozenset()
+    assert await MemoryLog(old_home.database).unattended_turns("subagent:a0248bca", 0, 9) == {4}
+    assert await MemoryLog(old_home.database).unattended_turns("telegram:7", 0, 9) == frozenset()
 
 
-async def test_jobs_of_0_2_0_go_on(old_home: SqliteStore) -> None:
-    tea, quiet = sorted(await old_home.jobs(), key=lambda job: job.id)
+async def test_jobs_of_0_2_0_go_on(old_home: Store) -> None:
+    tea, quiet = sorted(await JobTable(old_home.database).all(), key=lambda job: job.id)
     due = due_message(tea, 1_800_003_600.0)
     assert (due.source, due.metadata, due.is_group, due.deliver) == ("schedule", {"thread": "9"}, True, True)
     assert not due_message(quiet, 1_800_007_200.0).deliver
@@ -91,9 +93,9 @@ MESSAGE = InboundMessage(
 )
 
 
-async def test_a_message_is_given_back_as_it_was_accepted(store: SqliteStore) -> None:
-    await store.accept(MESSAGE)
-    turn = await store.claim_next()
+async def test_a_message_is_given_back_as_it_was_accepted(store: Store) -> None:
+    await store.inbox.accept(MESSAGE)
+    turn = await store.turns.claim_next()
     assert turn is not None
     assert turn.inbound == MESSAGE
 
@@ -107,40 +109,38 @@ def damage(path: Path, table: str, row: int, change: Callable[[dict[str, object]
     connection.close()
 
 
-async def test_fields_of_a_newer_nanobot_are_left_out(store: SqliteStore, tmp_path: Path) -> None:
-    await store.accept(MESSAGE)
-    await store.enqueue(OutboundMessage("o1", "tg", "1", "hello"))
+async def test_fields_of_a_newer_nanobot_are_left_out(store: Store, tmp_path: Path) -> None:
+    await store.inbox.accept(MESSAGE)
+    await store.outbox.enqueue(OutboundMessage("o1", "tg", "1", "hello"))
 
     def newer(body: dict[str, object]) -> object:
         return body | {"mood": "good", "attachments": [{"path": "/x", "name": "x", "colour": "red"}]}
 
     damage(tmp_path / "nanobot.db", "inbox", 1, newer)
     damage(tmp_path / "nanobot.db", "outbox", 1, newer)
-    turn = await store.claim_next()
+    turn = await store.turns.claim_next()
     assert turn is not None
     assert replace(turn.inbound, attachments=()) == MESSAGE
     assert turn.inbound.attachments[0].name == "x"
-    (delivery,) = await store.due_deliveries()
+    (delivery,) = await store.outbox.due()
     assert (delivery.message.text, delivery.message.attachments[0].name) == ("hello", "x")
 
 
 @pytest.mark.parametrize("unreadable", [{}, [], {"text": "no chat"}, {"attachments": 3}])
 async def test_a_row_that_cannot_be_read_stops_no_other(
-    store: SqliteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, unreadable: object
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, unreadable: object
 ) -> None:
     for number in (1, 2):
-        await store.accept(InboundMessage("tg", "1", "anna", f"text {number}", str(number), "tg:1"))
-        await store.enqueue(OutboundMessage(f"o{number}", "tg", "1", f"reply {number}"))
+        await store.inbox.accept(InboundMessage("tg", "1", "anna", f"text {number}", str(number), "tg:1"))
+        await store.outbox.enqueue(OutboundMessage(f"o{number}", "tg", "1", f"reply {number}"))
     damage(tmp_path / "nanobot.db", "inbox", 1, lambda _: unreadable)
     damage(tmp_path / "nanobot.db", "outbox", 1, lambda _: unreadable)
     with caplog.at_level(logging.ERROR):
-        turn = await store.claim_next()
+        turn = await store.turns.claim_next()
     assert turn is not None
     assert turn.inbound.text == "text 2"
     assert "cannot be read and is put aside" in caplog.text
-    assert await store.due_deliveries() == []  # it is given up ...
-    assert [due.message.text for due in await store.due_deliveries()] == [
-        "reply 2"
-    ]  # ... and the next is due
-    given_up, *_ = await store.outbox()
+    assert await store.outbox.due() == []  # it is given up ...
+    assert [due.message.text for due in await store.outbox.due()] == ["reply 2"]  # ... and the next is due
+    given_up, *_ = await store.outbox.entries()
     assert (given_up.state, given_up.text) == ("parked", "(cannot be read)")

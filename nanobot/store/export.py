@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nanobot.messages import ImagePart, TextPart, ToolCall, ToolResult, message_to_json
-from nanobot.session.store import StoredMessage
+from nanobot.store.records import StoredMessage
 
 _SPEAKERS = {"user": "You", "assistant": "nanobot"}
 

@@ -1,5 +1,6 @@
-"""One SQLite file behind two threads: a writer that commits in groups, and a reader.
+"""The seam to the database: `read` and `write` of functions that get a connection.
 
+One SQLite file behind two threads: a writer that commits in groups, and a reader.
 The event loop never waits for the disk. Writes that arrive while a commit is running share the next
 one, so fifty busy sessions cost about as many fsyncs as one.
 """
@@ -24,25 +25,42 @@ T = TypeVar("T")
 
 _CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
-_Function = Callable[[sqlite3.Connection], Any]
+Row = sqlite3.Row
+
+
+class Connection(sqlite3.Connection):
+    """What a function runs its SQL on, inside a transaction. Its SQL is what Postgres understands too."""
+
+    def hold(self, *keys: str) -> None:
+        """Let no other transaction that holds one of `keys` run beside this one.
+
+        Call it first, with all keys. Here nothing is to be done: SQLite has one writer at a time.
+        """
+
+
+_Function = Callable[[Connection], Any]
 _Job = tuple[_Function, "asyncio.Future[Any]"]
 
 
 class Database:
-    """Runs functions of a connection on its threads. `migrations[n]` brings version n to n + 1."""
+    """Runs functions of a connection on its threads. `migrations[n]` brings version n to n + 1.
 
-    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+    `clock` gives Unix seconds. The file is created by the first call.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self.clock = clock
         self._migrations = migrations
         self._write_thread = ThreadPoolExecutor(1, "nanobot-db-write")
         self._read_thread = ThreadPoolExecutor(1, "nanobot-db-read")
-        self._write_connection: sqlite3.Connection | None = None
-        self._read_connection: sqlite3.Connection | None = None
+        self._write_connection: Connection | None = None
+        self._read_connection: Connection | None = None
         self._queued: list[_Job] = []
         self._committing = False
 
     async def write(
-        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `function` in a transaction; its writes are on disk on return. Raises StorageError."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -52,7 +70,7 @@ class Database:
         return await future
 
     async def read(
-        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a function that only reads; it sees every write that has returned. Raises StorageError."""
         if self._write_connection is None:
@@ -60,6 +78,12 @@ class Database:
         call = functools.partial(self._read, lambda connection: function(connection, *args, **kwargs))
         result: T = await asyncio.get_running_loop().run_in_executor(self._read_thread, call)
         return result
+
+    async def version(self) -> int:
+        """A number that changes whenever something was stored, by this process or another one."""
+        return await self.read(
+            lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0])
+        )
 
     async def scrub(self) -> None:
         """Write the file anew without what was deleted, and empty its log. Raises StorageError."""
@@ -135,13 +159,13 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             raise _explain(error) from error
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+    def _open(self) -> Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30, factory=Connection)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous=FULL")
         return connection
 
-    def _open_for_writing(self) -> sqlite3.Connection:
+    def _open_for_writing(self) -> Connection:
         make_private_dir(self.path.parent)
         self.path.touch(mode=0o600)
         connection = self._open()
@@ -153,7 +177,7 @@ class Database:
             raise
         return connection
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
+    def _migrate(self, connection: Connection) -> None:
         if _version(connection) == len(self._migrations):
             return
         with _transaction(connection):
@@ -179,16 +203,16 @@ def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
             time.sleep(0.01)
 
 
-def _nothing(_: sqlite3.Connection) -> None:
+def _nothing(_: Connection) -> None:
     return None
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _transaction(connection: Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -198,7 +222,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _run_in_savepoint(connection: sqlite3.Connection, function: _Function) -> Any:
+def _run_in_savepoint(connection: Connection, function: _Function) -> Any:
     connection.execute("SAVEPOINT job")
     try:
         return function(connection)

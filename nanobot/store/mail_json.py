@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from nanobot.messages import Address, Attachment, InboundMessage, OutboundMessage, Quoted, known_fields
+from nanobot.store.sqlite import Row
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def _attachments(body: Mapping[str, Any]) -> tuple[Attachment, ...]:
     return tuple(Attachment(**known_fields(Attachment, item)) for item in body.get("attachments", ()))
 
 
-def inbound_of(row: sqlite3.Row) -> InboundMessage:
+def inbound_of(row: Row) -> InboundMessage:
     body = json.loads(row["body"])
     quoted = tuple(Quoted(**known_fields(Quoted, item)) for item in body.get("quoted", ()))
     reply_to = Address(**known_fields(Address, body["reply_to"])) if body.get("reply_to") else None
@@ -35,7 +35,7 @@ def inbound_of(row: sqlite3.Row) -> InboundMessage:
     return InboundMessage(**fields | typed)
 
 
-def outbound_of(row: sqlite3.Row) -> OutboundMessage | None:
+def outbound_of(row: Row) -> OutboundMessage | None:
     """The message in a row of the outbox, if it can be read."""
     try:
         body = json.loads(row["body"])

@@ -17,8 +17,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
-from nanobot.storage.database import use_wal
-from nanobot.storage.search_rows import SCHEMA, TABLES, SearchRows
+from nanobot.store.search_rows import SCHEMA, TABLES, SearchRows
+from nanobot.store.sqlite import use_wal
 
 P = ParamSpec("P")
 T = TypeVar("T")

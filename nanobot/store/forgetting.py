@@ -1,9 +1,8 @@
-"""Taking words out of everything that is stored. Each function runs inside a transaction."""
+"""Taking words out of everything that is stored."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -19,16 +18,39 @@ from nanobot.messages import (
     message_from_json,
     message_to_json,
 )
-from nanobot.session.store import StoredMessage
+from nanobot.store.records import StoredMessage
+from nanobot.store.sqlite import Connection, Database, Row
 
 FORGOTTEN = "[forgotten]"
 
 Matches = Callable[[str], bool]
 
 
-def messages_like(
-    connection: sqlite3.Connection, matches: Matches, only: str
-) -> list[tuple[str, StoredMessage]]:
+class Forgetting:
+    """All methods raise StorageError when the disk or the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def messages_like(self, matches: Matches, only: str = "") -> list[tuple[str, StoredMessage]]:
+        """The messages, with their session, that have a text `matches` is true of; of one session or all."""
+        return await self._db.read(_messages_like, matches, only)
+
+    async def redact(
+        self, matches: Matches, messages: Collection[tuple[str, int]] = (), only: str = ""
+    ) -> list[tuple[str, int]]:
+        """Take the words out of these messages and of whatever has a text `matches` is true of.
+
+        Roles, calls and their results stay paired. Returns the redacted messages. `only`: in one session.
+        """
+        return await self._db.write(_redact, matches, messages, only, self._db.clock())
+
+    async def scrub(self) -> None:
+        """Leave no byte of what was redacted in the database's files."""
+        await self._db.scrub()
+
+
+def _messages_like(connection: Connection, matches: Matches, only: str) -> list[tuple[str, StoredMessage]]:
     return [
         (
             row["session"],
@@ -39,14 +61,14 @@ def messages_like(
     ]
 
 
-def redact(
-    connection: sqlite3.Connection,
+def _redact(
+    connection: Connection,
     matches: Matches,
     messages: Collection[tuple[str, int]],
     only: str,
     now: float,
 ) -> list[tuple[str, int]]:
-    """Redact messages, and everything made of them or alike; see MemoryStore."""
+    """Redact messages, and everything made of them or alike."""
     redacted, turns, titles = [], set(), set()
     for row, body in _rows(connection, "messages", only):
         place = (row["session"], row["seq"])
@@ -88,7 +110,7 @@ def redact(
     return redacted
 
 
-def _redact_mail(connection: sqlite3.Connection, matches: Matches, turns: set[int], only: str) -> None:
+def _redact_mail(connection: Connection, matches: Matches, turns: set[int], only: str) -> None:
     """Inbox and outbox. What says it and was still to be delivered is not."""
     for row, body in _rows(connection, "inbox", only):
         if row["turn"] in turns or _has(body, matches):
@@ -105,7 +127,7 @@ def _redact_mail(connection: sqlite3.Connection, matches: Matches, turns: set[in
             connection.execute("UPDATE outbox SET state = 'sent', error = '' WHERE id = ?", (row["id"],))
 
 
-def _rows(connection: sqlite3.Connection, table: str, only: str = "") -> Iterator[tuple[sqlite3.Row, Any]]:
+def _rows(connection: Connection, table: str, only: str = "") -> Iterator[tuple[Row, Any]]:
     """The rows of a table that has a JSON body, of one session or all."""
     where = "WHERE session = ?" if only else ""
     rows = connection.execute(f"SELECT * FROM {table} {where}", (only,) if only else ())
@@ -113,7 +135,7 @@ def _rows(connection: sqlite3.Connection, table: str, only: str = "") -> Iterato
         yield row, json.loads(row["body"])
 
 
-def _write(connection: sqlite3.Connection, table: str, row_id: object, body: object) -> None:
+def _write(connection: Connection, table: str, row_id: object, body: object) -> None:
     text = json.dumps(body, ensure_ascii=False)
     connection.execute(f"UPDATE {table} SET body = ? WHERE id = ?", (text, row_id))
 

@@ -1,0 +1,75 @@
+"""Conversations from files, added as they were: nothing that is stored already is merged or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count, groupby
+
+from nanobot.store.records import ImportedSession
+from nanobot.store.sessions import ensure_session, insert_message
+from nanobot.store.sqlite import Connection, Database
+
+
+class Imports:
+    """Which files of an older nanobot were taken over. All methods raise StorageError."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def add(self, session: ImportedSession, name: str) -> str:
+        """Add a conversation, once for each `name`; its key, made unique, or "" if nothing was to add."""
+        return await self._db.write(_add, session, name, self._db.clock())
+
+    async def known(self, names: Sequence[str]) -> frozenset[str]:
+        """Those of `names` that were imported before."""
+        return await self._db.read(_known, names)
+
+
+def note_import(connection: Connection, name: str, now: float) -> bool:
+    """Remember that a file was taken over; False when it was before."""
+    added = connection.execute(
+        "INSERT INTO imports (name, imported_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, now)
+    )
+    return added.rowcount > 0
+
+
+def _add(connection: Connection, session: ImportedSession, name: str, now: float) -> str:
+    connection.hold("imports")
+    if not note_import(connection, name, now) or not session.messages:
+        return ""
+    key = _free_key(connection, session.key)
+    title = session.title if key == session.key else f"{session.title or session.key} (imported)"
+    times = [stored.created_at for stored in session.messages]
+    total = len(session.messages)
+    start = min(session.start, total)  # what is before it, the older nanobot has summarised
+    ensure_session(connection, key, min(times), session.kind)
+    connection.execute(
+        "UPDATE sessions SET title = ?, created_at = ?, updated_at = ?, last_seq = ?, start_seq = ?,"
+        " consolidated_seq = ?, is_group = CASE WHEN is_group = 1 THEN 1 ELSE ? END WHERE key = ?",
+        (title, min(times), max(times), total, start, start, int(session.is_group), key),
+    )
+    seq = 0
+    for _, group in groupby(session.messages, key=lambda stored: stored.turn_id):
+        turn = list(group)
+        row = connection.execute(
+            "INSERT INTO turns (session, origin, state, worker, first_seq, started_at, finished_at)"
+            " VALUES (?, 'terminal', 'done', 0, ?, ?, ?) RETURNING id",
+            (key, seq + 1, turn[0].created_at, turn[-1].created_at),
+        ).fetchone()
+        for stored in turn:
+            seq += 1
+            insert_message(connection, key, replace(stored, seq=seq, turn_id=row["id"]))
+    return key
+
+
+def _free_key(connection: Connection, key: str) -> str:
+    """`key`, or `key~2` and so on when there is or was a turn under it."""
+    candidates = (key if number == 1 else f"{key}~{number}" for number in count(1))
+    taken = "SELECT 1 FROM turns WHERE session = ?"
+    return next(free for free in candidates if not connection.execute(taken, (free,)).fetchone())
+
+
+def _known(connection: Connection, names: Sequence[str]) -> frozenset[str]:
+    found = "SELECT 1 FROM imports WHERE name = ?"
+    return frozenset(name for name in names if connection.execute(found, (name,)).fetchone())

@@ -1,0 +1,272 @@
+"""Inbox and outbox: messages that must not be lost, in the order of their sessions and chats."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from nanobot.messages import InboundMessage, OutboundMessage, Source
+from nanobot.store.mail_json import IN_COLUMNS, inbound_of, outbound_of, to_json
+from nanobot.store.records import Backlog, Delivery, OutboxEntry, SessionKind
+from nanobot.store.sessions import ensure_session, running_turn
+from nanobot.store.sqlite import Connection, Database, Row
+
+log = logging.getLogger(__name__)
+
+# The kind of session that a message begins; people talk in all others.
+_KINDS: dict[Source, SessionKind] = {"schedule": "job", "heartbeat": "heartbeat", "order": "subagent"}
+
+
+class Inbox:
+    """All methods raise StorageError when the disk or the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def accept(self, inbound: InboundMessage) -> bool:
+        """Store an inbound message; False when (channel, external_id) was accepted before."""
+        return await self._db.write(accept, inbound, self._db.clock())
+
+    async def knows_chat(self, channel: str, chat_id: str) -> bool:
+        """Whether this chat has ever written."""
+        return await self._db.read(_knows_chat, channel, chat_id)
+
+    async def latest_chat(self, channels: Sequence[str]) -> tuple[str, str] | None:
+        """The (channel, chat id) that wrote last, among these channels."""
+        return await self._db.read(_latest_chat, channels)
+
+
+class Outbox:
+    """All methods raise StorageError when the disk or the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def enqueue(self, message: OutboundMessage) -> bool:
+        """Queue a delivery; False when its id was queued before."""
+        return await self._db.write(enqueue, message, self._db.clock())
+
+    async def sent_in_turn(self, turn_id: int, channel: str, chat_id: str) -> bool:
+        """Whether a tool call of the turn queued a message for this chat."""
+        return await self._db.read(_sent_in_turn, turn_id, channel, chat_id)
+
+    async def due(self, limit: int = 32) -> list[Delivery]:
+        """At most one delivery a chat, so that messages never overtake each other."""
+        due, unreadable = await self._db.read(_due, self._db.clock(), limit)
+        for outbox_id in unreadable:
+            await self.failed(outbox_id, "This message cannot be read by this nanobot.", None)
+        return due
+
+    async def delivered(self, outbox_id: int, receipt: str) -> None:
+        await self._db.write(_delivered, outbox_id, receipt)
+
+    async def failed(self, outbox_id: int, error: str, next_at: float | None) -> None:
+        """Try again at `next_at` (Unix seconds), or park the delivery when that is None."""
+        await self._db.write(_failed, outbox_id, error, next_at)
+
+    async def entries(self, limit: int = 100) -> list[OutboxEntry]:
+        """Deliveries that wait or were parked, oldest first."""
+        return await self._db.read(_entries, limit)
+
+    async def backlog(self) -> Backlog:
+        """How many deliveries wait and how many were parked."""
+        return await self._db.read(_backlog)
+
+    async def retry_parked(self) -> int:
+        """Make parked deliveries due again; returns how many."""
+        return await self._db.write(_retry_parked, self._db.clock())
+
+
+# -- inside a transaction: the inbox
+
+
+def accept(connection: Connection, inbound: InboundMessage, now: float) -> bool:
+    """Store an inbound message once; False when (channel, external_id) was accepted before."""
+    connection.hold(inbound.session_key)
+    ensure_session(connection, inbound.session_key, now, _KINDS.get(inbound.source, "chat"))
+    columns = {
+        "received_at": now,
+        "session": inbound.session_key,
+        **{name: getattr(inbound, name) for name in IN_COLUMNS},
+        "body": to_json(inbound, leave_out=IN_COLUMNS),
+    }
+    row = connection.execute(
+        f"INSERT INTO inbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        " ON CONFLICT (channel, external_id) DO NOTHING RETURNING id",
+        tuple(columns.values()),
+    ).fetchone()
+    if row is None:
+        return False
+    if inbound.source == "person":
+        connection.execute(
+            "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at",
+            (inbound.channel, inbound.chat_id, now),
+        )
+    if inbound.is_group:
+        connection.execute("UPDATE sessions SET is_group = 1 WHERE key = ?", (inbound.session_key,))
+    if running_turn(connection, inbound.session_key) is None:
+        _wait(connection, inbound.session_key)
+    return True
+
+
+def release_lane(connection: Connection, session: str) -> None:
+    """Let the next message of the session be claimed."""
+    if pending(connection, session, 1):
+        _wait(connection, session)
+
+
+def _wait(connection: Connection, session: str) -> None:
+    connection.execute(
+        "INSERT INTO waiting (session, served) SELECT ?, COALESCE(MAX(id), 0) FROM turns WHERE session = ?"
+        " ON CONFLICT (session) DO NOTHING",
+        (session, session),
+    )
+
+
+def pending(connection: Connection, session: str, limit: int) -> list[tuple[int, InboundMessage]]:
+    """The first messages of a session that were not begun yet, with their ids."""
+    while True:
+        rows = connection.execute(
+            "SELECT * FROM inbox WHERE session = ? AND state = 'pending' ORDER BY id LIMIT ?",
+            (session, limit),
+        ).fetchall()
+        found = [(row["id"], inbound) for row in rows if (inbound := _readable(connection, row)) is not None]
+        if found or not rows:
+            return found
+
+
+def _readable(connection: Connection, row: Row) -> InboundMessage | None:
+    """The message in a row of the inbox. One that cannot be read is put aside, and stops no other."""
+    try:
+        return inbound_of(row)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.error("A message in the inbox of %s cannot be read and is put aside: %r", row["session"], error)
+        connection.execute("UPDATE inbox SET state = 'unreadable' WHERE id = ?", (row["id"],))
+        return None
+
+
+def unanswered(connection: Connection, session: str, turn: int | None) -> InboundMessage | None:
+    """The message that the session's running turn answers, or when there is none the first that waits."""
+    claimed = connection.execute(
+        "SELECT * FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1", (turn,)
+    ).fetchone()
+    if claimed is not None:
+        return _readable(connection, claimed)
+    waiting = pending(connection, session, 1)
+    return waiting[0][1] if waiting else None
+
+
+def discard_waiting(connection: Connection, session: str) -> None:
+    """Acknowledge the session's waiting messages without a turn."""
+    connection.execute("UPDATE inbox SET state = 'done' WHERE session = ? AND state = 'pending'", (session,))
+    connection.execute("DELETE FROM waiting WHERE session = ?", (session,))
+
+
+def _knows_chat(connection: Connection, channel: str, chat_id: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?", (channel, chat_id)
+    ).fetchone()
+    return row is not None
+
+
+def _latest_chat(connection: Connection, channels: Sequence[str]) -> tuple[str, str] | None:
+    marks = ", ".join("?" * len(channels))
+    row = connection.execute(
+        f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) ORDER BY seen_at DESC LIMIT 1",
+        tuple(channels),
+    ).fetchone()
+    return (row["channel"], row["chat_id"]) if row else None
+
+
+# -- inside a transaction: the outbox
+
+
+def enqueue(connection: Connection, message: OutboundMessage, now: float) -> bool:
+    """Queue a delivery once: the message's `id` is its key. False when it was queued before."""
+    row = connection.execute(
+        "INSERT INTO outbox (key, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO NOTHING RETURNING id",
+        (message.id, message.channel, message.chat_id, now, to_json(message)),
+    ).fetchone()
+    return row is not None
+
+
+def _sent_in_turn(connection: Connection, turn_id: int, channel: str, chat_id: str) -> bool:
+    prefix = f"turn-{turn_id}-call-"  # ids as in tools/message.py
+    row = connection.execute(
+        "SELECT 1 FROM outbox WHERE key >= ? AND key < ? AND channel = ? AND chat_id = ?",
+        (prefix, prefix + "\U0010ffff", channel, chat_id),
+    ).fetchone()
+    return row is not None
+
+
+def _due(connection: Connection, now: float, limit: int) -> tuple[list[Delivery], list[int]]:
+    """What is due, and the ids of those that cannot be read."""
+    rows = connection.execute(
+        "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"
+        " GROUP BY channel, chat_id) AS heads JOIN outbox ON id = first WHERE next_at <= ?"
+        " ORDER BY id LIMIT ?",
+        (now, limit),
+    )
+    due, unreadable = [], []
+    for row in rows:
+        message = outbound_of(row)
+        if message is None:
+            unreadable.append(row["id"])
+        else:
+            due.append(Delivery(row["id"], message, row["attempts"], row["created_at"]))
+    return due, unreadable
+
+
+def _delivered(connection: Connection, outbox_id: int, receipt: str) -> None:
+    connection.execute(
+        "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'",
+        (receipt, outbox_id),
+    )
+
+
+def _failed(connection: Connection, outbox_id: int, error: str, next_at: float | None) -> None:
+    state = "parked" if next_at is None else "pending"
+    connection.execute(
+        "UPDATE outbox SET attempts = attempts + 1, error = ?, next_at = COALESCE(?, next_at), state = ?"
+        " WHERE id = ? AND state = 'pending'",
+        (error, next_at, state, outbox_id),
+    )
+
+
+def _entries(connection: Connection, limit: int) -> list[OutboxEntry]:
+    rows = connection.execute(
+        "SELECT * FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' UNION ALL"
+        " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
+        (limit,),
+    )
+    return [
+        OutboxEntry(
+            row["id"],
+            row["channel"],
+            row["chat_id"],
+            row["state"],
+            row["attempts"],
+            row["error"],
+            message.text if (message := outbound_of(row)) else "(cannot be read)",
+        )
+        for row in rows
+    ]
+
+
+def _backlog(connection: Connection) -> Backlog:
+    row = connection.execute(
+        "SELECT (SELECT COUNT(*) FROM outbox WHERE state = 'pending') AS pending,"
+        " (SELECT COUNT(*) FROM outbox WHERE state = 'parked') AS parked,"
+        " (SELECT error FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT 1) AS error"
+    ).fetchone()
+    return Backlog(row["pending"], row["parked"], row["error"] or "")
+
+
+def _retry_parked(connection: Connection, now: float) -> int:
+    return connection.execute(
+        "UPDATE outbox SET state = 'pending', attempts = 0, next_at = ?, created_at = ?"
+        " WHERE state = 'parked'",
+        (now, now),
+    ).rowcount

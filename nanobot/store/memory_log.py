@@ -1,0 +1,170 @@
+"""How far sessions are consolidated, and what that changes in the memory files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nanobot.store.sqlite import Connection, Database, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Unconsolidated:
+    """A session whose messages after `consolidated` are not in the memory files.
+
+    The model's context begins after message `start`; up to `settled` no turn is running. `forgets` rises
+    whenever something is forgotten. The next range failed `failures` times and is tried again at `retry_at`.
+    """
+
+    session: str
+    is_group: bool
+    consolidated: int
+    start: int
+    settled: int
+    forgets: int
+    failures: int
+    retry_at: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryChange:
+    """What the messages `first` to `last` of a session change in the memory files; see memory/files.py."""
+
+    id: int
+    session: str
+    first: int
+    last: int
+    body: str
+
+
+class MemoryLog:
+    """All methods raise StorageError when the disk or the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def unconsolidated(self, window: int, key: str = "") -> list[Unconsolidated]:
+        """Sessions in which people speak, with `window` such messages or some before their start.
+
+        With `key` that session alone, as it is.
+        """
+        return await self._db.read(_unconsolidated, window, key)
+
+    async def unattended_turns(self, key: str, after: int, until: int) -> frozenset[int]:
+        """The turns of these messages that nobody wrote: schedules, results of subagents."""
+        return await self._db.read(_unattended, key, after, until)
+
+    async def commit_change(self, session: Unconsolidated, until: int, body: str) -> bool:
+        """Move the session's cursor to `until` and note what that changes in the files, in one transaction.
+
+        False, and nothing is done, when the cursor was moved or something was forgotten meanwhile.
+        """
+        return await self._db.write(_commit_change, session, until, body, self._db.clock())
+
+    async def pending_changes(self) -> list[MemoryChange]:
+        """Changes that are not in the files yet, oldest first."""
+        return await self._db.read(_pending)
+
+    async def change_applied(self, change_id: int) -> None:
+        await self._db.write(_change_applied, change_id)
+
+    async def changes_of(self, key: str, first: int, last: int) -> list[MemoryChange]:
+        """The changes that stand for some of these messages, oldest first."""
+        return await self._db.read(_changes, key, first, last)
+
+    async def consolidation_failed(self, key: str, error: str, retry_at: float) -> None:
+        await self._db.write(_consolidation_failed, key, error, retry_at)
+
+
+_SESSIONS = (
+    "SELECT key, is_group, consolidated_seq, start_seq, failures, retry_at, error,"
+    " COALESCE((SELECT first_seq - 1 FROM turns WHERE session = key AND state = 'running'), last_seq)"
+    " AS settled, (SELECT COALESCE(MAX(id), 0) FROM forgets) AS forgets"
+    " FROM sessions LEFT JOIN setbacks ON setbacks.session = key WHERE "
+)
+# In the sessions that are left out nobody speaks.
+_OWING = (
+    "key IN (SELECT key FROM sessions WHERE last_seq - consolidated_seq >= ?"
+    " UNION SELECT key FROM sessions WHERE start_seq > consolidated_seq)"
+    " AND kind = 'chat' ORDER BY updated_at"
+)
+
+
+def _unconsolidated(connection: Connection, window: int, key: str) -> list[Unconsolidated]:
+    rows = connection.execute(_SESSIONS + ("key = ?" if key else _OWING), (key or window,))
+    return [
+        Unconsolidated(
+            row["key"],
+            bool(row["is_group"]),
+            row["consolidated_seq"],
+            row["start_seq"],
+            row["settled"],
+            row["forgets"],
+            row["failures"] or 0,
+            row["retry_at"] or 0.0,
+            row["error"] or "",
+        )
+        for row in rows
+    ]
+
+
+def _unattended(connection: Connection, key: str, after: int, until: int) -> frozenset[int]:
+    # In a terminal the reports of subagents are in no inbox; their turns have a family.
+    rows = connection.execute(
+        "WITH asked AS (SELECT DISTINCT turn FROM messages WHERE session = ? AND seq > ? AND seq <= ?)"
+        " SELECT turn FROM inbox WHERE source <> 'person' AND turn IN asked"
+        " UNION SELECT id FROM turns WHERE family IS NOT NULL AND id IN asked",
+        (key, after, until),
+    )
+    return frozenset(row["turn"] for row in rows)
+
+
+def _commit_change(
+    connection: Connection, session: Unconsolidated, until: int, body: str, now: float
+) -> bool:
+    """Move the cursor and note the change, unless the session is not as it was read."""
+    moved = connection.execute(
+        "UPDATE sessions SET consolidated_seq = ? WHERE key = ? AND consolidated_seq = ?"
+        " AND (SELECT COALESCE(MAX(id), 0) FROM forgets) = ?",
+        (until, session.session, session.consolidated, session.forgets),
+    ).rowcount
+    if not moved:
+        return False
+    connection.execute(
+        "INSERT INTO memory_changes (session, first_seq, last_seq, created_at, body) VALUES (?, ?, ?, ?, ?)",
+        (session.session, session.consolidated + 1, until, now, body),
+    )
+    connection.execute("DELETE FROM setbacks WHERE session = ?", (session.session,))
+    return True
+
+
+def _pending(connection: Connection) -> list[MemoryChange]:
+    return [
+        _change(row)
+        for row in connection.execute("SELECT * FROM memory_changes WHERE state = 'pending' ORDER BY id")
+    ]
+
+
+def _changes(connection: Connection, key: str, first: int, last: int) -> list[MemoryChange]:
+    rows = connection.execute(
+        "SELECT * FROM memory_changes WHERE session = ? AND last_seq >= ? AND first_seq <= ? ORDER BY id",
+        (key, first, last),
+    )
+    return [_change(row) for row in rows]
+
+
+def _change(row: Row) -> MemoryChange:
+    return MemoryChange(row["id"], row["session"], row["first_seq"], row["last_seq"], row["body"])
+
+
+def _change_applied(connection: Connection, change_id: int) -> None:
+    connection.execute("UPDATE memory_changes SET state = 'applied' WHERE id = ?", (change_id,))
+
+
+def _consolidation_failed(connection: Connection, key: str, error: str, retry_at: float) -> None:
+    connection.execute(
+        "INSERT INTO setbacks (session, failures, retry_at, error) VALUES (?, 1, ?, ?)"
+        " ON CONFLICT (session) DO UPDATE SET failures = setbacks.failures + 1,"
+        " retry_at = excluded.retry_at, error = excluded.error",
+        (key, retry_at, error),
+    )

@@ -1,0 +1,156 @@
+"""What the store gives and takes: sessions, turns, deliveries, subagents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage
+
+GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
+
+Origin = Literal["terminal", "inbox"]
+# What a session is for: people who talk, a job, the heartbeat, a subagent.
+SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A conversation. Times are Unix seconds; `messages` counts everything ever said in it.
+
+    `is_group`: several people write in it.
+    """
+
+    key: str
+    title: str
+    messages: int
+    created_at: float
+    updated_at: float
+    is_group: bool = False
+    kind: SessionKind = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message of a session. `seq` counts from 1 within the session without gaps."""
+
+    seq: int
+    turn_id: int
+    created_at: float
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model sees of a session: `summary` for what was said up to message `start`, then the messages.
+
+    Tool results up to message `shortened` are shown in short. `used` is how large the last request was.
+    """
+
+    start: int = 0
+    shortened: int = 0
+    summary: str = ""
+    used: ContextUse = NOT_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSession:
+    """A conversation from a file. `seq` and `turn_id` of its messages only order and group them.
+
+    The model's context begins after message `start`, counted from 1.
+    """
+
+    key: str
+    title: str
+    messages: Sequence[StoredMessage]
+    start: int = 0
+    is_group: bool = False
+    kind: SessionKind = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedMessage:
+    """A message in the log of all sessions: `id` rises with every message stored."""
+
+    id: int
+    session_key: str
+    is_group: bool
+    stored: StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write to a running turn. `epoch` rises with every takeover of the turn."""
+
+    turn_id: int
+    session_key: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedTurn:
+    """A turn that was cut off. `text` is what the user had asked; "" if it told of a subagent."""
+
+    turn_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InboxTurn:
+    """A claimed turn of an accepted message; `resumed` when another worker had begun it."""
+
+    claim: Claim
+    inbound: InboundMessage
+    resumed: bool
+    is_subagent: bool = False  # its session is a subagent's
+
+
+@dataclass(frozen=True, slots=True)
+class SubagentInfo:
+    """A subagent of the session `parent` and how it goes.
+
+    `state` is waiting, running, interrupted (its terminal is gone) or a StopReason. `calls` counts its model
+    calls; `tokens` is known when it has ended.
+    """
+
+    id: str
+    parent: str
+    label: str
+    profile: str
+    state: str
+    seconds: float
+    calls: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An outbound message due now. `attempts` counts the failed ones before."""
+
+    outbox_id: int
+    message: OutboundMessage
+    attempts: int
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A delivery that was given up (state `parked`) or is still tried (`pending`)."""
+
+    outbox_id: int
+    channel: str
+    chat_id: str
+    state: str
+    attempts: int
+    error: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the outbox. `error` is the newest one that led to parking."""
+
+    pending: int
+    parked: int
+    error: str

@@ -1,0 +1,52 @@
+"""Everything nanobot must not forget, opened in one place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanobot.store.imports import Imports
+from nanobot.store.mail import Inbox, Outbox
+from nanobot.store.migrations import MIGRATIONS
+from nanobot.store.sessions import Sessions
+from nanobot.store.sqlite import Database
+from nanobot.store.subagents import SubagentTable
+from nanobot.store.turns import Turns
+from nanobot.store.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The tables of the spine. Rooms with tables of their own put them on `database`."""
+
+    database: Database
+    workers: Workers
+    sessions: Sessions
+    turns: Turns
+    inbox: Inbox
+    outbox: Outbox
+    subagents: SubagentTable
+    imports: Imports
+
+    async def aclose(self) -> None:
+        """Finish what is queued, close the database and give up all running turns."""
+        await self.database.aclose()
+        self.workers.release()
+
+
+def open_store(path: Path, clock: Callable[[], float] = time.time) -> Store:
+    """The store in the database file `path`, made by the first call. `clock` gives Unix seconds."""
+    database = Database(path, MIGRATIONS, clock)
+    workers = Workers(database, path.parent / "run")
+    return Store(
+        database,
+        workers,
+        Sessions(database),
+        Turns(database, workers),
+        Inbox(database),
+        Outbox(database),
+        SubagentTable(database, workers),
+        Imports(database),
+    )

@@ -1,0 +1,163 @@
+"""Subagents: who asked for which, and how each goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from nanobot.messages import InboundMessage
+from nanobot.store import mail, turns
+from nanobot.store.records import SubagentInfo
+from nanobot.store.sessions import running_turn
+from nanobot.store.sqlite import Connection, Database, Row
+from nanobot.store.workers import Workers
+
+_UNFINISHED = ("waiting", "running")
+# A subagent has one turn; what the owner says later in its session makes more.
+_ROWS = (
+    "SELECT subagents.*, turns.id AS turn, turns.state, turns.started_at, turns.finished_at,"
+    " turns.calls, turns.tokens FROM subagents LEFT JOIN turns ON turns.id ="
+    " (SELECT MIN(id) FROM turns WHERE session = 'subagent:' || subagents.id)"
+)
+
+
+class SubagentTable:
+    """All methods raise StorageError when the disk or the database fails."""
+
+    def __init__(self, database: Database, workers: Workers) -> None:
+        self._db = database
+        self._workers = workers
+
+    async def add(self, order: InboundMessage, label: str, profile: str, *, in_terminal: bool) -> bool:
+        """Store a subagent, once; its id is the order's `chat_id`, its parent the session in `reply_to`.
+
+        A terminal runs it itself, else the inbox has it.
+        """
+        return await self._db.write(self._add, order, label, profile, in_terminal, self._db.clock())
+
+    async def get(self, subagent_id: str) -> SubagentInfo | None:
+        return await self._db.read(self._get, subagent_id, self._db.clock())
+
+    async def of(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
+        """The newest subagents of a session, oldest first."""
+        return await self._db.read(self._of, parent, limit, self._db.clock())
+
+    async def cancel(
+        self,
+        parent: str,
+        ids: Collection[str] | None,
+        report: Callable[[InboundMessage, str], InboundMessage] | None = None,
+    ) -> list[str]:
+        """Cancel those of a session (None: all) that have not ended, and accept a `report` about each order.
+
+        `report` is given the order and the label.
+        Returns their ids. Those that wait never begin, also after a crash; who runs the others stops them.
+        """
+        return await self._db.write(self._cancel, parent, ids, report, self._db.clock())
+
+    async def close_lost(self, parent: str) -> list[SubagentInfo]:
+        """Those whose terminal is gone before their session was told how they ended; each is given once."""
+        return await self._db.write(self._close_lost, parent, self._db.clock())
+
+    async def settle(self, ids: Collection[str]) -> None:
+        """Note that the session of these was told how they ended."""
+        await self._db.write(_settle, ids)
+
+    # -- inside a transaction
+
+    def _add(
+        self,
+        connection: Connection,
+        order: InboundMessage,
+        label: str,
+        profile: str,
+        in_terminal: bool,
+        now: float,
+    ) -> bool:
+        parent = order.reply_to.session_key if order.reply_to else order.sender_id
+        worker = self._workers.register(connection, now) if in_terminal else None
+        row = connection.execute(
+            "INSERT INTO subagents (id, parent, label, profile, worker, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING id",
+            (order.chat_id, parent, label, profile, worker, now),
+        ).fetchone()
+        if row is not None and worker is None:
+            mail.accept(connection, order, now)
+        return row is not None
+
+    def _of(self, connection: Connection, parent: str, limit: int, now: float) -> list[SubagentInfo]:
+        rows = connection.execute(f"{_ROWS} WHERE parent = ? ORDER BY number DESC LIMIT ?", (parent, limit))
+        return [self._info(connection, row, now) for row in rows.fetchall()][::-1]
+
+    def _get(self, connection: Connection, subagent_id: str, now: float) -> SubagentInfo | None:
+        row = connection.execute(f"{_ROWS} WHERE subagents.id = ?", (subagent_id,)).fetchone()
+        return self._info(connection, row, now) if row else None
+
+    def _info(self, connection: Connection, row: Row, now: float) -> SubagentInfo:
+        since = row["started_at"] or row["created_at"]
+        state = self._state(connection, row, now)
+        until = now if state in _UNFINISHED else row["finished_at"] or since
+        return SubagentInfo(
+            row["id"],
+            row["parent"],
+            row["label"],
+            row["profile"],
+            state,
+            until - since,
+            row["calls"] or 0,
+            row["tokens"] or 0,
+        )
+
+    def _state(self, connection: Connection, row: Row, now: float) -> str:
+        state = str(row["ended"] or row["state"] or "waiting")
+        if state not in _UNFINISHED or row["worker"] is None:
+            return state
+        return state if self._workers.is_alive(connection, row["worker"], now) else "interrupted"
+
+    def _cancel(
+        self,
+        connection: Connection,
+        parent: str,
+        ids: Collection[str] | None,
+        report: Callable[[InboundMessage, str], InboundMessage] | None,
+        now: float,
+    ) -> list[str]:
+        cancelled = []
+        rows = connection.execute(f"{_ROWS} WHERE parent = ? AND ended = '' ORDER BY number", (parent,))
+        for row in rows.fetchall():
+            wanted = ids is None or row["id"] in ids
+            if wanted and self._state(connection, row, now) in _UNFINISHED:
+                _end(connection, row["id"], "cancelled")
+                session = f"subagent:{row['id']}"
+                order = mail.unanswered(connection, session, row["turn"])
+                if order is not None and report is not None:
+                    mail.accept(connection, report(order, row["label"]), now)
+                mail.discard_waiting(connection, session)
+                cancelled.append(row["id"])
+        return cancelled
+
+    def _close_lost(self, connection: Connection, parent: str, now: float) -> list[SubagentInfo]:
+        lost = []
+        rows = connection.execute(
+            f"{_ROWS} WHERE parent = ? AND subagents.worker IS NOT NULL AND ended = '' ORDER BY number",
+            (parent,),
+        )
+        for row in rows.fetchall():
+            if not self._workers.is_alive(connection, row["worker"], now):
+                info = self._info(connection, row, now)
+                running = running_turn(connection, f"subagent:{row['id']}")
+                if running is not None:
+                    turns.interrupt(connection, running, now)
+                _end(connection, row["id"], info.state)
+                lost.append(info)
+        return lost
+
+
+def _settle(connection: Connection, ids: Collection[str]) -> None:
+    for subagent_id in ids:
+        row = connection.execute(f"{_ROWS} WHERE subagents.id = ?", (subagent_id,)).fetchone()
+        if row is not None and not row["ended"]:
+            _end(connection, subagent_id, row["state"])
+
+
+def _end(connection: Connection, subagent_id: str, how: str) -> None:
+    connection.execute("UPDATE subagents SET ended = ? WHERE id = ?", (how, subagent_id))

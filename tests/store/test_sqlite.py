@@ -1,0 +1,91 @@
+"""What the SQLite file itself can meet: no rights, no room, other content, many processes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from nanobot.errors import StorageError
+from nanobot.messages import Message
+from nanobot.store.store import open_store
+
+
+async def test_an_unwritable_home_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    async with aclosing(open_store(tmp_path / "file" / "home" / "nanobot.db")) as store:
+        with pytest.raises(StorageError, match="Cannot create"):
+            await store.sessions.newest()
+
+
+async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "nanobot.db").write_text("this is no database " * 100)
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        with pytest.raises(StorageError, match="damaged"):
+            await store.sessions.newest()
+
+
+async def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "nanobot.db")
+    claim = await store.turns.begin("cli:direct")
+    assert claim is not None
+    await store.turns.append(claim, Message.user("kept"))
+    pages = await store.database.write(
+        lambda connection: connection.execute("PRAGMA page_count").fetchone()[0]
+    )
+    await store.database.read(lambda connection: None)
+    limit = store.database._write_connection
+    assert limit is not None
+    await asyncio.wrap_future(
+        store.database._write_thread.submit(limit.execute, f"PRAGMA max_page_count = {pages}")
+    )
+    with pytest.raises(StorageError, match="disk is full"):
+        await store.turns.append(claim, Message.user("x" * 200_000))
+    await asyncio.wrap_future(
+        store.database._write_thread.submit(limit.execute, "PRAGMA max_page_count = 1000000")
+    )
+    await store.turns.append(claim, Message.user("after"))
+    assert [entry.message.text for entry in await store.sessions.history("cli:direct")] == ["kept", "after"]
+    await store.aclose()
+
+
+async def test_a_disk_without_any_room_is_called_full(tmp_path: Path) -> None:
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        await store.sessions.newest()
+    script = (
+        "import asyncio, resource, sys; from pathlib import Path\n"
+        "from nanobot.store.store import open_store\n"
+        "async def main():\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "    store = open_store(Path(sys.argv[1]))\n"
+        "    try: await store.turns.begin('cli:x')\n"
+        "    except Exception as error: print(error)\n"
+        "    await store.aclose()\n"
+        "asyncio.run(main())"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "nanobot.db")]
+    shown = await asyncio.to_thread(subprocess.check_output, command, text=True)
+    assert shown.startswith("The disk is full")
+
+
+async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys; from pathlib import Path; from nanobot.store.store import open_store\n"
+        "async def main():\n"
+        "    store = open_store(Path(sys.argv[1])); claim = await store.turns.begin(f'cli:{sys.argv[2]}')\n"
+        "    await store.turns.finish(claim, 'done'); await store.aclose()\n"
+        "asyncio.run(main())"
+    )
+    database = tmp_path / "nanobot.db"
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(database), str(number))
+        for number in range(6)
+    ]
+    assert [await process.wait() for process in processes] == [0] * 6
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        assert len(await store.sessions.newest()) == 6
+    assert (database.stat().st_mode & 0o077) == 0
