@@ -8,16 +8,15 @@ one, so fifty busy sessions cost about as many fsyncs as one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from nanobot.errors import NanobotError, StorageError
+from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
 
 P = ParamSpec("P")
@@ -36,6 +35,10 @@ class Connection(sqlite3.Connection):
 
         Call it first, with all keys. Here nothing is to be done: SQLite has one writer at a time.
         """
+
+
+class _NoTransaction(StorageError):
+    """Not the fault of any function: the database cannot be opened, or another process keeps it."""
 
 
 _Function = Callable[[Connection], Any]
@@ -58,15 +61,21 @@ class Database:
         self._read_connection: Connection | None = None
         self._queued: list[_Job] = []
         self._committing = False
+        self._group = _GROUP
 
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function` in a transaction; its writes are on disk on return. Raises StorageError."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        """Run `function` in a transaction; its writes are on disk on return. Raises StorageError.
+
+        It may be run again when a write beside it has failed: it changes nothing but the database.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         self._queued.append((lambda connection: function(connection, *args, **kwargs), future))
         if not self._committing:
-            self._commit_next_group()
+            self._committing = True
+            loop.call_soon(self._commit_next_group)  # with what is written at the same moment
         return await future
 
     async def read(
@@ -122,7 +131,7 @@ class Database:
     # -- the event loop's side of group commit
 
     def _commit_next_group(self) -> None:
-        jobs, self._queued = self._queued[:_GROUP], self._queued[_GROUP:]
+        jobs, self._queued = self._queued[: self._group], self._queued[self._group :]
         self._committing = bool(jobs)
         if jobs:
             functions = [function for function, _ in jobs]
@@ -131,26 +140,41 @@ class Database:
 
     def _settle(self, jobs: list[_Job], running: asyncio.Future[list[Any]]) -> None:
         error = running.exception()
-        outcomes = [error] * len(jobs) if error is not None else running.result()
-        for (_, future), outcome in zip(jobs, outcomes, strict=True):
-            if future.done():  # its caller was cancelled; the write stands
-                continue
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-        self._commit_next_group()
+        waiting = [future for _, future in jobs]
+        if error is None:
+            self._group = min(2 * self._group, _GROUP)
+            for future, result in zip(waiting, running.result(), strict=True):
+                if not future.done():  # else its caller was cancelled; the write stands
+                    future.set_result(result)
+        elif len(jobs) == 1 or isinstance(error, _NoTransaction):
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+        else:  # one of them failed: in smaller groups, until it is alone and fails nobody else
+            self._queued = jobs + self._queued
+            self._group = len(jobs) // 2
+        # Whoever writes in a row joins the next group: first those run who have waited for this one.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._commit_next_group)
 
     # -- the threads' side
 
     def _commit(self, functions: list[_Function]) -> list[Any]:
-        """Run all in one transaction; an error that is not the disk's fails only its own function."""
+        """Run all in one transaction: all or none."""
         try:
             connection = self._write_connection = self._write_connection or self._open_for_writing()
-            with _transaction(connection):
-                return [_run_in_savepoint(connection, function) for function in functions]
+            connection.execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, OSError, StorageError) as error:
+            raise _NoTransaction(str(_explain(error))) from error
+        try:
+            results = [function(connection) for function in functions]
+            connection.execute("COMMIT")
+            return results
         except (sqlite3.Error, OSError) as error:
             raise _explain(error) from error
+        finally:
+            if connection.in_transaction:  # something was raised, or the commit itself failed
+                connection.execute("ROLLBACK")
 
     def _read(self, function: _Function) -> Any:
         try:
@@ -180,7 +204,8 @@ class Database:
     def _migrate(self, connection: Connection) -> None:
         if _version(connection) == len(self._migrations):
             return
-        with _transaction(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
             version = _version(connection)
             if version > len(self._migrations):
                 raise StorageError(f"{self.path} was written by a newer nanobot. Upgrade this one.")
@@ -188,6 +213,10 @@ class Database:
                 for statement in script.split(";\n"):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
 
 def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
@@ -211,30 +240,9 @@ def _version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-@contextlib.contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:  # something was raised, or the commit itself failed
-            connection.execute("ROLLBACK")
-
-
-def _run_in_savepoint(connection: Connection, function: _Function) -> Any:
-    connection.execute("SAVEPOINT job")
-    try:
-        return function(connection)
-    except (NanobotError, ValueError, TypeError, OverflowError) as error:  # also what SQLite cannot hold
-        connection.execute("ROLLBACK TO job")
-        return error
-    finally:
-        if connection.in_transaction:
-            connection.execute("RELEASE job")
-
-
 def _explain(error: Exception) -> StorageError:
+    if isinstance(error, StorageError):
+        return error
     text = str(error).lower()
     # On a disk without any room SQLite cannot even grow its shared memory, which it calls an I/O error.
     kind = getattr(error, "sqlite_errorname", "")

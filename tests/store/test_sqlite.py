@@ -7,11 +7,13 @@ import subprocess
 import sys
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nanobot.errors import StorageError
 from nanobot.messages import Message
+from nanobot.store.sqlite import Connection
 from nanobot.store.store import open_store
 
 
@@ -89,3 +91,47 @@ async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> No
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
         assert len(await store.sessions.newest()) == 6
     assert (database.stat().st_mode & 0o077) == 0
+
+
+async def test_a_write_that_fails_fails_alone(tmp_path: Path) -> None:
+    """Whatever it raises: a message part of a newer version was a KeyError for 127 others."""
+    store = open_store(tmp_path / "nanobot.db")
+
+    def note(connection: Connection, number: int) -> int:
+        connection.execute("INSERT INTO chats (channel, chat_id, seen_at) VALUES ('x', ?, 0)", (number,))
+        if number in (3, 17):
+            raise KeyError(number)
+        return number
+
+    async with aclosing(store):
+        results = await asyncio.gather(
+            *(store.database.write(note, number) for number in range(100)), return_exceptions=True
+        )
+        assert [n for n, result in enumerate(results) if isinstance(result, KeyError)] == [3, 17]
+        assert [result for result in results if not isinstance(result, KeyError)] == [
+            number for number in range(100) if number not in (3, 17)
+        ]
+        rows = await store.database.read(
+            lambda connection: connection.execute("SELECT chat_id FROM chats").fetchall()
+        )
+        assert {row["chat_id"] for row in rows} == {str(n) for n in range(100) if n not in (3, 17)}
+
+
+async def test_whoever_writes_in_a_row_is_in_every_commit(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "nanobot.db")
+    commits: list[int] = []
+    commit = store.database._commit
+
+    def counted(functions: list[Any]) -> list[Any]:
+        commits.append(len(functions))
+        return commit(functions)
+
+    async def chat(number: int) -> None:
+        for _ in range(10):
+            await store.sessions.set_setting(f"cli:{number}", "model", "x")
+
+    async with aclosing(store):
+        await store.sessions.newest()
+        store.database._commit = counted  # type: ignore[method-assign]
+        await asyncio.gather(*(chat(number) for number in range(20)))
+        assert commits == [20] * 10
