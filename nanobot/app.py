@@ -139,7 +139,7 @@ class App:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW)
-            await self.store.workers.renew()
+            self.store.workers.renew()
 
     async def aclose(self) -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -149,7 +149,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(RENEW)
             with contextlib.suppress(StorageError):  # a lost lease shows at the next write
-                await self._store.workers.renew()
+                self._store.workers.renew()
 
     async def _start_turns(self, changed: asyncio.Event) -> None:
         while any(room := self._room()) and not self._draining:

@@ -36,10 +36,12 @@ class Store:
         self.workers.release()
 
 
-def open_store(path: Path, clock: Callable[[], float] = time.time) -> Store:
+def open_store(
+    path: Path, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+) -> Store:
     """The store in the database file `path`, made by the first call. `clock` gives Unix seconds."""
     database = Database(path, MIGRATIONS, clock)
-    workers = Workers(database, path.parent / "run")
+    workers = Workers(database, path.parent / "run", monotonic)
     return Store(
         database,
         workers,

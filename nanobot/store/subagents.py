@@ -32,7 +32,8 @@ class SubagentTable:
 
         A terminal runs it itself, else the inbox has it.
         """
-        return await self._db.write(self._add, order, label, profile, in_terminal, self._db.clock())
+        worker = self._workers.enlist() if in_terminal else None
+        return await self._db.write(_add, order, label, profile, worker, self._db.clock())
 
     async def get(self, subagent_id: str) -> SubagentInfo | None:
         return await self._db.read(self._get, subagent_id, self._db.clock())
@@ -64,37 +65,17 @@ class SubagentTable:
 
     # -- inside a transaction
 
-    def _add(
-        self,
-        connection: Connection,
-        order: InboundMessage,
-        label: str,
-        profile: str,
-        in_terminal: bool,
-        now: float,
-    ) -> bool:
-        parent = order.reply_to.session_key if order.reply_to else order.sender_id
-        worker = self._workers.register(connection, now) if in_terminal else None
-        row = connection.execute(
-            "INSERT INTO subagents (id, parent, label, profile, worker, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING id",
-            (order.chat_id, parent, label, profile, worker, now),
-        ).fetchone()
-        if row is not None and worker is None:
-            mail.accept(connection, order, now)
-        return row is not None
-
     def _of(self, connection: Connection, parent: str, limit: int, now: float) -> list[SubagentInfo]:
         rows = connection.execute(f"{_ROWS} WHERE parent = ? ORDER BY number DESC LIMIT ?", (parent, limit))
-        return [self._info(connection, row, now) for row in rows.fetchall()][::-1]
+        return [self._info(row, now) for row in rows.fetchall()][::-1]
 
     def _get(self, connection: Connection, subagent_id: str, now: float) -> SubagentInfo | None:
         row = connection.execute(f"{_ROWS} WHERE subagents.id = ?", (subagent_id,)).fetchone()
-        return self._info(connection, row, now) if row else None
+        return self._info(row, now) if row else None
 
-    def _info(self, connection: Connection, row: Row, now: float) -> SubagentInfo:
+    def _info(self, row: Row, now: float) -> SubagentInfo:
         since = row["started_at"] or row["created_at"]
-        state = self._state(connection, row, now)
+        state = self._state(row)
         until = now if state in _UNFINISHED else row["finished_at"] or since
         return SubagentInfo(
             row["id"],
@@ -107,11 +88,11 @@ class SubagentTable:
             row["tokens"] or 0,
         )
 
-    def _state(self, connection: Connection, row: Row, now: float) -> str:
+    def _state(self, row: Row) -> str:
         state = str(row["ended"] or row["state"] or "waiting")
         if state not in _UNFINISHED or row["worker"] is None:
             return state
-        return state if self._workers.is_alive(connection, row["worker"], now) else "interrupted"
+        return state if self._workers.is_alive(row["worker"]) else "interrupted"
 
     def _cancel(
         self,
@@ -125,7 +106,7 @@ class SubagentTable:
         rows = connection.execute(f"{_ROWS} WHERE parent = ? AND ended = '' ORDER BY number", (parent,))
         for row in rows.fetchall():
             wanted = ids is None or row["id"] in ids
-            if wanted and self._state(connection, row, now) in _UNFINISHED:
+            if wanted and self._state(row) in _UNFINISHED:
                 _end(connection, row["id"], "cancelled")
                 session = f"subagent:{row['id']}"
                 order = mail.unanswered(connection, session, row["turn"])
@@ -142,14 +123,33 @@ class SubagentTable:
             (parent,),
         )
         for row in rows.fetchall():
-            if not self._workers.is_alive(connection, row["worker"], now):
-                info = self._info(connection, row, now)
+            if not self._workers.is_alive(row["worker"]):
+                info = self._info(row, now)
                 running = running_turn(connection, f"subagent:{row['id']}")
                 if running is not None:
                     turns.interrupt(connection, running, now)
                 _end(connection, row["id"], info.state)
                 lost.append(info)
         return lost
+
+
+def _add(
+    connection: Connection,
+    order: InboundMessage,
+    label: str,
+    profile: str,
+    worker: int | None,
+    now: float,
+) -> bool:
+    parent = order.reply_to.session_key if order.reply_to else order.sender_id
+    row = connection.execute(
+        "INSERT INTO subagents (id, parent, label, profile, worker, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING id",
+        (order.chat_id, parent, label, profile, worker, now),
+    ).fetchone()
+    if row is not None and worker is None:
+        mail.accept(connection, order, now)
+    return row is not None
 
 
 def _settle(connection: Connection, ids: Collection[str]) -> None:

@@ -44,14 +44,15 @@ class Turns:
         The turn shares the model calls of the turn `family`, which (by way of others) spawned it. `kind` is
         that of a session which this begins.
         """
-        return await self._db.write(self._begin, key, family, kind, self._db.clock())
+        return await self._db.write(self._begin, key, family, kind, self._workers.enlist(), self._db.clock())
 
     async def claim_next(self, *, chats: bool = True, subagents: bool = True) -> InboxTurn | None:
         """The next turn to work on, or None: one whose worker is gone, else of the longest unserved lane.
 
         `chats` and `subagents` say which kinds of sessions there is room for.
         """
-        return await self._db.write(self._claim_next, _LANES[chats, subagents], self._db.clock())
+        me = self._workers.enlist()
+        return await self._db.write(self._claim_next, me, _LANES[chats, subagents], self._db.clock())
 
     async def append(self, claim: Claim, *messages: Message) -> list[StoredMessage]:
         """Add messages to a running turn, all or none."""
@@ -106,13 +107,18 @@ class Turns:
     # -- inside a transaction
 
     def _begin(
-        self, connection: Connection, key: str, family: int | None, kind: SessionKind, now: float
+        self,
+        connection: Connection,
+        key: str,
+        family: int | None,
+        kind: SessionKind,
+        me: int,
+        now: float,
     ) -> Claim | None:
         connection.hold(key)
-        me = self._workers.register(connection, now)
         running = running_turn(connection, key)
         if running is not None:
-            if self._workers.is_alive(connection, running["worker"], now):
+            if self._workers.is_alive(running["worker"]):
                 return None
             if running["origin"] == "inbox":
                 raise StorageError(
@@ -123,15 +129,14 @@ class Turns:
         ensure_session(connection, key, now, kind)
         return _open(connection, key, "terminal", me, now, family)
 
-    def _claim_next(self, connection: Connection, lanes: str, now: float) -> InboxTurn | None:
-        me = self._workers.register(connection, now)
+    def _claim_next(self, connection: Connection, me: int, lanes: str, now: float) -> InboxTurn | None:
         self._interrupt_dead_terminals(connection, now)
         return self._take_over(connection, me, lanes, now) or _claim_waiting(connection, me, lanes, now)
 
     def _interrupt_dead_terminals(self, connection: Connection, now: float) -> None:
         rows = connection.execute("SELECT * FROM turns WHERE state = 'running' AND origin = 'terminal'")
         for turn in rows.fetchall():
-            if not self._workers.is_alive(connection, turn["worker"], now):
+            if not self._workers.is_alive(turn["worker"]):
                 interrupt(connection, turn, now)
                 mail.release_lane(connection, turn["session"])
 
@@ -142,7 +147,7 @@ class Turns:
             (me,),
         )
         for turn in rows.fetchall():
-            if not self._workers.is_alive(connection, turn["worker"], now):
+            if not self._workers.is_alive(turn["worker"]):
                 connection.execute(
                     "UPDATE turns SET worker = ?, epoch = epoch + 1 WHERE id = ?", (me, turn["id"])
                 )
@@ -160,7 +165,7 @@ class Turns:
         connection.hold(key)
         running = running_turn(connection, key)
         if running is not None and running["origin"] == "terminal":
-            if self._workers.is_alive(connection, running["worker"], now):
+            if self._workers.is_alive(running["worker"]):
                 return None
             interrupt(connection, running, now)
             mail.release_lane(connection, key)

@@ -1,14 +1,20 @@
-"""Who is working: a worker is alive while it holds its lock file and keeps its row fresh.
+"""Who is working: a worker is alive while it holds its lock file and writes signs of life into it.
 
-The lock tells at once that a process was killed; the row tells that it is stuck or stopped.
+The lock tells at once that a process is gone; the signs tell that it is stuck or stopped. They are in
+monotonic seconds, which stand still while the machine sleeps: no worker dies of that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
 from nanobot.store.sqlite import Connection, Database
 
@@ -17,36 +23,68 @@ LEASE = 15.0  # seconds without a sign of life after which a worker's turns may 
 
 
 class Workers:
-    """This process as a worker, registered when it first claims something, and the others.
+    """This process as a worker, from when it first claims something, and the others.
 
-    What takes a connection runs inside a transaction, on the database's write thread.
+    `monotonic` gives seconds that all processes of the machine count alike.
     """
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(
+        self, database: Database, folder: Path, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._db = database
         self._folder = folder
+        self._monotonic = monotonic
         self._id = 0
         self._lock = -1
-        self._seen_at = 0.0
 
-    async def renew(self) -> None:
+    def enlist(self) -> int:
+        """This worker's id, never used before; gives a sign of life. Raises StorageError."""
+        if not self._id:
+            worker = secrets.randbits(53)
+            try:
+                make_private_dir(self._folder)
+                self._remove_dead()
+                unlocked = self._folder / f"new-{worker}"  # nobody may take it for one that is dead
+                self._lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unlocked.rename(self._path(worker))
+            except OSError as error:
+                raise StorageError(f"No lock in {self._folder}: {error}. Check its rights.") from error
+            self._id = worker
+        self.renew()
+        return self._id
+
+    def renew(self) -> None:
         """Give a sign of life; due every RENEW seconds while turns run. Raises StorageError."""
-        await self._db.write(self._renew, self._db.clock())
+        if self._id:
+            try:
+                os.pwrite(self._lock, f"{os.getpid():<12}{self._monotonic():<20.3f}\n".encode(), 0)
+            except OSError as error:
+                raise StorageError(f"{self._path(self._id)} cannot be written: {error}") from error
+
+    def is_alive(self, worker: int) -> bool:
+        """Whether a worker still holds its turns."""
+        return worker == self._id or self._pid(worker) is not None
 
     async def lead(self, role: str) -> bool:
         """Take or keep a role that one living worker has at a time; False while another has it."""
-        return await self._db.write(self._lead, role, self._db.clock())
+        me = self.enlist()
+        holder = await self._db.read(_holder, role)
+        if holder == me:
+            return True
+        return not (holder and self.is_alive(holder)) and await self._db.write(_take, role, holder, me)
 
     async def resign(self, role: str) -> None:
         """Give up a role and all running turns, so that any worker can take them at once."""
         try:
-            await self._db.write(self._resign, role)
+            await self._db.write(_resign, role, self._id)
         finally:
             self.release()
 
     async def leader(self, role: str) -> int | None:
         """The process id of the living worker that has the role."""
-        return await self._db.read(self._leader, role, self._db.clock())
+        holder = await self._db.read(_holder, role)
+        return self._pid(holder) if holder else None
 
     def release(self) -> None:
         """Give up the identity; its turns may be taken over at once."""
@@ -55,88 +93,61 @@ class Workers:
             os.close(self._lock)
             self._lock, self._id = -1, 0
 
-    def register(self, connection: Connection, now: float) -> int:
-        """This worker's id; the first call adds the row, takes the lock and removes dead workers."""
-        if self._id:
-            if abs(now - self._seen_at) >= RENEW:  # an idle gateway looks often and must not write as often
-                self._renew(connection, now)
-            return self._id
-        make_private_dir(self._folder)
-        row = connection.execute(
-            "INSERT INTO workers (pid, seen_at) VALUES (?, ?) RETURNING id", (os.getpid(), now)
-        ).fetchone()
-        lock = os.open(self._path(row["id"]), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise
-        self._id, self._lock, self._seen_at = int(row["id"]), lock, now
-        self._forget_dead(connection)
-        return self._id
-
-    def _renew(self, connection: Connection, now: float) -> None:
-        """Give a sign of life; this also adds the row again when a full disk undid its first commit."""
-        if self._id:
-            row = (self._id, os.getpid(), now)
-            connection.execute(
-                "INSERT INTO workers (id, pid, seen_at) VALUES (?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
-                row,
-            )
-            self._seen_at = now
-
-    def is_alive(self, connection: Connection, worker: int, now: float) -> bool:
-        """Whether a worker still holds its turns."""
-        if worker == self._id:
-            return True
-        row = connection.execute("SELECT seen_at FROM workers WHERE id = ?", (worker,)).fetchone()
-        return row is not None and now - row["seen_at"] < LEASE and self._holds_lock(worker)
-
-    def _lead(self, connection: Connection, role: str, now: float) -> bool:
-        connection.hold(f"role:{role}")
-        me = self.register(connection, now)
-        row = connection.execute("SELECT worker FROM leaders WHERE role = ?", (role,)).fetchone()
-        if row is not None and not self.is_alive(connection, row["worker"], now):
-            row = None
-        if row is None:
-            connection.execute(
-                "INSERT INTO leaders (role, worker) VALUES (?, ?)"
-                " ON CONFLICT (role) DO UPDATE SET worker = excluded.worker",
-                (role, me),
-            )
-        return row is None or row["worker"] == me
-
-    def _resign(self, connection: Connection, role: str) -> None:
-        connection.execute("DELETE FROM leaders WHERE role = ? AND worker = ?", (role, self._id))
-
-    def _leader(self, connection: Connection, role: str, now: float) -> int | None:
-        row = connection.execute(
-            "SELECT id, pid FROM leaders JOIN workers ON id = worker WHERE role = ?", (role,)
-        ).fetchone()
-        return int(row["pid"]) if row is not None and self.is_alive(connection, row["id"], now) else None
-
-    def _forget_dead(self, connection: Connection) -> None:
-        for row in connection.execute("SELECT id FROM workers WHERE id <> ?", (self._id,)).fetchall():
-            busy = connection.execute(
-                "SELECT 1 FROM turns WHERE state = 'running' AND worker = ?", (row["id"],)
-            ).fetchone()
-            if not busy and not self._holds_lock(row["id"]):
-                self._path(row["id"]).unlink(missing_ok=True)
-                connection.execute("DELETE FROM workers WHERE id = ?", (row["id"],))
-
-    def _holds_lock(self, worker: int) -> bool:
+    def _pid(self, worker: int) -> int | None:
+        """The process id of a worker that is alive."""
         try:
             descriptor = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            if not _is_held(descriptor):
+                return None
+            pid, seen_at = os.pread(descriptor, 40, 0).split()
+            return int(pid) if self._monotonic() - float(seen_at) < LEASE else None
+        except ValueError:  # it has just begun, or is of an older version that gave its signs elsewhere
+            return 0
         finally:
             os.close(descriptor)
-        return False
+
+    def _remove_dead(self) -> None:
+        """Remove the files of workers that are gone; without a file they stay gone."""
+        for path in self._folder.glob("worker-*.lock"):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    if not _is_held(descriptor):
+                        path.unlink()
+                finally:
+                    os.close(descriptor)
 
     def _path(self, worker: int) -> Path:
         return self._folder / f"worker-{worker}.lock"
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether some process has the lock file; those that only look do not see each other."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _holder(connection: Connection, role: str) -> int:
+    row = connection.execute("SELECT worker FROM leaders WHERE role = ?", (role,)).fetchone()
+    return int(row["worker"]) if row else 0
+
+
+def _take(connection: Connection, role: str, holder: int, me: int) -> bool:
+    """Take the role over from a worker that is gone; False when somebody else was faster."""
+    connection.hold(f"role:{role}")
+    taken = connection.execute(
+        "INSERT INTO leaders (role, worker) VALUES (?, ?)"
+        " ON CONFLICT (role) DO UPDATE SET worker = excluded.worker WHERE leaders.worker = ?",
+        (role, me, holder),
+    )
+    return taken.rowcount > 0
+
+
+def _resign(connection: Connection, role: str, me: int) -> None:
+    connection.execute("DELETE FROM leaders WHERE role = ? AND worker = ?", (role, me))

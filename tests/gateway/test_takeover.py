@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
-
-import time_machine
 
 from nanobot.messages import InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
@@ -20,6 +17,13 @@ from tests.peers.loopback_platform import Platform
 QUIET = {"heartbeat": {"enabled": False}, "channels": {"sendProgress": False}}
 
 
+def age_sign_of_life(home: Path) -> None:
+    """As if the only worker had given no sign of life for longer than a lease."""
+    (lock,) = (home / "run").glob("worker-*.lock")
+    pid, seen_at = lock.read_text().split()
+    lock.write_text(f"{pid:<12}{float(seen_at) - LEASE - 5:<20.3f}\n")
+
+
 async def test_a_gateway_that_slept_stands_by_and_can_lead_again(
     home: Path, tmp_path: Path, platform: Platform
 ) -> None:
@@ -30,17 +34,16 @@ async def test_a_gateway_that_slept_stands_by_and_can_lead_again(
         platform.user_sends("anna", slow)
         await paused.until(begun.exists)
         paused.send(signal.SIGSTOP)
-        # the other one's clock says that the sleeper has given no sign of life for longer than a lease
-        with time_machine.travel(time.time() + LEASE + 5, tick=True):
-            async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
-                assert await platform.wait_for("anna", 1) == [f"re {slow} (interrupted)"]
-                go.touch()
-                paused.send(signal.SIGCONT)
-                await paused.says("was taken over by another gateway")
-                await paused.says("this one stands by")
-                platform.user_sends("anna", "next")
-                assert await platform.wait_for("anna", 2) == [f"re {slow} (interrupted)", "re next"]
-                await all_delivered(app, gateway)
+        age_sign_of_life(home)
+        async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
+            assert await platform.wait_for("anna", 1) == [f"re {slow} (interrupted)"]
+            go.touch()
+            paused.send(signal.SIGCONT)
+            await paused.says("was taken over by another gateway")
+            await paused.says("this one stands by")
+            platform.user_sends("anna", "next")
+            assert await platform.wait_for("anna", 2) == [f"re {slow} (interrupted)", "re next"]
+            await all_delivered(app, gateway)
         await paused.says("It leads", times=2)
         platform.user_sends("anna", "hang")
         await platform.wait_until(lambda: not platform.unacknowledged)
@@ -51,6 +54,24 @@ async def test_a_gateway_that_slept_stands_by_and_can_lead_again(
         assert await paused.ended() == 0
     assert (home / "workspace" / "effects.log").read_text() == "done\n"
     check_database(home)
+
+
+async def test_a_machine_that_slept_takes_no_turn_from_its_own_workers(home: Path) -> None:
+    """The clock on the wall goes on while a laptop is closed; the monotonic one does not."""
+    wall, monotonic = [1_000_000.0], [500.0]
+    first, second = (open_store(home / "nanobot.db", lambda: wall[0], lambda: monotonic[0]) for _ in range(2))
+    assert await first.workers.lead(GATEWAY_ROLE)
+    await first.inbox.accept(InboundMessage("loopback", "anna", "anna", "hi", "1", "loopback:anna"))
+    assert await first.turns.claim_next()
+    wall[0] += 8 * 3600
+    monotonic[0] += 1
+    assert await second.turns.claim_next() is None
+    assert not await second.workers.lead(GATEWAY_ROLE)
+    monotonic[0] += LEASE
+    assert (await second.turns.claim_next()) is not None
+    assert await second.workers.lead(GATEWAY_ROLE)
+    await first.aclose()
+    await second.aclose()
 
 
 async def test_whoever_gives_up_the_lead_gives_up_its_turns(home: Path) -> None:

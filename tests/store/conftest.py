@@ -33,7 +33,7 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -
 
     def open_one() -> Store:
         assert request.param == "sqlite"
-        opened.append(open_store(tmp_path / "nanobot.db", clock))
+        opened.append(open_store(tmp_path / "nanobot.db", clock, clock))
         return opened[-1]
 
     yield open_one

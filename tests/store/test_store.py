@@ -248,7 +248,7 @@ async def test_a_worker_that_gives_signs_of_life_keeps_its_turn(opener: Opener, 
     assert await busy.turns.claim_next() is not None
     for _ in range(5):
         clock.now += 10
-        await busy.workers.renew()
+        busy.workers.renew()
         assert await other.turns.claim_next() is None
 
 
