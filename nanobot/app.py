@@ -92,8 +92,9 @@ class App:
             await asyncio.sleep(_LANE_POLL)
             claim = await self.store.turns.begin(session_key, about.family, kind)
         context = TurnContext(
-            str(claim.turn_id),
+            claim.turn_key,
             session_key,
+            number=claim.turn_id,
             channel=channel,
             chat_id=chat_id,
             metadata=about.metadata,

@@ -255,7 +255,8 @@ class Dispatcher:
         begun = turn.resumed and await self._has_messages(turn.claim)
         inbound = turn.inbound if begun else await self._chats.fetch_attachments(turn.inbound)
         context = TurnContext(
-            turn_id=str(turn.claim.turn_id),
+            turn_id=turn.claim.turn_key,
+            number=turn.claim.turn_id,
             session_key=inbound.session_key,
             channel=inbound.channel,
             chat_id=inbound.chat_id,
@@ -356,7 +357,7 @@ def _steering_message(inbound: InboundMessage) -> Message | None:
 def _reply(turn: InboxTurn, text: str) -> OutboundMessage:
     inbound = turn.inbound
     return OutboundMessage(
-        id=f"turn-{turn.claim.turn_id}",
+        id=f"turn-{turn.claim.turn_key}",
         channel=inbound.channel,
         chat_id=inbound.chat_id,
         text=text,

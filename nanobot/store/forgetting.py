@@ -116,12 +116,11 @@ def _redact_mail(connection: Connection, matches: Matches, turns: set[int], only
         if row["turn"] in turns or _has(body, matches):
             kept = _replaced(body, matches) | {"text": FORGOTTEN, "attachments": []}
             _write(connection, "inbox", row["id"], kept)
-    replies = {f"turn-{turn}" for turn in turns}
     for row, body in _rows(connection, "outbox"):
         chat = f"{row['channel']}:{row['chat_id']}"
         in_scope = not only or f"{only}:".startswith(f"{chat}:")
         said = in_scope and (_has(body, matches) or matches(row["error"]))
-        if said or (row["state"] == "sent" and row["key"].split("-call-")[0] in replies):
+        if said or (row["state"] == "sent" and row["turn"] in turns):
             kept = _replaced(body, matches) | {"text": FORGOTTEN, "attachments": []}
             _write(connection, "outbox", row["id"], kept)
             connection.execute("UPDATE outbox SET state = 'sent', error = '' WHERE id = ?", (row["id"],))

@@ -42,9 +42,9 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def enqueue(self, message: OutboundMessage) -> bool:
-        """Queue a delivery; False when its id was queued before."""
-        return await self._db.write(enqueue, message, self._db.clock())
+    async def enqueue(self, message: OutboundMessage, turn_id: int | None = None) -> bool:
+        """Queue a delivery that a tool call of the turn wants; False when its id was queued before."""
+        return await self._db.write(enqueue, message, turn_id, self._db.clock())
 
     async def sent_in_turn(self, turn_id: int, channel: str, chat_id: str) -> bool:
         """Whether a tool call of the turn queued a message for this chat."""
@@ -118,9 +118,10 @@ def release_lane(connection: Connection, session: str) -> None:
 
 def _wait(connection: Connection, session: str) -> None:
     connection.execute(
-        "INSERT INTO waiting (session, served) SELECT ?, COALESCE(MAX(id), 0) FROM turns WHERE session = ?"
-        " ON CONFLICT (session) DO NOTHING",
-        (session, session),
+        "INSERT INTO waiting (session, served, since) SELECT ?, COALESCE(MAX(id), 0),"
+        " (SELECT COALESCE(MIN(id), 0) FROM inbox WHERE session = ? AND state = 'pending')"
+        " FROM turns WHERE session = ? ON CONFLICT (session) DO NOTHING",
+        (session, session, session),
     )
 
 
@@ -182,21 +183,19 @@ def _latest_chat(connection: Connection, channels: Sequence[str]) -> tuple[str, 
 # -- inside a transaction: the outbox
 
 
-def enqueue(connection: Connection, message: OutboundMessage, now: float) -> bool:
+def enqueue(connection: Connection, message: OutboundMessage, turn_id: int | None, now: float) -> bool:
     """Queue a delivery once: the message's `id` is its key. False when it was queued before."""
     row = connection.execute(
-        "INSERT INTO outbox (key, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?)"
+        "INSERT INTO outbox (key, turn, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (key) DO NOTHING RETURNING id",
-        (message.id, message.channel, message.chat_id, now, to_json(message)),
+        (message.id, turn_id, message.channel, message.chat_id, now, to_json(message)),
     ).fetchone()
     return row is not None
 
 
 def _sent_in_turn(connection: Connection, turn_id: int, channel: str, chat_id: str) -> bool:
-    prefix = f"turn-{turn_id}-call-"  # ids as in tools/message.py
     row = connection.execute(
-        "SELECT 1 FROM outbox WHERE key >= ? AND key < ? AND channel = ? AND chat_id = ?",
-        (prefix, prefix + "\U0010ffff", channel, chat_id),
+        "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?", (turn_id, channel, chat_id)
     ).fetchone()
     return row is not None
 

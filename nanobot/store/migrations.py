@@ -209,4 +209,29 @@ UPDATE jobs SET body = json_remove(json_set(body, '$.is_group', json('true')), '
 CREATE INDEX unattended_inbox ON inbox (turn) WHERE source <> 'person'
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SESSIONS, _CONTEXT_USE, _MEMORY, _SUBAGENTS, _PROVENANCE)
+# turns.name: stands in ids that platforms see; that of a turn which 0.2.0 has begun stays as it was.
+# outbox.turn: the turn that replies, or whose tool call it is. waiting.since: the first message that waits.
+# Workers give their signs of life in files (workers.py).
+_TURN_KEYS = """
+ALTER TABLE turns ADD COLUMN name TEXT NOT NULL DEFAULT '';
+UPDATE turns SET name = CAST(id AS TEXT) WHERE state = 'running';
+ALTER TABLE outbox ADD COLUMN turn INTEGER;
+UPDATE outbox SET turn = CAST(substr(key, 6) AS INTEGER) WHERE key LIKE 'turn-%';
+CREATE INDEX outbox_of_turn ON outbox (turn) WHERE turn IS NOT NULL;
+ALTER TABLE waiting ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+UPDATE waiting SET since =
+  (SELECT COALESCE(MIN(id), 0) FROM inbox WHERE inbox.session = waiting.session AND state = 'pending');
+DROP INDEX waiting_order;
+CREATE INDEX waiting_order ON waiting (served, since);
+DROP TABLE workers
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _FIRST,
+    _SESSIONS,
+    _CONTEXT_USE,
+    _MEMORY,
+    _SUBAGENTS,
+    _PROVENANCE,
+    _TURN_KEYS,
+)

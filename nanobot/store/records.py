@@ -81,11 +81,15 @@ class LoggedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to write to a running turn. `epoch` rises with every takeover of the turn."""
+    """The right to write to a running turn. `epoch` rises with every takeover of the turn.
+
+    `turn_key` names the turn in ids that others see: no turn of another or a restored database has it.
+    """
 
     turn_id: int
     session_key: str
     epoch: int
+    turn_key: str
 
 
 @dataclass(frozen=True, slots=True)

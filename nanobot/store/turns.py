@@ -6,6 +6,7 @@ and every write of a turn carries its claim, so a worker that lost its turn cann
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 
 from nanobot.errors import StorageError, TurnTakenOver
@@ -148,10 +149,12 @@ class Turns:
         )
         for turn in rows.fetchall():
             if not self._workers.is_alive(turn["worker"]):
-                connection.execute(
-                    "UPDATE turns SET worker = ?, epoch = epoch + 1 WHERE id = ?", (me, turn["id"])
+                claim = _claim(
+                    connection.execute(
+                        "UPDATE turns SET worker = ?, epoch = epoch + 1 WHERE id = ? RETURNING *",
+                        (me, turn["id"]),
+                    ).fetchone()
                 )
-                claim = Claim(turn["id"], turn["session"], turn["epoch"] + 1)
                 if _is_cancelled(connection, turn["session"]):  # its worker died before it could stop
                     _finish(connection, claim, "cancelled", "", (), NOT_COUNTED, None, 0, now)
                     continue
@@ -190,7 +193,7 @@ def _claim_waiting(connection: Connection, me: int, lanes: str, now: float) -> I
     row = connection.execute(
         f"SELECT session FROM waiting WHERE {lanes} AND NOT EXISTS"
         " (SELECT 1 FROM turns WHERE turns.session = waiting.session AND state = 'running')"
-        " ORDER BY served, rowid LIMIT 1"
+        " ORDER BY served, since LIMIT 1"
     ).fetchone()
     if row is None:
         return None
@@ -214,11 +217,15 @@ def _open(
 ) -> Claim:
     """Begin a turn in a lane that is free, of a session that exists."""
     row = connection.execute(
-        "INSERT INTO turns (session, origin, state, worker, first_seq, started_at, family)"
-        " SELECT key, ?, 'running', ?, last_seq + 1, ?, ? FROM sessions WHERE key = ? RETURNING id",
-        (origin, worker, now, family, key),
+        "INSERT INTO turns (name, session, origin, state, worker, first_seq, started_at, family)"
+        " SELECT ?, key, ?, 'running', ?, last_seq + 1, ?, ? FROM sessions WHERE key = ? RETURNING *",
+        (secrets.token_hex(8), origin, worker, now, family, key),
     ).fetchone()
-    return Claim(row["id"], key, 1)
+    return _claim(row)
+
+
+def _claim(turn: Row) -> Claim:
+    return Claim(turn["id"], turn["session"], turn["epoch"], turn["name"])
 
 
 def _check(connection: Connection, claim: Claim) -> Row:
@@ -296,7 +303,7 @@ def close(connection: Connection, claim: Claim, state: str, error: str, now: flo
 
 def interrupt(connection: Connection, turn: Row, now: float) -> None:
     """Close a turn whose terminal is gone."""
-    close(connection, Claim(turn["id"], turn["session"], turn["epoch"]), "interrupted", "", now)
+    close(connection, _claim(turn), "interrupted", "", now)
 
 
 def _finish(
@@ -323,7 +330,7 @@ def _finish(
         "UPDATE inbox SET state = 'done' WHERE turn = ? AND state = 'claimed'", (claim.turn_id,)
     )
     for message in outbound:
-        mail.enqueue(connection, message, now)
+        mail.enqueue(connection, message, claim.turn_id, now)
     open_until_now = _end_subagent(connection, claim.session_key, state)
     if inbound is not None and open_until_now:
         mail.accept(connection, inbound, now)

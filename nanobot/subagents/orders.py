@@ -127,7 +127,7 @@ class Subagents:
         if "max_iterations" not in profile.model_fields_set:
             calls = self._config.agents.defaults.subagent_max_iterations
             key = "defaults.subagentMaxIterations"
-        _, begun = await self._store.turns.family_spent(turn.family or int(turn.turn_id))
+        _, begun = await self._store.turns.family_spent(turn.family or turn.number)
         left = max(0.0, begun + limits.seconds - self._clock())
         allowed = _allowed(tools)
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
@@ -157,7 +157,7 @@ class Subagents:
             return ""
         allowed = await self._store.turns.reserve_call(
             claim,
-            turn.family or int(turn.turn_id),
+            turn.family or turn.number,
             own,
             self._config.agents.defaults.max_tool_iterations,
             first_is_free=turn.source == "report",  # whatever is used up: somebody has to tell it
@@ -191,7 +191,7 @@ class Subagents:
 
     async def spawn(self, turn: TurnContext, call_id: str, task: str, label: str, profile: str) -> str:
         """Give an order, once for each call; returns the subagent's id. Raises ToolError."""
-        family = turn.family or int(turn.turn_id)
+        family = turn.family or turn.number
         await self._check_allowance(turn, family)
         order = _order(turn, call_id, task, family)
         label = _label(label) or _label(task)

@@ -74,7 +74,8 @@ class MessageTool(Tool):
                 kind="message",
                 attachments=files,
                 metadata=turn.metadata if here else {},
-            )
+            ),
+            turn.number,
         )
         return f"Queued for {target[0]}:{target[1]}."
 
@@ -92,5 +93,5 @@ class MessageTool(Tool):
 
 
 def _delivery_key(turn: TurnContext, call_id: str) -> str:
-    """The delivery key of a message sent by a tool call; `sent_in_turn` looks for its beginning."""
+    """The delivery key of a message sent by a tool call."""
     return f"turn-{turn.turn_id}-call-{call_id}"

@@ -14,7 +14,7 @@ class Ratchet:
 
 
 # Until the search index and the memory log, 850 lines, have moved from store/ to memory/.
-SPINE = Ratchet(now=5_560, target=4_000)
+SPINE = Ratchet(now=5_620, target=4_000)
 TOTAL = Ratchet(now=25_300, target=23_500)
 HELLO_FILES = Ratchet(now=82, target=60)
 HELLO_LINES = Ratchet(now=11_750, target=9_000)

@@ -122,7 +122,7 @@ async def open_turn(
             for call_id in intended:
                 await opened.turns.record_intent(claim, call_id)
             turn = Turn(
-                context=TurnContext(str(claim.turn_id), KEY),
+                context=TurnContext(claim.turn_key, KEY, number=claim.turn_id),
                 provider=provider,
                 model="scripted/test",
                 system="You are a test.",

@@ -135,3 +135,20 @@ async def test_whoever_writes_in_a_row_is_in_every_commit(tmp_path: Path) -> Non
         store.database._commit = counted  # type: ignore[method-assign]
         await asyncio.gather(*(chat(number) for number in range(20)))
         assert commits == [20] * 10
+
+
+async def test_a_restored_database_repeats_no_key_that_a_platform_has_seen(tmp_path: Path) -> None:
+    original, restored = tmp_path / "nanobot.db", tmp_path / "copy" / "nanobot.db"
+    async with aclosing(open_store(original)) as store:
+        await store.sessions.set_setting("cli:direct", "model", "x")
+    restored.parent.mkdir()
+    restored.write_bytes(original.read_bytes())
+    claims = []
+    for path in (original, restored):
+        async with aclosing(open_store(path)) as store:
+            claims.append(await store.turns.begin("cli:direct"))
+    first, again = claims
+    assert first is not None
+    assert again is not None
+    assert first.turn_id == again.turn_id
+    assert first.turn_key != again.turn_key

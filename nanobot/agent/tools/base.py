@@ -39,8 +39,8 @@ class ToolOutput:
 class TurnContext:
     """The turn a tool runs in: who asked, and where. Tools read it with `current_turn()`.
 
-    `supports_images`: the model sees. The other fields are those of the message that began it
-    (messages.InboundMessage).
+    `turn_id` is its name in ids that others see, `number` its row in the database. `supports_images`: the
+    model sees. The other fields are those of the message that began it (messages.InboundMessage).
     """
 
     turn_id: str
@@ -57,6 +57,7 @@ class TurnContext:
     reply_to: Address | None = None
     deliver: bool = True
     family: int | None = None
+    number: int = 0
 
 
 _turn: ContextVar[TurnContext] = ContextVar("nanobot_turn")
