@@ -1,4 +1,4 @@
-"""What a person would write to stream one reply: the yardstick for `nanobot agent -m`."""
+"""What a person would write to stream a reply, or several: the yardstick for `nanobot agent -m`."""
 
 import asyncio
 import json
@@ -7,18 +7,17 @@ import sys
 import httpx2
 
 
-async def main(base_url: str, message: str) -> None:
+async def main(base_url: str, message: str, count: int) -> None:
     request = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": message}]}
-    async with (
-        httpx2.AsyncClient() as client,
-        client.stream("POST", f"{base_url}/chat/completions", json=request) as response,
-    ):
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if line.startswith("data: ") and line != "data: [DONE]":
-                for choice in json.loads(line[6:])["choices"]:
-                    print(choice["delta"].get("content", ""), end="", flush=True)
-    print()
+    async with httpx2.AsyncClient() as client:
+        for _ in range(count):
+            async with client.stream("POST", f"{base_url}/chat/completions", json=request) as response:
+                response.raise_for_status()
+                async for line in response.aiter_lines():
+                    if line.startswith("data: ") and line != "data: [DONE]":
+                        for choice in json.loads(line[6:])["choices"]:
+                            print(choice["delta"].get("content", ""), end="", flush=True)
+            print()
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2]))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1))

@@ -1,5 +1,6 @@
 """What the benchmarks are made of: a model server, a minimal client, a home full of conversations."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -41,13 +42,69 @@ def test_the_server_asks_for_so_many_files_and_then_answers(base_url: str) -> No
     assert "forty-two" in replies[2]
 
 
-def test_the_home_of_the_gateway_benchmark_fits_the_schema(tmp_path: Path) -> None:
-    fill = (
-        "import asyncio, pathlib, sys, gateway_bench as b; asyncio.run(b.fill(pathlib.Path(sys.argv[1]), 4))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+def test_the_old_chats_of_the_gateway_benchmark_fit_the_schema(tmp_path: Path) -> None:
+    fill = "import pathlib, sys, gateway as b; b.fill(pathlib.Path(sys.argv[1]), 3, 4)"
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS), "NANOBOT_HOME": str(tmp_path)}
+    job = ["cron", "add", "--name", "x", "--message", "y", "--every", "60"]  # makes the database
+    subprocess.run([sys.executable, "-m", "nanobot", *job], env=environment, check=True)
     subprocess.run([sys.executable, "-c", fill, str(tmp_path)], env=environment, check=True)
     database = sqlite3.connect(tmp_path / "nanobot.db")
-    assert database.execute("SELECT MIN(last_seq), MIN(consolidated_seq) FROM sessions").fetchone() == (4, 4)
-    assert database.execute("SELECT COUNT(*) FROM messages").fetchone() == (200,)
+    assert database.execute("SELECT COUNT(*), MIN(last_seq) FROM sessions").fetchone() == (3, 4)
+    assert database.execute("SELECT COUNT(*) FROM messages").fetchone() == (12,)
     database.close()
+
+
+BROKEN = """
+import bench, sys
+from figures import Figure
+
+bench.measure = lambda *_: iter([
+    Figure("cheap", 1.5, "x", 2), Figure("shown", 7), Figure("missing", None, note="needs strace"),
+    Figure("dear", 2.5, "MB", 2),
+])
+sys.exit(bench.main())
+"""
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 1), (["--no-fail"], 0)])
+def test_a_broken_promise_is_told_and_fails(options: list[str], code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+    command = [sys.executable, "-c", BROKEN, *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:]}
+    assert rows == {
+        "cheap": ["1.50", "x", "2", "x", "kept"],
+        "shown": ["7.00"],
+        "missing": ["-", "skipped", "needs", "strace"],
+        "dear": ["2.50", "MB", "2", "MB", "BROKEN"],
+    }
+    assert "Broken: dear." in done.stderr
+
+
+def test_the_bare_turn_answers_every_chat(base_url: str, tmp_path: Path) -> None:
+    script = [
+        sys.executable,
+        str(BENCHMARKS / "bare_turns.py"),
+        base_url,
+        "3",
+        "2",
+        str(tmp_path / "bare.db"),
+    ]
+    printed = json.loads(subprocess.run(script, capture_output=True, check=True).stdout)
+    assert printed["cpu"] > 0
+    database = sqlite3.connect(tmp_path / "bare.db")
+    assert database.execute("SELECT COUNT(*), SUM(sent) FROM outbox").fetchone() == (6, 6)
+    assert database.execute("SELECT text FROM outbox").fetchone()[0].startswith("The answer to your question")
+    database.close()
+
+
+def test_a_plain_install_is_counted_without_the_extras() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+    found = "import install; s = set(); install.needed('nanobot-ai', (), s); print(*s)"
+    command = [sys.executable, "-c", found]
+    names = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"mcp[]", "httpx2[]", "starlette[]"} <= set(names)
+    assert not {"pytest[]", "python-telegram-bot[socks]", "discord-py[]"} & set(names)

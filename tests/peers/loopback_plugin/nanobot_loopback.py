@@ -14,7 +14,7 @@ from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 
 
 class LoopbackChannel(Channel):
-    """`channels.loopback`: {"enabled": true, "port": 1234, "allowFrom": []}."""
+    """`channels.loopback`: {"enabled": true, "port": 1234, "allowFrom": [], "sideBySide": false}."""
 
     _writer: asyncio.StreamWriter | None = None
 
@@ -26,8 +26,14 @@ class LoopbackChannel(Channel):
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self.host.connected()
         try:
-            while line := await reader.readline():
-                await self._take(json.loads(line))
+            begun = b""
+            while data := await reader.read(1 << 16):
+                *lines, begun = (begun + data).split(b"\n")
+                if self.config.get("sideBySide"):  # as a platform that hands over many at once is read
+                    await asyncio.gather(*(self._take(json.loads(line)) for line in lines))
+                    continue
+                for line in lines:
+                    await self._take(json.loads(line))
         finally:
             self._writer.close()
             with contextlib.suppress(OSError):
