@@ -120,7 +120,8 @@ def _type_words(kind: Any) -> str:
 
 def _commands(command: Any, path: str) -> Iterator[str]:
     """`command` (of Typer's command tree) and those below it, hidden ones left out."""
-    below = {name: child for name, child in getattr(command, "commands", {}).items() if not child.hidden}
+    names = command.list_commands(None) if hasattr(command, "list_commands") else ()
+    below = {name: child for name in names if not (child := command.get_command(None, name)).hidden}
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
     usage = [path, *(_usage(parameter) for parameter in shown if not _is_option(parameter))]
     if any(_is_option(parameter) for parameter in shown):

@@ -11,18 +11,22 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import CHANNELS, enabled_channels, load_channel
-from nanobot.cli.sessions import existing_store
+from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.session import existing_store
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError
 from nanobot.store.records import GATEWAY_ROLE
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
+app = new_app()
+
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-def show_channels(*, as_json: bool) -> None:
-    """Ask the running gateway; without one, show what is configured."""
+@app.command("status")
+def show_channels(json_output: Json = False) -> None:
+    """Show which channels are enabled and how they are doing."""
     logging.getLogger("nanobot.channels").addHandler(logging.NullHandler())  # told below, in one line
     config = load_and_warn().config
     pid = asyncio.run(_leading_process())
@@ -33,12 +37,22 @@ def show_channels(*, as_json: bool) -> None:
         | live.get(name, {})
         for name in dict.fromkeys([*enabled, *(spec.name for spec in CHANNELS)])
     ]
-    if as_json:
-        print(json.dumps({"gateway_pid": pid, "note": note, "channels": channels}, indent=2))
+    if json_output:
+        print_json({"gateway_pid": pid, "note": note, "channels": channels})
         return
     print(clean(f"Gateway: {note}"))
     for channel in channels:
         print(clean(f"{channel['name']}: {_describe(channel)}"))
+
+
+@app.command("login")
+def log_in() -> None:
+    """Link WhatsApp."""
+    names = ", ".join(spec.display_name for spec in CHANNELS)
+    raise ChannelError(
+        "WhatsApp is not supported by this version yet, and no other channel is linked by a login. "
+        f"What works: {names}. Put a token into config.json, as the README shows."
+    )
 
 
 def _describe(channel: dict[str, Any]) -> str:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-if TYPE_CHECKING:
-    from nanobot.cron.jobs import JobBook
-    from nanobot.cron.table import Job
+from nanobot import paths
+from nanobot.channels.registry import enabled_channels
+from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cron.jobs import JobBook
+from nanobot.cron.table import Job
+from nanobot.errors import UsageError
+from nanobot.legacy.jobs_file import import_jobs
+from nanobot.store.store import open_store
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.screen import one_line
 
 T = TypeVar("T")
 
-cron_app = typer.Typer(
-    help="Schedule jobs.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = new_app()
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `nanobot cron list` shows it.")]
 
 
-@cron_app.command("add")
+@app.command("add")
 def add(
     name: Annotated[str, typer.Option("--name", "-n", help="What to call the job.")],
     message: Annotated[str, typer.Option("--message", "-m", help="What the assistant is told.")],
@@ -33,8 +40,6 @@ def add(
     channel: Annotated[str, typer.Option(help="Channel of that chat, for example telegram.")] = "",
 ) -> None:
     """Add a job, with one of --every, --cron and --at."""
-    from nanobot.cron.table import Job
-
     _check_target(deliver, channel, to)
     job = Job("", name, message, {}, channel or "cli", to or "direct", deliver)
     job = _with_jobs(lambda book: book.add(job, every=every, cron=cron, tz=tz, at=at))
@@ -43,19 +48,16 @@ def add(
         print(f"Its output stays in the session cron:{job.id}; --deliver --channel NAME --to CHAT sends it.")
 
 
-@cron_app.command("list")
+@app.command("list")
 def list_jobs(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also the disabled ones.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json_output: Json = False,
 ) -> None:
     """List jobs with their next and their last run."""
     jobs = _with_jobs(lambda book: book.all())
     shown = [job for job in jobs if everything or job.enabled or job.last_status == "skipped"]
     if json_output:
-        import dataclasses
-        import json
-
-        print(json.dumps([dataclasses.asdict(job) for job in shown], indent=2))
+        print_json([dataclasses.asdict(job) for job in shown])
         return
     if shown:
         _print_table(shown)
@@ -65,14 +67,14 @@ def list_jobs(
         print(f"Disabled: {len(jobs) - len(shown)} more; --all shows them.")
 
 
-@cron_app.command("remove")
+@app.command("remove")
 def remove(job_id: JobId) -> None:
     """Remove a job."""
     job = _with_jobs(lambda book: book.remove(job_id))
     print(f"Removed job {job.id} ({job.name}).")
 
 
-@cron_app.command("enable")
+@app.command("enable")
 def enable(
     job_id: JobId, disable: Annotated[bool, typer.Option("--disable", help="Disable it instead.")] = False
 ) -> None:
@@ -81,7 +83,7 @@ def enable(
     print(f"Job {job.id} ({job.name}): " + ("disabled." if disable else f"next run {_when(job)}."))
 
 
-@cron_app.command("run")
+@app.command("run")
 def run(
     job_id: JobId,
     force: Annotated[bool, typer.Option("--force", "-f", help="Also when it is disabled.")] = False,
@@ -93,10 +95,6 @@ def run(
 
 def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
     """Do `work` on the jobs of this home, those of an older nanobot included."""
-    from nanobot import paths
-    from nanobot.cron.jobs import JobBook
-    from nanobot.legacy.jobs_file import import_jobs
-    from nanobot.store.store import open_store
 
     async def open_and_work() -> T:
         store = open_store(paths.database_file())
@@ -106,17 +104,11 @@ def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
         finally:
             await store.aclose()
 
-    import asyncio
-
     return asyncio.run(open_and_work())
 
 
 def _check_target(deliver: bool, channel: str, to: str) -> None:
     """Raises UsageError when the answers could not be delivered."""
-    from nanobot.channels.registry import enabled_channels
-    from nanobot.errors import UsageError
-    from nanobot.terminal.config import load_and_warn
-
     if bool(channel) != bool(to) or (deliver and not to):
         raise UsageError("To deliver, say where: --deliver --channel NAME --to CHAT.")
     if channel and channel not in (enabled := enabled_channels(load_and_warn().config.channels)):
@@ -125,8 +117,6 @@ def _check_target(deliver: bool, channel: str, to: str) -> None:
 
 
 def _print_table(jobs: list[Job]) -> None:
-    from nanobot.terminal.screen import one_line
-
     rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN"]]
     for job in jobs:
         target = f"{job.channel}:{job.chat_id}" if job.deliver else "-"

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated
+import webbrowser
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from nanobot.config.schema import Config, McpServerConfig
-    from nanobot.mcp.source import ServerReport
+from nanobot.cli.options import Json, new_app, print_json
+from nanobot.config.schema import Config, McpServerConfig
+from nanobot.mcp.inspection import server_row, summary_of, try_servers
+from nanobot.mcp.servers import find_server
+from nanobot.mcp.source import ServerReport
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.screen import clean
 
-mcp_app = typer.Typer(help="Try MCP servers, log in.", no_args_is_help=True, rich_markup_mode=None)
+app = new_app()
 ServerName = Annotated[str, typer.Argument(metavar="NAME", help="Its name in tools.mcpServers.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _LIST_SECONDS, _TEST_SECONDS = 15.0, 60.0  # for all servers together, for one
 
 
-@mcp_app.command("list")
+@app.command("list")
 def list_servers(json_output: Json = False) -> None:
     """Connect to every server and show how it is doing."""
-    from nanobot.mcp.inspection import server_row, summary_of
-
-    config = _config()
+    config = load_and_warn().config
     servers = config.tools.mcp_servers
     reports = _try(config, dict(servers), _LIST_SECONDS)
     rows = [server_row(name, server, reports.get(name)) for name, server in servers.items()]
@@ -31,13 +34,10 @@ def list_servers(json_output: Json = False) -> None:
     _show(rows, lines or ["No MCP servers. Add one to tools.mcpServers in config.json."], json_output)
 
 
-@mcp_app.command("test")
+@app.command("test")
 def try_server(name: ServerName, json_output: Json = False) -> None:
     """Connect to one server and show its tools."""
-    from nanobot.mcp.inspection import server_row, summary_of
-    from nanobot.mcp.servers import find_server
-
-    config = _config()
+    config = load_and_warn().config
     server = find_server(config.tools.mcp_servers, name)
     server.enabled = True
     report = _try(config, {name: server}, _TEST_SECONDS).get(name)
@@ -52,7 +52,7 @@ def try_server(name: ServerName, json_output: Json = False) -> None:
     raise typer.Exit(int(row["state"] != "ready"))
 
 
-@mcp_app.command("login")
+@app.command("login")
 def login(
     name: ServerName,
     client_id: Annotated[str, typer.Option(help="Of an app you registered at the service.")] = "",
@@ -61,14 +61,10 @@ def login(
     browser: Annotated[bool, typer.Option(help="Open the login page.")] = True,
 ) -> None:
     """Log in at a remote server that is protected with OAuth."""
-    import asyncio
-    import webbrowser
-
     from nanobot.mcp.login import has_screen, log_in, typed_line
-    from nanobot.mcp.servers import find_server
     from nanobot.mcp.sign_in import BrowserSignIn
 
-    config = _config()
+    config = load_and_warn().config
     secret = sys.stdin.readline().strip() if client_secret == "-" else client_secret
 
     async def open_page(url: str) -> None:
@@ -93,39 +89,27 @@ def login(
     _say(f"Logged in. Try it: nanobot mcp test {name}" if done else f"{name} works without a login.")
 
 
-@mcp_app.command("logout")
+@app.command("logout")
 def logout(name: ServerName) -> None:
     """Forget the login of a server."""
     from nanobot.mcp.oauth import Credentials
-    from nanobot.mcp.servers import find_server
 
-    done = Credentials(name, find_server(_config().tools.mcp_servers, name).url).delete()
+    done = Credentials(name, find_server(load_and_warn().config.tools.mcp_servers, name).url).delete()
     _say(f"The login at {name} is deleted." if done else f"There was no login at {name}.")
 
 
-def _config() -> Config:
-    from nanobot.terminal.config import load_and_warn
-
-    return load_and_warn().config
-
-
 def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) -> dict[str, ServerReport]:
-    import asyncio
-
-    from nanobot.mcp.inspection import try_servers
-
     if sys.stderr.isatty():
         print(f"Connecting to {', '.join(servers) or 'nothing'} ...", file=sys.stderr)
     return asyncio.run(try_servers(servers, config.tools.web.allow_private, seconds))
 
 
 def _show(value: object, lines: list[str], as_json: bool) -> None:
-    import json
-
-    _say(json.dumps(value, indent=2) if as_json else "\n".join(lines))
+    if as_json:
+        print_json(value)
+    else:
+        _say("\n".join(lines))
 
 
 def _say(text: str, *, flush: bool = False) -> None:
-    from nanobot.terminal.screen import clean
-
     print(clean(text), flush=flush)

@@ -7,25 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nanobot.cli.options import Json, new_app
+
 if TYPE_CHECKING:
     from nanobot.memory.ranking import Hit
 
 _EXCERPT = 300  # characters of a hit
 
-memory_app = typer.Typer(
-    help="Look after what is remembered.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = new_app()
 
 
-@memory_app.command("search")
+@app.command("search")
 def search(
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, names, dates, or an id.")],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many, best first.")] = 10,
     session: Annotated[str, typer.Option("--session", "-s", help="As a turn of this session sees it.")] = "",
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Find facts, summaries and messages of all conversations."""
     import asyncio
@@ -100,7 +97,7 @@ def _print_json(hits: list[Hit]) -> None:
     print(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
-@memory_app.command("consolidate")
+@app.command("consolidate")
 def consolidate() -> None:
     """Turn what is owed into facts and summaries now, instead of beside the next conversation."""
     import asyncio
@@ -128,7 +125,7 @@ async def _consolidate() -> int:
     return int(bool(after.messages))
 
 
-@memory_app.command("forget")
+@app.command("forget")
 def forget(
     wanted: Annotated[str, typer.Argument(metavar="TEXT|ID", help="Words, or an id of a fact or message.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

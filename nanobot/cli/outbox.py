@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 
-from nanobot.cli.sessions import existing_store
+from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.session import existing_store
 from nanobot.store.records import GATEWAY_ROLE, OutboxEntry
 from nanobot.terminal.screen import clean, one_line
 
+app = new_app()
 
-def list_outbox(*, as_json: bool) -> None:
+
+@app.command("list")
+def list_outbox(json_output: Json = False) -> None:
+    """List messages that wait or were given up."""
     entries = asyncio.run(_entries())
-    if as_json:
-        print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+    if json_output:
+        print_json([dataclasses.asdict(entry) for entry in entries])
         return
     for entry in entries:
         error = f"; last error: {entry.error}" if entry.error else ""
@@ -24,8 +28,9 @@ def list_outbox(*, as_json: bool) -> None:
         print("Everything was delivered.")
 
 
+@app.command("retry")
 def retry_parked() -> None:
-    """Make parked deliveries due again; a running gateway begins at once."""
+    """Try again to deliver what was given up."""
     print(asyncio.run(_retry()))
 
 

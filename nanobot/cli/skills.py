@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from nanobot.config.schema import Config
-    from nanobot.skills.install import Staged
-    from nanobot.skills.library import SkillLibrary
-    from nanobot.skills.preview import Preview
-    from nanobot.skills.skill import Skill
+from nanobot.cli.options import Json, new_app, print_json
+from nanobot.config.schema import Config
+from nanobot.errors import UsageError
+from nanobot.skills.install import Staged, remove, staged
+from nanobot.skills.library import SkillLibrary, library_of
+from nanobot.skills.preview import Preview, preview
+from nanobot.skills.skill import Skill
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.screen import clean
 
-skills_app = typer.Typer(
-    help="See, install and remove skills: instructions for kinds of tasks.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+app = new_app()
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `nanobot skills list` shows it.")]
 
 
-@skills_app.command("list")
+@app.command("list")
 def list_skills(json_output: Json = False) -> None:
     """List skills, whether they can be used here, and if not, why."""
-    import shutil
-    import sys
-
     _, library = _open()
     found = [(skill, _state(skill, library)) for skill in library.all()]
     if json_output:
-        _print_json([_as_json(skill, library) | {"state": state} for skill, state in found])
+        print_json([_as_json(skill, library) | {"state": state} for skill, state in found])
         return
     rows = [("NAME", "FROM", "STATE", "DESCRIPTION")]
     rows += [(skill.name, skill.source, state, skill.description) for skill, state in found]
@@ -48,24 +45,22 @@ def list_skills(json_output: Json = False) -> None:
         _say("\n" + "\n".join(notes))
 
 
-@skills_app.command("show")
+@app.command("show")
 def show_skill(name: Name, json_output: Json = False) -> None:
     """Show one skill: what it needs, what it contains, and its text."""
-    from nanobot.skills.preview import preview
-
     _, library = _open()
     skill = library.get(name)
     contents = preview(skill.folder)
     text = library.instructions(skill)
     if json_output:
         parts = {key: getattr(contents, key) for key in ("files", "commands", "urls", "hidden")}
-        _print_json(_as_json(skill, library) | {"contains": parts, "text": text})
+        print_json(_as_json(skill, library) | {"contains": parts, "text": text})
         return
     for line in [*_about(skill, library), *_contents(contents), "", text]:
         _say(line)
 
 
-@skills_app.command("install")
+@app.command("install")
 def install_skill(
     source: Annotated[
         str,
@@ -74,11 +69,6 @@ def install_skill(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without being asked.")] = False,
 ) -> None:
     """Fetch a skill, show what it contains, and install it if you say yes. Nothing of it is run."""
-    import signal
-    import sys
-
-    from nanobot.skills.install import staged
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # none leaves anything behind
         signal.signal(number, signal.default_int_handler)
     config, library = _open()
@@ -100,11 +90,9 @@ def install_skill(
     _say(f"{verb} {new.skill.name} in {new.target}. It counts from the next message on.")
 
 
-@skills_app.command("remove")
+@app.command("remove")
 def remove_skill(name: Name) -> None:
     """Delete a skill of the workspace; the bundled ones stay."""
-    from nanobot.skills.install import remove
-
     _, library = _open()
     place = remove(name, library)
     now = " The bundled skill of this name is used again." if name in library.names() else ""
@@ -112,9 +100,6 @@ def remove_skill(name: Name) -> None:
 
 
 def _open() -> tuple[Config, SkillLibrary]:
-    from nanobot.skills.library import library_of
-    from nanobot.terminal.config import load_and_warn
-
     config = load_and_warn().config
     return config, library_of(config)
 
@@ -167,10 +152,6 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 def _says_yes(new: Staged) -> bool:
     """Ask until there is an answer; `v` shows the files first. Raises UsageError if nobody can be asked."""
-    import sys
-
-    from nanobot.errors import UsageError
-
     if not sys.stdin.isatty():
         raise UsageError("Nothing was installed: it needs your yes. Look at the above, then add --yes.")
     question = "Replace the skill of this name that is there" if new.replaces else "Install it"
@@ -188,12 +169,4 @@ def _says_yes(new: Staged) -> bool:
 
 
 def _say(text: str) -> None:
-    from nanobot.terminal.screen import clean
-
     print(clean(text))
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.app import open_app
+from nanobot.cli.options import Json, new_app, print_json
 from nanobot.config.schema import Config
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean, take_stdout
 
+app = new_app()
 
-def list_tools(*, as_json: bool) -> None:
-    """Load plugins and show every tool; calls no model."""
+
+@app.command("list")
+def list_tools(json_output: Json = False) -> None:
+    """List all tools, where each comes from, and why one was skipped."""
     logging.getLogger("nanobot").addHandler(logging.NullHandler())  # told below, in one line each
     out = take_stdout()
     reports = asyncio.run(_reports(load_and_warn().config))
-    if as_json:
+    if json_output:
         rows = [
             {
                 "name": report.name or None,
@@ -28,7 +31,7 @@ def list_tools(*, as_json: bool) -> None:
             }
             for report in reports
         ]
-        print(json.dumps(rows, indent=2), file=out, flush=True)
+        print_json(rows, out)
         return
     name_width = max(len(report.name) for report in reports)
     origin_width = max(len(report.origin) for report in reports)

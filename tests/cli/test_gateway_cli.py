@@ -103,6 +103,7 @@ async def test_whatsapp_login_says_that_it_is_not_there(home: Home) -> None:
     code, _, err = await home.run("channels", "login")
     assert code == 1
     assert "WhatsApp is not supported by this version yet" in err
+    assert "What works: Telegram" in err
 
 
 async def test_parked_deliveries_are_shown_and_tried_again(home: Home, platform: Platform) -> None:

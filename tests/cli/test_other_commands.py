@@ -40,6 +40,12 @@ def test_status_with_a_broken_config(nanobot: Nanobot) -> None:
     assert config.read_text() == '{"agents": [}'
 
 
+def test_a_mistyped_command_of_a_group_is_corrected(nanobot: Nanobot) -> None:
+    done = nanobot.run("outbox", "lst")
+    assert done.returncode == 2
+    assert "No such command 'lst'. Did you mean 'list'?" in done.stderr
+
+
 def test_config_schema(nanobot: Nanobot) -> None:
     assert "agents" in json.loads(nanobot.run("config", "schema").stdout)["properties"]
 

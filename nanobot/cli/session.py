@@ -8,13 +8,16 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+import typer
 
 from nanobot import paths
+from nanobot.cli.options import Json, new_app, print_json
 from nanobot.errors import UsageError
 from nanobot.store.export import as_json, as_markdown, minute
 from nanobot.store.records import SessionInfo
@@ -22,17 +25,26 @@ from nanobot.store.store import Store, open_store
 from nanobot.terminal.options import session_key
 from nanobot.terminal.screen import clean, complain, one_line
 
+app = new_app()
+SessionName = Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")]
+
 _PAGE = 200  # messages that are in memory at once
 
 
-def list_sessions(limit: int, *, as_json: bool) -> None:
+@app.command("list")
+def list_sessions(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    json_output: Json = False,
+) -> None:
+    """List conversations, newest first."""
+
     async def read() -> list[SessionInfo]:
         async with _open_with_older() as store:
             return await store.sessions.newest(limit) if store else []
 
     sessions = asyncio.run(read())
-    if as_json:
-        print(json.dumps([asdict(info) for info in sessions], indent=2))
+    if json_output:
+        print_json([asdict(info) for info in sessions])
     elif not sessions:
         print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
     else:
@@ -41,34 +53,21 @@ def list_sessions(limit: int, *, as_json: bool) -> None:
             _write(None, f"{info.key:<24} {info.messages:>6}  {minute(info.updated_at)}  {title}".rstrip())
 
 
-def print_session(name: str, form: str, *, last: int | None = None, output: Path | None = None) -> None:
-    """Write a session, or its last messages, as md or jsonl. Raises UsageError and StorageError."""
-    if form not in ("md", "jsonl"):
-        raise UsageError(f"{form!r} is no export format. Use md or jsonl.")
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(paths.atomic_file(output)) if output else None
-        asyncio.run(_write_session(name, form, last, functools.partial(_write, file)))
+@app.command("show")
+def show_session(
+    name: SessionName,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the last messages.")] = 20,
+    json_output: Json = False,
+) -> None:
+    """Print the last messages of a conversation."""
+    form = "jsonl" if json_output else "md"
+    asyncio.run(_write_session(name, form, limit, functools.partial(_write, None)))
 
 
-async def _write_session(name: str, form: str, last: int | None, write: Callable[[str], None]) -> None:
-    async with _open_with_older() as store:
-        info, store = await _find(store, name)
-        seq = 0 if last is None else max(0, info.messages - last)
-        if form == "md":
-            period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
-            write(f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n")
-        while page := await store.sessions.history(info.key, after=seq, limit=_PAGE):
-            for stored in page:
-                if form == "md":
-                    for paragraph in as_markdown(stored):
-                        write(paragraph)
-                else:
-                    title = {"title": info.title} if stored.seq == 1 and info.title else {}
-                    write(json.dumps({**as_json(info.key, stored), **title}, ensure_ascii=False))
-            seq = page[-1].seq
+@app.command("rename")
+def rename_session(name: SessionName, title: Annotated[str, typer.Argument(metavar="TITLE")]) -> None:
+    """Give a conversation a title; its key stays."""
 
-
-def rename_session(name: str, title: str) -> None:
     async def rename() -> str:
         async with _open_with_older() as store:
             info, store = await _find(store, name)
@@ -81,8 +80,9 @@ def rename_session(name: str, title: str) -> None:
     _write(None, f"{asyncio.run(rename())} is now called {title}.")
 
 
-def import_files(files: Sequence[Path]) -> int:
-    """Add conversations from JSON Lines files; the exit code is 1 when one of them could not be added."""
+@app.command("import")
+def import_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+    """Add conversations that were exported as JSON Lines, or that an older nanobot wrote."""
 
     async def add() -> int:
         store = open_store(paths.database_file())
@@ -98,7 +98,39 @@ def import_files(files: Sequence[Path]) -> int:
             await store.aclose()
         return failed
 
-    return asyncio.run(add())
+    raise typer.Exit(asyncio.run(add()))
+
+
+@app.command("export")
+def export_session(
+    name: SessionName,
+    form: Annotated[str, typer.Option("--format", "-f", help="md or jsonl.")] = "md",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
+) -> None:
+    """Write a whole conversation as Markdown or JSON Lines."""
+    if form not in ("md", "jsonl"):
+        raise UsageError(f"{form!r} is no export format. Use md or jsonl.")
+    with paths.atomic_file(output) if output else contextlib.nullcontext() as file:
+        asyncio.run(_write_session(name, form, None, functools.partial(_write, file)))
+
+
+async def _write_session(name: str, form: str, last: int | None, write: Callable[[str], None]) -> None:
+    """The whole session, or its last messages, as md or jsonl."""
+    async with _open_with_older() as store:
+        info, store = await _find(store, name)
+        seq = 0 if last is None else max(0, info.messages - last)
+        if form == "md":
+            period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
+            write(f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n")
+        while page := await store.sessions.history(info.key, after=seq, limit=_PAGE):
+            for stored in page:
+                if form == "md":
+                    for paragraph in as_markdown(stored):
+                        write(paragraph)
+                else:
+                    title = {"title": info.title} if stored.seq == 1 and info.title else {}
+                    write(json.dumps({**as_json(info.key, stored), **title}, ensure_ascii=False))
+            seq = page[-1].seq
 
 
 async def _import_file(store: Store, path: Path) -> str:
