@@ -81,8 +81,9 @@ def nanobot_commands() -> list[str]:
 def test_the_command_exists_with_these_options(line: str) -> None:
     command: Any = typer.main.get_command(command_line)
     words = [word for word in shlex.split(line)[1:] if word != "…"]
-    while words and words[0] in getattr(command, "commands", ()):
-        command = command.commands[words.pop(0)]
+    while words and hasattr(command, "get_command") and (child := command.get_command(None, words[0])):
+        command = child
+        del words[0]
     is_group = hasattr(command, "commands")
     assert not (is_group and words and not words[0].startswith("-")), f"no command {words[0]}"
     if words or not getattr(command, "no_args_is_help", False):
