@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from nanobot import paths
 from nanobot.errors import UsageError
+from nanobot.security.process import run_program
 from nanobot.terminal.screen import complain
 
 UNIT = "nanobot-gateway.service"
@@ -103,7 +103,8 @@ def _set_aside(unit: Path, wanted: str) -> bool:
 
 def _systemctl(*arguments: str) -> bool:
     """Whether `systemctl --user` did it; what it complains about is shown by itself."""
+    bus = "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"
     try:
-        return subprocess.run(["systemctl", "--user", *arguments], check=False).returncode == 0
+        return run_program(["systemctl", "--user", *arguments], inherited=bus) == 0
     except OSError:
         return False

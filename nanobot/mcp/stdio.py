@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
@@ -24,7 +23,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import McpError
-from nanobot.security.environment import child_environment
+from nanobot.security.process import Process, start
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
@@ -80,24 +79,21 @@ class StdioServer:
             try:
                 await _end(process)
             finally:
-                _signal_group(process, signal.SIGKILL)
+                process.kill()
+                process.close()
                 for pump in pumps:
                     pump.cancel()
                 for stream in (arriving, incoming, outgoing, leaving):
                     stream.close()
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> Process:
         command = os.path.expanduser(self._server.command)  # noqa: PTH111 (a command is no path)
         try:
-            return await asyncio.create_subprocess_exec(
-                command,
-                *self._server.args,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**child_environment(), **self._server.env},
-                cwd=Path.home() if Path.home().is_dir() else None,
-                start_new_session=True,
+            return await start(
+                [command, *self._server.args],
+                folder=Path.home() if Path.home().is_dir() else None,
+                variables=self._server.env,
+                with_input=True,
                 limit=_LONGEST_LINE,
             )
         except (OSError, ValueError) as error:
@@ -109,11 +105,10 @@ class StdioServer:
 
     async def _read(
         self,
-        process: asyncio.subprocess.Process,
+        process: Process,
         arriving: MemoryObjectSendStream[SessionMessage | Exception],
     ) -> None:
         """Pass on messages until the program ends. Banners that some print to stdout are skipped."""
-        assert process.stdout is not None
         try:
             async for line in process.stdout:
                 try:
@@ -125,21 +120,18 @@ class StdioServer:
         except ValueError:
             log.warning("MCP server %s wrote a line of more than %d bytes", self._name, _LONGEST_LINE)
         self.ended = not self._closing
-        await _exits(process)
-        self._code = process.returncode
+        await process.exits(_PATIENCE)
+        self._code = process.code
         arriving.close()
 
-    async def _write(
-        self, process: asyncio.subprocess.Process, leaving: MemoryObjectReceiveStream[SessionMessage]
-    ) -> None:
+    async def _write(self, process: Process, leaving: MemoryObjectReceiveStream[SessionMessage]) -> None:
         assert process.stdin is not None
         async for message in leaving:
             text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
             process.stdin.write(text.encode() + b"\n")
             await process.stdin.drain()
 
-    async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
+    async def _read_stderr(self, process: Process) -> None:
         while data := await process.stderr.read(65536):
             self._stderr.feed(data)
         self._stderr.feed(b"\n")
@@ -154,28 +146,12 @@ def _pump(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.create_task(run())
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: Process) -> None:
     """Close its input, wait, ask its whole group to end, wait."""
     if process.stdin is not None:
         process.stdin.close()
-    if not await _exits(process):
-        _signal_group(process, signal.SIGTERM)
-        if not await _exits(process):
-            _signal_group(process, signal.SIGKILL)
-            await _exits(process)
-
-
-async def _exits(process: asyncio.subprocess.Process) -> bool:
-    """Whether it ends in time. `process.wait()` would also wait for pipes that its children keep open."""
-    deadline = time.monotonic() + _PATIENCE
-    while process.returncode is None and time.monotonic() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    return process.returncode is not None
-
-
-def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    if not await process.exits(_PATIENCE):
+        await process.stop(_PATIENCE)
 
 
 class _StderrLog:

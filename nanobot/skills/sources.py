@@ -8,15 +8,13 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from nanobot.errors import NanobotError, UsageError
-from nanobot.security.environment import child_environment
+from nanobot.security.process import run_program
 from nanobot.skills.skill import SKILL_FILE
 
 MAX_FILES = 300
@@ -200,13 +198,17 @@ def _from_clawhub(slug: str, into: Path) -> None:
     with TemporaryDirectory(prefix="nanobot-clawhub-") as scratch:
         command = [npx, *_CLAWHUB, "--workdir", scratch, "--dir", "skills", "install", slug]
         own = {"CLAWHUB_CONFIG_PATH": f"{scratch}/config.json", "CLAWHUB_DISABLE_TELEMETRY": "1"}
-        env = child_environment(("CLAWHUB_REGISTRY", "CLAWHUB_SITE")) | own | {"npm_config_loglevel": "error"}
-        channels: Any = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr}
         try:
             # Run in the empty folder: npx would also use what it finds where it is started.
-            done = subprocess.run(command, cwd=scratch, env=env, timeout=CLAWHUB_SECONDS, **channels)
-        except (OSError, subprocess.TimeoutExpired) as error:
+            code = run_program(
+                command,
+                folder=Path(scratch),
+                inherited=("CLAWHUB_REGISTRY", "CLAWHUB_SITE"),
+                variables=own | {"npm_config_loglevel": "error"},
+                seconds=CLAWHUB_SECONDS,
+            )
+        except OSError as error:  # TimeoutError is one
             raise NanobotError(f"ClawHub's client did not finish: {error}.") from error
-        if done.returncode != 0:
+        if code != 0:
             raise NanobotError(f"ClawHub's client could not install {slug}; it says why above.")
         _store(_in_folder(Path(scratch) / "skills"), into)

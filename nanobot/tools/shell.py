@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import contextlib
-import os
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput, report_output
 from nanobot.errors import ToolError
-from nanobot.security.environment import child_environment
 from nanobot.security.files import PathPolicy
 
 OUTPUT_CHARS = 10_000
@@ -57,9 +53,8 @@ class Exec(Tool):
         try:
             code = await asyncio.shield(running)
         except asyncio.CancelledError:
-            output.over.set()
-            with contextlib.suppress(ToolError):
-                await asyncio.shield(running)
+            running.cancel()
+            await asyncio.wait([running])
             raise
         if code is None:
             raise ToolError(
@@ -75,13 +70,29 @@ class Exec(Tool):
 
     async def _run(self, command: str, folder: Path, output: _Output) -> int | None:
         """The exit code; None when the command had to be stopped."""
-        transport = await self._start(command, folder, output)
+        from nanobot.security.process import start
+
         try:
-            await _wait(output.over, self._timeout)
-            in_time = output.exited.is_set()
+            process = await start([self._shell, "-c", command], folder=folder, inherited=self._env_names)
+        except (OSError, ValueError) as error:
+            raise ToolError(f"The command could not be started: {error}.") from error
+        streams = ((1, process.stdout), (2, process.stderr))
+        reading = [asyncio.create_task(output.read(number, stream)) for number, stream in streams]
+        in_time = False
+        try:
+            in_time = await process.exits(self._timeout)
         finally:
-            await _finish(transport, output)
-        return transport.get_returncode() if in_time else None
+            try:
+                if not in_time:
+                    await process.stop(STOP_SECONDS)
+                _, unread = await asyncio.wait(reading, timeout=DRAIN_SECONDS)
+                output.held_open = bool(unread)
+            finally:
+                process.close()
+                for task in reading:
+                    task.cancel()
+                output.flush()
+        return process.code if in_time else None
 
     def _checked_folder(self, command: str, working_dir: str) -> Path:
         if not command.strip() or "\0" in command:
@@ -97,91 +108,25 @@ class Exec(Tool):
         check_command(command, self._paths, folder)
         return folder
 
-    async def _start(self, command: str, folder: Path, output: _Output) -> asyncio.SubprocessTransport:
-        loop = asyncio.get_running_loop()
-        try:
-            transport, _ = await loop.subprocess_exec(
-                lambda: output,
-                self._shell,
-                "-c",
-                command,
-                stdin=asyncio.subprocess.DEVNULL,
-                cwd=folder,
-                env=child_environment(self._env_names),
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            raise ToolError(f"The command could not be started: {error}.") from error
-        return transport
 
-
-async def _finish(transport: asyncio.SubprocessTransport, output: _Output) -> None:
-    """Read what is left after a normal end; stop the whole group after any other."""
-    try:
-        if output.exited.is_set():
-            await _wait(output.closed, DRAIN_SECONDS)
-            output.held_open = not output.closed.is_set()
-        else:
-            await _stop_group(transport, output)
-    finally:
-        transport.close()
-        output.flush()
-
-
-async def _stop_group(transport: asyncio.SubprocessTransport, output: _Output) -> None:
-    try:
-        _signal_group(transport, signal.SIGTERM)
-        await _wait(output.closed, STOP_SECONDS)
-    finally:
-        _signal_group(transport, signal.SIGKILL)
-        reaping = asyncio.ensure_future(_wait(output.exited, STOP_SECONDS))
-        try:
-            await asyncio.shield(reaping)
-        except asyncio.CancelledError:  # cancelled once more: it is over in a moment
-            await reaping
-            raise
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-def _signal_group(transport: asyncio.SubprocessTransport, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(transport.get_pid(), number)
-
-
-class _Output(asyncio.SubprocessProtocol):
+class _Output:
     """Collects both pipes in bounded memory and passes them on to whoever watches."""
 
     def __init__(self) -> None:
-        self.over = asyncio.Event()  # nothing more to wait for: it exited, or its caller is gone
-        self.exited = asyncio.Event()
-        self.closed = asyncio.Event()
         self.held_open = False  # a process in the background kept the pipes
         self._pipes = {1: _Pipe(), 2: _Pipe()}
         self._unseen = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._take(self._pipes[fd].add(data))
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self._take(self._pipes[fd].add(b"", final=True))
+    async def read(self, number: int, stream: asyncio.StreamReader) -> None:
+        while data := await stream.read(65536):
+            self._take(self._pipes[number].add(data))
+        self._take(self._pipes[number].add(b"", final=True))
 
     def _take(self, text: str) -> None:
         self._unseen = (self._unseen + text)[-LIVE_CHARS:]
         if text and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LIVE_SECONDS, self.flush)
-
-    def process_exited(self) -> None:
-        self.exited.set()
-        self.over.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set()
 
     def flush(self) -> None:
         """Report what came in since the last time; a flood shows its newest part only."""

@@ -1,0 +1,162 @@
+"""The one place that starts programs: each in a process group of its own, with an allow-listed environment.
+
+What a program starts itself belongs to its group, and the whole group is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, SubprocessStreamProtocol
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from nanobot.security.environment import child_environment
+
+_NONE: Mapping[str, str] = {}
+
+
+class Process:
+    """A program that runs, and all it has started. `stdin` is None unless it was asked for."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, streams: _Streams) -> None:
+        assert streams.stdout is not None
+        assert streams.stderr is not None
+        self.stdin = streams.stdin
+        self.stdout = streams.stdout
+        self.stderr = streams.stderr
+        self._transport = transport
+        self._streams = streams
+
+    @property
+    def code(self) -> int | None:
+        """The exit code once it has ended, minus the number of the signal that ended it."""
+        return self._transport.get_returncode()
+
+    async def exits(self, seconds: float) -> bool:
+        """Whether it ends in time; what it has started may go on."""
+        return await _set_in_time(self._streams.exited, seconds)
+
+    async def stop(self, seconds: float) -> None:
+        """Ask the group to end and kill what is left of it after so long, also when this is cancelled."""
+        try:
+            self._signal(signal.SIGTERM)
+            await _set_in_time(self._streams.closed, seconds)
+        finally:
+            self.kill()
+            reaping = asyncio.ensure_future(self.exits(seconds))
+            try:
+                await asyncio.shield(reaping)
+            except asyncio.CancelledError:  # cancelled once more: it is over in a moment
+                await reaping
+                raise
+
+    def kill(self) -> None:
+        """Kill what is left of the group."""
+        self._signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give up the pipes, which a process that left the group may still hold."""
+        self._transport.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._transport.get_pid(), number)
+
+
+class _Streams(SubprocessStreamProtocol):
+    """Tells the end of the program from that of its pipes, which its children may hold longer."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit, asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.closed.set()
+
+
+async def start(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    inherited: Iterable[str] = (),
+    variables: Mapping[str, str] = _NONE,
+    with_input: bool = False,
+    limit: int = 65536,
+) -> Process:
+    """Start a program. It sees harmless variables of ours, those named in `inherited`, and `variables`.
+
+    `limit` is the most bytes of a line that is read from it. Raises OSError, and ValueError for a NUL
+    character. When this is cancelled, nothing of the program is left.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
+            lambda: _Streams(limit),
+            *command,
+            stdin=PIPE if with_input else DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd=folder,
+            env={**child_environment(inherited), **variables},
+            start_new_session=True,
+        )
+    )
+    try:
+        return Process(*await asyncio.shield(starting))
+    except asyncio.CancelledError:
+        starting.add_done_callback(_end_started)
+        raise
+
+
+def _end_started(starting: asyncio.Task[tuple[asyncio.SubprocessTransport, _Streams]]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        process = Process(*starting.result())
+        process.kill()
+        process.close()
+
+
+async def _set_in_time(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+def run_program(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    inherited: Iterable[str] = (),
+    variables: Mapping[str, str] = _NONE,
+    seconds: float | None = None,
+) -> int:
+    """Run a program to its end while the owner watches its output on stderr; its exit code.
+
+    Raises OSError, and TimeoutError after so long, when nothing of it is left.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**child_environment(inherited), **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"it was stopped after {seconds:g} seconds") from error
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
