@@ -166,18 +166,18 @@ async def test_the_tools_are_those_there_are(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_sizes_are_those_that_are_counted() -> None:
-    """Bounds to the digit; what is there today to a twentieth, so that not every commit edits it."""
+    """Targets to the digit; what is there today to a twentieth, so that not every commit edits it."""
     done = subprocess.run([ROOT / "core_agent_lines.sh"], capture_output=True, text=True, check=False)
     counted = re.findall(
-        r"^([a-z ]+?) +(\d+) +(?:of +(\d+), to become (\d+)|as the)", done.stdout, re.MULTILINE
+        r"^([a-z ]+?) +(\d+) +(?:of +\d+, to become (\d+)|as the)", done.stdout, re.MULTILINE
     )
     printed = {name: [int(number) for number in numbers if number] for name, *numbers in counted}
     shown = {
         row[0]: [int(cell.replace(",", "")) for cell in row[2:] if cell] for row in table(README, "| | what")
     }
     assert shown.keys() == printed.keys()
-    for name, (today, *bounds) in printed.items():
-        assert shown[name][1:] == bounds, name
+    for name, (today, *target) in printed.items():
+        assert shown[name][1:] == target, name
         assert shown[name][0] == pytest.approx(today, rel=0.05), name
 
 
