@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
 from nanobot.cron.jobs import JobBook
@@ -18,6 +17,23 @@ _NAME = 30  # characters of the message that name a job
 class CronTool(Tool):
     """A job's id comes from the call that adds it: when a crash makes the call run again, it adds once."""
 
+    name = "cron"
+    description = (
+        "Reminders and recurring tasks of this chat. add: message and every_seconds, cron_expr or at."
+    )
+    parameters = {
+        "type": "object",
+        "properties": {
+            "action": {"type": "string", "enum": ["add", "list", "remove"]},
+            "message": {"type": "string", "description": "What to say or do when due"},
+            "every_seconds": {"type": "integer"},
+            "cron_expr": {"type": "string", "description": "Like 0 9 * * 1-5"},
+            "tz": {"type": "string", "description": "IANA zone of cron_expr"},
+            "at": {"type": "string", "description": "ISO time, once"},
+            "job_id": {"type": "string"},
+        },
+        "required": ["action"],
+    }
     errors_are_text = False
     repeatable = True
     owner_only = True
@@ -25,40 +41,26 @@ class CronTool(Tool):
     def __init__(self, jobs: JobBook) -> None:
         self._jobs = jobs
 
-    @property
-    def name(self) -> str:
-        return "cron"
-
-    @property
-    def description(self) -> str:
-        return "Reminders and recurring tasks of this chat. add: message and every_seconds, cron_expr or at."
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": {
-                "action": {"type": "string", "enum": ["add", "list", "remove"]},
-                "message": {"type": "string", "description": "What to say or do when due"},
-                "every_seconds": {"type": "integer"},
-                "cron_expr": {"type": "string", "description": "Like 0 9 * * 1-5"},
-                "tz": {"type": "string", "description": "IANA zone of cron_expr"},
-                "at": {"type": "string", "description": "ISO time, once"},
-                "job_id": {"type": "string"},
-            },
-            "required": ["action"],
-        }
-
-    async def execute(self, **kwargs: Any) -> str:
+    async def execute(
+        self,
+        action: str,
+        message: str = "",
+        every_seconds: int = 0,
+        cron_expr: str = "",
+        tz: str = "",
+        at: str = "",
+        job_id: str = "",
+    ) -> str:
         turn = current_turn()
-        if kwargs["action"] == "list":
+        if action == "list":
             return "\n".join(_line(job) for job in await self._visible(turn)) or "No jobs are scheduled."
-        if kwargs["action"] == "remove":
-            return await self._remove(turn, kwargs.get("job_id") or "")
-        return await self._add(turn, kwargs)
+        if action == "remove":
+            return await self._remove(turn, job_id)
+        return await self._add(turn, message.strip(), every_seconds, cron_expr, tz, at)
 
-    async def _add(self, turn: TurnContext, asked: dict[str, Any]) -> str:
-        message = (asked.get("message") or "").strip()
+    async def _add(
+        self, turn: TurnContext, message: str, seconds: int, cron_expr: str, tz: str, at: str
+    ) -> str:
         if turn.source != "person":
             raise ToolError(
                 "Nobody has written in this turn, so it cannot schedule anything: do what is due."
@@ -78,13 +80,7 @@ class CronTool(Tool):
             trust=turn.trust,
         )
         try:
-            job = await self._jobs.add(
-                job,
-                every=asked.get("every_seconds") or None,
-                cron=asked.get("cron_expr") or "",
-                tz=asked.get("tz") or "",
-                at=asked.get("at") or "",
-            )
+            job = await self._jobs.add(job, every=seconds or None, cron=cron_expr, tz=tz, at=at)
         except NanobotError as error:
             raise ToolError(str(error)) from error
         if job.deliver:

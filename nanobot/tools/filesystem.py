@@ -57,15 +57,15 @@ class _FileTool(Tool):
         self._paths = paths
 
     @abstractmethod
-    def run(self, path: str, **kwargs: Any) -> str | ToolOutput:
-        """Do the work; may raise OSError."""
+    def run(self, *args: Any, **kwargs: Any) -> str | ToolOutput:
+        """Do the work with the arguments of the call; may raise OSError."""
 
-    async def execute(self, **kwargs: Any) -> str | ToolOutput:
+    async def execute(self, *args: Any, **kwargs: Any) -> str | ToolOutput:
         return await asyncio.to_thread(self._explained, **kwargs)
 
     def _explained(self, path: str, **kwargs: Any) -> str | ToolOutput:
         try:
-            return self.run(path, **kwargs)
+            return self.run(path=path, **kwargs)
         except FileNotFoundError as error:
             raise ToolError(f"{path} does not exist.{self._nearest(path)}") from error
         except IsADirectoryError as error:
@@ -93,7 +93,7 @@ class _FileTool(Tool):
 class ReadFile(_FileTool):
     name = "read_file"
     description = "Read a text file, or look at an image. Long files come in pages."
-    parameters = {  # noqa: RUF012
+    parameters = {
         "type": "object",
         "properties": {
             "path": {"type": "string"},
@@ -109,20 +109,19 @@ class ReadFile(_FileTool):
         super().__init__(paths)
         self._record = record
 
-    async def execute(self, **kwargs: Any) -> str | ToolOutput:
+    async def execute(self, path: str, offset: int = 1, limit: int = PAGE_LINES) -> str | ToolOutput:
         """A path `record:NUMBER` is a message of this conversation, whole: the model may have seen less."""
-        number = kwargs["path"].removeprefix("record:")
-        if self._record is None or number == kwargs["path"] or not number.isdecimal() or len(number) > 15:
-            return await super().execute(**kwargs)
+        number = path.removeprefix("record:")
+        if self._record is None or number == path or not number.isdecimal() or len(number) > 15:
+            return await super().execute(path=path, offset=offset, limit=limit)
         found = await self._record(current_turn().session_key, int(number))
         if found is None:
             raise ToolError(f"This conversation has no message {number}.")
         content = found.text.encode("utf-8", "replace")
-        lines = {"offset": 1, "limit": PAGE_LINES} | kwargs
-        page = _read_page(io.BytesIO(content), lines["path"], len(content), lines["offset"], lines["limit"])
+        page = _read_page(io.BytesIO(content), path, len(content), offset, limit)
         return ToolOutput(page, found.images if current_turn().supports_images else ())
 
-    def run(self, path: str, offset: int = 1, limit: int = PAGE_LINES, **_: Any) -> str | ToolOutput:
+    def run(self, path: str, offset: int = 1, limit: int = PAGE_LINES) -> str | ToolOutput:
         with self._paths.open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(8192)
@@ -140,13 +139,13 @@ class ReadFile(_FileTool):
 class WriteFile(_FileTool):
     name = "write_file"
     description = "Write a whole file, creating folders as needed. Use edit_file for small changes."
-    parameters = {  # noqa: RUF012
+    parameters = {
         "type": "object",
         "properties": {"path": {"type": "string"}, "content": {"type": "string"}},
         "required": ["path", "content"],
     }
 
-    def run(self, path: str, content: str = "", **_: Any) -> str:
+    def run(self, path: str, content: str) -> str:
         data = content.encode("utf-8", "replace")
         replaced = self._paths.replace_file(path, data)
         lines = len(content.splitlines())
@@ -156,7 +155,7 @@ class WriteFile(_FileTool):
 class EditFile(_FileTool):
     name = "edit_file"
     description = "Replace old_text, which must occur exactly once in the file, by new_text."
-    parameters = {  # noqa: RUF012
+    parameters = {
         "type": "object",
         "properties": {
             "path": {"type": "string"},
@@ -166,7 +165,7 @@ class EditFile(_FileTool):
         "required": ["path", "old_text", "new_text"],
     }
 
-    def run(self, path: str, old_text: str = "", new_text: str = "", **_: Any) -> str:
+    def run(self, path: str, old_text: str, new_text: str) -> str:
         if not old_text:
             raise ToolError("old_text is empty. Give the exact text to replace, or use write_file.")
         if old_text == new_text:
@@ -196,7 +195,7 @@ class EditFile(_FileTool):
 class ListDir(_FileTool):
     name = "list_dir"
     description = "List a folder: names and sizes, folders end in /."
-    parameters = {  # noqa: RUF012
+    parameters = {
         "type": "object",
         "properties": {"path": {"type": "string"}},
         "required": ["path"],
@@ -204,7 +203,7 @@ class ListDir(_FileTool):
     read_only = True
     repeatable = True
 
-    def run(self, path: str, **_: Any) -> str:
+    def run(self, path: str) -> str:
         with self._paths.open_folder(path) as folder, os.scandir(folder) as entries:
             counter = _Counted(entries)
             shown = heapq.nsmallest(LIST_ENTRIES, counter, key=lambda entry: entry.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_turn
 from nanobot.errors import StorageError, ToolError
@@ -20,36 +20,26 @@ class Memory(Protocol):
 class MemorySearchTool(Tool):
     """Finds what the chat of the turn may see."""
 
+    name = "memory_search"
+    description = (
+        "Search remembered facts and earlier conversations by words, names and dates."
+        " The id of a result (cli:direct#12) as query gives the whole message."
+    )
+    parameters = {
+        "type": "object",
+        "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}},
+        "required": ["query"],
+    }
+    errors_are_text = False
     read_only = True
     repeatable = True
-    errors_are_text = False
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
-    @property
-    def name(self) -> str:
-        return "memory_search"
-
-    @property
-    def description(self) -> str:
-        return (
-            "Search remembered facts and earlier conversations by words, names and dates."
-            " The id of a result (cli:direct#12) as query gives the whole message."
-        )
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}},
-            "required": ["query"],
-        }
-
-    async def execute(self, **kwargs: Any) -> str:
-        limit = max(1, min(kwargs.get("limit", _HITS), _MOST_HITS))
+    async def execute(self, query: str, limit: int = _HITS) -> str:
         try:
-            found = await self._memory.look_up(kwargs["query"], current_turn(), limit)
+            found = await self._memory.look_up(query, current_turn(), max(1, min(limit, _MOST_HITS)))
         except StorageError as error:
             raise ToolError(str(error)) from error
         return found or "Nothing found. Try other words, a name, or a date."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 from collections.abc import Sequence
-from typing import Any
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
 from nanobot.errors import ToolError
@@ -17,6 +16,21 @@ from nanobot.store.store import Store
 class MessageTool(Tool):
     """Sends once even if a crash makes its turn run again: the call's id is the delivery's key."""
 
+    name = "message"
+    description = (
+        "Send text or files to a chat now; without channel and chat_id, to this one. Your final answer"
+        " is delivered by itself: use this for files, for interim news, or for another chat."
+    )
+    parameters = {
+        "type": "object",
+        "properties": {
+            "content": {"type": "string"},
+            "channel": {"type": "string"},
+            "chat_id": {"type": "string"},
+            "media": {"type": "array", "items": {"type": "string"}, "description": "File paths"},
+        },
+        "required": ["content"],
+    }
     errors_are_text = False
     repeatable = True
     owner_only = True
@@ -25,34 +39,11 @@ class MessageTool(Tool):
         self._store = store
         self._paths = paths
 
-    @property
-    def name(self) -> str:
-        return "message"
-
-    @property
-    def description(self) -> str:
-        return (
-            "Send text or files to a chat now; without channel and chat_id, to this one. Your final answer"
-            " is delivered by itself: use this for files, for interim news, or for another chat."
-        )
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": {
-                "content": {"type": "string"},
-                "channel": {"type": "string"},
-                "chat_id": {"type": "string"},
-                "media": {"type": "array", "items": {"type": "string"}, "description": "File paths"},
-            },
-            "required": ["content"],
-        }
-
-    async def execute(self, **kwargs: Any) -> str:
-        content, media = kwargs["content"], kwargs.get("media", ())
+    async def execute(
+        self, content: str, channel: str = "", chat_id: str = "", media: Sequence[str] = ()
+    ) -> str:
         turn = current_turn()
-        target = (kwargs.get("channel") or turn.channel, kwargs.get("chat_id") or turn.chat_id)
+        target = (channel or turn.channel, chat_id or turn.chat_id)
         here = target == (turn.channel, turn.chat_id)
         if not content.strip() and not media:
             raise ToolError("There is nothing to send: give content or media.")

@@ -6,7 +6,6 @@ import asyncio
 import codecs
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput, report_output
 from nanobot.errors import ToolError
@@ -29,7 +28,7 @@ class Exec(Tool):
     errors_are_text = False
     name = "exec"
     description = "Run a shell command, without a terminal or input. Long output is cut in the middle."
-    parameters = {  # noqa: RUF012
+    parameters = {
         "type": "object",
         "properties": {
             "command": {"type": "string"},
@@ -45,7 +44,7 @@ class Exec(Tool):
         self._env_names = tuple(env_names)
         self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
 
-    async def execute(self, command: str = "", working_dir: str | None = None, **_: Any) -> ToolOutput:
+    async def execute(self, command: str, working_dir: str = "") -> ToolOutput:
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
         output = _Output()
         # A task of its own: however often this call is cancelled, the clean-up runs to its end.

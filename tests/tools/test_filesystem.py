@@ -156,9 +156,10 @@ async def test_missing_files_name_their_neighbours(workspace: Path, paths: PathP
 
 async def test_a4_private_files_are_closed_to_every_tool(workspace: Path, paths: PathPolicy) -> None:
     for tool in file_tools(paths):
-        arguments = {"content": "x", "old_text": "a", "new_text": "b"}
+        given = {"path": "../config.json", "content": "x", "old_text": "a", "new_text": "b"}
+        arguments = {name: given[name] for name in tool.parameters["required"]}
         with pytest.raises(AccessDenied):
-            await tool.execute(path="../config.json", **arguments)
+            await tool.execute(**arguments)
     with pytest.raises(AccessDenied):
         await ListDir(paths).execute(path="..")
     assert (workspace.parent / "config.json").read_text() == '{"apiKey": "sk-1"}'

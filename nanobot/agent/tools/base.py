@@ -126,5 +126,8 @@ class Tool(ABC):
         """JSON Schema of the arguments, `{"type": "object", …}`."""
 
     @abstractmethod
-    async def execute(self, **kwargs: Any) -> str | ToolOutput:
-        """Run with validated arguments. Raises ToolError with a message the model can act on."""
+    async def execute(self, *args: Any, **kwargs: Any) -> str | ToolOutput:
+        """Run with validated arguments, given by name; a built-in tool declares those of its schema.
+
+        Raises ToolError with a message the model can act on.
+        """
