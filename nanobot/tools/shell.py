@@ -102,7 +102,7 @@ class Exec(Tool):
             raise ToolError(
                 f"working_dir {working_dir}: {error.strerror}. Give an existing folder."
             ) from error
-        from nanobot.security.policy import check_command
+        from nanobot.security.shell_guard import check_command
 
         check_command(command, self._paths, folder)
         return folder

@@ -7,7 +7,7 @@ import pytest
 
 from nanobot.errors import AccessDenied
 from nanobot.security.files import PathPolicy
-from nanobot.security.policy import check_command
+from nanobot.security.shell_guard import check_command
 
 
 @pytest.fixture
