@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import mcp_types as types
 from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
-from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from nanobot.agent.tools.base import ToolOutput, report_output
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
-from nanobot.mcp.names import printable_text
 from nanobot.mcp.oauth import Credentials, open_auth
-from nanobot.mcp.results import tool_output
-from nanobot.mcp.servers import TransportKind, scrubbed, transport_kinds
+from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds
 from nanobot.mcp.session import (
+    LiveSession,
     RemoteTool,
     all_tools,
     greet,
@@ -34,6 +30,7 @@ from nanobot.mcp.session import (
     open_session,
     ping,
     remote_tool,
+    within,
 )
 from nanobot.mcp.stdio import StdioServer
 
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 State = Literal["starting", "ready", "needs login", "failed"]
 
 _CONNECT = 60.0  # seconds for a start with handshake and list; npx may have to download the program first
@@ -51,10 +47,7 @@ _LONGEST_PAUSE = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
 _LOOK = 2.0  # seconds between two looks for a new login
 _CHECK = 30.0  # seconds a doubtful connection has for a ping
-_VERDICT = 5.0  # seconds to wait for the reason of a loss
 _BETWEEN_LISTS = 0.5  # seconds; a server may say all the time that its tools changed
-_MESSAGE_CHARS = 600
-_REFUSED = (400, 404, 405)  # how a server answers that speaks only the older HTTP with SSE
 _UNAUTHORIZED = 401
 
 
@@ -98,13 +91,9 @@ class ServerConnection:
         self._kind = 0  # which of them is in use
         self._failures = 0
         self._renew_token = False
-        self._session: ClientSession | None = None
-        self._transport: StdioServer | HttpServer | None = None
+        self._live: LiveSession | None = None
         self._ready = asyncio.Event()
-        self._lost = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._changed = self._ended = self._doubted = False
-        self._working: set[asyncio.Task[Any]] = set()
+        self._given_up: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the connection is closed in good order."""
@@ -114,153 +103,77 @@ class ServerConnection:
                 await self._one_round()
         except ConfigError as error:
             self._fail("failed", str(error))
-        finally:
-            self._lost.set()
 
     async def _one_round(self) -> None:
         """One connection from its start to its end, and the pause before the next one."""
-        ready_at, error = await self._connect_once()
-        state, problem = self._explain(error)
-        if ready_at is None and self._try_otherwise(state):
-            return
-        lasted = ready_at is not None and time.monotonic() - ready_at > _STABLE
-        self._failures = 0 if lasted else self._failures + 1
-        if ready_at is not None and self._failures <= 1:
-            log.warning("MCP server %s: %s It is being reconnected.", self.name, problem)
-            self.state, self.error = "starting", problem
-            self._lost.set()
-            return
-        self._fail(state, problem)
-        self._lost.set()
+        live, error = LiveSession(), None
+        try:
+            error = await self._connect_once(live)
+            state, problem = self._explain(live, error)
+            if not live.ready_at and self._try_otherwise(live, state):
+                return
+            lasted = live.ready_at and time.monotonic() - live.ready_at > _STABLE
+            self._failures = 0 if lasted else self._failures + 1
+            if live.ready_at and self._failures <= 1:
+                log.warning("MCP server %s: %s It is being reconnected.", self.name, problem)
+                self.state, self.error = "starting", problem
+                return
+            self._fail(state, problem)
+        finally:
+            live.close(self.error)
         await self._wait_to_reconnect()
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
-        """Call a tool. Raises ToolError: it failed, took longer than toolTimeout, or the server is gone.
+    def doubt(self) -> None:
+        """Ask the server whether it is still there; if not, connect again."""
+        if self._live is not None:
+            self._live.doubt()
 
-        Cancelling the call tells the server.
-        """
-        seconds = self._server.tool_timeout
-        try:
-            return await self._within(seconds, self._call_twice(tool, arguments))
-        except TimeoutError as error:
-            self._doubt()
-            raise ToolError(
-                f"MCP server {self.name} did not answer {tool} within {seconds:g} s "
-                f"(tools.mcpServers.{self.name}.toolTimeout). It was told to stop."
-            ) from error
-        except _SessionGone as error:
-            raise ToolError(f"MCP server {self.name}, {tool}: {self._safe(str(error))}") from error
-
-    async def _call_twice(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
-        try:
-            return await self._call_once(tool, arguments)
-        except _SessionGone:  # refused before anything was done, so a second try repeats nothing
-            self._note_end()
-            await self._lost.wait()
-            return await self._call_once(tool, arguments)
-
-    async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`. Raises TimeoutError in time, and CancelledError at once: what is given up is
-        cancelled, but telling a server that no longer listens may take the SDK some seconds more."""
-        task = asyncio.create_task(work)
-        self._working.add(task)
-        task.add_done_callback(self._given_up)
-        try:
-            done, _ = await asyncio.wait([task], timeout=seconds)
-            if not done:
-                raise TimeoutError
-            return task.result()
-        finally:
-            task.cancel()
-
-    def _given_up(self, task: asyncio.Task[Any]) -> None:
-        self._working.discard(task)
-        if not task.cancelled():
-            task.exception()  # known to whoever waited, if anybody still does
-
-    async def _call_once(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
-        session = await self._connected_session()
-        report = contextvars.copy_context()  # progress arrives in a task of the SDK
-
-        async def show(progress: float, total: float | None, message: str | None) -> None:
-            of = f"/{total:g}" if total else ""
-            text = printable_text(f"{message or tool} ({progress:g}{of})", _MESSAGE_CHARS)
-            report.run(report_output, f"{text}\n")
-
-        try:
-            result = await session.call_tool(tool, dict(arguments), progress_callback=show)
-        except MCPError as error:
-            raise await self._call_failed(tool, error) from error
-        except ValidationError as error:
-            raise ToolError(
-                f"MCP server {self.name} answered {tool} with something that is no result."
-            ) from error
-        except RuntimeError as error:  # it needs input in the middle of a call, which nobody can give
-            raise ToolError(f"MCP server {self.name}, {tool}: {self._safe(str(error))}") from error
-        return tool_output(result)
-
-    async def _connected_session(self) -> ClientSession:
+    async def live(self) -> LiveSession:
         """The session, once there is one. Raises ToolError when there will be none for now."""
-        if self._session is None and self.state in ("failed", "needs login"):
+        if self._live is None and self.state in ("failed", "needs login"):
             raise ToolError(f"MCP server {self.name} is not connected: {self.error}")
-        while self._session is None:
+        while self._live is None:
             await self._ready.wait()
-        return self._session
+        return self._live
 
-    async def _call_failed(self, tool: str, error: MCPError) -> Exception:
-        gone = self._session is None or self._ended or error.message == "Connection closed"
-        if error.code == types.CONNECTION_CLOSED and gone:  # servers use this code for errors, too
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_VERDICT):
-                    await self._lost.wait()
-            why = self.error or "the connection ended"
-            return ToolError(
-                f"MCP server {self.name} broke off during {tool}, whose outcome is unknown: {why} "
-                "It is being reconnected."
-            )
-        if isinstance(self._transport, HttpServer) and self._transport.last_status in _REFUSED:
-            return _SessionGone(error.message)
-        self._doubt()
-        return ToolError(f"MCP server {self.name}, {tool}: {self._safe(error.message)}")
-
-    # -- the task
-
-    async def _connect_once(self) -> tuple[float | None, Exception | None]:
-        """When the connection became ready, if it did, and what ended it, if that was an error."""
-        self._changed = self._ended = self._doubted = False
+    async def _connect_once(self, live: LiveSession) -> Exception | None:
+        """Be connected until it ends; what ended it, if that was an error."""
         self.current.set()
-        self._wake.clear()
-        self._lost.clear()
-        ready_at: float | None = None
         try:
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(self._patience):
-                    await self._become_ready(stack)
-                ready_at = time.monotonic()
+                    await self._become_ready(live, stack)
                 try:
-                    await self._serve()
+                    await self._serve(live)
                 finally:  # before it is closed, so that no call goes into a dead session
-                    self._session = None
+                    live.ended, self._live = True, None
                     self._ready.clear()
         except Exception as error:  # noqa: BLE001 (logged without secrets)
             trace = scrubbed(traceback.format_exc(), self._server)
             log.debug("MCP server %s: %s", self.name, trace)
-            return ready_at, error
-        return ready_at, None
+            return error
+        return None
 
-    async def _become_ready(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _become_ready(self, live: LiveSession, stack: contextlib.AsyncExitStack) -> None:
+        def changed() -> None:
+            self.current.clear()
+            live.changed = True
+            live.wake.set()
+
         began = time.monotonic()
-        self._transport = self._open_transport()
-        session = await stack.enter_async_context(
-            open_session(self._transport.streams(), tools_changed=self._note_change, ended=self._note_end)
+        live.transport = self._open_transport()
+        live.session = await stack.enter_async_context(
+            open_session(live.transport.streams(), tools_changed=changed, ended=live.note_end)
         )
-        await greet(session)
+        await greet(live.session)
         connected = time.monotonic()
-        tools = await all_tools(session)
+        await stack.enter_async_context(listening_for_changes(live.session, changed))
+        tools = await all_tools(live.session)
+        live.ready_at = time.monotonic()
         self.connect_seconds = connected - began
-        self.list_seconds = time.monotonic() - connected
-        self._publish(tools)
-        self._session = session
+        self.list_seconds = live.ready_at - connected
+        self._publish(live, tools)
+        self._live = live
         self.state, self.error = "ready", ""
         self._renew_token = False
         self._ready.set()
@@ -270,7 +183,7 @@ class ServerConnection:
     def _open_transport(self) -> StdioServer | HttpServer:
         kind = self._kinds[self._kind]
         if kind == "stdio":
-            return StdioServer(self.name, self._server, self._safe)
+            return StdioServer(self.name, self._server)
         auth = None
         if self._sign_in is not None or self._credentials.exist():
             auth = open_auth(
@@ -278,42 +191,26 @@ class ServerConnection:
             )
         return HttpServer(self._server, kind, self._allow_private, auth)
 
-    async def _serve(self) -> None:
+    async def _serve(self, live: LiveSession) -> None:
         """React to the server until its connection ends."""
-        assert self._session is not None
-        session = self._session
-        async with listening_for_changes(session, self._note_change):
-            while not self._ended:
-                await self._wake.wait()
-                self._wake.clear()
-                if self._doubted:
-                    self._doubted = False
-                    await self._within(_CHECK, ping(session))
-                if self._changed and not self._ended:
-                    self._changed = False
-                    self._publish(await self._within(_CONNECT, all_tools(session)))
-                    await self._pause(_BETWEEN_LISTS)
+        while not live.ended:
+            await live.wake.wait()
+            live.wake.clear()
+            if live.doubted:
+                live.doubted = False
+                await within(_CHECK, ping(live.session), self._given_up)
+            if live.changed and not live.ended:
+                live.changed = False
+                tools = await within(_CONNECT, all_tools(live.session), self._given_up)
+                self._publish(live, tools)
+                await self._pause(_BETWEEN_LISTS)
 
-    def _publish(self, tools: Sequence[types.Tool]) -> None:
+    def _publish(self, live: LiveSession, tools: Sequence[types.Tool]) -> None:
         found = tuple(sorted(map(remote_tool, tools), key=lambda tool: tool.name))
         if found != self.tools:
             self.tools = found
-        if not self._changed:
+        if not live.changed:
             self.current.set()
-
-    def _note_change(self) -> None:
-        self._changed = True
-        self.current.clear()
-        self._wake.set()
-
-    def _note_end(self) -> None:
-        self._ended = True
-        self._wake.set()
-
-    def _doubt(self) -> None:
-        """Ask the server whether it is still there; if not, connect again."""
-        self._doubted = True
-        self._wake.set()
 
     def _fail(self, state: State, problem: str) -> None:
         if problem != self.error:
@@ -322,43 +219,41 @@ class ServerConnection:
         self.tools = ()
         self.settled.set()
 
-    def _explain(self, error: BaseException | None) -> tuple[State, str]:
+    def _explain(self, live: LiveSession, error: BaseException | None) -> tuple[State, str]:
         """What the end of a connection means to the owner."""
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        status = self._transport.last_status if isinstance(self._transport, HttpServer) else 0
+        status = live.last_status
         if isinstance(error, NanobotError):
-            return "failed", self._safe(str(error))
+            return "failed", safe_text(str(error), self._server)
         if self._sign_in is not None and not isinstance(error, MCPError):
             unknown = isinstance(error, OAuthRegistrationError)
             hint = " Register an app at the service and give its --client-id." if unknown else ""
-            return "needs login", f"the login failed: {self._safe(str(error)).rstrip('.')}.{hint}"
+            reason = safe_text(str(error), self._server).rstrip(".")
+            return "needs login", f"the login failed: {reason}.{hint}"
         if status == _UNAUTHORIZED or isinstance(error, OAuthFlowError):
             hint = " Or correct its headers." if self._server.headers else ""
             return "needs login", f"needs login: nanobot mcp login {self.name}.{hint}"
         if isinstance(error, TimeoutError):
             return "failed", "it did not answer in time."
-        if isinstance(self._transport, StdioServer) and self._transport.ended:
-            return "failed", self._transport.last_words
+        if isinstance(live.transport, StdioServer) and live.transport.ended:
+            return "failed", live.transport.last_words
         if isinstance(error, ValidationError):
             return "failed", "it answered with something that is no valid MCP message."
         if status >= 300:
             hint = "Its url leads elsewhere; write the final address." if status < 400 else "Check its url."
             return "failed", f"the server answered with HTTP status {status}. {hint}"
-        text = self._safe(str(error or "the connection ended")) or type(error).__name__
+        text = safe_text(str(error or "the connection ended"), self._server) or type(error).__name__
         return "failed", f"{text.rstrip('.')}."
 
-    def _safe(self, text: str) -> str:
-        return printable_text(scrubbed(text, self._server), _MESSAGE_CHARS)
-
-    def _try_otherwise(self, state: State) -> bool:
+    def _try_otherwise(self, live: LiveSession, state: State) -> bool:
         """Whether there is another way to connect that should be tried at once."""
-        if not isinstance(self._transport, HttpServer):
+        if not isinstance(live.transport, HttpServer):
             return False
         if state == "needs login" and not self._renew_token and self._credentials.exist():
             self._renew_token = True  # the token may have been taken back before its time
             return True
-        if self._transport.last_status in _REFUSED:
+        if live.refused:
             self._kind = (self._kind + 1) % len(self._kinds)
             return self._kind > 0
         return False
@@ -372,7 +267,3 @@ class ServerConnection:
             step = min(left, _LOOK)
             await self._pause(step)
             left -= step
-
-
-class _SessionGone(Exception):
-    """The server does not know our session any more (it was restarted)."""

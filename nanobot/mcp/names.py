@@ -8,6 +8,7 @@ from typing import Any
 
 NAME_CHARS = 64  # what OpenAI, Anthropic and Gemini take, out of [a-zA-Z0-9_-]
 DESCRIPTION_CHARS = 2_000
+MESSAGE_CHARS = 600  # of a server's error or progress
 _FIELD_CHARS = 1_000
 _REFUSED = re.compile(r"[^a-zA-Z0-9_-]")
 _REFUSED_KEY = re.compile(r"[^a-zA-Z0-9_.-]")

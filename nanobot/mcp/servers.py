@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ConfigError, UsageError
+from nanobot.mcp.names import MESSAGE_CHARS, printable_text
 
 TransportKind = Literal["stdio", "http", "sse"]
 
@@ -79,6 +80,11 @@ def scrubbed(text: str, server: McpServerConfig) -> str:
         if len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     return text
+
+
+def safe_text(text: str, server: McpServerConfig) -> str:
+    """What a server said, fit to be shown: without secrets and control characters, and not too long."""
+    return printable_text(scrubbed(text, server), MESSAGE_CHARS)
 
 
 def _secrets(server: McpServerConfig) -> set[str]:

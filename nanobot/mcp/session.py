@@ -1,13 +1,13 @@
-"""An SDK session as nanobot uses it: how a conversation with a server begins, and what we answer it."""
+"""An SDK session as nanobot uses it: how it begins, what we answer a server, and what becomes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mcp_types as types
 from mcp.client.session import ClientRequestContext, ClientSession
@@ -23,9 +23,14 @@ from nanobot.mcp.names import tidy_schema
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, TransportStreams
 
+    from nanobot.mcp.http import HttpServer
+    from nanobot.mcp.stdio import StdioServer
+
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _PAGES = 100
+_REFUSED = (400, 404, 405)  # 400 and 405: it speaks only the older HTTP with SSE
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,68 @@ class RemoteTool:
     schema: dict[str, Any]
     read_only: bool
     repeatable: bool
+
+
+class LiveSession:
+    """One connection from its start to its end. `wake` says that something was noted."""
+
+    session: ClientSession  # once it is connected
+    transport: StdioServer | HttpServer | None = None
+    ready_at = 0.0  # on the monotonic clock; 0: not yet
+    changed = False  # the server has other tools now
+    doubted = False  # it should be asked whether it is still there
+    ended = False
+    reason = ""  # of its end
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.over = asyncio.Event()  # it has ended, and `reason` is known
+
+    @property
+    def last_status(self) -> int:
+        """HTTP status of the newest answer; 0 without one."""
+        return self.transport.last_status if self.transport else 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the newest answer was one of a server that speaks otherwise, or knows no such session."""
+        return self.last_status in _REFUSED
+
+    def note_end(self) -> None:
+        self.ended = True
+        self.wake.set()
+
+    def doubt(self) -> None:
+        """Ask the server whether it is still there; if not, connect again."""
+        self.doubted = True
+        self.wake.set()
+
+    def close(self, reason: str) -> None:
+        """Tell the calls that wait for the reason."""
+        self.ended, self.reason = True, reason
+        self.over.set()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T], given_up: set[asyncio.Task[Any]]) -> T:
+    """The result of `work`. Raises TimeoutError in time, and CancelledError at once: what is given up is
+    cancelled, but telling a server that no longer listens may take the SDK some seconds more, which it
+    spends among `given_up`."""
+
+    def end(task: asyncio.Task[Any]) -> None:
+        given_up.discard(task)
+        if not task.cancelled():
+            task.exception()  # known to whoever waited, if anybody still does
+
+    task = asyncio.create_task(work)
+    given_up.add(task)
+    task.add_done_callback(end)
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 @contextlib.asynccontextmanager

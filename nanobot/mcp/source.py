@@ -15,6 +15,7 @@ from nanobot.config.schema import McpServerConfig
 from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, printable_text
 
 if TYPE_CHECKING:
+    from nanobot.mcp.calls import ToolCalls
     from nanobot.mcp.connection import ServerConnection
     from nanobot.mcp.session import RemoteTool
     from nanobot.mcp.sign_in import BrowserSignIn
@@ -36,9 +37,9 @@ class McpTool(Tool):
     errors_are_text = False
     origin = "mcp"
 
-    def __init__(self, name: str, connection: ServerConnection, remote: RemoteTool) -> None:
+    def __init__(self, name: str, calls: ToolCalls, remote: RemoteTool) -> None:
         self.name = name
-        self._connection = connection
+        self._calls = calls
         self._remote = remote
         self.description = printable_text(remote.description, DESCRIPTION_CHARS) or remote.name
         self.parameters, self._real_names = fit_properties(remote.schema)
@@ -47,7 +48,7 @@ class McpTool(Tool):
 
     async def execute(self, /, **arguments: Any) -> ToolOutput:
         real = {self._real_names.get(key, key): value for key, value in arguments.items()}
-        return await self._connection.call(self._remote.name, real)
+        return await self._calls.call(self._remote.name, real)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class McpTools:
         connection = self._connections[name]
         offer = self._offers.get(name)
         if offer is None or offer.remote is not connection.tools:
-            offer = _Offer.of(connection, self._names, self._servers[name].enabled_tools)
+            offer = _Offer.of(connection, self._servers[name], self._names)
             self._offers[name] = offer
         return offer
 
@@ -195,7 +196,10 @@ class _Offer:
     skipped: tuple[tuple[str, str], ...]
 
     @staticmethod
-    def of(connection: ServerConnection, names: ToolNames, enabled: Sequence[str] | None) -> _Offer:
+    def of(connection: ServerConnection, server: McpServerConfig, names: ToolNames) -> _Offer:
+        from nanobot.mcp.calls import ToolCalls
+
+        calls, enabled = ToolCalls(connection, server), server.enabled_tools
         tools: dict[str, Tool] = {}
         skipped: list[tuple[str, str]] = []
         for remote in connection.tools:
@@ -205,7 +209,7 @@ class _Offer:
             elif name in tools:
                 skipped.append((remote.name, "listed twice"))
             else:
-                tools[name] = McpTool(name, connection, remote)
+                tools[name] = McpTool(name, calls, remote)
         known = {remote.name for remote in connection.tools} | {*tools, "*"}
         unknown = [name for name in enabled or () if name not in known]
         if unknown and connection.tools:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import McpError
+from nanobot.mcp.servers import safe_text
 from nanobot.security.process import Process, start
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ class StdioServer:
     `python -m` would take for the program.
     """
 
-    def __init__(self, name: str, server: McpServerConfig, scrub: Callable[[str], str]) -> None:
+    last_status = 0  # of HTTP, which this is not
+
+    def __init__(self, name: str, server: McpServerConfig) -> None:
         self._name = name
         self._server = server
-        self._stderr = _StderrLog(name, scrub)
+        self._stderr = _StderrLog(name, server)
         self._code: int | None = None
         self._closing = False
         self.ended = False  # by itself
@@ -157,9 +160,9 @@ async def _end(process: Process) -> None:
 class _StderrLog:
     """Logs what a server writes to stderr: line by line, bounded, without the owner's secrets."""
 
-    def __init__(self, name: str, scrub: Callable[[str], str]) -> None:
+    def __init__(self, name: str, server: McpServerConfig) -> None:
         self._name = name
-        self._scrub = scrub
+        self._server = server
         self._rest = b""
         self._window = 0.0
         self._logged = 0
@@ -172,7 +175,7 @@ class _StderrLog:
             text = line[: 4 * _LOG_LINE].decode("utf-8", "replace")
             text = "".join(char if char.isprintable() else " " for char in text).strip()
             if text:
-                self._log(self._scrub(text)[:_LOG_LINE])
+                self._log(safe_text(text, self._server)[:_LOG_LINE])
 
     def _log(self, text: str) -> None:
         self.last = text

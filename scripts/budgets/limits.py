@@ -52,8 +52,8 @@ ROOMS: dict[str, int] = {
     "heartbeat": 80,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 350,
-    # own stdio transport, logins, supervision of servers; target 1,780
-    "mcp": 1_855,
+    # own stdio transport, logins, supervision and calls apart; target 1,780
+    "mcp": 1_905,
     # facts, summaries, search, consolidation, forgetting; target 3,050
     "memory": 3_090,
     # the owner's tool files, watched, each in threads of its own
