@@ -94,15 +94,21 @@ class AnswerReader(ABC):
             raise self._failures.broken("it ended before the model had finished")
         if self.finish in _FAILED:
             raise self._failures.of_event(f"finish reason {self.finish}", self._request.model)
-        kinds = {block.kind for block in self.blocks.values()}
-        reason = _FINISH.get(self.finish)
-        if (reason is None and "call" in kinds) or (reason == "tool_calls" and not kinds & {"call", "text"}):
-            raise self._failures.broken(f"its tool calls do not fit the finish reason {self.finish!r}")
-        if reason not in ("length", "refusal"):
-            reason = "tool_calls" if "call" in kinds else "stop"
+        reason = self._reason({block.kind for block in self.blocks.values()})
         blocks = [block for block in self.blocks.values() if block.kind != "call" or reason == "tool_calls"]
         parts = tuple(part for block in blocks for part in self._finished(block))
         return Completion(Message("assistant", parts), self.usage(), reason)
+
+    def _reason(self, kinds: set[str]) -> base.FinishReason:
+        """Why the model stopped, by its word for it and by what it sent. Raises BrokenStreamError."""
+        reason = _FINISH.get(self.finish)
+        if reason in ("length", "refusal"):
+            return reason
+        if "call" in kinds and reason is not None:
+            return "tool_calls"
+        if "call" in kinds or (reason == "tool_calls" and "text" not in kinds):
+            raise self._failures.broken(f"its tool calls do not fit the finish reason {self.finish!r}")
+        return "stop"
 
     def _finished(self, block: Block) -> list[Part]:
         text = clean_text("".join(block.pieces))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from nanobot.messages import ImagePart, Message, Part, ReasoningPart, TextPart, ToolCall, ToolResult, Usage
 from nanobot.providers.answer import AnswerReader, Block, token_count
@@ -64,7 +64,10 @@ class AnthropicMessagesProvider(WireProvider):
 
     path = "/v1/messages"
     reader_type = AnthropicReader
-    headers: ClassVar[Mapping[str, str]] = {"anthropic-version": "2023-06-01", "x-api-key": "{key}"}
+
+    async def credentials(self) -> dict[str, str]:
+        key = {"x-api-key": self.api_key} if self.api_key else {}
+        return {"anthropic-version": "2023-06-01", **key}
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """What changes least comes first, so that consecutive requests share a long prefix."""

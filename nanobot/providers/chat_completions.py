@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any
 
 from nanobot.messages import ImagePart, Message, ReasoningPart, TextPart, ToolCall, Usage
 from nanobot.providers.answer import AnswerReader, Block, token_count
@@ -125,7 +125,9 @@ class ChatCompletionsProvider(WireProvider):
 
     path = "/chat/completions"
     reader_type = ChatReader
-    headers: ClassVar[Mapping[str, str]] = {"authorization": "Bearer {key}"}
+
+    async def credentials(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """What changes least comes first, so that consecutive requests share a long prefix."""

@@ -62,34 +62,17 @@ async def resolve(
     servers: Sequence[ModelServer] | None = None,
 ) -> Resolution:
     """Find who serves `model`, looking at the ports of this machine if `probe`. Raises NoProviderError."""
-    if model.startswith("scripted/"):
-        return Resolution(_SCRIPTED, model, steps=("The model is a script.",))
-    if model == LOCAL_MODEL:
-        return Resolution(SPEC, model, steps=("The model name asks for the local model.",))
-    if not model.strip() or model.startswith("local/"):
-        raise NoProviderError(f"There is no model {model!r}: use {LOCAL_MODEL} or run `nanobot onboard`.")
     prefixed = spec_named_by_prefix(model)
-    if model.startswith("bedrock/") or (prefixed and prefixed.oauth):
-        title = prefixed.title if prefixed else "Amazon Bedrock"
-        raise NoProviderError(f"{title} needs a login, which is not there yet; use another model.")
+    if named := _named(model, prefixed):
+        return named
     is_default = model == type(config.agents.defaults).model_fields["model"].default
     ordered = None if is_default else prefixed
     suited = [prefixed] if prefixed else specs_by_keyword(model)
     accesses = _accesses(config, env)
     if chosen := _choose(accesses, suited, ordered):
         return _resolution(model, is_default, suited, *chosen)
-    if not accesses:
-        from nanobot.providers.discovery import MODEL_SERVERS, find_model
-
-        found = await find_model(model, servers or MODEL_SERVERS) if probe else None
-        if found and (found.is_wanted or ordered is None):
-            instead = "" if found.is_wanted else f" instead of {model}"
-            step = f"No key is set: {found.server.title} on this machine answers with {found.model}{instead}."
-            spec = replace(_LOOPBACK, display_name=found.server.title)
-            return Resolution(spec, found.model, api_base=found.server.api_base, steps=(step,))
-        if ordered is None and find_weights() is not None:
-            step = f"No key and no model server was found: the local tiny model answers instead of {model}."
-            return Resolution(SPEC, LOCAL_MODEL, steps=(step,))
+    if not accesses and (found := await _on_this_machine(model, ordered, probe, servers)):
+        return found
     if ordered is not None:
         missing = ordered.env_key if ordered.needs_key else f"providers.{ordered.name}.apiBase"
         raise NoProviderError(
@@ -103,6 +86,38 @@ async def resolve(
         f"Nothing can serve {model}: run `nanobot onboard` to add a key, set {variable} in the "
         "environment, or start Ollama or run `make chat` for a model on this machine."
     )
+
+
+def _named(model: str, prefixed: ProviderSpec | None) -> Resolution | None:
+    """What serves a name that leaves no choice. Raises NoProviderError when nothing can."""
+    if model.startswith("scripted/"):
+        return Resolution(_SCRIPTED, model, steps=("The model is a script.",))
+    if model == LOCAL_MODEL:
+        return Resolution(SPEC, model, steps=("The model name asks for the local model.",))
+    if not model.strip() or model.startswith("local/"):
+        raise NoProviderError(f"There is no model {model!r}: use {LOCAL_MODEL} or run `nanobot onboard`.")
+    if model.startswith("bedrock/") or (prefixed and prefixed.oauth):
+        title = prefixed.title if prefixed else "Amazon Bedrock"
+        raise NoProviderError(f"{title} needs a login, which is not there yet; use another model.")
+    return None
+
+
+async def _on_this_machine(
+    model: str, ordered: ProviderSpec | None, probe: bool, servers: Sequence[ModelServer] | None
+) -> Resolution | None:
+    """A model server on loopback, or the tiny model: what answers where no key is set."""
+    from nanobot.providers.discovery import MODEL_SERVERS, find_model
+
+    found = await find_model(model, servers or MODEL_SERVERS) if probe else None
+    if found and (found.is_wanted or ordered is None):
+        instead = "" if found.is_wanted else f" instead of {model}"
+        step = f"No key is set: {found.server.title} on this machine answers with {found.model}{instead}."
+        spec = replace(_LOOPBACK, display_name=found.server.title)
+        return Resolution(spec, found.model, api_base=found.server.api_base, steps=(step,))
+    if ordered is None and find_weights() is not None:
+        step = f"No key and no model server was found: the local tiny model answers instead of {model}."
+        return Resolution(SPEC, LOCAL_MODEL, steps=(step,))
+    return None
 
 
 def open_provider(resolution: Resolution, config: Config) -> Provider:

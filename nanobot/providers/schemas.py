@@ -23,27 +23,34 @@ def plain_schema(schema: Any, definitions: Mapping[str, Any] | None = None) -> d
     below = {key: value for key, value in definitions.items() if key != name}
     choices = schema.get("anyOf") or schema.get("oneOf") or []
     shown = [choice for choice in choices if not isinstance(choice, Mapping) or choice.get("type") != "null"]
-    folded = [definitions.get(name), *(schema.get("allOf") or ()), *(shown if len(shown) == 1 else ())]
 
     plain: dict[str, Any] = {}
-    for part in folded:
+    for part in (definitions.get(name), *(schema.get("allOf") or ()), *(shown if len(shown) == 1 else ())):
         plain |= plain_schema(part, below)
-    plain |= {key: value for key, value in schema.items() if key in _KEPT}
-    kind = plain.get("type")
-    if isinstance(kind, list):
-        plain["type"] = next((name for name in kind if name != "null"), "string")
-    if len(shown) < len(choices) or (isinstance(kind, list) and "null" in kind):
+    plain |= _own_keywords(schema)
+    if len(shown) < len(choices):
         plain["nullable"] = True
     if len(shown) > 1:
         plain["anyOf"] = [plain_schema(choice, below) for choice in shown]
-    listed = schema.get("enum") or [schema.get("const")]
-    if all(isinstance(value, str) for value in listed):
-        plain |= {"enum": list(listed), "type": "string"}  # only strings can be listed
     if "items" in schema:
         plain["items"] = plain_schema(schema["items"], below)
     if isinstance(schema.get("properties"), Mapping):
         own = {key: plain_schema(value, below) for key, value in schema["properties"].items()}
-        plain["properties"] = {**plain.get("properties", {}), **own}
+        plain["properties"] = plain.get("properties", {}) | own
         if "required" in plain:
             plain["required"] = [key for key in plain["required"] if key in plain["properties"]]
     return plain
+
+
+def _own_keywords(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What `schema` says itself and Gemini knows: one type, and of choices those that are strings."""
+    kept = {key: value for key, value in schema.items() if key in _KEPT}
+    kind = kept.get("type")
+    if isinstance(kind, list):
+        kept["type"] = next((name for name in kind if name != "null"), "string")
+        if "null" in kind:
+            kept["nullable"] = True
+    listed = schema.get("enum") or [schema.get("const")]
+    if all(isinstance(value, str) for value in listed):
+        kept |= {"enum": list(listed), "type": "string"}
+    return kept

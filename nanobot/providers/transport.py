@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from nanobot import __version__
 from nanobot.errors import AuthError, ProviderError
@@ -78,7 +78,7 @@ class TransportSettings:
     max_retries: int = 3
     patience: float = 150.0  # after which a failed attempt is the last: timeouts are long
     backoff: float = 1.0
-    random: Callable[[], float] = field(default_factory=lambda: random.Random().random)
+    random: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.time
 
@@ -88,7 +88,6 @@ class WireProvider(ABC):
 
     path: str
     reader_type: type[AnswerReader]
-    headers: ClassVar[Mapping[str, str]]  # with `{key}`, which is filled in if there is one
 
     def __init__(
         self,
@@ -104,11 +103,11 @@ class WireProvider(ABC):
         self.name = spec.name
         self.api_base = (api_base or spec.default_api_base).strip()
         self.settings = settings or TransportSettings()
-        self._api_key = api_key.strip()
+        self.api_key = api_key.strip()
         self._extra_headers = dict(extra_headers or {})
         self._traits = traits
         self._http: httpx2.AsyncClient | None = None
-        self.failures = Failures(spec, self.api_base, (self._api_key, *self._extra_headers.values()))
+        self.failures = Failures(spec, self.api_base, (self.api_key, *self._extra_headers.values()))
 
     def traits(self, model: str) -> ModelTraits:
         return self._traits or traits_of(model)
@@ -126,13 +125,17 @@ class WireProvider(ABC):
         return f"{base}{self.path}{question}{query}"
 
     @abstractmethod
+    async def credentials(self) -> dict[str, str]:
+        """Headers, in small letters, that say who asks and in which dialect. Asked for every call."""
+
+    @abstractmethod
     def body(self, request: ModelRequest) -> dict[str, Any]:
         """The JSON body of `request`."""
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Yield chunks and end with a Completion, or raise a ProviderError once retries are used up."""
         body = clean_text(dump_json(self.body(request))).encode()
-        headers = self._headers()
+        headers = self._checked(await self.credentials())
         began = self.settings.clock()
         for attempt in range(self.settings.max_retries + 1):
             shown = False
@@ -149,7 +152,7 @@ class WireProvider(ABC):
                 reason, asked = str(error), error.retry_after
             # Exponential with jitter (half to all of the step), unless the provider asked for a wait.
             step = self.settings.backoff * 2**attempt
-            delay = asked if asked is not None else step * (0.5 + self.settings.random() / 2)
+            delay = asked if asked is not None else step * (0.5 + self.settings.random.random() / 2)
             yield Retrying(reason, delay, discard=shown)
             await self.settings.sleep(delay)
 
@@ -211,19 +214,14 @@ class WireProvider(ABC):
                 raise self.failures.broken(f"nothing came for {limit:g} seconds") from None
             raise
 
-    def _headers(self) -> dict[str, str]:
+    def _checked(self, credentials: dict[str, str]) -> dict[str, str]:
         """All headers; `extraHeaders` replace ours of the same name. Raises AuthError for impossible ones."""
-        key = self._api_key
         headers = {
             "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
             "user-agent": f"nanobot/{__version__}",
-            **{
-                name: value.replace("{key}", key)
-                for name, value in self.headers.items()
-                if key or "{" not in value
-            },
+            **credentials,
             **{name.lower(): value for name, value in self._extra_headers.items()},
         }
         for name, value in headers.items():

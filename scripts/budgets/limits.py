@@ -58,9 +58,9 @@ ROOMS: dict[str, int] = {
     "memory": 3_090,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 549,
-    # two wires over one transport, the registry, the local model
-    "providers": 2_000,
-    # paths, addresses, shell text, environment, programs; target 950 and process.py
+    # two wires over one transport, the registry, the local model; target 2,000
+    "providers": 2_025,
+    # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_166,
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_000,

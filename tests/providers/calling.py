@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from random import Random
 
 from nanobot.messages import Message, ToolDefinition
 from nanobot.providers.base import Completion, ModelEvent, ModelRequest, Provider, Retrying, TextChunk
@@ -14,6 +15,11 @@ WEATHER = ToolDefinition(
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
 TIME = ToolDefinition("get_time", "The time.", {"type": "object", "properties": {}})
+
+
+class LargestJitter(Random):
+    def random(self) -> float:
+        return 1.0
 
 
 @dataclass
@@ -28,7 +34,9 @@ class Waits:
 
 def fast_settings(waits: Waits, **changes: float) -> TransportSettings:
     """No real waiting between attempts, the largest jitter, a clock that stands still."""
-    return TransportSettings(sleep=waits.sleep, random=lambda: 1.0, clock=lambda: 1_700_000_000.0, **changes)
+    return TransportSettings(
+        sleep=waits.sleep, random=LargestJitter(), clock=lambda: 1_700_000_000.0, **changes
+    )
 
 
 def ask(
