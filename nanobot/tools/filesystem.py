@@ -22,7 +22,6 @@ from nanobot.agent.tools.base import Tool, ToolOutput, current_turn
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy
-from nanobot.tools import text_edit
 
 PAGE_LINES = 2_000
 PAGE_CHARS = 40_000
@@ -166,6 +165,8 @@ class EditFile(_FileTool):
     }
 
     def run(self, path: str, old_text: str, new_text: str) -> str:
+        from nanobot.tools import text_edit
+
         if not old_text:
             raise ToolError("old_text is empty. Give the exact text to replace, or use write_file.")
         if old_text == new_text:

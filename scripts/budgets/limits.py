@@ -17,11 +17,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=5_620, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=25_300, target=23_500)
+TOTAL = Ratchet(now=25_600, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=82, target=60)
+HELLO_FILES = Ratchet(now=72, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=11_750, target=9_000)
+HELLO_LINES = Ratchet(now=10_300, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -59,7 +59,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 549,
     # two wires over one transport, the registry, the local model; target 2,000
-    "providers": 2_025,
+    "providers": 2_034,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_166,
     # finding, reading, previewing and installing skills; target 960

@@ -17,7 +17,8 @@ import nanobot
 from nanobot.errors import BadRequestError, ContextTooLongError, ProviderError
 from nanobot.messages import ContextPart, Message, ToolCall, ToolResult
 from nanobot.providers.base import Completion, ModelRequest, TextChunk
-from nanobot.providers.local import LOCAL_MODEL, LocalProvider, find_weights, fitting_conversation
+from nanobot.providers.local import LocalProvider, find_weights, fitting_conversation
+from nanobot.providers.registry import LOCAL_MODEL
 
 
 def weights() -> Path:
@@ -135,7 +136,8 @@ CHAT_UNTIL_KILLED = """
 import asyncio, sys
 from nanobot.messages import Message
 from nanobot.providers.base import ModelRequest
-from nanobot.providers.local import LOCAL_MODEL, LocalProvider, find_weights
+from nanobot.providers.local import LocalProvider, find_weights
+from nanobot.providers.registry import LOCAL_MODEL
 
 async def main():
     provider = LocalProvider(find_weights())

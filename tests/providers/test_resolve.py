@@ -11,7 +11,8 @@ from nanobot.errors import NoProviderError, UsageError
 from nanobot.messages import Message
 from nanobot.providers.base import Completion, ModelRequest
 from nanobot.providers.discovery import ModelServer
-from nanobot.providers.local import LOCAL_MODEL, find_weights
+from nanobot.providers.local import find_weights
+from nanobot.providers.registry import LOCAL_MODEL
 from nanobot.providers.resolve import Resolution, open_provider, resolve
 from tests.providers.loopback import Loopback, chat_stream
 from tests.providers.test_discovery import models, serving

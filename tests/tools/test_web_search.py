@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from nanobot.errors import ToolError
-from nanobot.tools.web import DdgsSearch, SearchResult, WebSearchTool
+from nanobot.tools.search_engines import BraveSearch, DdgsSearch, SearchResult, engine_for
+from nanobot.tools.web import WebSearchTool
 from tests.tools.loopback import http_server
 
 KEY = "BSA-test-key"
@@ -190,9 +191,9 @@ async def test_any_engine_can_stand_behind_the_tool() -> None:
     assert text.endswith("1. T\n   https://t.example/")
 
 
-def test_without_a_key_ddgs_is_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BRAVE_API_KEY", raising=False)
-    assert isinstance(WebSearchTool()._engine, DdgsSearch)
+def test_without_a_key_ddgs_is_the_engine() -> None:
+    assert isinstance(engine_for(""), DdgsSearch)
+    assert isinstance(engine_for("key"), BraveSearch)
 
 
 def test_the_definition_is_short_and_searching_is_repeatable() -> None:
