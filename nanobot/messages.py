@@ -223,6 +223,7 @@ class InboundMessage:
     `reply_to` is who is told how the turn ended, when that is another session; `deliver`: what comes of it
     goes to the chat. `family` is the turn whose model calls it shares. `owner` is the process that alone may
     run it; empty: any gateway.
+    `sender_name` is what the sender calls themselves: for people, it proves nothing.
     """
 
     channel: str
@@ -242,6 +243,7 @@ class InboundMessage:
     deliver: bool = True
     family: int | None = None
     owner: str = ""
+    sender_name: str = ""
 
 
 OutboundKind = Literal["reply", "message", "progress"]

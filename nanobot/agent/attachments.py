@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,10 +26,14 @@ def load_images(attachments: Sequence[Attachment]) -> tuple[ImagePart, ...]:
 
 
 def describe(inbound: InboundMessage) -> str:
-    """A note that names the attached files, so that tools can open them, and shows what others wrote."""
+    """A note: who wrote in a group, the files, so that tools can open them, and the words of others."""
+    name = re.sub(r"[\s\[\]]+", " ", inbound.sender_name)[:60] if inbound.is_group else ""
+    sender = f"[written by {name}]\n" if name else ""
     files = "".join(f"[attached {_description(item)}]\n" for item in inbound.attachments)
-    return files + "".join(
-        f"[{_introduction(item)}:\n{item.text}\nend of {item.kind}]\n" for item in inbound.quoted
+    return (
+        sender
+        + files
+        + "".join(f"[{_introduction(item)}:\n{item.text}\nend of {item.kind}]\n" for item in inbound.quoted)
     )
 
 

@@ -82,6 +82,9 @@ class Channel(ABC):
     async def send(self, message: OutboundMessage) -> str:
         """Deliver a message and return the platform's receipt. Raises ChannelError."""
 
+    async def react(self, inbound: InboundMessage) -> None:
+        """Mark a message as seen: its turn has begun."""
+
     async def show_typing(self, inbound: InboundMessage) -> None:
         """Tell the chat that an answer is coming; called every few seconds while a turn runs."""
 

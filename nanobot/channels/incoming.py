@@ -51,7 +51,7 @@ class Incoming:
         return bool(self.album) or self.cut
 
     def inbound(self, channel: str) -> InboundMessage:
-        """What the turn gets. In a group the sender's name stands before the words."""
+        """What the turn gets."""
         metadata = {"message_id": self.message_id, **self.metadata}
         if self.thread:
             metadata["thread"] = self.thread
@@ -67,6 +67,7 @@ class Incoming:
             metadata=metadata,
             is_group=self.is_group,
             quoted=self.quoted,
+            sender_name=self.sender_name,
         )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
-from nanobot.channels.registry import allow_from, enabled_channels, load_channel
+from nanobot.channels.registry import allow_from, load_channel
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
@@ -54,7 +54,7 @@ class ChannelManager:
         self._arrived = arrived
         self._commands = commands
         self._jitter = jitter or random.Random()
-        self._sections = enabled_channels(config)
+        self._sections = config.enabled()
         self._allowed = {name: allow_from(name, section) for name, section in self._sections.items()}
         self._channels: dict[str, Channel] = {}
         self.status = {name: ChannelStatus(name) for name in self._sections}

@@ -107,6 +107,7 @@ class _TurnProgress:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _type(self) -> None:
+        await self._try(self._channel.react(self._inbound))
         if self._channel.capabilities.typing:
             while True:
                 await self._try(self._channel.show_typing(self._inbound))

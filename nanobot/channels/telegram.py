@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -20,9 +21,8 @@ from nanobot.channels.incoming import Incoming
 from nanobot.channels.markup import HTML, HTML_VALUE, Dialect
 from nanobot.channels.outgoing import OutgoingPart
 from nanobot.channels.platform import Platform
-from nanobot.channels.telegram_connection import channel_errors, open_bot
-from nanobot.channels.telegram_inbound import read_message
-from nanobot.config.channels import TelegramConfig
+from nanobot.channels.telegram_api import channel_errors, open_bot, read_message
+from nanobot.channels.telegram_config import TelegramConfig
 from nanobot.errors import ChannelError
 from nanobot.messages import Attachment, InboundMessage
 from nanobot.paths import write_atomic
@@ -151,10 +151,18 @@ class TelegramChannel(Platform):
 
     # Sending
 
+    async def react(self, inbound: InboundMessage) -> None:
+        message_id = inbound.metadata.get("message_id", "")
+        emoji = self.config.react_emoji
+        if emoji and message_id.isdigit():
+            with channel_errors():
+                await self._bot().set_message_reaction(inbound.chat_id, int(message_id), emoji)
+
     async def show_typing(self, inbound: InboundMessage) -> None:
-        thread = _thread(inbound.metadata.get("thread"))
         with channel_errors():
-            await self._bot().send_chat_action(inbound.chat_id, "typing", message_thread_id=thread)
+            await self._bot().send_chat_action(
+                inbound.chat_id, "typing", message_thread_id=_thread(inbound.metadata)
+            )
 
     def edit_pause(self, chat_id: str) -> float:
         return _GROUP_EDIT_PAUSE if chat_id.startswith("-") else 0.0
@@ -163,7 +171,7 @@ class TelegramChannel(Platform):
         target = part.metadata.get("message_id", "") if part.quotes and self.config.reply_to_message else ""
         where: dict[str, Any] = {
             "chat_id": part.chat_id,
-            "message_thread_id": _thread(part.metadata.get("thread")),
+            "message_thread_id": _thread(part.metadata),
             "parse_mode": "HTML" if part.formatted else None,
             "reply_parameters": (
                 ReplyParameters(int(target), allow_sending_without_reply=True) if target.isdigit() else None
@@ -206,5 +214,6 @@ class TelegramChannel(Platform):
             await self._bot().set_my_commands([(name, text[:256]) for name, text in commands])
 
 
-def _thread(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+def _thread(metadata: Mapping[str, str]) -> int | None:
+    thread = metadata.get("thread", "")
+    return int(thread) if thread.isdigit() else None

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from nanobot import paths
-from nanobot.channels.registry import CHANNELS, enabled_channels, load_channel
+from nanobot.channels.registry import load_channel
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cli.session import existing_store
+from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError
 from nanobot.store.records import GATEWAY_ROLE
@@ -31,7 +32,7 @@ def show_channels(json_output: Json = False) -> None:
     config = load_and_warn().config
     pid = asyncio.run(_leading_process())
     note, live = _ask(pid, config.gateway) if pid else ("not running. Start it with `nanobot gateway`.", {})
-    enabled = enabled_channels(config.channels)
+    enabled = config.channels.enabled()
     channels: list[dict[str, Any]] = [
         {"name": name, "enabled": name in enabled, "problem": _problem(name) if name in enabled else ""}
         | live.get(name, {})
@@ -61,6 +62,7 @@ def _describe(channel: dict[str, Any]) -> str:
         since = f" since {datetime.fromtimestamp(channel['connected_since']):%Y-%m-%d %H:%M}"
         text = channel["state"] + (since if channel["state"] == "connected" else "")
         text += f", {channel['received']} received, {channel['refused']} refused, {channel['sent']} sent"
+        text += f", {channel['unreadable']} unreadable" if channel.get("unreadable") else ""
     error = channel["problem"] or channel.get("last_error")
     return f"{text}. Last error: {error}" if error else text
 

@@ -11,7 +11,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from nanobot import paths
-from nanobot.channels.registry import enabled_channels
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cron.jobs import JobBook
 from nanobot.cron.table import Job
@@ -111,7 +110,7 @@ def _check_target(deliver: bool, channel: str, to: str) -> None:
     """Raises UsageError when the answers could not be delivered."""
     if bool(channel) != bool(to) or (deliver and not to):
         raise UsageError("To deliver, say where: --deliver --channel NAME --to CHAT.")
-    if channel and channel not in (enabled := enabled_channels(load_and_warn().config.channels)):
+    if channel and channel not in (enabled := load_and_warn().config.channels.enabled()):
         names = ", ".join(enabled) or "none"
         raise UsageError(f"The channel {channel} is not enabled in config.json; enabled: {names}.")
 

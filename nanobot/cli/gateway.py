@@ -10,7 +10,6 @@ import socket
 
 from nanobot import __version__, paths
 from nanobot.app import App, open_app
-from nanobot.channels.registry import enabled_channels
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError
 from nanobot.gateway import Gateway
@@ -73,7 +72,7 @@ async def _announce(app: App) -> None:
     except ProviderError as error:
         log.error("Nothing can be answered yet. %s", error)
     await app.tools.registry()  # now, so that the log says at once what is wrong with a plugin
-    channels = enabled_channels(app.config.channels)
+    channels = app.config.channels.enabled()
     if channels:
         log.info("Channels: %s", ", ".join(channels))
     else:

@@ -11,7 +11,6 @@ from itertools import zip_longest
 from typing import Any
 
 from nanobot import paths
-from nanobot.channels.registry import PLANNED, enabled_channels
 from nanobot.cli.session import existing_store
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
@@ -53,7 +52,7 @@ async def _report() -> dict[str, Any]:
     report["workspace"] = {"path": str(config.workspace_path), "exists": config.workspace_path.is_dir()}
     report["model"] = await _model(config, config.agents.defaults.model)
     report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
-    report["channels"] = list(enabled_channels(config.channels))
+    report["channels"] = list(config.channels.enabled())
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
     report["memory"] = await _memory(config)
     report["subagents"] = await _subagents(config)

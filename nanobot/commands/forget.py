@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from nanobot.channels.registry import allow_from, enabled_channels
+from nanobot.channels.registry import allow_from
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
 from nanobot.memory.forget import Forgetter, Scope
@@ -47,6 +47,6 @@ def _preview(lines: list[str]) -> list[str]:
 def chat_scope(config: Config, session_key: str, *, is_group: bool) -> Scope:
     """What a chat may forget: its own, and the owner's memory if only people named in allowFrom get in."""
     channel = session_key.partition(":")[0]
-    section = enabled_channels(config.channels).get(channel)
+    section = config.channels.enabled().get(channel)
     allowed = allow_from(channel, section) if section is not None else []
     return Scope(session_key, is_group, owner=not is_group and bool(allowed) and "*" not in allowed)

@@ -5,7 +5,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from nanobot.config.schema import Config
-from nanobot.config.section import Field, Section
+from nanobot.config.section import Field, Section, fields_of
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "min_length": "minLength"}
@@ -22,9 +22,9 @@ def config_schema() -> Schema:
 
 
 def _object(section: type[Section], definitions: dict[str, Schema]) -> Schema:
-    properties = {field.alias: _property(field, definitions) for field in section.model_fields.values()}
+    properties = {field.alias: _property(field, definitions) for field in fields_of(section).values()}
     schema: Schema = {"properties": properties, "title": section.__name__, "type": "object"}
-    if "extra_keys" in vars(section):
+    if "extra_kind" in vars(section):
         schema["additionalProperties"] = True
     if section.__doc__ and "__doc__" in vars(section):
         schema["description"] = inspect.cleandoc(section.__doc__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot import paths
+from nanobot.config.channels import PLANNED
 from nanobot.config.schema import Config
 from nanobot.config.section import Reader, entry_of, fields_of, to_camel
 from nanobot.errors import ConfigError
@@ -47,6 +48,8 @@ def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) 
             _overlay(reader, wanted, variable, text)
     config = reader.read(Config, wanted)
     _refuse(path, reader.problems)
+    if missing := [f"channels.{name}" for name in config.channels.enabled() if name in PLANNED]:
+        reader.warnings.append(f"{', '.join(missing)}: not in this version yet, so kept and not used")
     return LoadedConfig(config, tuple(reader.warnings), path, data is not None)
 
 

@@ -59,7 +59,7 @@ def part(section: "type[Section]", meaning: str) -> Any:
 class Section:
     """Attributes are snake_case; keys are written in camelCase and read in both spellings.
 
-    `model_fields_set` names the attributes that were given, `model_extra` holds the keys of `extra_keys`.
+    `model_fields_set` names the attributes that were given, `model_extra` holds the values of `extra_kind`.
     """
 
     model_fields: ClassVar[dict[str, Field]] = {}
@@ -93,8 +93,13 @@ class Section:
         """For values that follow from others."""
 
     @classmethod
-    def extra_keys(cls) -> Iterable[str]:
-        """The keys whose values are kept as they are although no field describes them."""
+    def extra_kind(cls, name: str) -> Any:
+        """The type of a key that no field describes; None: there is no such key."""
+        return None
+
+    @classmethod
+    def extra_names(cls) -> Iterable[str]:
+        """Keys that `extra_kind` knows, as far as they can be told beforehand."""
         return ()
 
     @classmethod
@@ -124,7 +129,11 @@ def fields_of(kind: Any) -> dict[str, Field]:
     """The fields by their keys in camelCase if `kind` is a section, else none."""
     if not isinstance(kind, type) or not issubclass(kind, Section):
         return {}
-    return {field.alias: field for field in kind.model_fields.values()}
+    fields = {field.alias: field for field in kind.model_fields.values()}
+    for name in kind.extra_names():
+        if fields_of(inner := kind.extra_kind(name)):
+            fields[name] = Field(inner, annotation=inner, alias=name)
+    return fields
 
 
 def entry_of(kind: Any) -> Any:
@@ -204,10 +213,11 @@ class Reader:
                 found = self.read(field.annotation, value, place, field, expand)
                 if len(self.problems) == faults:
                     values[names[alias]] = found
-            elif alias in kind.extra_keys():
-                extra[alias] = self.read(Any, value, place, _ANY, expand)
+            elif (inner := kind.extra_kind(alias)) is not None:
+                extra[alias] = self.read(inner, value, place, _ANY, expand)
             else:
-                near = difflib.get_close_matches(alias, names, n=1, cutoff=0.7)
+                known = [*names, *kind.extra_names()]
+                near = difflib.get_close_matches(alias, known, n=1, cutoff=0.7)
                 hint = f"did you mean {near[0]}?" if near else "ignored"
                 self.warnings.append(f"{place}: unknown key, {hint}")
             seen.add(alias)

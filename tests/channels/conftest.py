@@ -12,7 +12,7 @@ import pytest
 
 from nanobot.channels.base import ChannelHost
 from nanobot.channels.telegram import TelegramChannel
-from nanobot.config.channels import TelegramConfig
+from nanobot.channels.telegram_config import TelegramConfig
 from nanobot.config.schema import Config
 from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.providers.base import ModelRequest

@@ -13,7 +13,7 @@ import pytest
 
 from nanobot.channels.base import ChannelHost
 from nanobot.channels.telegram import TelegramChannel
-from nanobot.config.channels import TelegramConfig
+from nanobot.channels.telegram_config import TelegramConfig
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import Attachment, InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
@@ -146,8 +146,8 @@ async def test_what_cannot_work_fails_for_good_and_says_why(
 _WITHOUT_SOCKS = """
 import sys, asyncio
 sys.modules["socksio"] = None  # as if it were not installed
-from nanobot.channels.telegram_connection import open_bot
-from nanobot.config.channels import TelegramConfig
+from nanobot.channels.telegram_api import open_bot
+from nanobot.channels.telegram_config import TelegramConfig
 config = TelegramConfig(token="1:a", proxy="socks5://user:hush@localhost:1")
 asyncio.run(open_bot(config).__aenter__())
 """

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from telegram import Message, User
 
 from nanobot.channels.incoming import is_meant
-from nanobot.channels.telegram_inbound import read_message
-from nanobot.config.channels import TelegramConfig
+from nanobot.channels.telegram_api import read_message
+from nanobot.channels.telegram_config import TelegramConfig
 from nanobot.messages import InboundMessage
 from tests.peers.telegram_world import Chat, Json, World
 

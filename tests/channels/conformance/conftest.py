@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nanobot.channels.base import Channel, ChannelHost
-from nanobot.channels.registry import enabled_channels, load_channel
+from nanobot.channels.registry import load_channel
 from nanobot.config.schema import Config
 from nanobot.messages import InboundMessage, OutboundMessage
 from tests.channels.conformance.driver import Driver
@@ -46,7 +46,7 @@ class Host:
 async def running_channel(driver: Driver, host: Host | None = None) -> AsyncIterator[Channel]:
     """The channel alone, connected, without the gateway's retries."""
     host = host or Host()
-    config = enabled_channels(config_for(driver).channels)[driver.channel]
+    config = config_for(driver).channels.enabled()[driver.channel]
     kind = load_channel(driver.channel)
     channel = kind(driver.channel, config, ChannelHost(host.accept, host.connected.set))
     task = asyncio.create_task(channel.run())
