@@ -10,7 +10,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
-# text, code and address are shown, each escaped in its own way, layout (bullets, prefixes) is shown as it is;
-# kept is in the markup, but not seen (a link's address, a fence's language), mark is markup alone, and note
-# is for those who see no markup.
-Span = tuple[Literal["text", "code", "address", "layout", "kept", "mark", "note"], str]
+# text, code (in blocks), inline (code in a line) and address are shown, each escaped in its own way, layout
+# (bullets, prefixes) is shown as it is; kept is in the markup, but not seen (a link's address, a fence's
+# language), mark is markup alone, and note is for those who see no markup.
+Span = tuple[Literal["text", "code", "inline", "address", "layout", "kept", "mark", "note"], str]
 Escapes = tuple[tuple[str, str], ...]
 
 _WIDEST_TABLE = 100
@@ -37,7 +37,8 @@ _SLOT = re.compile(r"\{(\w+)\}")
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How a platform writes styles. Escapes are (regular expression, replacement), applied in order:
-    `escape_code` to code and bare addresses, `escape_value` to what is inside the markup.
+    `escape_code` to code and bare addresses, before it `escape_inline` to code in a line, `escape_value` to
+    what is inside the markup.
 
     A message holds `limit` characters, or UTF-16 units, of what is shown or (`counts_markup`) of what is
     sent, and `byte_limit` bytes. `quote_line` stands before each line of a quote; `code_nests` says whether
@@ -50,6 +51,7 @@ class Dialect:
     byte_limit: int = 0
     escape: Escapes = ()
     escape_code: Escapes = ()
+    escape_inline: Escapes = ()
     escape_value: Escapes = ()
     bold: str = "{text}"
     italic: str = "{text}"
@@ -74,8 +76,6 @@ class Dialect:
 
 HTML: Escapes = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
 HTML_VALUE: Escapes = (*HTML, ('"', "&quot;"), ("'", "&#x27;"))
-
-PLAIN = Dialect(limit=4000, quote_line="> ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ def _clean(text: str) -> str:
 def _written(spans: Iterable[Span], dialect: Dialect) -> Iterator[str]:
     escapes: dict[str, Escapes] = {"text": dialect.escape, "kept": dialect.escape_value}
     escapes |= {"code": dialect.escape_code, "address": dialect.escape_code}
+    escapes["inline"] = dialect.escape_inline + dialect.escape_code
     for kind, text in spans:
         if kind != "note":
             for pattern, replacement in escapes.get(kind, ()):
@@ -157,185 +158,151 @@ def _parser() -> MarkdownIt:
 
 
 class _Walk:
-    """Turns a document into spans."""
+    """Turns a document into spans. `styles` are the templates of the styles that are open."""
 
     def __init__(self, dialect: Dialect, source: str) -> None:
         self._dialect = dialect
         self._source = source
-        self._lines = source.split("\n")
+        self._styles = {"strong": dialect.bold, "em": dialect.italic, "s": dialect.strike}
 
     def document(self) -> list[Span]:
         from markdown_it.tree import SyntaxTreeNode
 
         root = SyntaxTreeNode(_parser().parse(self._source))
-        return _join("\n\n", self._blocks(root.children, quoted=False, depth=0))
+        return self._blocks("\n\n", root, quoted=False, depth=0)
 
-    def _blocks(self, nodes: Iterable[SyntaxTreeNode], *, quoted: bool, depth: int) -> list[list[Span]]:
-        blocks = [self._block(node, quoted=quoted, depth=depth) for node in nodes]
-        return [block for block in blocks if block]
+    def _blocks(self, separator: str, parent: SyntaxTreeNode, *, quoted: bool, depth: int) -> list[Span]:
+        return _join(separator, (self._block(node, quoted, depth) for node in parent.children))
 
-    def _block(self, node: SyntaxTreeNode, *, quoted: bool, depth: int) -> list[Span]:
+    def _block(self, node: SyntaxTreeNode, quoted: bool, depth: int) -> list[Span]:
+        dialect = self._dialect
         match node.type:
             case "heading":
-                styles = self._dialect.heading
-                style = styles[min(int(node.tag[1:]), len(styles)) - 1]
-                return _Line(self._dialect).render(node.children, style)
+                style = dialect.heading[min(int(node.tag[1:]), len(dialect.heading)) - 1]
+                return _fill(style, text=self._inline(node.children, (style,)))
             case "fence":
                 return self._fence(node)
             case "bullet_list" | "ordered_list":
-                return self._list(node, quoted=quoted, depth=depth)
+                return _join("\n", self._items(node, quoted, depth))
             case "blockquote":
-                inner = _join("\n\n", self._blocks(node.children, quoted=True, depth=depth))
-                return self._quote(inner, quoted=quoted)
+                inner = self._blocks("\n\n", node, quoted=True, depth=depth)
+                if dialect.quote_line:
+                    return _prefixed(inner, dialect.quote_line)
+                return [("text", "> "), *inner] if quoted else _fill(dialect.quote, text=inner)
             case "hr":
-                return [("layout", self._dialect.rule)]
+                return [("layout", dialect.rule)]
             case "table":
                 return self._table(node)
             case _:
-                return _Line(self._dialect).render(node.children)
+                return self._inline(node.children)
 
-    def _list(self, node: SyntaxTreeNode, *, quoted: bool, depth: int) -> list[Span]:
-        indent = self._dialect.indent * depth
-        lines = []
-        for marker, item in zip(self._markers(node), node.children, strict=True):
-            body = _join("\n", self._blocks(item.children, quoted=quoted, depth=depth + 1))
-            lines.append([("layout", f"{indent}{marker} "), *body])
-        return _join("\n", lines)
-
-    def _markers(self, node: SyntaxTreeNode) -> list[str]:
-        """Bullets, or the author's numbers; the same number all over means: count them."""
-        if node.type == "bullet_list":
-            return [self._dialect.bullet] * len(node.children)
+    def _items(self, node: SyntaxTreeNode, quoted: bool, depth: int) -> Iterator[list[Span]]:
+        """The items of a list, with the author's numbers; the same number all over means: count them."""
         numbers = [item.info for item in node.children]
-        if len(set(numbers)) == 1:
-            numbers = [str(int(numbers[0]) + index) for index in range(len(numbers))]
-        return [f"{number}." for number in numbers]
-
-    def _quote(self, inner: list[Span], *, quoted: bool) -> list[Span]:
-        prefix = self._dialect.quote_line
-        if not prefix:
-            return [("text", "> "), *inner] if quoted else _fill(self._dialect.quote, text=inner)
-        spans: list[Span] = [("layout", prefix)]
-        for kind, text in inner:
-            first, *lines = text.split("\n")
-            spans.append((kind, first))
-            for line in lines:
-                spans += [(kind, "\n"), ("mark" if kind == "mark" else "layout", prefix), (kind, line)]
-        return spans
+        if node.type == "bullet_list":
+            markers = [self._dialect.bullet] * len(numbers)
+        elif len(set(numbers)) == 1:
+            markers = [f"{int(numbers[0]) + index}." for index in range(len(numbers))]
+        else:
+            markers = [f"{number}." for number in numbers]
+        for marker, item in zip(markers, node.children, strict=True):
+            body = self._blocks("\n", item, quoted=quoted, depth=depth + 1)
+            yield [("layout", f"{self._dialect.indent * depth}{marker} "), *body]
 
     def _fence(self, node: SyntaxTreeNode) -> list[Span]:
-        info = node.info.strip()
-        language, _, rest = info.partition(" ")
-        code = node.content.rstrip("\n")
+        info, code = node.info.strip(), node.content.rstrip("\n")
         if not code:  # Telegram drops an empty block, and its language with it
             return [("text", info)] if info else []
-        if not language:
-            return self._block_of_code(code)
-        if rest or not _LANGUAGE.fullmatch(language) or not self._dialect.language_fence:
-            return [("text", f"{info}\n"), *self._block_of_code(code)]
-        return _fill(self._dialect.language_fence, language=[("kept", language)], code=[("code", code)])
-
-    def _block_of_code(self, code: str) -> list[Span]:
-        return _fill(self._dialect.fence, code=[("code", code)])
+        if info and self._dialect.language_fence and _LANGUAGE.fullmatch(info):
+            return _fill(self._dialect.language_fence, language=[("kept", info)], code=[("code", code)])
+        block = _fill(self._dialect.fence, code=[("code", code)])
+        return [("text", f"{info}\n"), *block] if info else block
 
     def _table(self, node: SyntaxTreeNode) -> list[Span]:
         rows = [row.children for part in node.children for row in part.children]
-        cells = [[_shown(_Line(self._dialect).render(cell.children)) for cell in row] for row in rows]
+        cells = [[_shown(self._inline(cell.children)) for cell in row] for row in rows]
         first, last = node.map or (0, 0)
-        source = "\n".join(self._lines[first:last])
-        table = _aligned(cells, [_alignment(cell) for cell in rows[0]])
+        source = "\n".join(self._source.split("\n")[first:last])
+        sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in rows[0]]
+        table = _aligned(cells, sides)
         if not _keeps_all(source, [("code", table)]):  # a row with more cells than the heading has
             table = source
-        return self._block_of_code(table)
+        return _fill(self._dialect.fence, code=[("code", table)])
 
-
-class _Line:
-    """Renders one line of styles; where code may not stand inside other styles, they pause around it."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._styles = {"strong": dialect.bold, "em": dialect.italic, "s": dialect.strike}
-        self._out: list[Span] = []
-        self._open: list[str] = []
-        self._in_link = False
-
-    def render(self, nodes: Sequence[SyntaxTreeNode], style: str = "") -> list[Span]:
-        if style:
-            self._styled(style, nodes)
-        else:
-            self._children(nodes)
-        return self._out
-
-    def _children(self, nodes: Iterable[SyntaxTreeNode]) -> None:
+    def _inline(
+        self, nodes: Iterable[SyntaxTreeNode], styles: tuple[str, ...] = (), in_link: bool = False
+    ) -> list[Span]:
+        spans: list[Span] = []
         for node in nodes:
-            self._node(node)
+            match node.type:
+                case "softbreak" | "hardbreak":
+                    spans.append(("text", "\n"))
+                case "strong" | "em" | "s":
+                    style = self._styles[node.type]
+                    within = styles if style in styles else (*styles, style)
+                    inner = self._inline(node.children, within, in_link)
+                    spans += inner if style in styles else _fill(style, text=inner)
+                case "code_inline":
+                    spans += self._code(node.content, styles, in_link)
+                case "link" | "image":
+                    spans += self._link(node, styles, in_link)
+                case "inline":
+                    spans += self._inline(node.children, styles, in_link)
+                case _:
+                    spans += _text(node.content)
+        return spans
 
-    def _node(self, node: SyntaxTreeNode) -> None:
-        match node.type:
-            case "softbreak" | "hardbreak":
-                self._out.append(("text", "\n"))
-            case "strong" | "em" | "s":
-                self._styled(self._styles[node.type], node.children)
-            case "code_inline":
-                self._code(node.content)
-            case "link" | "image":
-                self._link(node, str(node.attrs.get("href" if node.type == "link" else "src", "")))
-            case "inline":
-                self._children(node.children)
-            case _:
-                self._text(node.content)
-
-    def _text(self, text: str) -> None:
-        position = 0
-        for match in _ADDRESS.finditer(text):  # an escaped character would make it another address
-            self._out += [("text", text[position : match.start()]), ("address", match[0])]
-            position = match.end()
-        self._out.append(("text", text[position:]))
-
-    def _styled(self, style: str, nodes: Iterable[SyntaxTreeNode]) -> None:
-        if style in self._open:
-            self._children(nodes)
-            return
-        opening, closing = style.split("{text}")
-        self._open.append(style)
-        self._out.append(("mark", opening))
-        self._children(nodes)
-        self._out.append(("mark", closing))
-        self._open.pop()
-
-    def _code(self, text: str) -> None:
-        code = _fill(self._dialect.code, text=[("code", text)])
+    def _code(self, text: str, styles: tuple[str, ...], in_link: bool) -> list[Span]:
+        """Where code may not stand inside other styles, they pause around it."""
+        code = _fill(self._dialect.code, text=[("inline", text)])
         if self._dialect.code_nests:
-            self._out += code
-        elif self._in_link:
-            self._text(text)
-        else:
-            pairs = [style.split("{text}") for style in self._open]
-            self._out += [("mark", closing) for _, closing in reversed(pairs)]
-            self._out += [*code, *(("mark", opening) for opening, _ in pairs)]
+            return code
+        if in_link:
+            return _text(text)
+        pairs = [style.split("{text}") for style in styles]
+        closed: list[Span] = [("mark", closing) for _, closing in reversed(pairs)]
+        return [*closed, *code, *(("mark", opening) for opening, _ in pairs)]
 
-    def _link(self, node: SyntaxTreeNode, address: str) -> None:
-        """A link or an image with its address behind it, where the platform cannot link it."""
-        within = self._in_link
+    def _link(self, node: SyntaxTreeNode, styles: tuple[str, ...], in_link: bool) -> list[Span]:
+        """A link or an image; with its address behind it, where the platform cannot link it."""
+        address = str(node.attrs.get("href" if node.type == "link" else "src", ""))
         known = re.fullmatch(self._dialect.links, address, re.IGNORECASE)
-        linked = bool(known and self._dialect.link and not within)
-        outer, self._out, self._in_link = self._out, [], within or linked
+        linked = bool(known and self._dialect.link and not in_link)
         if node.type == "image":
-            self._text(node.content or address)
+            inner = _text(node.content or address)
         else:
-            self._children(node.children)
-        inner, self._out, self._in_link = self._out, outer, within
+            inner = self._inline(node.children, styles, in_link or linked)
+        shown = _shown(inner).strip()
         if linked:
-            if not _shown(inner).strip():
-                inner.append(("address", address))
-            self._out += _fill(self._dialect.link, text=inner, href=[("kept", address)])
-            if _shown(inner) not in (address, address.removeprefix("mailto:")):
-                self._out.append(("note", f" ({address})"))
+            label: list[Span] = inner if shown else [*inner, ("address", address)]
+            spans = _fill(self._dialect.link, text=label, href=[("kept", address)])
+            if shown not in ("", address, address.removeprefix("mailto:")):
+                spans.append(("note", f" ({address})"))
         else:
-            self._out += inner
-            self._text(f" ({address})" if address and address != _shown(inner).strip() else "")
+            spans = [*inner, *_text(f" ({address})" if address and address != shown else "")]
         title = str(node.attrs.get("title", ""))
-        self._text(f" ({title})" if title else "")
+        return [*spans, *_text(f" ({title})" if title else "")]
+
+
+def _text(text: str) -> list[Span]:
+    """Bare addresses apart from the rest: an escaped character would make another address of one."""
+    spans: list[Span] = []
+    position = 0
+    for match in _ADDRESS.finditer(text):
+        spans += [("text", text[position : match.start()]), ("address", match[0])]
+        position = match.end()
+    return [*spans, ("text", text[position:])]
+
+
+def _prefixed(spans: Iterable[Span], prefix: str) -> list[Span]:
+    """The same with `prefix` before each line."""
+    result: list[Span] = [("layout", prefix)]
+    for kind, text in spans:
+        first, *lines = text.split("\n")
+        result.append((kind, first))
+        for line in lines:
+            result += [(kind, "\n"), ("mark" if kind == "mark" else "layout", prefix), (kind, line)]
+    return result
 
 
 def _fill(template: str, **parts: list[Span]) -> list[Span]:
@@ -349,12 +316,8 @@ def _fill(template: str, **parts: list[Span]) -> list[Span]:
 def _join(separator: str, blocks: Iterable[list[Span]]) -> list[Span]:
     spans: list[Span] = []
     for block in blocks:
-        spans += [("text", separator), *block] if spans else block
+        spans += [("text", separator), *block] if spans and block else block
     return spans
-
-
-def _alignment(cell: SyntaxTreeNode) -> str:
-    return str(cell.attrs.get("style", "")).removeprefix("text-align:")
 
 
 def _aligned(rows: list[list[str]], alignments: list[str]) -> str:
