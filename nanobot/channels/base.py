@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nanobot.config.channels import ChannelConfig
 from nanobot.errors import ChannelError, NanobotError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage, Trust
 
@@ -61,9 +62,10 @@ class ChannelHost:
 
 
 class Channel(ABC):
-    """One chat platform. `config` is its section of config.json."""
+    """One chat platform. `config` is its section of config.json: a `section` if the class names one."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
+    section: ClassVar[type[ChannelConfig] | None] = None
 
     def __init__(self, name: str, config: Any, host: ChannelHost) -> None:
         self.name = name

@@ -19,7 +19,7 @@ from typing import Any
 from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError, StorageError
+from nanobot.errors import ChannelError, ConfigError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
 from nanobot.store.store import Store
@@ -133,7 +133,8 @@ class ChannelManager:
             started = time.monotonic()
             try:
                 # The same object every time: it knows which parts of a message are sent already.
-                channel = self._channels[name] = self._channels.get(name) or self._build(name, section)
+                channel = self._channels.get(name) or await self._build(name, section)
+                self._channels[name] = channel
                 await channel.run()
                 status.last_error = "The connection ended."
             except ChannelError as error:
@@ -154,7 +155,7 @@ class ChannelManager:
             log.warning("Channel %s starts again in %.0f s: %s", name, pause, status.last_error)
             await asyncio.sleep(pause)
 
-    def _build(self, name: str, section: Any) -> Channel:
+    async def _build(self, name: str, section: Any) -> Channel:
         allowed = self._allowed[name]
         if not allowed:
             log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
@@ -163,7 +164,13 @@ class ChannelManager:
             return await self._accept(name, allowed, inbound, names)
 
         host = ChannelHost(accept, lambda: self._connected(name), self._commands, self.status[name])
-        return load_channel(name)(name, section, host)
+        kind = await asyncio.to_thread(load_channel, name)  # libraries take long to load
+        if kind.section is not None and isinstance(section, dict):  # a plugin's
+            try:
+                section = kind.section.model_validate(section)
+            except ConfigError as error:
+                raise ChannelError(f"channels.{name}: {error}", permanent=True) from error
+        return kind(name, section, host)
 
     def _connected(self, name: str) -> None:
         status = self.status[name]

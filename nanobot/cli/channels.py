@@ -49,7 +49,7 @@ def show_channels(json_output: Json = False) -> None:
 @app.command("login")
 def log_in() -> None:
     """Link WhatsApp."""
-    names = ", ".join(spec.display_name for spec in CHANNELS)
+    names = ", ".join(spec.title for spec in CHANNELS)
     raise ChannelError(
         "WhatsApp is not supported by this version yet, and no other channel is linked by a login. "
         f"What works: {names}. Put a token into config.json, as the README shows."

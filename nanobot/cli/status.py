@@ -12,6 +12,7 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.cli.session import existing_store
+from nanobot.config.channels import PLANNED
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
 from nanobot.cron.table import JobTable
