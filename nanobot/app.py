@@ -130,6 +130,7 @@ class App:
                     claim,
                     finished.stop_reason,
                     finished.error,
+                    said=finished.said,
                     used=finished.context,
                     tokens=finished.usage.total,
                 )

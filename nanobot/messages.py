@@ -16,6 +16,16 @@ Role = Literal["user", "assistant", "tool"]
 Outcome = Literal["ok", "error", "cancelled", "interrupted"]
 # The result of a call that was running when its worker died.
 INTERRUPTED = "Interrupted before its result was recorded; whether it took effect is unknown."
+# The result of a call that was running when its turn was stopped.
+STOPPED = "Stopped before it finished."
+# What the history says of a turn by how it ended, so that its question is not taken for an open one.
+_LEAVE_IT = "Do not go on with it unless you are asked to."
+UNFINISHED = {
+    "cancelled": f"[nanobot: this turn was stopped before it was finished. {_LEAVE_IT}]",
+    "error": f"[nanobot: this turn failed before it was finished. {_LEAVE_IT}]",
+    "interrupted": f"[nanobot: this turn was cut off before it was finished. {_LEAVE_IT}]",
+    "limit": "[nanobot: this turn met a limit before it was finished.]",
+}
 
 StopReason = Literal["done", "limit", "cancelled", "error"]
 # Who set a message off: somebody who wrote it, a job, the heartbeat, a turn that spawned, a subagent's end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from nanobot.app import App, open_app
-from nanobot.bus.events import Notice, TurnEvent, TurnFinished
+from nanobot.bus.events import Notice, TextDelta, TurnEvent, TurnFinished
 from nanobot.config.schema import Config
 from nanobot.messages import Message, unanswered_calls
+from nanobot.providers.scripted import Reply, ScriptedProvider
+from tests.agent.harness import is_note
 from tests.providers.loopback import Loopback, chat_stream, json_answer
 
 SESSION = "cli:direct"
@@ -105,12 +108,50 @@ async def test_a_tool_really_acts(home: Path) -> None:
 
 async def test_an_error_keeps_the_question_and_never_becomes_an_answer() -> None:
     refusal = json_answer({"error": {"message": "bad key", "code": "invalid_api_key"}}, 401)
-    async with Loopback(refusal, chat_stream("Better.")) as server, open_app(config_for(server)) as app:
+    answers = (chat_stream("Hi."), refusal, chat_stream("Better."), chat_stream("Well."))
+    async with Loopback(*answers) as server, open_app(config_for(server)) as app:
+        await say(app, "good day")
         finished, _ = await say(app, "hello")
         assert (finished.stop_reason, finished.error_type) == ("error", "AuthError")
-        assert [entry.message.role for entry in await app.store.sessions.history(SESSION)] == ["user"]
-        finished, _ = await say(app, "again")
-        assert finished.text == "Better."
+        said = [entry.message for entry in await app.store.sessions.history(SESSION)]
+        assert [(message.role, message.text) for message in said[2:]] == [("user", "hello"), ("user", "")]
+        for question, answer in (("again", "Better."), ("once more", "Well.")):
+            finished, _ = await say(app, question)
+            assert finished.text == answer
+        _, failed, again, last = (request.json()["messages"] for request in server.requests)
+    assert again[: len(failed) - 1] == failed[:-1]
+    newest = json.dumps(again[len(failed) - 1 :])
+    order = [newest.index(words) for words in ("hello", "this turn failed before it was finished", "again")]
+    assert order == sorted(order)
+    assert last[: len(again)] == again
+
+
+async def test_half_an_answer_is_not_shown_as_whole_nor_its_question_as_open() -> None:
+    """Design 3.1: the model sees that a turn was stopped, and later requests still begin with the earlier."""
+    half = Reply(chunks=["Once upon"], wait=asyncio.Event())
+    provider = ScriptedProvider([half, "Noon.", "Bye."])
+    async with open_app(Config(), model="scripted/x") as app:
+        app.models.use("scripted/x", provider)
+        speaking = asyncio.Event()
+
+        async def stopped() -> None:
+            async for event in app.run("tell me a story", session_key=SESSION):
+                if isinstance(event, TextDelta):
+                    speaking.set()
+
+        task = asyncio.create_task(stopped())
+        await asyncio.wait_for(speaking.wait(), 5)
+        task.cancel()
+        await task
+        await say(app, "what time is it?")
+        await say(app, "thanks")
+    first, second, third = (request.messages for request in provider.requests)
+    question, answer, note, newest = second
+    assert (question,) == first
+    assert answer == Message.assistant("Once upon")
+    assert is_note(note, "this turn was stopped before it was finished")
+    assert newest.text == "what time is it?"
+    assert third[: len(second)] == second
 
 
 async def test_a_model_nobody_serves_is_an_error_that_keeps_the_question(
@@ -121,7 +162,7 @@ async def test_a_model_nobody_serves_is_an_error_that_keeps_the_question(
         finished, _ = await say(app, "hello")
         assert finished.error_type == "NoProviderError"
         assert "onboard" in finished.error
-        assert [entry.message.text for entry in await app.store.sessions.history(SESSION)] == ["hello"]
+        assert [entry.message.text for entry in await app.store.sessions.history(SESSION)] == ["hello", ""]
 
 
 async def test_a_model_without_tools_is_offered_none_and_no_notes(tmp_path: Path) -> None:

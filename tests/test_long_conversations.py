@@ -14,6 +14,7 @@ from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished
 from nanobot.messages import ContextUse, Message
 from nanobot.store.records import Window
+from tests.agent.harness import is_note
 from tests.providers.loopback import Answer, Loopback, Request, chat_stream, json_answer
 from tests.test_app import config_for
 
@@ -152,7 +153,9 @@ async def test_what_never_fits_is_an_error_with_a_fix() -> None:
         assert (finished.stop_reason, finished.error_type) == ("error", "ContextTooLongError")
         assert "/new" in finished.error
         assert len(server.requests) <= 2
-        assert [entry.message.text for entry in await app.store.sessions.history(SESSION)] == ["q" * 5_000]
+        question, note = [entry.message for entry in await app.store.sessions.history(SESSION)]
+        assert question.text == "q" * 5_000
+        assert is_note(note, "this turn failed")
         assert all(event.text for event in events if isinstance(event, Notice))
 
 

@@ -335,6 +335,7 @@ class Dispatcher:
             finished.error,
             outbound,
             finished.context,
+            said=finished.said,
             inbound=inbound,
             tokens=finished.usage.total,
         )

@@ -28,12 +28,11 @@ from nanobot.bus.events import (
     TurnStarted,
     UsageReported,
 )
-from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, StorageError
+from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError
 from nanobot.messages import (
     ContextPart,
     Message,
     StopReason,
-    TextPart,
     ToolCall,
     ToolResult,
     Usage,
@@ -125,6 +124,7 @@ class _Run:
         self._repeats = 0
         self._text = ""  # what the model said last
         self._partial = ""  # what it is saying
+        self._said: Message | None = None  # its last message, which is stored with the end of the turn
         self._usage = Usage()
         self._counted = 0  # tokens of the last request, as the provider counted them
 
@@ -133,23 +133,28 @@ class _Run:
         context = self._turn.context
         self._emit(TurnStarted(context.turn_id, context.session_key, self._turn.model))
         try:
-            finished = self._finished(await self._run_in_time())
-        except StorageError as error:  # whoever goes on with the turn finds what was recorded
-            finished = self._finished("error", error)
-        except NanobotError as error:
-            self._partial = ""  # half an answer from a broken stream is not an answer
-            with contextlib.suppress(NanobotError):  # the first error is the one to report
-                await self._close_history()
-            finished = self._finished("error", error)
-        self._emit(finished)
+            reason, failure = await self._run_in_time(), None
+        except NanobotError as error:  # half an answer from a broken stream is not an answer
+            reason, failure, self._text, self._said = "error", error, "", None
+        self._emit(
+            TurnFinished(
+                reason,
+                self._text,
+                self._usage,
+                error=str(failure) if failure else "",
+                error_type=type(failure).__name__ if failure else "",
+                context=self._conversation.use(self._counted),
+                said=self._said,
+            )
+        )
 
     async def _run_in_time(self) -> StopReason:
-        """Take steps until the turn ends, and leave a history that is whole."""
+        """Take steps until the turn ends; of an answer that is cut off, keep what was said."""
         seconds = self._turn.limits.seconds
         reason: StopReason = "cancelled"
         try:
             async with asyncio.timeout(seconds) as clock:
-                reason = await self._steps()
+                return await self._steps()
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -157,8 +162,8 @@ class _Run:
         except asyncio.CancelledError:
             if self._turn.handed_over.is_set():
                 raise
-        if reason != "done":
-            await self._close_history()
+        if self._partial.strip():
+            self._text, self._said = self._partial, Message.assistant(self._partial)
         return reason
 
     async def _steps(self) -> StopReason:
@@ -179,13 +184,18 @@ class _Run:
             return self._stop(objection)
         tools = await self._turn.tools.registry()
         completion = await self._query(tools)
-        await self._conversation.append(completion.message)
-        self._text = completion.message.text
-        if not completion.message.tool_calls:
+        message = completion.message
+        self._text = message.text
+        if not message.tool_calls:
+            self._said = message
             self._say_if_cut(completion)
             return "done"
-        results = await self._tools.run(tools, completion.message.tool_calls)
-        self._count_repeats(completion.message.tool_calls, results)
+        storing = asyncio.create_task(self._conversation.append(message))
+        try:
+            results = await self._tools.run(tools, message.tool_calls, storing)
+        finally:
+            await storing
+        self._count_repeats(message.tool_calls, results)
         if self._repeats > _REPEATED:
             return self._stop("Stopped: the model kept repeating the same tool call.")
         if self._repeats == _REPEATED:
@@ -290,29 +300,6 @@ class _Run:
         step = [(call.name, repr(call.arguments)) for call in calls], [result.content for result in results]
         self._repeats = self._repeats + 1 if step == self._last_step else 1
         self._last_step = step
-
-    # -- ending
-
-    async def _close_history(self) -> None:
-        """Keep what was already said, and give every tool call a result."""
-        if self._partial.strip():
-            self._text = self._partial
-            await self._conversation.append(Message("assistant", (TextPart(self._partial),)))
-        calls = unanswered_calls(self._conversation.messages)
-        results = [
-            ToolResult(call.id, call.name, "Stopped before it finished.", "cancelled") for call in calls
-        ]
-        await self._conversation.append(*(Message("tool", (result,)) for result in results))
-
-    def _finished(self, reason: StopReason, error: NanobotError | None = None) -> TurnFinished:
-        return TurnFinished(
-            reason,
-            self._text if reason != "error" else "",
-            self._usage,
-            error=str(error) if error else "",
-            error_type=type(error).__name__ if error else "",
-            context=self._conversation.use(self._counted),
-        )
 
 
 def _is_empty(completion: Completion) -> bool:

@@ -34,17 +34,26 @@ class ToolRunner:
         self._conversation = conversation
         self._emit = emit
 
-    async def run(self, tools: ToolRegistry, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        """Run the calls and record their results, in the order of the calls."""
+    async def run(
+        self, tools: ToolRegistry, calls: Sequence[ToolCall], storing: asyncio.Task[None] | None = None
+    ) -> list[ToolResult]:
+        """Run the calls and record their results, in the order of the calls.
+
+        Nothing but reads begins before `storing` is done, which records the message that asks for the calls.
+        """
         results: list[ToolResult] = []
         for are_reads, group in groupby(calls, key=lambda call: tools.is_read_only(call.name)):
-            if are_reads:
-                async with asyncio.TaskGroup() as reads:
-                    tasks = [reads.create_task(self._run_one(tools, call)) for call in group]
-                results += await self._recorded(*(task.result() for task in tasks))
-            else:
+            if not are_reads:
                 for call in group:
+                    if storing:
+                        await storing
                     results += await self._recorded(await self._run_one(tools, call))
+                continue
+            async with asyncio.TaskGroup() as reads:
+                tasks = [reads.create_task(self._run_one(tools, call)) for call in group]
+            if storing:
+                await storing
+            results += await self._recorded(*(task.result() for task in tasks))
         return results
 
     async def _recorded(self, *results: ToolResult) -> Sequence[ToolResult]:

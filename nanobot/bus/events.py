@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nanobot.errors import NanobotError
-from nanobot.messages import NOT_COUNTED, ContextUse, Outcome, StopReason, Usage
+from nanobot.messages import NOT_COUNTED, ContextUse, Message, Outcome, StopReason, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
-    """Always the last event. `error` and `error_type` are set when `stop_reason` is `error`."""
+    """Always the last event; `error` and `error_type` are set when it failed. Not in JSON: `said`, which
+    whoever closes the turn stores with that."""
 
     stop_reason: StopReason
     text: str
@@ -98,6 +99,7 @@ class TurnFinished:
     error: str = ""
     error_type: str = ""
     context: ContextUse = NOT_COUNTED
+    said: Message | None = None
     type: Literal["turn_finished"] = "turn_finished"
 
 
@@ -123,4 +125,5 @@ def failed(error: NanobotError) -> TurnFinished:
 def event_to_json(event: TurnEvent) -> dict[str, Any]:
     """The event as a JSON-ready dict, `type` first."""
     body = asdict(event)
+    body.pop("said", None)
     return {"type": body.pop("type"), **body}

@@ -13,6 +13,9 @@ from nanobot.errors import StorageError, TurnTakenOver
 from nanobot.messages import (
     INTERRUPTED,
     NOT_COUNTED,
+    STOPPED,
+    UNFINISHED,
+    ContextPart,
     ContextUse,
     InboundMessage,
     Message,
@@ -81,12 +84,15 @@ class Turns:
         outbound: Sequence[OutboundMessage] = (),
         used: ContextUse = NOT_COUNTED,
         *,
+        said: Message | None = None,
         inbound: InboundMessage | None = None,
         tokens: int = 0,
     ) -> None:
-        """Close the turn, acknowledge its messages, queue its replies, accept `inbound`: one transaction."""
+        """Add what was `said` last, close the turn, acknowledge its messages, queue its replies, accept
+        `inbound`: one transaction. A turn that did not come to its end says so in the history.
+        """
         now = self._db.clock()
-        await self._db.write(_finish, claim, reason, error, outbound, used, inbound, tokens, now)
+        await self._db.write(_finish, claim, reason, error, outbound, used, said, inbound, tokens, now)
 
     async def reserve_call(
         self, claim: Claim, family: int, own: int, together: int, *, first_is_free: bool = False
@@ -156,12 +162,12 @@ class Turns:
                     ).fetchone()
                 )
                 if _is_cancelled(connection, turn["session"]):  # its worker died before it could stop
-                    _finish(connection, claim, "cancelled", "", (), NOT_COUNTED, None, 0, now)
+                    _finish(connection, claim, "cancelled", "", (), NOT_COUNTED, None, None, 0, now)
                     continue
                 inbound = mail.unanswered(connection, turn["session"], turn["id"])
                 if inbound is not None:
                     return InboxTurn(claim, inbound, True, _is_subagent(connection, turn["session"]))
-                _finish(connection, claim, "error", _UNREADABLE, (), NOT_COUNTED, None, 0, now)
+                _finish(connection, claim, "error", _UNREADABLE, (), NOT_COUNTED, None, None, 0, now)
         return None
 
     def _last_interrupted(self, connection: Connection, key: str, now: float) -> InterruptedTurn | None:
@@ -287,13 +293,21 @@ def _take_steering(
     return taken
 
 
-def close(connection: Connection, claim: Claim, state: str, error: str, now: float) -> None:
-    """End a turn, leaving a valid history: a call that has no result gets one."""
+def close(
+    connection: Connection, claim: Claim, state: str, error: str, now: float, said: Message | None = None
+) -> None:
+    """End a turn, leaving a valid history: a call without a result gets one, a turn without an end a note."""
     first = _check(connection, claim)["first_seq"]
     stored = read_history(connection, claim.session_key, first - 1, None)
     for call in unanswered_calls([entry.message for entry in stored]):
         result = ToolResult(call.id, call.name, INTERRUPTED, "interrupted")
+        if state in ("cancelled", "limit"):
+            result = ToolResult(call.id, call.name, STOPPED, "cancelled")
         _append(connection, claim, Message("tool", (result,)), now)
+    if said is not None:
+        _append(connection, claim, said, now)
+    if stored and state in UNFINISHED:
+        _append(connection, claim, Message("user", (ContextPart(UNFINISHED[state]),)), now)
     connection.execute(
         "UPDATE turns SET state = ?, finished_at = ?, error = ?, calling = 0 WHERE id = ?",
         (state, now, error, claim.turn_id),
@@ -313,13 +327,14 @@ def _finish(
     error: str,
     outbound: Sequence[OutboundMessage],
     used: ContextUse,
+    said: Message | None,
     inbound: InboundMessage | None,
     tokens: int,
     now: float,
 ) -> None:
     """All or nothing; the lane is free then."""
     connection.hold(claim.session_key, *([inbound.session_key] if inbound else []))
-    close(connection, claim, state, error, now)
+    close(connection, claim, state, error, now, said)
     if used.tokens:
         connection.execute(
             "UPDATE sessions SET context_tokens = ?, context_estimate = ? WHERE key = ?",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nanobot.agent.subagent import SUBAGENT
 from nanobot.bus.events import TurnFinished
-from nanobot.messages import Address, InboundMessage
+from nanobot.messages import Address, InboundMessage, Message
 from nanobot.store.store import Store
 
 _LONGEST = 20_000  # characters of a report that the session is shown
@@ -19,7 +19,8 @@ async def report(
     if finished.stop_reason == "cancelled":
         return cancelled(order, label)
     how = f"failed: {finished.error}" if finished.error else f"did not finish. {notice}"
-    return _message(order, label, f"{how} What it had so far", await _so_far(store, order.session_key))
+    so_far = await _so_far(store, order.session_key, finished.said)
+    return _message(order, label, f"{how} What it had so far", so_far)
 
 
 def cancelled(order: InboundMessage, label: str) -> InboundMessage:
@@ -27,9 +28,10 @@ def cancelled(order: InboundMessage, label: str) -> InboundMessage:
     return _message(order, label, "was stopped by the owner before it had finished. Its report", "")
 
 
-async def _so_far(store: Store, session: str) -> str:
+async def _so_far(store: Store, session: str, said: Message | None) -> str:
     """The words of a subagent that did not get to its report, or else its newest tool result."""
     messages = [entry.message for entry in await store.sessions.context(session, 200)]
+    messages += [said] if said else []
     words = [message.text for message in messages if message.role == "assistant" and message.text.strip()]
     results = [result.content for message in messages for result in message.tool_results]
     return "\n\n".join(words or results[-1:])

@@ -15,7 +15,8 @@ from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import Limits, open_conversation
 from nanobot.bus.events import TurnEvent, TurnFinished
-from nanobot.messages import Message, ToolCall
+from nanobot.errors import StorageError
+from nanobot.messages import ContextPart, Message, ToolCall
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.records import Claim
 from nanobot.store.store import Store, open_store
@@ -86,8 +87,19 @@ class OpenTurn:
             self.events.append(event)
 
     async def played(self) -> Played:
+        """What is left when the turn is closed, which a turn that the store failed is not."""
+        intended = await self.store.turns.intents(self.claim)
+        end = self.events[-1] if self.events else None
+        if isinstance(end, TurnFinished) and end.error_type != StorageError.__name__:
+            await self.store.turns.finish(self.claim, end.stop_reason, end.error, said=end.said)
         recorded = [entry.message for entry in await self.store.sessions.history(KEY, after=self.asked)]
-        return Played(self.events, recorded, await self.store.turns.intents(self.claim), self.provider)
+        return Played(self.events, recorded, intended, self.provider)
+
+
+def is_note(message: Message, text: str) -> bool:
+    """Whether a message is nanobot's note about a turn that did not come to its end."""
+    (part,) = message.parts
+    return message.role == "user" and isinstance(part, ContextPart) and text in part.text
 
 
 def call(name: str, call_id: str = "", **arguments: Any) -> ToolCall:
@@ -141,4 +153,4 @@ async def play(
         return await opened.played()
 
 
-__all__ = ["Act", "Played", "Reply", "call", "open_turn", "play"]
+__all__ = ["Act", "Played", "Reply", "call", "is_note", "open_turn", "play"]

@@ -27,7 +27,7 @@ from nanobot.providers.base import Completion, ModelRequest, Retrying, TextChunk
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.records import Claim, StoredMessage
 from nanobot.store.turns import Turns
-from tests.agent.harness import Act, Played, call, open_turn, play
+from tests.agent.harness import Act, Played, call, is_note, open_turn, play
 
 
 async def test_a_plain_answer() -> None:
@@ -245,7 +245,8 @@ async def test_an_error_is_an_event_and_never_assistant_text() -> None:
     assert (finished.stop_reason, finished.error_type) == ("error", "OverloadedError")
     assert finished.error == "Overloaded. Try later."
     assert finished.text == ""
-    assert played.recorded == []
+    (note,) = played.recorded
+    assert is_note(note, "this turn failed before it was finished")
 
 
 async def test_an_empty_answer_is_asked_again_and_then_an_error() -> None:
@@ -253,7 +254,7 @@ async def test_an_empty_answer_is_asked_again_and_then_an_error() -> None:
     assert played.finished.text == "there"
     played = await play(["", ""])
     assert played.finished.error_type == "BrokenStreamError"
-    assert played.recorded == []
+    assert [message.role for message in played.recorded] == ["user"]
 
 
 @pytest.mark.parametrize("reason", ["length", "refusal"])
@@ -288,7 +289,7 @@ async def test_a_failing_store_ends_the_turn_with_its_error() -> None:
                 raise StorageError("The disk is full.")
             return await super().append(claim, *messages)
 
-    played = await play(["hello"], turns=Full)
+    played = await play([Reply(tool_calls=[call("act")]), "hello"], [Act("act", lambda **_: "x")], turns=Full)
     assert (played.finished.stop_reason, played.finished.error) == ("error", "The disk is full.")
 
 
@@ -309,8 +310,10 @@ async def cancelled_at(event: type, steps: object, tools: Sequence[Act] = ()) ->
 
 async def test_cancelling_while_the_model_speaks_keeps_what_was_said() -> None:
     played = await cancelled_at(TextDelta, [Reply(text="Once upon", wait=asyncio.Event())])
-    assert played.finished.stop_reason == "cancelled"
-    assert played.recorded == [Message.assistant("Once upon")]
+    assert (played.finished.stop_reason, played.finished.text) == ("cancelled", "Once upon")
+    said, note = played.recorded
+    assert said == Message.assistant("Once upon")
+    assert is_note(note, "this turn was stopped before it was finished")
 
 
 async def test_cancelling_a_tool_leaves_a_valid_history() -> None:

@@ -262,7 +262,7 @@ async def test_images_are_seen_once_and_named_later(store: Store) -> None:
     assert PIXEL in shown.parts
     await store.turns.finish(claim, "error")
     claim = await write_turn(store, Message.user("again"), [], None)  # the model had failed: it sees it now
-    first, _ = (await opened(store, claim, limits(4_000))).shown()
+    first, *_ = (await opened(store, claim, limits(4_000))).shown()
     assert PIXEL in first.parts
     await store.turns.append(claim, Message.assistant("a cat"))
     await store.turns.finish(claim, "done")

@@ -302,8 +302,9 @@ async def test_a_killed_terminal_leaves_a_valid_history_and_says_what_was_cut(
     interrupted = await store.turns.last_interrupted("cli:direct")
     assert interrupted is not None
     assert interrupted.text == "do it"
-    last = (await store.sessions.history("cli:direct"))[-1].message
-    assert last.tool_results[0].outcome == "interrupted"
+    *_, result, note = [entry.message for entry in await store.sessions.history("cli:direct")]
+    assert result.tool_results[0].outcome == "interrupted"
+    assert "this turn was cut off before it was finished" in str(note.parts)
     await store.turns.finish(await begin(store), "done")
     assert await store.turns.last_interrupted("cli:direct") is None
 
