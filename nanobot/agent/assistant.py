@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nanobot.agent.context import PromptBuilder
@@ -13,11 +13,11 @@ from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.subagent import Role, SubagentRules
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.toolbox import Toolbox
-from nanobot.agent.window import Conversation, Limits, Summarise, open_conversation
+from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
-from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolDefinition
+from nanobot.messages import ContextPart, ImagePart, Message, TextPart
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
@@ -35,20 +35,6 @@ class Request:
     note: str = ""
     steer: Callable[[], Awaitable[Sequence[StoredMessage]]] | None = None
     handed_over: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A session with everything a turn of it needs. `system` are the named parts of the prompt."""
-
-    provider: Provider
-    model: str
-    supports_images: bool
-    tools: Toolbox
-    definitions: Sequence[ToolDefinition]
-    system: Sequence[tuple[str, str]]
-    conversation: Conversation
-    turn_limits: TurnLimits
 
 
 class ModelPool:
@@ -105,11 +91,10 @@ class Assistant:
 
     async def model_of(self, session_key: str) -> str:
         """The model that was named at the start, else the one chosen with /model, else the default."""
-        return (
-            self._insisted
-            or (await self._store.sessions.settings(session_key)).get("model")
-            or self.default_model
-        )
+        return self._chosen(await self._store.sessions.settings(session_key))
+
+    def _chosen(self, settings: Mapping[str, str]) -> str:
+        return self._insisted or settings.get("model") or self.default_model
 
     async def use_model(self, session_key: str, model: str) -> None:
         """Answer the session with `model` from now on."""
@@ -117,41 +102,32 @@ class Assistant:
         self._insisted = ""
 
     async def run(self, claim: Claim, request: Request) -> AsyncGenerator[TurnEvent, None]:
-        """Run a claimed turn. The caller acknowledges it with `store.finish_turn`."""
+        """Run a claimed turn. The caller closes it with `store.turns.finish`."""
         try:
-            ready = await self.prepare(request.context, claim)
+            turn = await self.prepare(request.context, claim)
         except NanobotError:
             if request.text is not None:  # what was asked is kept, also when nobody can answer it
                 await self._store.turns.append(claim, self._asked(request, request.text, ""))
             raise
         if request.text is not None:
             recalled = await self._recall(request.text, request.context) if self._recall else ""
-            await ready.conversation.append(self._asked(request, request.text, recalled))
+            await turn.conversation.append(self._asked(request, request.text, recalled))
             if request.context.source == "report" and request.steer:
-                ready.conversation.entries += await request.steer()  # others that came in meanwhile
-        objection = None
+                turn.conversation.entries += await request.steer()  # others that came in meanwhile
+        turn = replace(turn, handed_over=request.handed_over, steer=request.steer)
         if self.subagents is not None:
-            own = ready.turn_limits.max_iterations
+            own = turn.limits.max_iterations
             objection = functools.partial(self.subagents.objection, claim, request.context, own)
-        turn = Turn(
-            context=replace(request.context, supports_images=ready.supports_images),
-            provider=ready.provider,
-            model=ready.model,
-            system="\n\n".join(text for _, text in ready.system),
-            tools=ready.tools,
-            conversation=ready.conversation,
-            limits=ready.turn_limits,
-            handed_over=request.handed_over,
-            objection=objection,
-            steer=request.steer,
-        )
+            turn = replace(turn, objection=objection)
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
                 yield event
 
-    async def prepare(self, context: TurnContext, claim: Claim | None = None) -> Prepared:
-        """Model, tools, prompt and conversation of the session in `context`, for a claimed turn if any."""
-        role = await self._role(context)
+    async def prepare(self, context: TurnContext, claim: Claim | None = None) -> Turn:
+        """A turn of the session in `context` as it would begin now. Raises NanobotError."""
+        defaults = self._config.agents.defaults
+        opened = await self._store.sessions.open(context.session_key, defaults.memory_window + SPARE_MESSAGES)
+        role = await self._role(context, opened.settings)
         resolution, provider = await self._models.get(role.model)
         traits = provider.traits(resolution.model)
         tools = self._tools if role.tools is None else Toolbox(role.tools)
@@ -160,7 +136,6 @@ class Assistant:
         own = [("rules", role.prompt)] if role.prompt else []
         system = own or self._prompt.parts(context, with_tools=traits.supports_tools)
         definitions = (await tools.registry()).definitions()
-        defaults = self._config.agents.defaults
         limits = Limits(
             window=defaults.context_window or traits.context_window,
             answer=defaults.max_tokens,
@@ -168,16 +143,22 @@ class Assistant:
             messages=defaults.memory_window,
             only_words=not traits.supports_tools,
         )
-        conversation = await open_conversation(
-            self._store, context.session_key, claim, limits, self._summarise
+        return Turn(
+            context=replace(context, supports_images=traits.supports_images),
+            provider=provider,
+            model=resolution.model,
+            system=system,
+            tools=tools,
+            conversation=Conversation(
+                self._store, context.session_key, claim, limits, self._summarise, opened
+            ),
+            limits=role.limits,
         )
-        model, sees = resolution.model, traits.supports_images
-        return Prepared(provider, model, sees, tools, definitions, system, conversation, role.limits)
 
-    async def _role(self, context: TurnContext) -> Role:
+    async def _role(self, context: TurnContext, settings: Mapping[str, str]) -> Role:
         """What the turn works with. Raises UsageError when its subagent's profile cannot be used."""
         if self.subagents is None or context.source != "order":
-            return Role(await self.model_of(context.session_key), self._limits())
+            return Role(self._chosen(settings), self._limits())
         role = await self.subagents.role(context, await self._tools.registry(), self._limits())
         parent = context.reply_to.session_key if context.reply_to else context.session_key
         return replace(role, model=role.model or await self.model_of(parent))

@@ -63,16 +63,16 @@ class TurnLimits:
 class Turn:
     """What one turn works with.
 
-    The `conversation` ends with what was asked; after a crash it may end with calls that have no result.
-    Before each model call `objection` says why there may be none; after each step `steer` gives what
-    arrived meanwhile. A turn that is cancelled is closed, unless another worker goes on with it: then
-    `handed_over` is set.
+    `system` are the named parts of the prompt. The `conversation` ends with what was asked; after a crash
+    it may end with calls that have no result. Before each model call `objection` says why there may be
+    none; after each step `steer` gives what arrived meanwhile. A turn that is cancelled ends, unless
+    another worker goes on with it: then `handed_over` is set.
     """
 
     context: TurnContext
     provider: Provider
     model: str
-    system: str
+    system: Sequence[tuple[str, str]]
     tools: Toolbox
     conversation: Conversation
     limits: TurnLimits = field(default_factory=TurnLimits)
@@ -117,6 +117,7 @@ class _Run:
     def __init__(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> None:
         self._turn = turn
         self._emit = emit
+        self._system = "\n\n".join(text for _, text in turn.system)
         self._conversation = turn.conversation
         self._tools = ToolRunner(turn.context, turn.conversation, emit)
         self._call_ids = {call.id for message in turn.conversation.messages for call in message.tool_calls}
@@ -242,7 +243,7 @@ class _Run:
         turn = self._turn
         request = ModelRequest(
             model=turn.model,
-            system=turn.system,
+            system=self._system,
             messages=tuple(messages),
             tools=tools.definitions(),
             max_tokens=turn.limits.max_tokens,

@@ -82,10 +82,9 @@ class ToolRunner:
             with _errors_of(tool):
                 arguments = tools.validate(tool, call.arguments)
             # Whether this turn may make this call is decided here, once there is a policy (design 3.6).
-            if not (tool.read_only or tool.repeatable):
-                if call.id in self._conversation.begun:
-                    return "interrupted", ToolOutput(INTERRUPTED)
-                await self._conversation.intend(call.id)
+            may_repeat = tool.read_only or tool.repeatable
+            if not may_repeat and not await self._conversation.intend(call.id):
+                return "interrupted", ToolOutput(INTERRUPTED)
             with _errors_of(tool), tool_surroundings(self._context, call.id, self._reporter(call)):
                 result = await tool.execute(**arguments)
                 output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))

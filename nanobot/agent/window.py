@@ -27,7 +27,7 @@ from nanobot.messages import (
     ToolResult,
 )
 from nanobot.store.export import as_markdown
-from nanobot.store.records import Claim, StoredMessage, Window
+from nanobot.store.records import Claim, OpenSession, StoredMessage, Window
 from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _SHORT_RESULT = 1_200  # characters of a shortened tool result
 _SUMMARY_BYTES = 6_000
 _SUMMARISED_AT_ONCE = 400  # messages; of a longer range the newest
 _PATIENCE = 60.0  # seconds for one summary
-_SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
+SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
 _ENVELOPE = 20  # bytes that a message costs beside its words
 _IMAGE_BYTES = 6_000  # an image costs as much as so much text
 _NOTE = """[Note of nanobot, no request: the conversation up to message {window.start} in short. All of it
@@ -69,7 +69,6 @@ class Conversation:
     """A session: what its model sees of it, and the record that the running turn writes.
 
     `entries` are its newest messages, as stored; those of the running turn join them when they are stored.
-    `begun` are the tool calls of that turn that must not run twice and began before a worker died.
     Everything that reads or writes raises StorageError, and TurnTakenOver when the claim is lost.
     """
 
@@ -80,13 +79,10 @@ class Conversation:
         claim: Claim | None,
         limits: Limits,
         summarise: Summarise | None,
-        window: Window,
-        entries: list[StoredMessage],
-        begun: frozenset[str],
+        opened: OpenSession,
     ) -> None:
-        self.window = window
-        self.entries = entries
-        self.begun = begun
+        self.window = opened.window
+        self.entries = opened.messages
         self._store = store
         self._key = key
         self._claim = claim
@@ -94,9 +90,9 @@ class Conversation:
         self._limits = limits
         self._summarise = summarise
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
-        self._size = _room(limits, window.used)
+        self._size = _room(limits, opened.window.used)
         self._shown_size = 0
-        self._seen = _seen(entries, self._turn_id)
+        self._seen = _seen(opened.messages, self._turn_id)
         self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
 
     @property
@@ -111,10 +107,10 @@ class Conversation:
         assert self._claim is not None, "nobody claimed a turn"
         self.entries += await self._store.turns.append(self._claim, *messages)
 
-    async def intend(self, call_id: str) -> None:
-        """Note that a tool call which must not run twice is about to run."""
+    async def intend(self, call_id: str) -> bool:
+        """Note that a tool call is about to run; False when it was before a worker died."""
         assert self._claim is not None, "nobody claimed a turn"
-        await self._store.turns.record_intent(self._claim, call_id)
+        return await self._store.turns.record_intent(self._claim, call_id)
 
     # -- what the model sees
 
@@ -251,18 +247,6 @@ class Conversation:
         from nanobot.agent.digest import digest
 
         return unread + digest(left) if left else ""
-
-
-async def open_conversation(
-    store: Store, key: str, claim: Claim | None, limits: Limits, summarise: Summarise | None
-) -> Conversation:
-    """The session `key` as it was left, for the turn that was claimed, if any. Raises StorageError."""
-    window = await store.sessions.window(key)
-    entries = await store.sessions.context(key, limits.messages + _SPARE_MESSAGES)
-    begun: frozenset[str] = frozenset()
-    if claim and entries and entries[-1].turn_id == claim.turn_id:
-        begun = await store.turns.intents(claim)
-    return Conversation(store, key, claim, limits, summarise, window, entries, begun)
 
 
 async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:

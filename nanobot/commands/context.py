@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nanobot.agent.assistant import Prepared
+from nanobot.agent.loop import Turn
 from nanobot.agent.window import BYTES_PER_TOKEN, size_of
 from nanobot.messages import ContextPart, ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolResult
 
@@ -20,13 +20,13 @@ _NOTES = "notes (clock, chat, files)"
 _RECALL = "[From memory"  # how recalled memories begin, at the end of a note
 
 
-def describe_context(ready: Prepared) -> str:
+async def describe_context(turn: Turn) -> str:
     """Tokens by part, their share of the model's window, and what the provider counted last."""
-    conversation = ready.conversation
+    conversation = turn.conversation
     use = conversation.use()
-    sizes = Counter({name: len(text.encode()) for name, text in ready.system})
-    if ready.definitions:
-        sizes[f"tool definitions ({len(ready.definitions)})"] = len(str(ready.definitions))
+    sizes = Counter({name: len(text.encode()) for name, text in turn.system})
+    if definitions := (await turn.tools.registry()).definitions():
+        sizes[f"tool definitions ({len(definitions)})"] = len(str(definitions))
     shown = conversation.shown()
     about = f"{len(shown)} messages are shown to the model."
     if conversation.window.summary:
@@ -38,7 +38,7 @@ def describe_context(ready: Prepared) -> str:
     rows = {name: size // BYTES_PER_TOKEN for name, size in sizes.items() if size}
     width = max(len(name) for name in rows)
     lines = [
-        f"About {use.estimated:,} of {use.window:,} tokens ({use.estimated / use.window:.1%}), {ready.model}",
+        f"About {use.estimated:,} of {use.window:,} tokens ({use.estimated / use.window:.1%}), {turn.model}",
         *(f"  {name:<{width}} {count:>9,} {count / use.window:>7.1%}" for name, count in rows.items()),
         about,
     ]
@@ -64,9 +64,9 @@ def sizes_by_part(message: Message) -> Counter[str]:
     return sizes
 
 
-async def compact(ready: Prepared) -> str:
+async def compact(turn: Turn) -> str:
     """Let a summary stand for everything but the newest turn, and say what that gained."""
-    conversation = ready.conversation
+    conversation = turn.conversation
     before, start = conversation.use().estimated, conversation.window.start
     await conversation.compact()
     if conversation.window.start == start:

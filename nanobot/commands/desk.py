@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
-from nanobot.agent.assistant import Prepared
+from nanobot.agent.loop import Turn
 from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
 from nanobot.errors import UsageError
@@ -98,7 +98,7 @@ class SessionDesk:
             raise UsageError("This conversation has just changed. Try again.")
         return window.start - before.start
 
-    async def prepare(self, session_key: str) -> Prepared:
+    async def prepare(self, session_key: str) -> Turn:
         """What a turn of the session would be given. Raises ProviderError, StorageError."""
         channel, _, chat_id = session_key.partition(":")
         info = await self.store.sessions.get(session_key)

@@ -205,7 +205,7 @@ async def _rename(request: Request) -> str:
 
 
 async def _context(request: Request) -> str:
-    return describe_context(await request.desk.prepare(request.session_key))
+    return await describe_context(await request.desk.prepare(request.session_key))
 
 
 async def _compact(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,15 @@ class Window:
     shortened: int = 0
     summary: str = ""
     used: ContextUse = NOT_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """What a turn begins with: the window, the newest messages in it, and what was set for the session."""
+
+    window: Window
+    messages: list[StoredMessage]
+    settings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

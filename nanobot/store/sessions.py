@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from nanobot.messages import ContextUse, message_from_json, message_to_json
-from nanobot.store.records import LoggedMessage, SessionInfo, SessionKind, StoredMessage, Window
+from nanobot.store.records import LoggedMessage, OpenSession, SessionInfo, SessionKind, StoredMessage, Window
 from nanobot.store.sqlite import Connection, Database, Row
 
 _EVERYTHING = 1 << 62
@@ -29,6 +29,10 @@ class Sessions:
         """Everything said after message `after`, oldest first."""
         return await self._db.read(read_history, key, after, limit)
 
+    async def open(self, key: str, limit: int) -> OpenSession:
+        """What a turn begins with, its messages as in `context`; of an unknown session, nothing."""
+        return await self._db.read(_open, key, limit)
+
     async def context(self, key: str, limit: int) -> list[StoredMessage]:
         """The newest `limit` messages after the session's start, oldest first.
 
@@ -46,10 +50,7 @@ class Sessions:
 
     async def window(self, key: str) -> Window:
         row = await self._db.read(_row, key)
-        if row is None:
-            return Window()
-        used = ContextUse(row["context_tokens"], row["context_estimate"])
-        return Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
+        return _window(row) if row else Window()
 
     async def move_window(self, key: str, before: Window, after: Window) -> bool:
         """Show the model less; False when somebody has changed the window since `before` was read."""
@@ -132,6 +133,18 @@ def _info(row: Row) -> SessionInfo:
         bool(row["is_group"]),
         row["kind"],
     )
+
+
+def _window(row: Row) -> Window:
+    used = ContextUse(row["context_tokens"], row["context_estimate"])
+    return Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
+
+
+def _open(connection: Connection, key: str, limit: int) -> OpenSession:
+    row = _row(connection, key)
+    if row is None:
+        return OpenSession(Window(), [], {})
+    return OpenSession(_window(row), _context(connection, key, limit), json.loads(row["settings"]))
 
 
 def _context(connection: Connection, key: str, limit: int) -> list[StoredMessage]:

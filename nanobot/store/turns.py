@@ -62,13 +62,9 @@ class Turns:
         """Add messages to a running turn, all or none."""
         return await self._db.write(_append_all, claim, messages, self._db.clock())
 
-    async def record_intent(self, claim: Claim, call_id: str) -> None:
-        """Note that a tool call is about to run."""
-        await self._db.write(_record_intent, claim, call_id)
-
-    async def intents(self, claim: Claim) -> frozenset[str]:
-        """The calls of the turn that were about to run."""
-        return await self._db.read(_intents, claim)
+    async def record_intent(self, claim: Claim, call_id: str) -> bool:
+        """Note that a tool call is about to run; False when it was before, so that it may have run."""
+        return await self._db.write(_record_intent, claim, call_id)
 
     async def take_steering(
         self, claim: Claim, to_message: Callable[[InboundMessage], Message | None]
@@ -266,17 +262,13 @@ def _append(connection: Connection, claim: Claim, message: Message, now: float) 
     return stored
 
 
-def _record_intent(connection: Connection, claim: Claim, call_id: str) -> None:
+def _record_intent(connection: Connection, claim: Claim, call_id: str) -> bool:
     _check(connection, claim)
-    connection.execute(
+    new = connection.execute(
         "INSERT INTO intents (turn, call_id) VALUES (?, ?) ON CONFLICT (turn, call_id) DO NOTHING",
         (claim.turn_id, call_id),
     )
-
-
-def _intents(connection: Connection, claim: Claim) -> frozenset[str]:
-    rows = connection.execute("SELECT call_id FROM intents WHERE turn = ?", (claim.turn_id,))
-    return frozenset(row["call_id"] for row in rows)
+    return new.rowcount > 0
 
 
 def _take_steering(

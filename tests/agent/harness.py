@@ -13,12 +13,13 @@ from typing import Any
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.toolbox import Toolbox
-from nanobot.agent.window import Limits, open_conversation
+from nanobot.agent.window import Conversation, Limits
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.errors import StorageError
 from nanobot.messages import ContextPart, Message, ToolCall
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.records import Claim
+from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store, open_store
 from nanobot.store.turns import Turns
 
@@ -88,12 +89,17 @@ class OpenTurn:
 
     async def played(self) -> Played:
         """What is left when the turn is closed, which a turn that the store failed is not."""
-        intended = await self.store.turns.intents(self.claim)
+        intended = await self.store.database.read(_intents, self.claim.turn_id)
         end = self.events[-1] if self.events else None
         if isinstance(end, TurnFinished) and end.error_type != StorageError.__name__:
             await self.store.turns.finish(self.claim, end.stop_reason, end.error, said=end.said)
         recorded = [entry.message for entry in await self.store.sessions.history(KEY, after=self.asked)]
         return Played(self.events, recorded, intended, self.provider)
+
+
+def _intents(connection: Connection, turn_id: int) -> frozenset[str]:
+    rows = connection.execute("SELECT call_id FROM intents WHERE turn = ?", (turn_id,))
+    return frozenset(row["call_id"] for row in rows)
 
 
 def is_note(message: Message, text: str) -> bool:
@@ -137,9 +143,11 @@ async def open_turn(
                 context=TurnContext(claim.turn_key, KEY, number=claim.turn_id),
                 provider=provider,
                 model="scripted/test",
-                system="You are a test.",
+                system=[("rules", "You are a test.")],
                 tools=Toolbox(tools),
-                conversation=await open_conversation(opened, KEY, claim, LIMITS, None),
+                conversation=Conversation(
+                    opened, KEY, claim, LIMITS, None, await opened.sessions.open(KEY, 200)
+                ),
                 **({"limits": TurnLimits(max_iterations=10)} | changes),
             )
             yield OpenTurn(turn, provider, opened, claim, len(earlier) + len(messages))

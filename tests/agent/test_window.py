@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.agent.digest import digest
-from nanobot.agent.window import Conversation, Limits, Summarise, open_conversation, read_record, size_of
+from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise, read_record, size_of
 from nanobot.errors import ProviderError
 from nanobot.messages import ContextPart, ContextUse, ImagePart, Message, TextPart, ToolCall, ToolResult
 from nanobot.store.records import Claim, StoredMessage, Window
@@ -51,7 +51,8 @@ async def write_turn(
 async def opened(
     store: Store, claim: Claim | None, limit: Limits, summarise: Summarise | None = None
 ) -> Conversation:
-    return await open_conversation(store, KEY, claim, limit, summarise)
+    session = await store.sessions.open(KEY, limit.messages + SPARE_MESSAGES)
+    return Conversation(store, KEY, claim, limit, summarise, session)
 
 
 async def fit(conversation: Conversation, *, too_long: bool = False) -> tuple[list[Message], list[str]]:

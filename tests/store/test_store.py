@@ -290,7 +290,8 @@ async def test_a_killed_worker_is_noticed_at_once(store: Store, tmp_path: Path) 
     taken = await store.turns.claim_next()
     assert taken is not None
     assert taken.resumed
-    assert await store.turns.intents(taken.claim) == {"c1"}
+    assert not await store.turns.record_intent(taken.claim, "c1")
+    assert await store.turns.record_intent(taken.claim, "c2")
     context = await store.sessions.context("tg:1", 10)
     assert [entry.message.role for entry in context] == ["user", "assistant"]
 
