@@ -26,7 +26,6 @@ from nanobot.messages import (
     ToolCall,
     ToolResult,
 )
-from nanobot.store.export import as_markdown
 from nanobot.store.records import Claim, OpenSession, StoredMessage, Window
 from nanobot.store.store import Store
 
@@ -251,6 +250,8 @@ class Conversation:
 
 async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:
     """A message of the session as it was stored, or None."""
+    from nanobot.store.export import as_markdown
+
     for stored in await store.sessions.history(key, after=number - 1, limit=1):
         if stored.seq == number:
             parts = stored.message.parts
