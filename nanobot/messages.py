@@ -307,7 +307,7 @@ def _part_to_json(part: Part) -> dict[str, Any]:
 
 def known_fields(cls: type[DataclassInstance], data: Mapping[str, Any]) -> dict[str, Any]:
     """What `data` says of the fields of a dataclass; what a newer version has added is left out."""
-    return {item.name: data[item.name] for item in fields(cls) if item.name in data}
+    return {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
 
 
 def _part_from_json(data: Mapping[str, Any]) -> Part:
