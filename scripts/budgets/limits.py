@@ -15,7 +15,7 @@ class Ratchet:
 
 # Until the search index and the memory log, 850 lines, have moved from store/ to memory/.
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_620, target=4_000)
+SPINE = Ratchet(now=5_650, target=4_000)
 # Lines of all of nanobot/.
 TOTAL = Ratchet(now=25_600, target=23_500)
 # Files that one hello loads.
@@ -31,7 +31,7 @@ SPINE_ELSEWHERE: tuple[str, ...] = ()
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 750,
+    "root files": 758,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_985,
     # the events of a turn, and the one way in
@@ -65,7 +65,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_000,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_900,
+    "store": 2_918,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 630,
     # one reply or a conversation in a terminal; target 1,020
