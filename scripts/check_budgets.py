@@ -15,7 +15,7 @@ from pathlib import Path
 
 from budgets import known, limits
 from budgets.handlers import handler_faults, unfinished_faults
-from budgets.hello import environment_of, loaded_files
+from budgets.hello import Hello, measure_hello
 from budgets.limits import Ratchet
 from budgets.sizes import lines_of_rooms, lines_of_spine, measure_sizes
 from budgets.source import Measure, SourceFile, read_sources
@@ -25,38 +25,29 @@ from budgets.widths import measure_widths
 SEED_LEAVES_OUT = ("channels", "cli", "providers")
 
 
-def hello(root: Path) -> tuple[int, int] | None:
-    """(files, lines) that one hello loads, or None without an environment to run it in."""
-    python = environment_of(root)
-    if python is None:
-        return None
-    files = loaded_files(root, python)
-    return len(files), sum(path.read_text(encoding="utf-8").count("\n") for path in files)
-
-
-def ratchets(
-    sources: Sequence[SourceFile], passed: tuple[int, int] | None
-) -> Iterator[tuple[str, int, Ratchet]]:
+def ratchets(sources: Sequence[SourceFile], hello: Hello | None) -> Iterator[tuple[str, int, Ratchet]]:
     yield "spine", lines_of_spine(sources), limits.SPINE
-    if passed is not None:
-        yield "hello files", passed[0], limits.HELLO_FILES
-        yield "hello lines", passed[1], limits.HELLO_LINES
+    if hello is not None:
+        yield "hello files", hello.files, limits.HELLO_FILES
+        yield "hello lines", hello.lines, limits.HELLO_LINES
     yield "total", sum(source.lines for source in sources), limits.TOTAL
 
 
-def print_sizes(sources: Sequence[SourceFile], passed: tuple[int, int] | None) -> None:
-    for name, lines, ratchet in ratchets(sources, passed):
+def print_sizes(sources: Sequence[SourceFile], hello: Hello | None) -> None:
+    for name, lines, ratchet in ratchets(sources, hello):
         print(f"{name:<12}{lines:>7}  of {ratchet.now:>6}, to become {ratchet.target}")
-    if passed is None:
+    if hello is None:
         print("hello             ?  `make dev` sets up what it takes to measure one")
+    else:
+        print(f"{'wire':<12}{hello.wire_lines:>7}  that the wire of a real provider adds to a hello")
     seed = sum(source.lines for source in sources if source.room not in SEED_LEAVES_OUT)
     print(f"{'core':<12}{seed:>7}  as the seed counts: all but {', '.join(SEED_LEAVES_OUT)}\n")
     for room, lines in lines_of_rooms(sources).items():
         print(f"{room:<12}{lines:>7}  of {limits.ROOMS.get(room, 0):>6}")
 
 
-def size_faults(sources: Sequence[SourceFile], passed: tuple[int, int] | None) -> Iterator[str]:
-    for name, lines, ratchet in ratchets(sources, passed):
+def size_faults(sources: Sequence[SourceFile], hello: Hello | None) -> Iterator[str]:
+    for name, lines, ratchet in ratchets(sources, hello):
         if lines > ratchet.now:
             yield f"{name}: {lines}, at most {ratchet.now} (scripts/budgets/limits.py)"
     for room, lines in lines_of_rooms(sources).items():
@@ -85,9 +76,9 @@ def main(arguments: list[str]) -> int:
     except SyntaxError as error:
         print(f"{error.filename}:{error.lineno}: {error.msg}", file=sys.stderr)
         return 1
-    passed = hello(root)
-    print_sizes(sources, passed)
-    faults = [*size_faults(sources, passed), *known.faults(measures_of(sources), known.read_known(root))]
+    hello = measure_hello(root)
+    print_sizes(sources, hello)
+    faults = [*size_faults(sources, hello), *known.faults(measures_of(sources), known.read_known(root))]
     faults += [fault for source in sources for fault in unfinished_faults(source)]
     faults += handler_faults(sources)
     for fault in faults:

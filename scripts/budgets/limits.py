@@ -19,9 +19,9 @@ SPINE = Ratchet(now=5_650, target=4_000)
 # Lines of all of nanobot/.
 TOTAL = Ratchet(now=25_600, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=72, target=60)
+HELLO_FILES = Ratchet(now=70, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_300, target=9_000)
+HELLO_LINES = Ratchet(now=9_990, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
