@@ -58,7 +58,7 @@ def registry(tmp_path: Path) -> ToolRegistry:
 def test_definitions_keep_their_order_and_are_small(registry: ToolRegistry) -> None:
     names = [definition.name for definition in registry.definitions()]
     assert names == ["read_file", "write_file", "edit_file", "list_dir", "exec"]
-    assert [d.name for d in registry.definitions({"exec", "read_file"})] == ["read_file", "exec"]
+    assert [tool.name for tool in registry.select({"exec", "read_file"})] == ["read_file", "exec"]
     for definition in registry.definitions():
         size = len(json.dumps([definition.name, definition.description, dict(definition.parameters)]))
         assert size <= 350

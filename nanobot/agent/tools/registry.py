@@ -61,13 +61,10 @@ class ToolRegistry:
     def names(self) -> tuple[str, ...]:
         return tuple(self._tools)
 
-    def definitions(self, names: Collection[str] | None = None) -> tuple[ToolDefinition, ...]:
-        """What the model is told, always in the same order; `names` selects some of the tools."""
-        return tuple(
-            ToolDefinition(tool.name, tool.description, tool.parameters)
-            for tool in self._tools.values()
-            if names is None or tool.name in names
-        )
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        """What the model is told, always in the same order."""
+        tools = self._tools.values()
+        return tuple(ToolDefinition(tool.name, tool.description, tool.parameters) for tool in tools)
 
     def select(self, names: Collection[str]) -> list[Tool]:
         """These tools alone, in the same order; a name without a tool is left out."""
