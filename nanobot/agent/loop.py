@@ -84,8 +84,8 @@ class Turn:
 async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
     """Run a turn and yield its events; the last one is a TurnFinished.
 
-    To stop a turn, cancel the task that iterates: what runs is stopped, the history is closed, and the
-    iteration ends with `TurnFinished(stop_reason="cancelled")`.
+    To stop a turn, cancel the task that iterates: what runs is stopped, and the iteration ends with
+    `TurnFinished(stop_reason="cancelled")`. Whoever iterates closes the turn with what that event says.
     """
     events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
     work = asyncio.create_task(_Run(turn, events.put_nowait).run())
