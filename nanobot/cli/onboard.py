@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nanobot import paths
+from nanobot.cli.status import has_key
 from nanobot.config.loader import update_config_file, write_default_config
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError, UsageError
@@ -100,7 +101,7 @@ def run_onboard(options: OnboardOptions) -> int:
 def _ask_until_it_works(config: Config, options: OnboardOptions) -> _Choice:
     print(f"This sets up nanobot in {paths.home()}. Enter keeps what is in brackets, Ctrl-C changes nothing.")
     for spec in _SPECS:
-        print(f"  {spec.name:<14}{spec.title}{', has a key' if _has_key(spec, config) else ''}")
+        print(f"  {spec.name:<14}{spec.title}{', has a key' if has_key(spec, config) else ''}")
     while True:
         try:
             choice = _choose(config, options, _ask)
@@ -135,9 +136,9 @@ def _choose(config: Config, options: OnboardOptions, ask: Callable[[str, str], s
     base = options.api_base or (ask("Base URL", current) if asks_base else current)
     if not base:
         raise UsageError(f"{spec.title} needs the address its API begins with: --api-base.")
-    has_key = _has_key(spec, config)
-    key = _key(options) or ask(f"API key ({'Enter keeps the present one' if has_key else 'hidden'})", "")
-    if spec.needs_key and not (key or has_key):
+    known = has_key(spec, config)
+    key = _key(options) or ask(f"API key ({'Enter keeps the present one' if known else 'hidden'})", "")
+    if spec.needs_key and not (key or known):
         raise UsageError(f"{spec.title} needs a key: --api-key-env VARIABLE, or --api-key - and it on stdin.")
     model = options.model or ask("Model", _default_model(spec, config))
     if not model:
@@ -167,9 +168,9 @@ def _provider_in_use(config: Config, options: OnboardOptions) -> str:
     """The provider that the model names, else one with a key, else one that is easy to begin with."""
     model = options.model or config.agents.defaults.model
     named = spec_named_by_prefix(model)
-    if model == LOCAL_MODEL or (named and _has_key(named, config)):
+    if model == LOCAL_MODEL or (named and has_key(named, config)):
         return named.name if named else _LOCAL.name
-    return next((spec.name for spec in _SPECS if _has_key(spec, config)), "openrouter")
+    return next((spec.name for spec in _SPECS if has_key(spec, config)), "openrouter")
 
 
 def _default_model(spec: ProviderSpec, config: Config) -> str:
@@ -179,11 +180,6 @@ def _default_model(spec: ProviderSpec, config: Config) -> str:
     if named is spec or (named is None and current != Config().agents.defaults.model):
         return current
     return spec.default_model or (current if spec.is_gateway else "")
-
-
-def _has_key(spec: ProviderSpec, config: Config) -> bool:
-    section = getattr(config.providers, spec.name, None)
-    return bool((section and section.api_key) or (spec.env_key and os.environ.get(spec.env_key)))
 
 
 async def _checked(choice: _Choice, config: Config) -> _Choice:

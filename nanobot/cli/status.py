@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from dataclasses import asdict
-from itertools import zip_longest
 from typing import Any
 
 from nanobot import paths
+from nanobot.cli.options import print_json
 from nanobot.cli.session import existing_store
 from nanobot.config.channels import PLANNED
 from nanobot.config.loader import load_config
@@ -31,7 +30,7 @@ def run_status(*, as_json: bool) -> int:
     """Print the report; 1 when the configuration, or a subagent profile, cannot be used."""
     report = asyncio.run(_report())
     if as_json:
-        print(json.dumps(report, indent=2))
+        print_json(report)
     else:
         _print(report)
     return int(bool(report["config"]["error"] or report.get("subagents", {}).get("errors")))
@@ -52,7 +51,7 @@ async def _report() -> dict[str, Any]:
     report["config"]["warnings"] = list(loaded.warnings)
     report["workspace"] = {"path": str(config.workspace_path), "exists": config.workspace_path.is_dir()}
     report["model"] = await _model(config, config.agents.defaults.model)
-    report["providers"] = {spec.name: _has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
+    report["providers"] = {spec.name: has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(config.channels.enabled())
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
     report["memory"] = await _memory(config)
@@ -107,7 +106,8 @@ async def _model(config: Config, wanted: str) -> dict[str, Any]:
     }
 
 
-def _has_key(spec: ProviderSpec, config: Config) -> bool:
+def has_key(spec: ProviderSpec, config: Config) -> bool:
+    """Whether the config or the environment holds a key for the provider."""
     section = getattr(config.providers, spec.name, None)
     variables = [spec.env_key, *(name for name, value in spec.env_extras if value == "{api_key}")]
     return bool(section and section.api_key) or any(os.environ.get(name) for name in variables if name)
@@ -138,47 +138,39 @@ async def _storage() -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     config, storage = report["config"], report["storage"]
-    outbox, jobs = storage["outbox"], storage["jobs"]
-    _row("Config", config["path"] + ("" if config["exists"] else " (missing: defaults apply)"))
-    for problem in filter(None, (config["error"] and f"Error: {config['error']}", *config["warnings"])):
-        _row("", problem)
+    outbox, jobs, gateway = storage["outbox"], storage["jobs"], storage["gateway_pid"]
+    error = [f"Error: {config['error']}"] if config["error"] else []
+    missing = "" if config["exists"] else " (missing: defaults apply)"
+    _rows("Config", config["path"] + missing, *error, *config["warnings"])
     if "model" in report:
         missing = "" if report["workspace"]["exists"] else " (missing: created by the first turn)"
-        _row("Workspace", report["workspace"]["path"] + missing)
-        _print_model(report["model"])
-        _row("Keys", ", ".join(name for name, known in report["providers"].items() if known) or "none")
+        _rows("Workspace", report["workspace"]["path"] + missing)
+        _rows("Model", *_model_lines(report["model"]))
+        _rows("Keys", ", ".join(name for name, known in report["providers"].items() if known) or "none")
         channels = [f"{name} (not supported yet)" if name in PLANNED else name for name in report["channels"]]
-        _row("Channels", ", ".join(channels) or "none")
-        for number, line in enumerate(lines_about(report["mcp_servers"])):
-            _row("" if number else "MCP", line)
-        subagents = report["subagents"]
-        for title, line in zip_longest(["Subagents"], _subagent_lines(subagents), fillvalue=""):
-            _row(title, line)
-    _row("Gateway", f"runs (process {storage['gateway_pid']})" if storage["gateway_pid"] else "not running")
+        _rows("Channels", ", ".join(channels) or "none")
+        _rows("MCP", *lines_about(report["mcp_servers"]))
+        agents = report["subagents"]
+        profiles = f"profiles {', '.join(agents['profiles'])}" if agents["profiles"] else "no profiles"
+        _rows("Subagents", profiles, *(f"Error: {fault}" for fault in agents["errors"]), *agents["notes"])
+    _rows("Gateway", f"runs (process {gateway})" if gateway else "not running")
     parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
-    _row("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
-    _row("Jobs", f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed")
-    _row("Sessions", str(storage["sessions"]))
+    _rows("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
+    _rows("Jobs", f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed")
+    _rows("Sessions", str(storage["sessions"]))
     if "memory" in report:
-        for number, line in enumerate([report["memory"]["text"], *report["memory"]["unreadable"]]):
-            _row("" if number else "Memory", line)
-    _row("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
+        _rows("Memory", report["memory"]["text"], *report["memory"]["unreadable"])
+    _rows("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
 
 
-def _subagent_lines(subagents: dict[str, list[str]]) -> list[str]:
-    profiles = f"profiles {', '.join(subagents['profiles'])}" if subagents["profiles"] else "no profiles"
-    return [profiles, *(f"Error: {error}" for error in subagents["errors"]), *subagents["notes"]]
-
-
-def _print_model(model: dict[str, Any]) -> None:
+def _model_lines(model: dict[str, Any]) -> list[str]:
     if model["error"]:
-        _row("Model", f"{model['configured']}. Error: {model['error']}")
-        return
+        return [f"{model['configured']}. Error: {model['error']}"]
     address = f" at {model['address']}" if model["address"] else ""
-    _row("Model", f"{model['used']}, provider {model['provider']}{address}")
-    for step in model["steps"]:
-        _row("", step)
+    return [f"{model['used']}, provider {model['provider']}{address}", *model["steps"]]
 
 
-def _row(title: str, text: str) -> None:
-    print(f"{title:<10} {clean(text)}")
+def _rows(title: str, *lines: str) -> None:
+    """Lines that belong together, with the title before the first."""
+    for number, line in enumerate(lines):
+        print(f"{'' if number else title:<10} {clean(line)}")
