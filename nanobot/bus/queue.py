@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator
 
-from nanobot.errors import StorageError
 from nanobot.store.store import Store
-
-log = logging.getLogger(__name__)
-
-POLL = 0.2  # seconds between two looks for changes made by other processes
 
 
 class ChangeSignal:
@@ -39,18 +33,9 @@ class ChangeSignal:
             event.set()
 
     async def watch(self) -> None:
-        """Look for changes until cancelled."""
-        seen = 0
-        while True:
-            try:
-                version = await self._store.database.version()
-            except StorageError as error:
-                log.error("%s", error)
-                version = seen
-            if version != seen:
-                seen = version
-                self.notify()
-            await asyncio.sleep(POLL)
+        """Listen for changes until cancelled. Raises StorageError."""
+        with self._store.database.changes.listen(self.notify):
+            await asyncio.Event().wait()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
+from nanobot.store.changes import Changes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Database:
     def __init__(self, path: Path, migrations: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.clock = clock
+        self.changes = Changes(path.parent / "run")
         self._migrations = migrations
         self._write_thread = ThreadPoolExecutor(1, "nanobot-db-write")
         self._read_thread = ThreadPoolExecutor(1, "nanobot-db-read")
@@ -87,12 +89,6 @@ class Database:
         call = functools.partial(self._read, lambda connection: function(connection, *args, **kwargs))
         result: T = await asyncio.get_running_loop().run_in_executor(self._read_thread, call)
         return result
-
-    async def version(self) -> int:
-        """A number that changes whenever something was stored, by this process or another one."""
-        return await self.read(
-            lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0])
-        )
 
     async def scrub(self) -> None:
         """Write the file anew without what was deleted, and empty its log. Raises StorageError."""
@@ -138,14 +134,17 @@ class Database:
             running = asyncio.get_running_loop().run_in_executor(self._write_thread, self._commit, functions)
             running.add_done_callback(functools.partial(self._settle, jobs))
 
-    def _settle(self, jobs: list[_Job], running: asyncio.Future[list[Any]]) -> None:
+    def _settle(self, jobs: list[_Job], running: asyncio.Future[tuple[list[Any], bool]]) -> None:
         error = running.exception()
         waiting = [future for _, future in jobs]
         if error is None:
             self._group = min(2 * self._group, _GROUP)
-            for future, result in zip(waiting, running.result(), strict=True):
+            results, changed = running.result()
+            for future, result in zip(waiting, results, strict=True):
                 if not future.done():  # else its caller was cancelled; the write stands
                     future.set_result(result)
+            if changed:
+                self.changes.stored()
         elif len(jobs) == 1 or isinstance(error, _NoTransaction):
             for future in waiting:
                 if not future.done():
@@ -159,22 +158,26 @@ class Database:
 
     # -- the threads' side
 
-    def _commit(self, functions: list[_Function]) -> list[Any]:
-        """Run all in one transaction: all or none."""
+    def _commit(self, functions: list[_Function]) -> tuple[list[Any], bool]:
+        """Run all in one transaction, all or none; also whether they have changed anything."""
         try:
             connection = self._write_connection = self._write_connection or self._open_for_writing()
             connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError, StorageError) as error:
             raise _NoTransaction(str(_explain(error))) from error
+        before = connection.total_changes
         try:
             results = [function(connection) for function in functions]
             connection.execute("COMMIT")
-            return results
         except (sqlite3.Error, OSError) as error:
             raise _explain(error) from error
         finally:
             if connection.in_transaction:  # something was raised, or the commit itself failed
                 connection.execute("ROLLBACK")
+        changed = connection.total_changes > before
+        if changed:
+            self.changes.announce()
+        return results, changed
 
     def _read(self, function: _Function) -> Any:
         try:

@@ -68,7 +68,7 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
     await attempt("pending", 1)
     for _ in range(20):
         signal.notify()
-        await store.database.version()
+        await store.database.read(lambda _: None)
     assert sends == 1
     now[0] += 2.0
     await attempt("pending", 2)

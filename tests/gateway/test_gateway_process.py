@@ -180,12 +180,19 @@ async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
     """An idle gateway looks several times a second; a write each time would wake it up again."""
     watcher, gateway = (open_store(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
     assert await gateway.workers.lead("gateway")
-    before = await watcher.database.version()
+
+    async def version() -> int:
+        query = (
+            "PRAGMA data_version"  # changes with every commit of another connection that changed something
+        )
+        return int(await watcher.database.read(lambda connection: connection.execute(query).fetchone()[0]))
+
+    before = await version()
     assert await gateway.workers.lead("gateway")
     assert await gateway.turns.claim_next() is None
-    assert await watcher.database.version() == before
+    assert await version() == before
     await gateway.workers.resign("gateway")
-    assert await watcher.database.version() != before
+    assert await version() != before
     await watcher.aclose()
     await gateway.aclose()
 

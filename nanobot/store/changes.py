@@ -1,0 +1,93 @@
+"""Noticing that something was stored, by this process or by another one on this machine.
+
+Whoever listens has a named pipe in the folder run/, and whoever has stored something writes a byte into each
+of them: nobody has to look again and again, and nobody wakes up while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nanobot.errors import StorageError
+from nanobot.paths import make_private_dir
+
+PAUSE = 0.2  # seconds between two calls of the listener, however much is stored
+
+
+class Changes:
+    """The pipes of a home. `announce` is for the database's thread, the rest for the event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._own = ""
+        self._listener: Callable[[], None] | None = None
+        self._news = False
+        self._pausing: asyncio.TimerHandle | None = None
+
+    @contextlib.contextmanager
+    def listen(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` when something was stored. One at a time. Raises StorageError."""
+        name = secrets.token_hex(8)
+        making, pipe = self._folder / f"new-{name}", self._folder / f"changes-{name}"
+        try:
+            make_private_dir(self._folder)
+            os.mkfifo(making, 0o600)
+            descriptor = os.open(making, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            making.rename(pipe)  # only now: without a reader it would be taken for one left behind
+        except OSError as error:
+            raise StorageError(f"No pipe in {self._folder}: {error}. Check its rights.") from error
+        self._own, self._listener = pipe.name, listener
+        loop = asyncio.get_running_loop()
+        loop.add_reader(descriptor, self._heard, descriptor)
+        try:
+            yield
+        finally:
+            self._own, self._listener = "", None
+            loop.remove_reader(descriptor)
+            if self._pausing is not None:
+                self._pausing.cancel()
+                self._pausing = None
+            pipe.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def announce(self) -> None:
+        """Tell the other processes that something is on the disk."""
+        with contextlib.suppress(OSError):  # what is stored is stored
+            for path in self._folder.iterdir():
+                if path.name.startswith("changes-") and path.name != self._own:
+                    _write_into(path)
+
+    def stored(self) -> None:
+        """Tell this process."""
+        self._news = True
+        if self._pausing is None:
+            self._tell()
+
+    def _heard(self, descriptor: int) -> None:
+        os.read(descriptor, 1 << 16)
+        self.stored()
+
+    def _tell(self) -> None:
+        self._pausing = None
+        if self._news and self._listener is not None:
+            self._news = False
+            self._listener()
+            self._pausing = asyncio.get_running_loop().call_later(PAUSE, self._tell)
+
+
+def _write_into(pipe: Path) -> None:
+    try:
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # nobody reads it: its process was killed
+        pipe.unlink(missing_ok=True)
+        return
+    try:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it has much to read already; or is gone
+            os.write(descriptor, b"\n")
+    finally:
+        os.close(descriptor)

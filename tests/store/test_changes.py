@@ -1,0 +1,118 @@
+"""Changes are told to who listens, in this process and in others, and never looked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import aclosing
+from itertools import pairwise
+from pathlib import Path
+
+from nanobot.store.changes import PAUSE
+from nanobot.store.store import Store, open_store
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from nanobot.store.store import open_store
+
+async def main():
+    store = open_store(Path(sys.argv[1]))
+    await store.sessions.set_setting("cli:direct", "model", "x")
+    await store.aclose()
+
+asyncio.run(main())
+"""
+_LISTENER = """
+import asyncio, sys
+from pathlib import Path
+from nanobot.store.store import open_store
+
+async def main():
+    with open_store(Path(sys.argv[1])).database.changes.listen(lambda: None):
+        print("ready", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def heard(told: asyncio.Event) -> None:
+    await asyncio.wait_for(told.wait(), 10)
+    told.clear()
+
+
+async def change(store: Store, value: str) -> None:
+    await store.sessions.set_setting("cli:direct", "model", value)
+
+
+async def test_a_change_is_told_here_and_elsewhere(tmp_path: Path) -> None:
+    database = tmp_path / "nanobot.db"
+    told, told_too = asyncio.Event(), asyncio.Event()
+    async with aclosing(open_store(database)) as store, aclosing(open_store(database)) as other:
+        await change(store, "a")
+        with store.database.changes.listen(told.set), other.database.changes.listen(told_too.set):
+            await change(store, "b")
+            await heard(told)
+            await heard(told_too)
+            command = [sys.executable, "-c", _WRITER, str(database)]
+            await asyncio.to_thread(subprocess.run, command, check=True)
+            await heard(told)
+            await heard(told_too)
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_a_storm_of_changes_is_told_now_and_then(tmp_path: Path) -> None:
+    calls: list[float] = []
+    last = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def listener() -> None:
+        calls.append(loop.time())
+        if finished:
+            last.set()
+
+    finished: list[bool] = []
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        with store.database.changes.listen(listener):
+            for number in range(50):
+                await change(store, str(number))
+            finished.append(True)
+            await change(store, "the last one is not lost")
+            await asyncio.wait_for(last.wait(), 10)
+    assert all(later - sooner > 0.9 * PAUSE for sooner, later in pairwise(calls))
+
+
+async def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
+    calls: list[None] = []
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        await change(store, "a")
+        with store.database.changes.listen(lambda: calls.append(None)):
+            assert await store.turns.claim_next() is None
+            assert not await store.sessions.rename("cli:none", "title")
+            await store.sessions.newest()
+    assert calls == []
+
+
+async def test_one_that_was_killed_or_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _LISTENER, str(tmp_path / "nanobot.db")]
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as listener:  # noqa: ASYNC220
+            assert listener.stdout is not None
+            await asyncio.to_thread(listener.stdout.readline)
+            listener.send_signal(signal.SIGSTOP)
+            (pipe,) = (tmp_path / "run").glob("changes-*")
+            full = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            while True:
+                try:
+                    os.write(full, bytes(4096))
+                except BlockingIOError:
+                    break
+            os.close(full)
+            await asyncio.wait_for(change(store, "a"), 10)
+            listener.kill()
+        await change(store, "b")
+        assert not pipe.exists()
