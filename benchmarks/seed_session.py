@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nanobot.memory.search import MemorySearch
-from nanobot.messages import Message
+from nanobot.messages import InboundMessage, Message
 from nanobot.store.search_index import SearchIndex
 from nanobot.store.store import open_store
 
@@ -16,8 +16,12 @@ from nanobot.store.store import open_store
 async def main(database: Path, session: str, messages: int) -> None:
     store = open_store(database)
     for number in range(messages // 2):
-        claim = await store.turns.begin(session)
-        assert claim is not None, "the session is in use"
+        message = InboundMessage(
+            *("cli", session, "owner", "", f"seed-{number}", session), owner=store.workers.owner
+        )
+        await store.inbox.accept(message)
+        (turn,) = await store.lanes.claim(store.workers.owner)
+        claim = turn.claim
         await asyncio.gather(  # writes keep their order and share a commit
             store.turns.append(
                 claim, Message.user(f"Question {number}: what became of the harbour master's ledger?")

@@ -5,6 +5,7 @@ All values are frozen. `to_json` and `from_json` are the one storage and wire-ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -254,6 +255,22 @@ class InboundMessage:
     family: int | None = None
     owner: str = ""
     sender_name: str = ""
+
+    @property
+    def command(self) -> str:
+        """The slash command it is, without the slash, known or not; "" when it is none."""
+        parsed = parse_command(self.text) if self.source == "person" else None
+        return parsed[0] if parsed else ""
+
+
+# A path such as /etc/hosts is no command.
+_COMMAND = r"/([A-Za-z][\w-]*)(?:@\w+)?(?:\s+(.*))?"
+
+
+def parse_command(text: str) -> tuple[str, str] | None:
+    """Name and arguments when `text` is written like a slash command, known or not."""
+    match = re.fullmatch(_COMMAND, text.strip(), re.DOTALL) if text.lstrip().startswith("/") else None
+    return (match[1].lower(), (match[2] or "").strip()) if match else None
 
 
 OutboundKind = Literal["reply", "message", "progress"]

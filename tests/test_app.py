@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from nanobot.app import App, open_app
-from nanobot.bus.events import Notice, TextDelta, TurnEvent, TurnFinished
+from nanobot.bus.events import Event, Notice, TextDelta, TurnFinished
 from nanobot.config.schema import Config
 from nanobot.messages import Message, unanswered_calls
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from tests.agent.harness import is_note
 from tests.providers.loopback import Loopback, chat_stream, json_answer
+from tests.talk import claim_own, own_message, talk
 
 SESSION = "cli:direct"
 
@@ -36,8 +37,8 @@ def config_for(server: Loopback, **defaults: Any) -> Config:
     )
 
 
-async def say(app: App, text: str, session: str = SESSION) -> tuple[TurnFinished, list[TurnEvent]]:
-    events = [event async for event in app.run(text, session_key=session)]
+async def say(app: App, text: str, session: str = SESSION) -> tuple[TurnFinished, list[Event]]:
+    events = await talk(app, text, session)
     last = events[-1]
     assert isinstance(last, TurnFinished)
     return last, events
@@ -132,17 +133,14 @@ async def test_half_an_answer_is_not_shown_as_whole_nor_its_question_as_open() -
     provider = ScriptedProvider([half, "Noon.", "Bye."])
     async with open_app(Config(), model="scripted/x") as app:
         app.models.use("scripted/x", provider)
-        speaking = asyncio.Event()
-
-        async def stopped() -> None:
-            async for event in app.run("tell me a story", session_key=SESSION):
-                if isinstance(event, TextDelta):
-                    speaking.set()
-
-        task = asyncio.create_task(stopped())
-        await asyncio.wait_for(speaking.wait(), 5)
-        task.cancel()
-        await task
+        with app.hub.subscribe(SESSION) as events:
+            await app.hub.submit(own_message(app.store, SESSION, "tell me a story"))
+            async with app.working_for_itself():
+                async for _, event in events:
+                    if isinstance(event, TextDelta):
+                        assert await app.dispatcher.stop(SESSION)
+                    elif isinstance(event, TurnFinished):
+                        break
         await say(app, "what time is it?")
         await say(app, "thanks")
     first, second, third = (request.messages for request in provider.requests)
@@ -189,29 +187,31 @@ async def test_the_session_s_own_model_wins(tmp_path: Path) -> None:
 async def test_a_second_turn_of_a_session_waits_for_the_first(tmp_path: Path) -> None:
     async with Loopback(chat_stream("Mine.")) as server:
         async with open_app(config_for(server)) as app, open_app(config_for(server)) as other:
-            claim = await other.store.turns.begin(SESSION)
+            claim = await claim_own(other.store, SESSION)
             assert claim is not None
-            seen: list[TurnEvent] = []
-            async for event in app.run("hello", session_key=SESSION):
-                seen.append(event)
-                if isinstance(event, Notice) and "Waiting" in event.text:
-                    await other.store.turns.finish(claim, "done")
+            seen: list[Event] = []
+            with app.hub.subscribe(SESSION) as events:
+                await app.hub.submit(own_message(app.store, SESSION, "hello"))
+                async with app.working_for_itself():
+                    while not (seen and isinstance(seen[-1], TurnFinished)):
+                        seen.append((await anext(events))[1])
+                        if isinstance(seen[-1], Notice) and "Waiting" in seen[-1].text:
+                            await other.store.turns.finish(claim, "done")
             assert isinstance(seen[0], Notice)
-            assert isinstance(seen[-1], TurnFinished)
             assert seen[-1].text == "Mine."
 
 
 async def test_leaving_in_the_middle_of_a_turn_leaves_a_valid_history() -> None:
     hang = ("c1", "exec", json.dumps({"command": "sleep 60"}))
     async with Loopback(chat_stream(calls=[hang])) as server, open_app(config_for(server)) as app:
-        events = app.run("wait", session_key=SESSION)
-        async for event in events:
-            if event.type == "tool_started":
-                break
-        await events.aclose()
+        with app.hub.subscribe(SESSION) as events:
+            await app.hub.submit(own_message(app.store, SESSION, "wait"))
+            async with app.working_for_itself():
+                while (await anext(events))[1].type != "tool_started":
+                    pass
         messages = [entry.message for entry in await app.store.sessions.history(SESSION)]
         assert unanswered_calls(messages) == []
-        assert await app.store.turns.begin(SESSION) is not None
+        assert await claim_own(app.store, SESSION) is not None
 
 
 async def test_no_exec_tool_when_it_is_disabled() -> None:

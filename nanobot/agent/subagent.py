@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from nanobot.agent.loop import TurnLimits
 from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import TurnEvent, TurnFinished
-from nanobot.messages import InboundMessage, Message
+from nanobot.messages import InboundMessage
 from nanobot.store.records import Claim
 
 SUBAGENT = "subagent"  # the channel of orders
@@ -41,12 +41,5 @@ class SubagentRules(Protocol):
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
         """What the session that asked is told of its end; `notice` says which limit it met."""
 
-    def cancelled(self, order: InboundMessage, label: str) -> InboundMessage:
-        """What the session that asked is told when the owner stops it."""
-
-
-def same_request(first: InboundMessage, other: InboundMessage) -> Message | None:
-    """The other report for the model, if both are of subagents that the same message began."""
-    same = (other.source, other.family, other.deliver) == (first.source, first.family, first.deliver)
-    here = (other.channel, other.chat_id, other.metadata) == (first.channel, first.chat_id, first.metadata)
-    return Message.user(other.text) if same and here else None
+    async def cancel(self, session_key: str, ids: Collection[str] | None) -> list[str]:
+        """Cancel subagents of a session (None: all, silently); the ids of those that had not ended."""

@@ -5,7 +5,7 @@ Every front end (terminal, `--json`, chat channels, subagents, cron) is a consum
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nanobot.errors import NanobotError
@@ -103,6 +103,25 @@ class TurnFinished:
     type: Literal["turn_finished"] = "turn_finished"
 
 
+@dataclass(frozen=True, slots=True)
+class SubagentChanged:
+    """How a subagent goes, told to the session that asked. `state` is as in `SubagentInfo`.
+
+    `tool` is what it runs; `text` is what it reports when it has ended: its result, or why there is none.
+    """
+
+    id: str
+    label: str
+    profile: str
+    state: str
+    tool: str = ""
+    seconds: float = 0.0
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+    text: str = ""
+    type: Literal["subagent"] = "subagent"
+
+
 TurnEvent = (
     TurnStarted
     | TextDelta
@@ -115,6 +134,7 @@ TurnEvent = (
     | Notice
     | TurnFinished
 )
+Event = TurnEvent | SubagentChanged
 
 
 def failed(error: NanobotError) -> TurnFinished:
@@ -122,7 +142,7 @@ def failed(error: NanobotError) -> TurnFinished:
     return TurnFinished("error", "", Usage(), error=str(error), error_type=type(error).__name__)
 
 
-def event_to_json(event: TurnEvent) -> dict[str, Any]:
+def event_to_json(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready dict, `type` first."""
     body = asdict(event)
     body.pop("said", None)

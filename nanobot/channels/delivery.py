@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
-from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.channels.base import contained
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage

@@ -12,17 +12,17 @@ import hashlib
 import logging
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, ConfigError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
-from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
 
 
 class ChannelManager:
-    """The enabled channels of a config. `arrived` is told of every newly accepted message.
+    """The enabled channels of a config.
 
     Raises ConfigError when an `allowFrom` is no list.
     """
@@ -42,16 +42,14 @@ class ChannelManager:
     def __init__(
         self,
         config: ChannelsConfig,
-        store: Store,
+        hub: Hub,
         media: Path,
-        arrived: Callable[[InboundMessage], None],
         *,
         commands: tuple[tuple[str, str], ...] = (),
         jitter: random.Random | None = None,
     ) -> None:
-        self._store = store
+        self._hub = hub
         self._media = media
-        self._arrived = arrived
         self._commands = commands
         self._jitter = jitter or random.Random()
         self._sections = config.enabled()
@@ -194,8 +192,6 @@ class ChannelManager:
             status.refused += 1
             log.error("Channel %s: a message whose ids are no Unicode was dropped: %a", name, inbound.chat_id)
             return False
-        accepted = await self._store.inbox.accept(inbound)
-        if accepted:
-            status.received += 1
-            self._arrived(inbound)
+        accepted = await self._hub.submit(inbound)
+        status.received += accepted
         return accepted

@@ -11,7 +11,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 
-from nanobot.bus.events import TextDelta, TextDiscarded, ToolStarted, TurnEvent, TurnFinished, TurnStarted
+from nanobot.bus.events import Event, TextDelta, TextDiscarded, ToolStarted, TurnFinished, TurnStarted
+from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, contained
 from nanobot.channels.manager import ChannelManager
 from nanobot.config.channels import ChannelsConfig
@@ -26,35 +27,44 @@ _FLUSH = 5.0  # seconds the last progress may take before the reply is queued
 
 
 class ChannelProgress:
-    """One `show` for every event of every turn that a channel's message began."""
+    """A subscriber to all sessions: shows the turns that messages of channels began."""
 
     def __init__(self, config: ChannelsConfig, channels: ChannelManager) -> None:
         self._texts = config.send_progress
         self._hints = config.show_tool_progress or config.send_tool_hints
         self._channels = channels
-        self._turns: dict[str, _TurnProgress] = {}
+        self._turns: dict[str, _TurnProgress] = {}  # by session
+        self._closing: dict[str, asyncio.Task[None]] = {}  # by the id of the message that replies
 
-    async def show(self, inbound: InboundMessage, event: TurnEvent) -> None:
-        """Take one event of the turn that answers `inbound`."""
-        channel = self._channels.channel(inbound.channel)
-        if channel is None:
-            return
-        if isinstance(event, TurnStarted):
-            self._turns[inbound.session_key] = _TurnProgress(
-                channel, inbound, event.turn_id, texts=self._texts, hints=self._hints
-            )
-        elif isinstance(event, TurnFinished):
-            progress = self._turns.pop(inbound.session_key, None)
-            if progress is not None:
-                await progress.close()
-        elif (progress := self._turns.get(inbound.session_key)) is not None:
-            progress.take(event)
+    async def run(self, hub: Hub) -> None:
+        """Show what goes on until cancelled."""
+        with hub.subscribe() as events:
+            async for inbound, event in events:
+                channel = self._channels.channel(inbound.channel)
+                if isinstance(event, TurnStarted) and inbound.source == "person" and channel:
+                    self._close(inbound.session_key)  # of an attempt that ended without its last event
+                    self._turns[inbound.session_key] = _TurnProgress(
+                        channel, inbound, event.turn_id, texts=self._texts, hints=self._hints
+                    )
+                elif isinstance(event, TurnFinished):
+                    self._close(inbound.session_key)
+                elif (progress := self._turns.get(inbound.session_key)) is not None:
+                    progress.take(event)
 
-    async def drop(self, session_key: str) -> None:
-        """Forget a turn that ended without its last event."""
+    def _close(self, session_key: str) -> None:
         progress = self._turns.pop(session_key, None)
         if progress is not None:
-            await progress.close()
+            key = progress.reply_id
+            self._closing[key] = asyncio.create_task(progress.close())
+            self._closing[key].add_done_callback(lambda _: self._closing.pop(key, None))
+
+    async def finish(self, message: OutboundMessage) -> None:
+        """Before a reply is sent: send what was to be seen before it, then stop."""
+        for session_key, progress in [*self._turns.items()]:
+            if progress.reply_id == message.id:
+                self._close(session_key)
+        if closing := self._closing.get(message.id):
+            await asyncio.wait([closing])
 
 
 class _TurnProgress:
@@ -65,7 +75,7 @@ class _TurnProgress:
     ) -> None:
         self._channel = channel
         self._inbound = inbound
-        self._turn_id = turn_id
+        self.reply_id = f"turn-{turn_id}"
         self._texts = texts
         self._hints = hints
         self._text = ""
@@ -77,7 +87,7 @@ class _TurnProgress:
         if texts and channel.capabilities.streaming:
             self._tasks.append(asyncio.create_task(self._stream()))
 
-    def take(self, event: TurnEvent) -> None:
+    def take(self, event: Event) -> None:
         if isinstance(event, TextDelta):
             self._text += event.text
             self._changed.set()
@@ -94,7 +104,7 @@ class _TurnProgress:
     def _say(self, text: str, *, completes: bool = False) -> None:
         """Send a message of its own, or complete the growing one with it."""
         self._sent += 1
-        message_id = f"turn-{self._turn_id}" + ("" if completes else f"-{self._sent}")
+        message_id = self.reply_id + ("" if completes else f"-{self._sent}")
         self._waiting.put_nowait(self._message(message_id, text.strip()))
 
     async def close(self) -> None:
@@ -124,7 +134,7 @@ class _TurnProgress:
             self._changed.clear()
             await self._waiting.join()  # what was said before stands above
             if self._text.strip() and not self._muted:
-                message = self._message(f"turn-{self._turn_id}", self._text)
+                message = self._message(self.reply_id, self._text)
                 await self._try(self._channel.show_partial(message))
             await asyncio.sleep(_EDIT_EVERY)
 

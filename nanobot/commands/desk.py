@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from nanobot.agent.loop import Turn
 from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
+from nanobot.bus.events import SubagentChanged
 from nanobot.errors import UsageError
 from nanobot.store.records import SessionInfo, SubagentInfo
 from nanobot.store.store import Store
-from nanobot.subagents.orders import Progress
 
 _SEARCHED = 1_000  # newest sessions among which conversations are looked for
 
@@ -22,27 +22,22 @@ async def conversations(store: Store, limit: int) -> list[SessionInfo]:
     return [info for info in newest if info.kind != "subagent"][:limit]
 
 
-class SessionDesk:
-    """What slash commands may do. `stop` ends the running turn, `switch` goes on in another session.
+class CommandContext:
+    """What slash commands may do. `switch` goes on in another session, `notify` is told what takes time.
 
-    `notify` is told what takes time; `only` limits the view to one session. `stop_subagents` stops those of
-    a session with these ids (None: all) and returns the ids of the stopped.
+    `only` limits the view to one session.
     """
 
     def __init__(
         self,
         app: App,
-        stop: Callable[[str], Awaitable[bool]] | None = None,
         switch: Callable[[str], None] | None = None,
         notify: Callable[[str], None] = lambda _: None,
         *,
         only: str = "",
-        stop_subagents: Callable[[str, Collection[str] | None], Awaitable[list[str]]] | None = None,
     ) -> None:
         self._app = app
-        self._stop = stop
         self._switch = switch
-        self._stop_subagents = stop_subagents
         self.notify = notify
         self._only = only
         self.store = app.store
@@ -118,15 +113,16 @@ class SessionDesk:
             scope = chat_scope(self._app.config, session_key, is_group=is_group)
         return await forget_in_chat(wanted, session_key, self._app.memory.forgetter, self.store, scope)
 
-    async def subagents(self, session_key: str) -> list[tuple[SubagentInfo, Progress]]:
-        """The newest subagents of a session, and what those that run here have done so far."""
-        progress = self._app.subagents.progress
-        return [
-            (info, progress.get(info.id, Progress())) for info in await self.store.subagents.of(session_key)
-        ]
+    async def subagents(self, session_key: str) -> list[tuple[SubagentInfo, SubagentChanged | None]]:
+        """The newest subagents of a session, and how those that run here go."""
+        found = await self.store.subagents.of(session_key)
+        return [(info, self._app.subagents.progress.get(info.id)) for info in found]
 
-    async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
-        return await self._stop_subagents(session_key, ids) if self._stop_subagents else []
+    async def stop_subagents(self, session_key: str, ids: Collection[str]) -> list[str]:
+        """Stop these subagents; the ids of those that had not ended."""
+        return await self._app.dispatcher.stop_subagents(session_key, ids)
 
     async def stop(self, session_key: str) -> bool:
-        return self._stop is not None and await self._stop(session_key)
+        """Stop all of a session; whether something was stopped since this was last asked."""
+        subagents = await self._app.dispatcher.stop_subagents(session_key, None)
+        return self._app.dispatcher.take_stopped(session_key) or bool(subagents)

@@ -10,12 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from nanobot.agent.slash import parse_command
+from nanobot.bus.events import SubagentChanged
 from nanobot.commands.context import compact, describe_context
-from nanobot.commands.desk import SessionDesk
+from nanobot.commands.desk import CommandContext
 from nanobot.errors import UsageError
+from nanobot.messages import parse_command
 from nanobot.store.records import SessionInfo, SubagentInfo
-from nanobot.subagents.orders import Progress
 
 _LONGEST_TITLE = 100  # characters
 _LISTED_SESSIONS = 10
@@ -34,7 +34,7 @@ class Request:
 
     arguments: str
     session_key: str
-    desk: SessionDesk
+    desk: CommandContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Command:
         return f"/{self.name} {self.arguments}".rstrip()
 
 
-async def run_command(text: str, session_key: str, desk: SessionDesk) -> str | None:
+async def run_command(text: str, session_key: str, desk: CommandContext) -> str | None:
     """The answer to a slash command, or None when `text` is an ordinary message.
 
     Raises UsageError for an unknown command, naming the nearest one, and whatever its handler raises.
@@ -147,10 +147,10 @@ async def _agents(request: Request) -> str:
     return "\n".join(_agent_line(*subagent) for subagent in found) or "There are no subagents here."
 
 
-def _agent_line(info: SubagentInfo, progress: Progress) -> str:
-    calls, tokens = max(info.calls, progress.calls), info.tokens or progress.usage.total
+def _agent_line(info: SubagentInfo, now: SubagentChanged | None) -> str:
+    calls, tokens = max(info.calls, now.calls if now else 0), info.tokens or (now.usage.total if now else 0)
     profile = f" ({info.profile})" if info.profile else ""
-    tool = f", {progress.tool}" if progress.tool else ""
+    tool = f", {now.tool}" if now and now.tool else ""
     count = f"{calls} model {'call' if calls == 1 else 'calls'}, {tokens:,} tokens"
     return f"{info.id} {info.label}{profile}: {info.state}, {info.seconds:.0f} s, {count}{tool}"
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
-from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.cron.jobs import due_message
 from nanobot.cron.schedule import newest_slots, next_run, schedule_from_json
 from nanobot.cron.table import Job, JobTable

@@ -155,7 +155,7 @@ def _advance(
         _close_slot(connection, job.id, slot, "missed")
     if due is None:
         return True
-    if mail.pending(connection, due.session_key, 1):
+    if mail.pending(connection, due.session_key, "", 1):
         _close_slot(connection, job.id, due.sent_at, "missed")
         return True
     if _close_slot(connection, job.id, due.sent_at, "fired"):
@@ -168,7 +168,7 @@ def _advance(
 def _accept_tick(connection: Connection, inbound: InboundMessage, slot: float, now: float) -> bool:
     session = inbound.session_key
     connection.hold(session)
-    busy = sessions.running_turn(connection, session) or mail.pending(connection, session, 1)
+    busy = sessions.running_turn(connection, session) or mail.pending(connection, session, "", 1)
     if busy or not _close_slot(connection, session, slot, "fired"):
         return False
     sessions.start_over(connection, session)

@@ -15,21 +15,18 @@ import time
 from collections.abc import Callable, Coroutine
 
 from nanobot import __version__, paths
-from nanobot.agent.dispatch import Dispatcher
 from nanobot.app import App
-from nanobot.bus.events import TurnEvent
-from nanobot.bus.queue import ChangeSignal
 from nanobot.channels.delivery import DeliveryService
 from nanobot.channels.manager import ChannelManager
 from nanobot.channels.progress import ChannelProgress
-from nanobot.commands.desk import SessionDesk
+from nanobot.commands.desk import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
+from nanobot.cron.heartbeat import Heartbeat
 from nanobot.cron.service import CronService
 from nanobot.errors import ConfigError, StorageError
 from nanobot.gateway.http import HttpSurface, listening_address
-from nanobot.heartbeat.service import Heartbeat
 from nanobot.legacy.jobs_file import import_jobs
-from nanobot.messages import InboundMessage
+from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.store.records import GATEWAY_ROLE
 
 log = logging.getLogger(__name__)
@@ -52,29 +49,22 @@ class Gateway:
         self._app = app
         self._http = HttpSurface(app.config.gateway, self.report) if http else None
         self._standing_by = standing_by
-        self._stood_by = False
+        self._stands_by = False  # another gateway leads
+        self._stood_by = False  # once, since this one was started
         self._started = time.monotonic()
         config = app.config
-        self.signal = ChangeSignal(app.store)
+        self.signal = app.hub.signal
         self.channels = ChannelManager(
             config.channels,
-            app.store,
+            app.hub,
             paths.home() / "media",
-            self._arrived,
             commands=tuple((command.name, command.description) for command in COMMANDS),
         )
-        self.dispatcher = Dispatcher(
-            app.store,
-            app.assistant,
-            self.signal,
-            _Chats(ChannelProgress(config.channels, self.channels), self.channels),
-            self._run_command,
-            limit=config.agents.defaults.max_concurrent_turns,
-            queue_mode=config.agents.defaults.queue_mode,
-            subagent_limit=config.agents.defaults.max_concurrent_subagents,
-            subagents=app.subagents,
-        )
-        self.outbox = DeliveryService(app.store, self.signal, self.channels.send)
+        self._progress = ChannelProgress(config.channels, self.channels)
+        self.dispatcher = app.dispatcher
+        self.dispatcher.run_command = self._run_command
+        self.dispatcher.fetch_attachments = self.channels.fetch_attachments
+        self.outbox = DeliveryService(app.store, self.signal, self._send)
         self.cron = CronService(
             app.store,
             self.signal,
@@ -125,20 +115,19 @@ class Gateway:
         except StorageError as error:
             log.error("Cannot claim the lead: %s", error)
             return self.leading  # a failing disk is no other gateway
-        if not lead and not self._told_standing_by:
+        if not lead and not self._stands_by:
             log.warning("Another gateway serves this home; this one stands by and takes over if it dies.")
             self._stood_by = True
             self._standing_by()
-        self._told_standing_by = not lead
+        self._stands_by = not lead
         return lead
-
-    _told_standing_by = False
 
     async def _serve(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
         """Run everything until `stop`, or until the lead is lost."""
         self.leading = True
         services: list[Callable[[], Coroutine[None, None, None]]] = [
             self.signal.watch,
+            functools.partial(self._progress.run, self._app.hub),
             self.dispatcher.run,
             self.outbox.run,
             self.cron.run,
@@ -166,8 +155,8 @@ class Gateway:
             with contextlib.suppress(StorageError):
                 await self._app.store.workers.resign(GATEWAY_ROLE)
         for task in running:
-            if not task.cancelled() and task.exception() is not None:
-                raise task.exception() or RuntimeError
+            if not task.cancelled():
+                task.result()  # raises what ended it
 
     async def _check_profiles(self) -> None:
         """Warn of subagent profiles that cannot be used."""
@@ -213,35 +202,13 @@ class Gateway:
                     self.signal.notify()
                     await asyncio.sleep(0.05)
 
-    def _arrived(self, inbound: InboundMessage) -> None:
-        self.dispatcher.arrived(inbound)
-
     async def _run_command(self, inbound: InboundMessage) -> str:
-        async def stop(session_key: str) -> bool:
-            subagents = await self.dispatcher.stop_subagents(session_key, None)
-            return self.dispatcher.take_stopped(session_key) or bool(subagents)
+        context = CommandContext(self._app, only=inbound.session_key)
+        return await run_command(inbound.text, inbound.session_key, context) or ""
 
-        desk = SessionDesk(
-            self._app, stop, only=inbound.session_key, stop_subagents=self.dispatcher.stop_subagents
-        )
-        return await run_command(inbound.text, inbound.session_key, desk) or ""
-
-
-class _Chats:
-    """The dispatcher's view of the channels."""
-
-    def __init__(self, progress: ChannelProgress, channels: ChannelManager) -> None:
-        self._progress = progress
-        self._channels = channels
-
-    async def show(self, inbound: InboundMessage, event: TurnEvent) -> None:
-        await self._progress.show(inbound, event)
-
-    async def drop(self, session_key: str) -> None:
-        await self._progress.drop(session_key)
-
-    async def fetch_attachments(self, inbound: InboundMessage) -> InboundMessage:
-        return await self._channels.fetch_attachments(inbound)
+    async def _send(self, message: OutboundMessage) -> str:
+        await self._progress.finish(message)
+        return await self.channels.send(message)
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanobot.agent.assistant import ModelPool
-from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError, StorageError
 from nanobot.memory.facts import Fact, format_entry, parse_history, plain_text

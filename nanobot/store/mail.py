@@ -6,13 +6,15 @@ import logging
 from collections.abc import Sequence
 
 from nanobot.messages import InboundMessage, OutboundMessage, Source
-from nanobot.store.mail_json import IN_COLUMNS, inbound_of, outbound_of, to_json
+from nanobot.store.mail_json import IN_COLUMNS, UNREADABLE, inbound_of, outbound_of, to_json
 from nanobot.store.records import Backlog, Delivery, OutboxEntry, SessionKind
 from nanobot.store.sessions import ensure_session, running_turn
 from nanobot.store.sqlite import Connection, Database, Row
 
 log = logging.getLogger(__name__)
 
+_STEERED = 20  # messages that join a turn at once
+_PENDING = "SELECT * FROM inbox WHERE session = ? AND owner = ? AND state = 'pending'"
 # The kind of session that a message begins; people talk in all others.
 _KINDS: dict[Source, SessionKind] = {"schedule": "job", "heartbeat": "heartbeat", "order": "subagent"}
 
@@ -24,8 +26,19 @@ class Inbox:
         self._db = database
 
     async def accept(self, inbound: InboundMessage) -> bool:
-        """Store an inbound message; False when (channel, external_id) was accepted before."""
+        """Store an inbound message; False when (channel, external_id) was accepted before.
+
+        One with an owner is this process's: nobody else begins its turn, or goes on with it.
+        """
         return await self._db.write(accept, inbound, self._db.clock())
+
+    async def waiting(self, session_key: str, owner: str) -> list[tuple[int, InboundMessage]]:
+        """The first messages of a session that were not begun yet, with their ids."""
+        return await self._db.read(_waiting, session_key, owner)
+
+    async def withdraw(self, session_key: str, owner: str) -> None:
+        """Take back what the owner has submitted and nobody has begun."""
+        await self._db.write(_withdraw, session_key, owner)
 
     async def knows_chat(self, channel: str, chat_id: str) -> bool:
         """Whether this chat has ever written."""
@@ -97,7 +110,7 @@ def accept(connection: Connection, inbound: InboundMessage, now: float) -> bool:
     ).fetchone()
     if row is None:
         return False
-    if inbound.source == "person":
+    if inbound.source == "person" and not inbound.owner:
         connection.execute(
             "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
             " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at",
@@ -105,57 +118,78 @@ def accept(connection: Connection, inbound: InboundMessage, now: float) -> bool:
         )
     if inbound.is_group:
         connection.execute("UPDATE sessions SET is_group = 1 WHERE key = ?", (inbound.session_key,))
-    if running_turn(connection, inbound.session_key) is None:
+    if not inbound.owner and running_turn(connection, inbound.session_key) is None:
         _wait(connection, inbound.session_key)
     return True
 
 
 def release_lane(connection: Connection, session: str) -> None:
     """Let the next message of the session be claimed."""
-    if pending(connection, session, 1):
+    if pending(connection, session, "", 1):
         _wait(connection, session)
 
 
 def _wait(connection: Connection, session: str) -> None:
     connection.execute(
         "INSERT INTO waiting (session, served, since) SELECT ?, COALESCE(MAX(id), 0),"
-        " (SELECT COALESCE(MIN(id), 0) FROM inbox WHERE session = ? AND state = 'pending')"
+        " (SELECT COALESCE(MIN(id), 0) FROM inbox WHERE session = ? AND owner = '' AND state = 'pending')"
         " FROM turns WHERE session = ? ON CONFLICT (session) DO NOTHING",
         (session, session, session),
     )
 
 
-def pending(connection: Connection, session: str, limit: int) -> list[tuple[int, InboundMessage]]:
+def pending(connection: Connection, session: str, owner: str, limit: int) -> list[tuple[int, InboundMessage]]:
     """The first messages of a session that were not begun yet, with their ids."""
     while True:
-        rows = connection.execute(
-            "SELECT * FROM inbox WHERE session = ? AND state = 'pending' ORDER BY id LIMIT ?",
-            (session, limit),
-        ).fetchall()
+        rows = connection.execute(f"{_PENDING} ORDER BY id LIMIT ?", (session, owner, limit)).fetchall()
         found = [(row["id"], inbound) for row in rows if (inbound := _readable(connection, row)) is not None]
         if found or not rows:
             return found
+
+
+def _waiting(connection: Connection, session: str, owner: str) -> list[tuple[int, InboundMessage]]:
+    found = []
+    rows = connection.execute(f"{_PENDING} ORDER BY id LIMIT ?", (session, owner, _STEERED))
+    for row in rows:
+        try:
+            found.append((row["id"], inbound_of(row)))
+        except UNREADABLE:  # it is put aside when it is its turn
+            break
+    return found
 
 
 def _readable(connection: Connection, row: Row) -> InboundMessage | None:
     """The message in a row of the inbox. One that cannot be read is put aside, and stops no other."""
     try:
         return inbound_of(row)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except UNREADABLE as error:
         log.error("A message in the inbox of %s cannot be read and is put aside: %r", row["session"], error)
         connection.execute("UPDATE inbox SET state = 'unreadable' WHERE id = ?", (row["id"],))
         return None
 
 
-def unanswered(connection: Connection, session: str, turn: int | None) -> InboundMessage | None:
-    """The message that the session's running turn answers, or when there is none the first that waits."""
-    claimed = connection.execute(
+def claimed(connection: Connection, turn: int) -> InboundMessage | None:
+    """The message that a running turn answers."""
+    row = connection.execute(
         "SELECT * FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1", (turn,)
     ).fetchone()
-    if claimed is not None:
-        return _readable(connection, claimed)
-    waiting = pending(connection, session, 1)
-    return waiting[0][1] if waiting else None
+    return _readable(connection, row) if row is not None else None
+
+
+def _withdraw(connection: Connection, session: str, owner: str) -> None:
+    connection.hold(session)
+    connection.execute(
+        "UPDATE inbox SET state = 'done' WHERE session = ? AND owner = ? AND state = 'pending'",
+        (session, owner),
+    )
+
+
+def order_of(connection: Connection, subagent_id: str) -> InboundMessage | None:
+    """What a subagent was asked."""
+    row = connection.execute(
+        "SELECT * FROM inbox WHERE channel = 'subagent' AND external_id = ?", (subagent_id,)
+    ).fetchone()
+    return inbound_of(row) if row is not None else None
 
 
 def discard_waiting(connection: Connection, session: str) -> None:

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 # The fields of an inbound message that have columns: what SQL decides by. All others are in its body.
 IN_COLUMNS = ("channel", "external_id", "source", "trust", "family", "owner")
+# What reading a row raises when another version, or a bad disk, has written it.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
 
 def to_json(message: InboundMessage | OutboundMessage, leave_out: Collection[str] = ()) -> str:
@@ -41,6 +43,6 @@ def outbound_of(row: Row) -> OutboundMessage | None:
         body = json.loads(row["body"])
         typed = {"attachments": _attachments(body)}
         return OutboundMessage(**known_fields(OutboundMessage, body) | typed)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except UNREADABLE as error:
         log.error("The message %d in the outbox cannot be read: %r", row["id"], error)
         return None

@@ -206,7 +206,8 @@ UPDATE inbox SET body = json_remove(body, '$.metadata.origin', '$.metadata.turn_
   WHERE source <> 'person';
 UPDATE jobs SET body = json_remove(json_set(body, '$.is_group', json('true')), '$.metadata.group')
   WHERE json_valid(body) AND json_extract(body, '$.metadata.group') IS NOT NULL;
-CREATE INDEX unattended_inbox ON inbox (turn) WHERE source <> 'person'
+CREATE INDEX unattended_inbox ON inbox (turn) WHERE source <> 'person';
+CREATE INDEX owned_inbox ON inbox (owner, id) WHERE state = 'pending' AND owner <> ''
 """
 
 # turns.name: stands in ids that platforms see; that of a turn which 0.2.0 has begun stays as it was.

@@ -120,6 +120,17 @@ class InboxTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedMessage:
+    """A terminal's message whose session is held by a turn of another process.
+
+    `given_up`: that process is gone, and only a gateway can go on with its turn.
+    """
+
+    inbound: InboundMessage
+    given_up: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SubagentInfo:
     """A subagent of the session `parent` and how it goes.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanobot.store.imports import Imports
+from nanobot.store.lanes import Lanes
 from nanobot.store.mail import Inbox, Outbox
 from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.sessions import Sessions
@@ -24,6 +25,7 @@ class Store:
     database: Database
     workers: Workers
     sessions: Sessions
+    lanes: Lanes
     turns: Turns
     inbox: Inbox
     outbox: Outbox
@@ -46,6 +48,7 @@ def open_store(
         database,
         workers,
         Sessions(database),
+        Lanes(database, workers),
         Turns(database, workers),
         Inbox(database),
         Outbox(database),

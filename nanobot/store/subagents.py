@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Mapping
 
 from nanobot.messages import InboundMessage
-from nanobot.store import mail, turns
+from nanobot.store import lanes, mail
 from nanobot.store.records import SubagentInfo
-from nanobot.store.sessions import running_turn
 from nanobot.store.sqlite import Connection, Database, Row
 from nanobot.store.workers import Workers
 
@@ -27,13 +26,9 @@ class SubagentTable:
         self._db = database
         self._workers = workers
 
-    async def add(self, order: InboundMessage, label: str, profile: str, *, in_terminal: bool) -> bool:
-        """Store a subagent, once; its id is the order's `chat_id`, its parent the session in `reply_to`.
-
-        A terminal runs it itself, else the inbox has it.
-        """
-        worker = self._workers.enlist() if in_terminal else None
-        return await self._db.write(_add, order, label, profile, worker, self._db.clock())
+    async def add(self, order: InboundMessage, label: str, profile: str) -> bool:
+        """Accept an order, once: the subagent's id is its `chat_id`, its parent the session in `reply_to`."""
+        return await self._db.write(_add, order, label, profile, self._db.clock())
 
     async def get(self, subagent_id: str) -> SubagentInfo | None:
         return await self._db.read(self._get, subagent_id, self._db.clock())
@@ -42,26 +37,20 @@ class SubagentTable:
         """The newest subagents of a session, oldest first."""
         return await self._db.read(self._of, parent, limit, self._db.clock())
 
-    async def cancel(
-        self,
-        parent: str,
-        ids: Collection[str] | None,
-        report: Callable[[InboundMessage, str], InboundMessage] | None = None,
-    ) -> list[str]:
-        """Cancel those of a session (None: all) that have not ended, and accept a `report` about each order.
+    async def unfinished(self, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
+        """Those of a session that wait or run, with their orders."""
+        return await self._db.read(self._unfinished, parent, self._db.clock())
 
-        `report` is given the order and the label.
+    async def cancel(self, parent: str, reports: Mapping[str, InboundMessage | None]) -> list[str]:
+        """Cancel those of a session with these ids that have not ended, and accept a report about each.
+
         Returns their ids. Those that wait never begin, also after a crash; who runs the others stops them.
         """
-        return await self._db.write(self._cancel, parent, ids, report, self._db.clock())
+        return await self._db.write(self._cancel, parent, reports, self._db.clock())
 
     async def close_lost(self, parent: str) -> list[SubagentInfo]:
         """Those whose terminal is gone before their session was told how they ended; each is given once."""
         return await self._db.write(self._close_lost, parent, self._db.clock())
-
-    async def settle(self, ids: Collection[str]) -> None:
-        """Note that the session of these was told how they ended."""
-        await self._db.write(_settle, ids)
 
     # -- inside a transaction
 
@@ -94,26 +83,29 @@ class SubagentTable:
             return state
         return state if self._workers.is_alive(row["worker"]) else "interrupted"
 
-    def _cancel(
-        self,
-        connection: Connection,
-        parent: str,
-        ids: Collection[str] | None,
-        report: Callable[[InboundMessage, str], InboundMessage] | None,
-        now: float,
-    ) -> list[str]:
-        cancelled = []
+    def _unfinished(
+        self, connection: Connection, parent: str, now: float
+    ) -> list[tuple[SubagentInfo, InboundMessage]]:
+        return [
+            (self._info(row, now), order)
+            for row in self._open_rows(connection, parent)
+            if (order := mail.order_of(connection, row["id"])) is not None
+        ]
+
+    def _open_rows(self, connection: Connection, parent: str) -> list[Row]:
         rows = connection.execute(f"{_ROWS} WHERE parent = ? AND ended = '' ORDER BY number", (parent,))
-        for row in rows.fetchall():
-            wanted = ids is None or row["id"] in ids
-            if wanted and self._state(row) in _UNFINISHED:
-                _end(connection, row["id"], "cancelled")
-                session = f"subagent:{row['id']}"
-                order = mail.unanswered(connection, session, row["turn"])
-                if order is not None and report is not None:
-                    mail.accept(connection, report(order, row["label"]), now)
-                mail.discard_waiting(connection, session)
-                cancelled.append(row["id"])
+        return [row for row in rows.fetchall() if self._state(row) in _UNFINISHED]
+
+    def _cancel(
+        self, connection: Connection, parent: str, reports: Mapping[str, InboundMessage | None], now: float
+    ) -> list[str]:
+        connection.hold(parent)
+        cancelled = [row["id"] for row in self._open_rows(connection, parent) if row["id"] in reports]
+        for subagent in cancelled:
+            _end(connection, subagent, "cancelled")
+            if (report := reports[subagent]) is not None:
+                mail.accept(connection, report, now)
+            mail.discard_waiting(connection, f"subagent:{subagent}")
         return cancelled
 
     def _close_lost(self, connection: Connection, parent: str, now: float) -> list[SubagentInfo]:
@@ -125,9 +117,7 @@ class SubagentTable:
         for row in rows.fetchall():
             if not self._workers.is_alive(row["worker"]):
                 info = self._info(row, now)
-                running = running_turn(connection, f"subagent:{row['id']}")
-                if running is not None:
-                    turns.interrupt(connection, running, now)
+                lanes.close_dead(connection, self._workers, f"subagent:{row['id']}", now)
                 _end(connection, row["id"], info.state)
                 lost.append(info)
         return lost
@@ -138,25 +128,18 @@ def _add(
     order: InboundMessage,
     label: str,
     profile: str,
-    worker: int | None,
     now: float,
 ) -> bool:
     parent = order.reply_to.session_key if order.reply_to else order.sender_id
+    worker = int(order.owner) if order.owner else None
     row = connection.execute(
         "INSERT INTO subagents (id, parent, label, profile, worker, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING id",
         (order.chat_id, parent, label, profile, worker, now),
     ).fetchone()
-    if row is not None and worker is None:
+    if row is not None:
         mail.accept(connection, order, now)
     return row is not None
-
-
-def _settle(connection: Connection, ids: Collection[str]) -> None:
-    for subagent_id in ids:
-        row = connection.execute(f"{_ROWS} WHERE subagents.id = ?", (subagent_id,)).fetchone()
-        if row is not None and not row["ended"]:
-            _end(connection, subagent_id, row["state"])
 
 
 def _end(connection: Connection, subagent_id: str, how: str) -> None:

@@ -54,6 +54,11 @@ class Workers:
         self.renew()
         return self._id
 
+    @property
+    def owner(self) -> str:
+        """This process as the owner of what it submits for itself alone."""
+        return str(self.enlist())
+
     def renew(self) -> None:
         """Give a sign of life; due every RENEW seconds while turns run. Raises StorageError."""
         if self._id:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from nanobot.agent.loop import TurnLimits
 from nanobot.agent.subagent import SUBAGENT, Role
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.bus.events import ToolFinished, ToolStarted, TurnEvent, TurnFinished, UsageReported
+from nanobot.bus.events import (
+    SubagentChanged,
+    ToolFinished,
+    ToolStarted,
+    TurnEvent,
+    TurnFinished,
+    TurnStarted,
+    UsageReported,
+)
+from nanobot.bus.hub import Hub
 from nanobot.config.schema import Config, SubagentProfile
 from nanobot.errors import ToolError, UsageError
-from nanobot.messages import Address, InboundMessage, Usage
+from nanobot.messages import Address, InboundMessage
+from nanobot.skills.library import SkillLibrary
 from nanobot.store.records import Claim
 from nanobot.store.store import Store
 from nanobot.subagents import reports
@@ -31,28 +40,9 @@ _USED_UP = (
 _MCP = "mcp_"  # how the names of MCP tools begin
 
 
-class SkillTexts(Protocol):
-    """The skills that a profile may name."""
-
-    def names(self) -> Sequence[str]: ...
-
-    def text(self, name: str) -> str:
-        """What the skill tells the model."""
-
-
-@dataclass
-class Progress:
-    """What a subagent that runs in this process has done so far."""
-
-    tool: str = ""
-    calls: int = 0
-    usage: Usage = field(default_factory=Usage)
-
-
 class Subagents:
-    """The subagents of this process. `launch` is set by a terminal: it runs the orders itself.
+    """The rules of subagents (agent.subagent.SubagentRules), and how those of this process go.
 
-    Without it they go to the inbox, for the gateway. `progress` holds those that run here, by id;
     `owner_parts` gives what files of the owner say.
     """
 
@@ -60,19 +50,21 @@ class Subagents:
         self,
         config: Config,
         store: Store,
-        skills: SkillTexts,
+        hub: Hub,
+        skills: SkillLibrary,
         owner_parts: Callable[[Sequence[str]], Sequence[tuple[str, str]]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._store = store
+        self._hub = hub
         self._skills = skills
         self._owner_parts = owner_parts
         self._workspace = config.workspace_path
         self._clock = clock
         self._parents: set[str] = set()  # turns that have spawned here: they share their model calls
-        self.launch: Callable[[InboundMessage, str, str], None] | None = None
-        self.progress: dict[str, Progress] = {}
+        self.progress: dict[str, SubagentChanged] = {}  # of those that run here, by id
+        self._began: dict[str, float] = {}  # by the monotonic clock
 
     # -- profiles
 
@@ -122,6 +114,9 @@ class Subagents:
         """What the turn of a subagent works with (agent.subagent.SubagentRules)."""
         subagent = await self._store.subagents.get(turn.chat_id)
         name = subagent.profile if subagent else ""
+        if subagent and subagent.id not in self.progress:  # another process had taken the order
+            self._began[subagent.id] = time.monotonic()
+            self.progress[subagent.id] = SubagentChanged(subagent.id, subagent.label, name, "waiting")
         profile = self.profile(name, tools)
         calls, key = profile.max_iterations, f"subagentProfiles.{name}.maxIterations"
         if "max_iterations" not in profile.model_fields_set:
@@ -168,24 +163,51 @@ class Subagents:
 
     def observe(self, order: InboundMessage, event: TurnEvent) -> None:
         """See agent.subagent.SubagentRules."""
-        progress = self.progress.setdefault(order.chat_id, Progress())
-        if isinstance(event, ToolStarted):
-            progress.tool = event.hint
-        elif isinstance(event, ToolFinished):
-            progress.tool = ""
-        elif isinstance(event, UsageReported):
-            progress.calls += 1
-            progress.usage += event.usage
-        elif isinstance(event, TurnFinished):
-            del self.progress[order.chat_id]
+        before = self.progress.get(order.chat_id)
+        if before is None:
+            return
+        now = replace(before, seconds=round(time.monotonic() - self._began[order.chat_id], 3))
+        match event:
+            case TurnStarted():
+                self._began[order.chat_id] = time.monotonic()
+                now = replace(before, state="running", seconds=0.0)
+            case ToolStarted():
+                now = replace(now, tool=event.hint)
+            case ToolFinished():
+                now = replace(now, tool="")
+            case UsageReported():
+                now = replace(now, calls=now.calls + 1, usage=now.usage + event.usage)
+            case TurnFinished():
+                now = replace(now, state=event.stop_reason, tool="", text=event.error or event.text)
+        self._tell(order, now)
+
+    def _tell(self, order: InboundMessage, now: SubagentChanged) -> None:
+        self.progress[order.chat_id] = now
+        if now.state not in ("waiting", "running"):
+            del self.progress[order.chat_id], self._began[order.chat_id]
+        self._hub.publish(order, now)
 
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
         subagent = await self._store.subagents.get(order.chat_id)
         label = subagent.label if subagent else order.chat_id
         return await reports.report(self._store, order, label, finished, notice)
 
-    def cancelled(self, order: InboundMessage, label: str) -> InboundMessage:
-        return reports.cancelled(order, label)
+    async def cancel(self, session_key: str, ids: Collection[str] | None) -> list[str]:
+        """See agent.subagent.SubagentRules."""
+        orders = {
+            info.id: (info, order) for info, order in await self._store.subagents.unfinished(session_key)
+        }
+        told = {
+            key: reports.cancelled(order, info.label) if ids is not None else None
+            for key, (info, order) in orders.items()
+            if ids is None or key in ids
+        }
+        cancelled = await self._store.subagents.cancel(session_key, told) if told else []
+        for key in cancelled:
+            now = self.progress.get(key)
+            if now is not None and now.state == "waiting":  # no turn will say so
+                self._tell(orders[key][1], replace(now, state="cancelled"))
+        return cancelled
 
     # -- orders
 
@@ -196,10 +218,10 @@ class Subagents:
         order = _order(turn, call_id, task, family)
         label = _label(label) or _label(task)
         self._parents.add(turn.turn_id)
-        in_terminal = self.launch is not None
-        added = await self._store.subagents.add(order, label, profile, in_terminal=in_terminal)
-        if added and self.launch is not None:
-            self.launch(order, label, profile)
+        if await self._store.subagents.add(order, label, profile):
+            self._began[order.chat_id] = time.monotonic()
+            self._tell(order, SubagentChanged(order.chat_id, label, profile, "waiting"))
+            self._hub.signal.notify()
         return order.chat_id
 
     async def _check_allowance(self, turn: TurnContext, family: int) -> None:
@@ -231,6 +253,7 @@ def _order(turn: TurnContext, call_id: str, task: str, family: int) -> InboundMe
         reply_to=Address(turn.session_key, turn.channel, turn.chat_id, turn.metadata, turn.is_group),
         deliver=turn.deliver,
         family=family,
+        owner=turn.owner,
     )
 
 

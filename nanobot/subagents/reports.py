@@ -63,4 +63,5 @@ def _message(order: InboundMessage, label: str, how: str, text: str) -> InboundM
         trust="foreign",
         deliver=order.deliver,
         family=order.family,
+        owner=order.owner,
     )

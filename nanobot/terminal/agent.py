@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import select
 import signal
 import sys
-from collections.abc import AsyncGenerator
 from typing import TextIO
 
-from nanobot.agent.slash import parse_command
 from nanobot.app import App, open_app
-from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
+from nanobot.bus.events import Notice, TurnFinished, failed
 from nanobot.errors import NanobotError, UsageError
-from nanobot.messages import Usage
+from nanobot.messages import Usage, parse_command
 from nanobot.store.store import Store
-from nanobot.subagents.crew import Crew
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.options import AgentOptions, session_key
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
-from nanobot.terminal.screen import clean, complain, one_line, take_stdout, terminal_is_smart
+from nanobot.terminal.screen import clean, complain, take_stdout, terminal_is_smart
+from nanobot.terminal.session import terminal_session
 
 DEFAULT_SESSION = "cli:direct"
 
@@ -100,21 +97,6 @@ async def notes_for(app: App, session: str) -> list[str]:
     return notes
 
 
-def make_crew(app: App) -> Crew:
-    """Whoever runs the subagents of this terminal."""
-    return Crew(app.run, app.config, app.store, app.subagents)
-
-
-async def tell_lost(app: App, session: str) -> None:
-    """Say which subagents of the session went away with the process that ran them."""
-    for info in await app.store.subagents.close_lost(session):
-        how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
-        key = f"subagent:{info.id}"
-        begun = await app.store.sessions.get(key) is not None
-        rest = f"{how}. See: nanobot session show {key}" if begun else "was lost before it had begun."
-        complain(f"The subagent {one_line(info.label, 60)!r} {rest}")
-
-
 def stop_in_good_order() -> None:
     """Let SIGTERM and the end of the terminal cancel this task as Ctrl-C does: no command stays behind."""
     task = asyncio.current_task()
@@ -129,10 +111,10 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
         if options.message is not None and parse_command(options.message):
-            from nanobot.commands.desk import SessionDesk
+            from nanobot.commands.desk import CommandContext
             from nanobot.commands.table import run_command
 
-            reply = await run_command(options.message, key, SessionDesk(app))
+            reply = await run_command(options.message, key, CommandContext(app))
             if reply is not None:
                 if options.json_events:
                     JsonRenderer(out).show(TurnFinished("done", reply, Usage()))
@@ -143,16 +125,10 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
         renderer = make_renderer(options, out=out)
         for note in await notes_for(app, key):
             renderer.show(Notice(note))
-        await tell_lost(app, key)
-        crew = make_crew(app)
-        crew.show = renderer.show_subagent
-        try:
-            code = report(await show_turn(crew.turn(text, key), renderer), quiet=options.json_events)
-            while crew.busy and code != 130:
-                finished = await show_turn(crew.follow_up(key), renderer)
-                code = max(code, report(finished, quiet=options.json_events))
-        finally:
-            await crew.stop()
+        async with terminal_session(app, key, renderer) as session:
+            code = report(await session.show_turn(text), quiet=options.json_events)
+            while code != 130 and await session.another_turn():
+                code = max(code, report(await session.show_turn(), quiet=options.json_events))
         if code != 130:
             await _remember(app, out)
         return code
@@ -179,17 +155,6 @@ def _say_what_takes_time() -> None:
         complain("Remembering the conversation (Ctrl-C skips that) ...")
 
 
-async def show_turn(events: AsyncGenerator[TurnEvent, None], renderer: Renderer) -> TurnFinished | None:
-    """Show a turn to its end; cancelling the calling task stops it."""
-    finished = None
-    async with contextlib.aclosing(events), renderer:
-        async for event in events:
-            renderer.show(event)
-            if isinstance(event, TurnFinished):
-                finished = event
-    return finished
-
-
 def make_renderer(options: AgentOptions, *, interactive: bool = False, out: TextIO | None = None) -> Renderer:
     """How this process shows a turn, given its options and what `out` (stdout) is."""
     out = out or sys.stdout
@@ -203,9 +168,9 @@ def make_renderer(options: AgentOptions, *, interactive: bool = False, out: Text
     return LiveRenderer(out, markdown=options.markdown, leading_blank=interactive)
 
 
-def report(finished: TurnFinished | None, *, quiet: bool = False) -> int:
+def report(finished: TurnFinished, *, quiet: bool = False) -> int:
     """The exit code of a turn; unless `quiet`, say on stderr why there is no (whole) answer."""
-    if finished is None or finished.stop_reason == "cancelled":
+    if finished.stop_reason == "cancelled":
         return 130
     if finished.stop_reason == "done":
         return 0

@@ -6,29 +6,26 @@ import asyncio
 import shlex
 import signal
 import time
-from collections.abc import AsyncGenerator
 
 from nanobot import __version__
 from nanobot.app import App, open_app
-from nanobot.bus.events import TurnEvent, TurnFinished
-from nanobot.commands.desk import SessionDesk
+from nanobot.bus.events import TurnFinished
+from nanobot.commands.desk import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.agent import (
     choose_session,
-    make_crew,
     make_renderer,
     notes_for,
     report,
-    show_turn,
     stop_in_good_order,
-    tell_lost,
 )
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.options import AgentOptions
 from nanobot.terminal.prompt import make_prompt
 from nanobot.terminal.render import seconds
 from nanobot.terminal.screen import clean, complain, one_line, quiet_keys, terminal_is_smart
+from nanobot.terminal.session import TerminalSession, terminal_session
 
 _EXIT_WORDS = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
 _GO_ON = "You were interrupted. Go on with what I asked before."
@@ -45,25 +42,22 @@ def converse(options: AgentOptions) -> int:
 async def _converse(options: AgentOptions) -> int:
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
-        conversation = Conversation(app, key, options)
         # Ctrl-C belongs to the running turn or the prompt: asyncio must not end the conversation with it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop_in_good_order()
-        return await conversation.run()
+        renderer = make_renderer(options, interactive=True)
+        async with terminal_session(app, key, renderer) as session:
+            return await Conversation(app, session).run()
 
 
 class Conversation:
     """Turns of one session, one after the other."""
 
-    def __init__(self, app: App, session: str, options: AgentOptions) -> None:
+    def __init__(self, app: App, session: TerminalSession) -> None:
         self._app = app
         self._session = session
-        self._options = options
         self._prompt = make_prompt([(command.name, command.description) for command in COMMANDS])
-        self._crew = make_crew(app)
-        self._renderer = make_renderer(options, interactive=True)
-        self._crew.show = self._renderer.show_subagent
-        self._desk = SessionDesk(app, self._stop, self._switch, notify=print, stop_subagents=self._crew.stop)
+        self._commands = CommandContext(app, self._switch, print)
         self._warned = False  # Ctrl-C was pressed: the next one leaves
         self._remembering: asyncio.Task[None] | None = None
 
@@ -74,7 +68,6 @@ class Conversation:
             await self._greet()
             if self._app.mcp:
                 self._app.mcp.start()  # while the owner types
-            await tell_lost(self._app, self._session)
             await self._offer_to_go_on()
             while True:
                 await self._exchange()
@@ -85,32 +78,29 @@ class Conversation:
             code = 130
         finally:
             await self._stop_remembering()
-            labels = self._crew.labels
-            await self._crew.stop()
+            labels = self._session.labels
+            await self._session.stop_subagents()
         if labels:
             print(clean(f"Stopped the subagents that were at work: {', '.join(labels)}"))
-        print(f"To go on later: nanobot agent -s {shlex.quote(self._session)}")
+        print(f"To go on later: nanobot agent -s {shlex.quote(self._session.key)}")
         return code
 
     def _switch(self, session: str) -> None:
-        self._session = session
-
-    async def _stop(self, session: str) -> bool:
-        return bool(await self._crew.stop(session))
+        self._session.key = session
 
     async def _read(self) -> str | None:
-        """What the owner types, or None when a subagent's report came first."""
-        return await self._prompt(self._crew.until_ready, self._crew.status)
+        """What the owner types, or None when a turn that tells of a subagent's report has begun."""
+        return await self._prompt(self._session.until_turn, self._session.status)
 
     async def _greet(self) -> None:
-        model = await self._desk.model_in_use(self._session)
-        print(clean(f"nanobot {__version__}, {model}, session {self._session}"))
+        model = await self._commands.model_in_use(self._session.key)
+        print(clean(f"nanobot {__version__}, {model}, session {self._session.key}"))
         print("Enter sends, Alt+Enter begins a line, Ctrl-C stops, /help lists commands, Ctrl-D leaves.")
-        for note in await notes_for(self._app, self._session):
+        for note in await notes_for(self._app, self._session.key):
             print(clean(note))
 
     async def _offer_to_go_on(self) -> None:
-        interrupted = await self._app.store.turns.last_interrupted(self._session)
+        interrupted = await self._app.store.lanes.last_interrupted(self._session.key)
         if interrupted is None:
             return
         asked = f"You had asked: {one_line(interrupted.text, 200)}"
@@ -120,14 +110,14 @@ class Conversation:
         print("Go on with it? (y/N)")
         reply = (await self._read() or "").strip()
         if reply.lower() in ("y", "yes"):
-            await self._answer(self._crew.turn(_GO_ON, self._session))
+            await self._answer(_GO_ON)
         elif reply.lower() not in ("", "n", "no"):
             await self._handle(reply)
 
     async def _exchange(self) -> None:
         # A simple terminal has no prompt that could be left for a report.
-        if self._crew.ready or (self._crew.busy and not terminal_is_smart()):
-            await self._answer(self._crew.follow_up(self._session))
+        if self._session.turn_waits or (not terminal_is_smart() and await self._session.another_turn()):
+            await self._answer()
             return
         try:
             text = (await self._read() or "").strip()
@@ -145,9 +135,9 @@ class Conversation:
         if text.lower() in _EXIT_WORDS:
             raise EOFError
         try:
-            reply = await run_command(text, self._session, self._desk)
+            reply = await run_command(text, self._session.key, self._commands)
             if reply is None:
-                await self._answer(self._crew.turn(text, self._session))
+                await self._answer(text)
             else:
                 print(f"{clean(reply)}\n")
         except NanobotError as error:
@@ -161,10 +151,10 @@ class Conversation:
             self._remembering.cancel()
             await asyncio.wait([self._remembering])
 
-    async def _answer(self, events: AsyncGenerator[TurnEvent, None]) -> None:
-        """Show a turn. Ctrl-C cancels it; a second press leaves when it has been closed."""
+    async def _answer(self, text: str = "") -> None:
+        """Show a turn, of `text` if given. Ctrl-C cancels it; a second press leaves when it is closed."""
         started = time.monotonic()
-        turn = asyncio.create_task(self._show(events))
+        turn = asyncio.create_task(self._show(text))
         presses = 0
 
         def interrupt() -> None:
@@ -176,8 +166,6 @@ class Conversation:
         loop.add_signal_handler(signal.SIGINT, interrupt)
         try:
             finished = await turn
-        except asyncio.CancelledError:
-            finished = None
         finally:
             loop.remove_signal_handler(signal.SIGINT)
         if this is not None and this.cancelling():  # SIGTERM: the turn was closed, now the rest
@@ -189,12 +177,12 @@ class Conversation:
             print("Stopped. Ctrl-C again leaves.\n")
         elif report(finished):
             print()
-        elif finished:
+        else:
             print(_footer(finished, time.monotonic() - started))
 
-    async def _show(self, events: AsyncGenerator[TurnEvent, None]) -> TurnFinished | None:
+    async def _show(self, text: str) -> TurnFinished:
         with quiet_keys():
-            return await show_turn(events, self._renderer)
+            return await self._session.show_turn(text)
 
 
 def _footer(finished: TurnFinished, spent: float) -> str:

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from nanobot.bus import events
-from nanobot.subagents.crew import SubagentChanged
 from nanobot.terminal.markdown import AnswerText, render
 from nanobot.terminal.render import HINT_LIMIT, Renderer, seconds, subagent_line, tool_line
 from nanobot.terminal.screen import Screen, clean, one_line
@@ -47,7 +46,7 @@ class LiveRenderer(Renderer):
         self._after_answer = False  # whether a blank line goes before the next note
         self._tools: dict[str, _RunningTool] = {}
         self._subagents: dict[str, _RunningTool] = {}
-        self._ended: list[SubagentChanged] = []  # subagents, while no turn was shown
+        self._ended: list[events.SubagentChanged] = []  # subagents, while no turn was shown
         self._silent_since = time.monotonic()
         self._next_paint = 0.0
         self._ticker: asyncio.Task[None] | None = None
@@ -76,7 +75,10 @@ class LiveRenderer(Renderer):
         self._show_printed()
         self._screen.paint((), ())
 
-    def show(self, event: events.TurnEvent) -> None:
+    def show(self, event: events.Event) -> None:
+        if isinstance(event, events.SubagentChanged):
+            self._show_subagent(event)
+            return
         now = time.monotonic()
         if not isinstance(event, events.ReasoningDelta):
             self._silent_since = now
@@ -126,7 +128,7 @@ class LiveRenderer(Renderer):
         if text:
             self._note(text, "dim")
 
-    def show_subagent(self, change: SubagentChanged) -> None:
+    def _show_subagent(self, change: events.SubagentChanged) -> None:
         """As long as the terminal belongs to the prompt, nothing is painted."""
         if change.state in ("waiting", "running"):
             hint = one_line(subagent_line(change), HINT_LIMIT)
@@ -138,7 +140,7 @@ class LiveRenderer(Renderer):
         else:
             self._end_subagent(change)
 
-    def _end_subagent(self, event: SubagentChanged) -> None:
+    def _end_subagent(self, event: events.SubagentChanged) -> None:
         line = Text(subagent_line(event), style="dim")
         line.stylize("green" if event.state == "done" else "red", 0, 1)
         self._note(line)

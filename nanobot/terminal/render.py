@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from types import TracebackType
 from typing import Self, TextIO
 
 from nanobot.bus import events
-from nanobot.subagents.crew import SubagentChanged
 from nanobot.terminal.screen import clean, one_line
 
 HINT_LIMIT = 100
@@ -27,11 +24,8 @@ class Renderer:
     ) -> None:
         return None
 
-    def show(self, event: events.TurnEvent) -> None:
-        """Called for every event of the turn, in order."""
-
-    def show_subagent(self, change: SubagentChanged) -> None:
-        """Called whenever a subagent goes on, also between turns."""
+    def show(self, event: events.Event) -> None:
+        """Called for every event of a turn, in order, and, also between turns, of subagents."""
 
 
 class JsonRenderer(Renderer):
@@ -40,15 +34,8 @@ class JsonRenderer(Renderer):
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def show(self, event: events.TurnEvent) -> None:
-        self._print(events.event_to_json(event))
-
-    def show_subagent(self, change: SubagentChanged) -> None:
-        body = asdict(change)
-        self._print({"type": body.pop("type"), **body})
-
-    def _print(self, body: Mapping[str, object]) -> None:
-        print(json.dumps(body), file=self._out, flush=True)
+    def show(self, event: events.Event) -> None:
+        print(json.dumps(events.event_to_json(event)), file=self._out, flush=True)
 
 
 class Notes(Renderer):
@@ -60,7 +47,7 @@ class Notes(Renderer):
         self._hints: dict[str, str] = {}
         self._subagents: dict[str, tuple[str, str]] = {}  # what was said of each
 
-    def show(self, event: events.TurnEvent) -> None:
+    def show(self, event: events.Event) -> None:
         match event:
             case events.ToolStarted(call_id=call_id, hint=hint):
                 self._hints[call_id] = hint
@@ -68,8 +55,10 @@ class Notes(Renderer):
                 print(tool_line(event, self._hints.pop(call_id, name)), file=self._out, flush=True)
             case events.Notice(text=text) | events.TextDiscarded(reason=text):
                 print(one_line(text, 400), file=self._out, flush=True)
+            case events.SubagentChanged():
+                self._show_subagent(event)
 
-    def show_subagent(self, change: SubagentChanged) -> None:
+    def _show_subagent(self, change: events.SubagentChanged) -> None:
         said, now = self._subagents.get(change.id, ("", "")), (change.state, change.tool)
         if now != said and (change.tool or change.state != said[0]):
             print(subagent_line(change), file=self._out, flush=True)
@@ -86,14 +75,11 @@ class WholeReplyRenderer(Renderer):
         self._out = out
         self._notes = notes
 
-    def show(self, event: events.TurnEvent) -> None:
+    def show(self, event: events.Event) -> None:
         self._notes.show(event)
         if isinstance(event, events.TurnFinished) and event.text:
             text = clean(event.text) if self._out.isatty() else event.text
             print(text.removesuffix("\n"), file=self._out, flush=True)
-
-    def show_subagent(self, change: SubagentChanged) -> None:
-        self._notes.show_subagent(change)
 
 
 def tool_line(event: events.ToolFinished, hint: str) -> str:
@@ -104,7 +90,7 @@ def tool_line(event: events.ToolFinished, hint: str) -> str:
     return f"✗ {hint} {seconds(event.seconds)}  {one_line(event.preview or event.outcome, _PREVIEW_LIMIT)}"
 
 
-def subagent_line(event: SubagentChanged) -> str:
+def subagent_line(event: events.SubagentChanged) -> str:
     """How a subagent goes, in one line."""
     label = one_line(event.label, 60)
     if event.state in ("waiting", "running"):

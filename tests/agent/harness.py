@@ -22,6 +22,7 @@ from nanobot.store.records import Claim
 from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store, open_store
 from nanobot.store.turns import Turns
+from tests.talk import claim_own
 
 KEY = "cli:direct"
 LIMITS = Limits(window=100_000, answer=8_192, fixed=0, messages=100)
@@ -129,11 +130,11 @@ async def open_turn(
         async with contextlib.aclosing(open_store(Path(home) / "nanobot.db")) as opened:
             opened = replace(opened, turns=turns(opened.database, opened.workers))
             if earlier:
-                done = await opened.turns.begin(KEY)
+                done = await claim_own(opened, KEY)
                 assert done is not None
                 await opened.turns.append(done, *earlier)
                 await opened.turns.finish(done, "done")
-            claim = await opened.turns.begin(KEY)
+            claim = await claim_own(opened, KEY)
             assert claim is not None
             messages = messages or [Message.user("go")]
             await opened.turns.append(claim, *messages)

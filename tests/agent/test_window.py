@@ -17,6 +17,7 @@ from nanobot.errors import ProviderError
 from nanobot.messages import ContextPart, ContextUse, ImagePart, Message, TextPart, ToolCall, ToolResult
 from nanobot.store.records import Claim, StoredMessage, Window
 from nanobot.store.store import Store, open_store
+from tests.talk import claim_own
 
 KEY = "cli:direct"
 PIXEL = ImagePart("image/png", "aGVsbG8=")
@@ -31,7 +32,7 @@ async def write_turn(
     store: Store, asked: Message, steps: Sequence[Step], answer: str | None, base: int = 0
 ) -> Claim:
     """A turn with tool calls; without an `answer` it still runs."""
-    claim = await store.turns.begin(KEY)
+    claim = await claim_own(store, KEY)
     assert claim is not None
     await store.turns.append(claim, asked)
     for number, results in enumerate(steps):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.bus.queue import ChangeSignal
+from nanobot.bus.signal import ChangeSignal
 from nanobot.channels.delivery import PARK_AFTER, DeliveryService
 from nanobot.errors import AccessDenied, StorageError
 from nanobot.messages import OutboundMessage

@@ -16,6 +16,7 @@ from nanobot.providers.base import ModelRequest, ModelTraits
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.memory_log import _OWING, _SESSIONS, MemoryLog
 from tests.consolidation.world import World, add, expire, reply, supersede
+from tests.talk import claim_own
 
 SMALL_TALK = ("Good morning.", "How are you?", "Nice weather.", "What a day.", "Lovely indeed.")
 
@@ -63,7 +64,7 @@ async def test_new_is_owed_at_once_and_whole(world: World) -> None:
 async def test_a_running_turn_waits(world: World) -> None:
     await world.say(*SMALL_TALK[:4])
     await world.consolidator.run_owed()
-    claim = await world.store.turns.begin("cli:direct")
+    claim = await claim_own(world.store, "cli:direct")
     assert claim
     for _ in range(20):
         await world.store.turns.append(claim, Message.user("Still talking"))

@@ -15,6 +15,7 @@ from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, Provider
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.store import open_store
+from tests.talk import claim_next, claim_own
 
 NOON = 1_790_000_000.0  # 2026-09-21
 
@@ -73,7 +74,7 @@ class World:
 
     async def turn(self, *messages: Message, session: str = "cli:direct") -> None:
         """A finished turn with these messages."""
-        claim = await self.store.turns.begin(session)
+        claim = await claim_own(self.store, session)
         assert claim is not None
         for message in messages:
             await self.store.turns.append(claim, message)
@@ -87,7 +88,7 @@ class World:
     async def chat(self, inbound: InboundMessage, *messages: Message) -> None:
         """A turn of a message that came through a channel."""
         await self.store.inbox.accept(inbound)
-        turn = await self.store.turns.claim_next()
+        turn = await claim_next(self.store)
         assert turn is not None
         for message in messages:
             await self.store.turns.append(turn.claim, message)

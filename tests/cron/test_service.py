@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.cron.jobs import JobBook
 from nanobot.cron.schedule import Every, schedule_to_json
 from nanobot.cron.service import CronService
@@ -25,6 +25,7 @@ from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
 from nanobot.store.store import Store, open_store
+from tests.talk import claim_next
 
 START = 1_800_000_000.0
 JOB = Job("0badcafe", "tea", "Drink tea", {}, "loopback", "anna", metadata={"thread": "7"})
@@ -61,7 +62,7 @@ class World:
         """Serve everything that waits, and return it."""
         store = store or self.store
         served = []
-        while (turn := await store.turns.claim_next()) is not None:
+        while (turn := await claim_next(store)) is not None:
             await store.turns.finish(turn.claim, "done")
             served.append(turn.inbound)
         return served
@@ -227,7 +228,7 @@ async def test_a_failed_turn_shows_in_the_job(world: World) -> None:
     await world.book.add(JOB, every=60)
     world.now += 60
     await world.service().fire_due()
-    turn = await world.store.turns.claim_next()
+    turn = await claim_next(world.store)
     assert turn is not None
     assert (await world.only_job()).last_status == "running"
     await world.store.turns.finish(turn.claim, "error", "The key is wrong.")
@@ -307,7 +308,7 @@ FIRE = """
 import asyncio, sys
 from functools import partial
 from pathlib import Path
-from nanobot.bus.queue import ChangeSignal
+from nanobot.bus.signal import ChangeSignal
 from nanobot.cron.service import CronService
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import Store, open_store
@@ -332,7 +333,7 @@ async def test_two_processes_and_kill_9_fire_each_slot_once(tmp_path: Path) -> N
     seen: list[float] = []
 
     async def serve() -> None:
-        while (turn := await store.turns.claim_next()) is not None:
+        while (turn := await claim_next(store)) is not None:
             await store.turns.finish(turn.claim, "done")
             seen.append(turn.inbound.sent_at)
 

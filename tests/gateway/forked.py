@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.app import App, open_app
-from nanobot.bus.queue import wait_for
+from nanobot.bus.signal import wait_for
 from nanobot.config.schema import Config
 from nanobot.gateway import Gateway
 from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult

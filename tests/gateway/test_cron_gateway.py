@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nanobot.bus.queue import wait_for
+from nanobot.bus.signal import wait_for
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.cron.table import Job
 from nanobot.errors import AuthError

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nanobot.app import open_app
+from nanobot.errors import StorageError
 from nanobot.gateway import Gateway
-from nanobot.messages import ToolCall
+from nanobot.messages import ToolCall, unanswered_calls
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from nanobot.store.workers import Workers
 from tests.gateway.conftest import config_for, running_gateway
 from tests.peers.loopback_platform import Platform
 
@@ -101,6 +104,65 @@ async def test_stop_ends_the_running_turn(platform: Platform) -> None:
         platform.user_sends("anna", "/stop")
         platform.user_sends("anna", "next")
         assert await platform.wait_for("anna", 2) == ["Stopped.", "fresh"]
+
+
+async def test_a_turn_that_is_stopped_again_while_it_cleans_up_is_closed(
+    platform: Platform, tmp_path: Path
+) -> None:
+    """It stayed `running` under a worker that lived on, and the chat was never answered again."""
+    begun = tmp_path / "begun"
+    stubborn = f"trap 'touch {tmp_path}/asked' TERM; touch {begun}; while true; do sleep 0.1; done"
+
+    def model(request: ModelRequest) -> Reply | str:
+        if request.messages[-1].text == "work":
+            return Reply(tool_calls=(ToolCall("c1", "exec", {"command": stubborn}),))
+        return echo(request)
+
+    async with running_gateway(config_for(platform), ScriptedProvider(model)) as (app, gateway):
+        platform.user_sends("anna", "work")
+        await until_exists(begun)
+        platform.user_sends("anna", "/stop")
+        await until_exists(tmp_path / "asked")  # the command is being ended, which takes a while
+        for text in ("/stop", "hello"):
+            platform.user_sends("anna", text)
+        shown = await platform.wait_for("anna", 3)
+        assert (shown[0], shown[-1]) == ("Stopped.", "you said: hello")
+        history = [entry.message for entry in await app.store.sessions.history("loopback:anna")]
+        assert unanswered_calls(history) == []
+        assert gateway.dispatcher.running == 0
+
+
+async def test_a_sign_of_life_that_cannot_be_stored_costs_no_turn(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobot.agent.dispatch.RENEW", 0.01)
+    renewed = asyncio.Event()
+
+    class Failing(Workers):
+        failures = 0
+
+        def renew(self) -> None:
+            Failing.failures += 1
+            if Failing.failures == 1:
+                raise StorageError("The disk is full.")
+            super().renew()
+            renewed.set()
+
+    answer = asyncio.Event()
+    async with running_gateway(
+        config_for(platform), ScriptedProvider(lambda request: Reply("done", wait=answer))
+    ) as (app, _):
+        app.store.workers.__class__ = Failing
+        platform.user_sends("anna", "work")
+        await asyncio.wait_for(renewed.wait(), 10)
+        answer.set()
+        assert await platform.wait_for("anna", 1) == ["done"]
+
+
+async def until_exists(path: Path) -> None:
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(path.exists):  # noqa: ASYNC110  another process makes it
+            await asyncio.sleep(0.02)
 
 
 async def test_steering_joins_the_running_turn(platform: Platform) -> None:

@@ -14,6 +14,7 @@ import pytest
 from nanobot.store.store import open_store
 from tests.gateway.processes import Home
 from tests.peers.loopback_platform import Platform
+from tests.talk import claim_next
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
 
     before = await version()
     assert await gateway.workers.lead("gateway")
-    assert await gateway.turns.claim_next() is None
+    assert await claim_next(gateway) is None
     assert await version() == before
     await gateway.workers.resign("gateway")
     assert await version() != before

@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from nanobot.bus.queue import wait_for
+from nanobot.bus.signal import wait_for
 from nanobot.gateway import Gateway
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.bus.queue import ChangeSignal, wait_for
+from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.messages import unanswered_calls
 from nanobot.providers.scripted import ScriptedProvider
 from nanobot.store.store import open_store
@@ -86,7 +86,8 @@ async def test_a_subagent_stays_stopped_when_its_gateway_dies_before_it_could_st
         watching.cancel()
         gateway_process.send(signal.SIGKILL)
         await gateway_process.ended()
-    assert len(await store.subagents.cancel("loopback:anna", None)) == 1
+    (subagent,) = await store.subagents.of("loopback:anna")
+    assert await store.subagents.cancel("loopback:anna", {subagent.id: None}) == [subagent.id]
     await store.aclose()
     async with running_gateway(config, ScriptedProvider(model)) as (app, gateway):
         platform.user_sends("anna", "hello")

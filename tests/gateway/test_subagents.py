@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nanobot.app import App
-from nanobot.bus.queue import wait_for
+from nanobot.bus.signal import wait_for
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import AuthError

@@ -13,6 +13,7 @@ from nanobot.store.workers import LEASE
 from tests.gateway.conftest import config_for, running_gateway
 from tests.gateway.forked import all_delivered, check_database, forked_gateway, model
 from tests.peers.loopback_platform import Platform
+from tests.talk import claim_next
 
 QUIET = {"heartbeat": {"enabled": False}, "channels": {"sendProgress": False}}
 
@@ -62,13 +63,13 @@ async def test_a_machine_that_slept_takes_no_turn_from_its_own_workers(home: Pat
     first, second = (open_store(home / "nanobot.db", lambda: wall[0], lambda: monotonic[0]) for _ in range(2))
     assert await first.workers.lead(GATEWAY_ROLE)
     await first.inbox.accept(InboundMessage("loopback", "anna", "anna", "hi", "1", "loopback:anna"))
-    assert await first.turns.claim_next()
+    assert await claim_next(first)
     wall[0] += 8 * 3600
     monotonic[0] += 1
-    assert await second.turns.claim_next() is None
+    assert await claim_next(second) is None
     assert not await second.workers.lead(GATEWAY_ROLE)
     monotonic[0] += LEASE
-    assert (await second.turns.claim_next()) is not None
+    assert (await claim_next(second)) is not None
     assert await second.workers.lead(GATEWAY_ROLE)
     await first.aclose()
     await second.aclose()
@@ -79,14 +80,14 @@ async def test_whoever_gives_up_the_lead_gives_up_its_turns(home: Path) -> None:
     assert await first.workers.lead(GATEWAY_ROLE)
     for chat in ("anna", "ben"):
         await first.inbox.accept(InboundMessage("loopback", chat, chat, "hi", chat, f"loopback:{chat}"))
-        assert await first.turns.claim_next()
-    assert await second.turns.claim_next() is None
+        assert await claim_next(first)
+    assert await claim_next(second) is None
     await first.workers.resign(GATEWAY_ROLE)
     for store in (second, first):
-        turn = await store.turns.claim_next()
+        turn = await claim_next(store)
         assert turn is not None
         assert turn.resumed
         assert turn.claim.epoch == 2
-    assert await first.turns.claim_next() is None
+    assert await claim_next(first) is None
     await first.aclose()
     await second.aclose()

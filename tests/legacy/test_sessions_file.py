@@ -31,6 +31,7 @@ from nanobot.messages import (
 from nanobot.store.export import as_json
 from nanobot.store.records import ImportedSession
 from nanobot.store.store import open_store
+from tests.talk import claim_own
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": '{"command": "ls"}'}}
 
@@ -96,7 +97,7 @@ async def test_keys_that_shared_a_file_name_and_keys_in_use_stay_apart(tmp_path:
     write(folder / "3.jsonl", metadata("tg:a_b"), line("user", "three"))
     write(folder / "4.jsonl", metadata("cli:direct"), line("user", "four"))
     store = open_store(tmp_path / "nanobot.db")
-    claim = await store.turns.begin("cli:direct")
+    claim = await claim_own(store, "cli:direct")
     assert claim is not None
     await import_sessions(store, tmp_path, tmp_path / "workspace")
     await store.turns.append(claim, Message.user("mine"))
@@ -266,7 +267,7 @@ async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
     thinking = ReasoningPart("hm", signature="sig", provider="x")
     picture = ToolResult("c1", "read_file", "a picture", "ok", (ImagePart("image/png", "aGk="),))
     for number in range(2):
-        claim = await store.turns.begin("cli:direct")
+        claim = await claim_own(store, "cli:direct")
         assert claim is not None
         await store.turns.append(
             claim, Message("user", (ContextPart("[now]"), TextPart(f"question {number} 你好")))
@@ -279,7 +280,7 @@ async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
         )
         await store.turns.append(claim, Message.assistant("Done."))
         await store.turns.finish(claim, "done")
-    claim = await store.turns.begin("cli:direct")
+    claim = await claim_own(store, "cli:direct")
     assert claim is not None
     await store.turns.append(claim, Message("assistant", (ToolCall("c1", "read_file", {"path": "b"}),)))
     await store.turns.append(claim, Message("tool", (picture,)))
@@ -301,8 +302,8 @@ async def test_an_import_is_a_conversation_like_any_other(tmp_path: Path) -> Non
     assert await store.imports.add(session, "a") == ""
     assert await store.imports.add(ImportedSession("cli:none", "", ()), "b") == ""
     assert await store.sessions.get("cli:none") is None
-    assert await store.turns.last_interrupted("cli:old") is None
-    claim = await store.turns.begin("cli:old")
+    assert await store.lanes.last_interrupted("cli:old") is None
+    claim = await claim_own(store, "cli:old")
     assert claim is not None
     assert (await store.turns.append(claim, Message.user("on")))[0].seq == 5
     await store.aclose()

@@ -14,6 +14,7 @@ from nanobot.messages import InboundMessage, Message
 from nanobot.store.search_index import SearchIndex
 from nanobot.store.search_rows import Scope
 from nanobot.store.store import open_store
+from tests.talk import claim_next, claim_own
 
 EVERYTHING = Scope(reach="everything")
 _ids = itertools.count()
@@ -45,11 +46,11 @@ class World:
             await self.store.inbox.accept(
                 InboundMessage(channel, chat, "1", texts[0], f"m{next(_ids)}", session, is_group=True)
             )
-            turn = await self.store.turns.claim_next()
+            turn = await claim_next(self.store)
             assert turn is not None
             claim = turn.claim
         else:
-            opened = await self.store.turns.begin(session)
+            opened = await claim_own(self.store, session)
             assert opened is not None
             claim = opened
         for number, text in enumerate(texts):

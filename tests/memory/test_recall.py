@@ -14,6 +14,7 @@ from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.messages import ContextPart
 from tests.providers.loopback import Loopback, chat_stream
+from tests.talk import talk
 
 SESSION = "cli:direct"
 
@@ -36,8 +37,7 @@ def config_for(server: Loopback, **memory: Any) -> Config:
 
 async def say(app: App, text: str, session: str = SESSION) -> str:
     """One turn; returns the note that went with the newest user message."""
-    async for _ in app.run(text, session_key=session):
-        pass
+    await talk(app, text, session)
     stored = await app.store.sessions.history(session)
     newest = next(entry.message for entry in reversed(stored) if entry.message.role == "user")
     return "".join(part.text for part in newest.parts if isinstance(part, ContextPart))

@@ -14,6 +14,7 @@ from nanobot.errors import StorageError
 from nanobot.memory.facts import Fact, Origin, format_entry, format_fact, superseded
 from nanobot.messages import Message, ToolCall, ToolResult
 from tests.memory.harness import World, open_world
+from tests.talk import claim_own
 
 
 async def test_words_of_a_question_find_what_was_said(world: World) -> None:
@@ -112,7 +113,7 @@ async def test_days_narrow_a_search(world: World) -> None:
 
 
 async def test_a_message_by_its_id_with_tool_results(world: World) -> None:
-    claim = await world.store.turns.begin("cli:direct")
+    claim = await claim_own(world.store, "cli:direct")
     assert claim is not None
     call = ToolCall("c1", "exec", {"command": "date"})
     for message in (

@@ -22,6 +22,7 @@ from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.skills.library import SkillLibrary
 from nanobot.skills.skill import load_skill
 from tests.cli.conftest import Nanobot
+from tests.talk import talk
 from tests.tools.loopback import http_server, reply
 
 TEXTS = SkillLibrary(Path("/nowhere"))
@@ -60,8 +61,7 @@ async def do(app: App, *calls: tuple[str, dict[str, Any]]) -> list[ToolResult]:
     steps = [Reply(tool_calls=[ToolCall("", name, arguments)]) for name, arguments in calls]
     model = ScriptedProvider([*steps, Reply(text="done")])
     app.models.use("scripted/agent", model)
-    async for _ in app.run("go", session_key="cli:direct"):
-        pass
+    await talk(app, "go")
     found = [result for message in model.requests[-1].messages for result in message.tool_results]
     return found[-len(calls) :]
 
@@ -131,8 +131,7 @@ async def test_memory_is_kept_found_and_corrected(app: App) -> None:
     assert [result.outcome for result in results] == ["ok"] * 3
     assert "Okafor" in results[1].content
     app.models.use("scripted/agent", model := ScriptedProvider(["hi"]))
-    async for _ in app.run("hello", session_key="cli:other"):
-        pass
+    await talk(app, "hello", "cli:other")
     assert "Dr Silva" in model.requests[0].system
 
 

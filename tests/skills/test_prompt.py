@@ -17,6 +17,7 @@ from nanobot.skills.install import remove
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.prompt import SkillsSection
 from tests.skills.folders import write_skill
+from tests.talk import talk
 
 TURN = TurnContext("1", "cli:direct")
 
@@ -120,7 +121,7 @@ async def requests_of(config: Config, model: str, *texts: str) -> tuple[list[Mod
     events: list[Any] = []
     async with open_app(config, model=model) as app:
         for text in texts:
-            events += [event async for event in app.run(text, session_key="cli:direct")]
+            events += await talk(app, text, "cli:direct")
         _, provider = await app.models.get(model)
         return provider.requests, events  # type: ignore[attr-defined]
 
@@ -135,7 +136,7 @@ async def test_a_skill_counts_from_the_next_turn_on_and_is_gone_with_it(tmp_path
                 )
             if change == "remove":
                 remove("greet", app.skills)
-            [event async for event in app.run("hi", session_key="cli:direct")]
+            await talk(app, "hi", "cli:direct")
         systems = [request.system for request in provider.requests]  # type: ignore[attr-defined]
     assert "Bananas!" in systems[1]
     assert systems[2] == systems[0]

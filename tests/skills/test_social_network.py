@@ -24,6 +24,7 @@ from nanobot.messages import ToolCall, ToolResult
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.skills.library import BUNDLED
+from tests.talk import talk
 
 PAGE = """---
 name: clawnet
@@ -125,7 +126,7 @@ def following(*steps: Step) -> ScriptedProvider:
 
 async def run(app: App, model: ScriptedProvider, text: str) -> tuple[TurnFinished, list[ToolResult]]:
     app.models.use("scripted/agent", model)
-    events = [event async for event in app.run(text, session_key="cli:direct")]
+    events = await talk(app, text, "cli:direct")
     last = events[-1]
     assert isinstance(last, TurnFinished)
     return last, results(model.requests[-1])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nanobot.store.changes import PAUSE
 from nanobot.store.store import Store, open_store
+from tests.talk import claim_next
 
 _WRITER = """
 import asyncio, sys
@@ -91,7 +92,7 @@ async def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
         await change(store, "a")
         with store.database.changes.listen(lambda: calls.append(None)):
-            assert await store.turns.claim_next() is None
+            assert await claim_next(store) is None
             assert not await store.sessions.rename("cli:none", "title")
             await store.sessions.newest()
     assert calls == []

@@ -21,6 +21,7 @@ import pytest
 from nanobot.cron.table import JobTable
 from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.store import open_store
+from tests.talk import claim_next
 
 OLD_HOME = Path(__file__).with_name("cli_home_0_2_0")
 
@@ -57,12 +58,12 @@ async def check(home: Path) -> None:
         assert len(await store.sessions.history(f"subagent:{subagent.id}")) == 2
         jobs = {job.name: job.message for job in await JobTable(store.database).all()}
         assert jobs == {"tea": "Drink tea.", "Water the plants.": "Water the plants."}
-        interrupted = await store.turns.last_interrupted("cli:cut")
+        interrupted = await store.lanes.last_interrupted("cli:cut")
         assert interrupted is not None
         assert interrupted.text == "hang on"
         (reply,) = await store.outbox.due()
         assert (reply.message.id, reply.message.text) == ("turn-13", "Yes.")
-        turn = await store.turns.claim_next()
+        turn = await claim_next(store)
         assert turn is not None
         assert turn.inbound.text == "And now?"
 

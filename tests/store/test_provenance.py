@@ -16,6 +16,7 @@ from nanobot.cron.table import JobTable
 from nanobot.messages import Address, InboundMessage, OutboundMessage
 from nanobot.store.memory_log import MemoryLog
 from nanobot.store.store import Store, open_store
+from tests.talk import claim_next
 
 OLD_HOME = Path(__file__).with_name("home_0_2_0.sql")  # dumped from a home that 0.2.0 has written
 
@@ -38,7 +39,7 @@ async def old_home(tmp_path: Path, store: Store) -> Store:
 async def waiting(store: Store) -> dict[str, InboundMessage]:
     """Everything that waits, by its session."""
     found = {}
-    while turn := await store.turns.claim_next():
+    while turn := await claim_next(store):
         found[turn.claim.session_key] = turn.inbound
         assert turn.is_subagent == turn.claim.session_key.startswith("subagent:")
     return found
@@ -95,7 +96,7 @@ MESSAGE = InboundMessage(
 
 async def test_a_message_is_given_back_as_it_was_accepted(store: Store) -> None:
     await store.inbox.accept(MESSAGE)
-    turn = await store.turns.claim_next()
+    turn = await claim_next(store)
     assert turn is not None
     assert turn.inbound == MESSAGE
 
@@ -118,7 +119,7 @@ async def test_fields_of_a_newer_nanobot_are_left_out(store: Store, tmp_path: Pa
 
     damage(tmp_path / "nanobot.db", "inbox", 1, newer)
     damage(tmp_path / "nanobot.db", "outbox", 1, newer)
-    turn = await store.turns.claim_next()
+    turn = await claim_next(store)
     assert turn is not None
     assert replace(turn.inbound, attachments=()) == MESSAGE
     assert turn.inbound.attachments[0].name == "x"
@@ -136,7 +137,7 @@ async def test_a_row_that_cannot_be_read_stops_no_other(
     damage(tmp_path / "nanobot.db", "inbox", 1, lambda _: unreadable)
     damage(tmp_path / "nanobot.db", "outbox", 1, lambda _: unreadable)
     with caplog.at_level(logging.ERROR):
-        turn = await store.turns.claim_next()
+        turn = await claim_next(store)
     assert turn is not None
     assert turn.inbound.text == "text 2"
     assert "cannot be read and is put aside" in caplog.text

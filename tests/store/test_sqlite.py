@@ -15,6 +15,7 @@ from nanobot.errors import StorageError
 from nanobot.messages import Message
 from nanobot.store.sqlite import Connection
 from nanobot.store.store import open_store
+from tests.talk import claim_own
 
 
 async def test_an_unwritable_home_is_a_clear_error(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> No
 
 async def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> None:
     store = open_store(tmp_path / "nanobot.db")
-    claim = await store.turns.begin("cli:direct")
+    claim = await claim_own(store, "cli:direct")
     assert claim is not None
     await store.turns.append(claim, Message.user("kept"))
     pages = await store.database.write(
@@ -64,7 +65,7 @@ async def test_a_disk_without_any_room_is_called_full(tmp_path: Path) -> None:
         "async def main():\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "    store = open_store(Path(sys.argv[1]))\n"
-        "    try: await store.turns.begin('cli:x')\n"
+        "    try: await store.lanes.claim()\n"
         "    except Exception as error: print(error)\n"
         "    await store.aclose()\n"
         "asyncio.run(main())"
@@ -77,9 +78,12 @@ async def test_a_disk_without_any_room_is_called_full(tmp_path: Path) -> None:
 async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys; from pathlib import Path; from nanobot.store.store import open_store\n"
+        "from nanobot.messages import InboundMessage\n"
         "async def main():\n"
-        "    store = open_store(Path(sys.argv[1])); claim = await store.turns.begin(f'cli:{sys.argv[2]}')\n"
-        "    await store.turns.finish(claim, 'done'); await store.aclose()\n"
+        "    store = open_store(Path(sys.argv[1])); key = f'cli:{sys.argv[2]}'\n"
+        "    await store.inbox.accept(InboundMessage('cli', key, 'me', 'hi', key, key, owner='me'))\n"
+        "    (turn,) = await store.lanes.claim('me')\n"
+        "    await store.turns.finish(turn.claim, 'done'); await store.aclose()\n"
         "asyncio.run(main())"
     )
     database = tmp_path / "nanobot.db"
@@ -146,7 +150,7 @@ async def test_a_restored_database_repeats_no_key_that_a_platform_has_seen(tmp_p
     claims = []
     for path in (original, restored):
         async with aclosing(open_store(path)) as store:
-            claims.append(await store.turns.begin("cli:direct"))
+            claims.append(await claim_own(store, "cli:direct"))
     first, again = claims
     assert first is not None
     assert again is not None

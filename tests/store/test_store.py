@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.errors import StorageError, TurnTakenOver
+from nanobot.errors import TurnTakenOver
 from nanobot.messages import (
     ContextPart,
     ContextUse,
@@ -32,6 +32,7 @@ from nanobot.messages import (
 from nanobot.store.records import Claim, Window
 from nanobot.store.store import Store
 from tests.store.conftest import Clock, Opener
+from tests.talk import claim_next, claim_own, own_message
 
 
 def inbound(number: int, session: str = "tg:1", channel: str = "tg") -> InboundMessage:
@@ -39,7 +40,7 @@ def inbound(number: int, session: str = "tg:1", channel: str = "tg") -> InboundM
 
 
 async def begin(store: Store, key: str = "cli:direct") -> Claim:
-    claim = await store.turns.begin(key)
+    claim = await claim_own(store, key)
     assert claim is not None
     return claim
 
@@ -68,10 +69,10 @@ async def test_messages_come_back_in_order_with_their_turn(store: Store) -> None
 
 async def test_one_turn_a_session_at_a_time(store: Store) -> None:
     claim = await begin(store)
-    assert await store.turns.begin("cli:direct") is None
-    assert await store.turns.begin("cli:other") is not None
+    assert await claim_own(store, "cli:direct") is None
+    assert await claim_own(store, "cli:other") is not None
     await store.turns.finish(claim, "done")
-    assert await store.turns.begin("cli:direct") is not None
+    assert await claim_own(store, "cli:direct") is not None
 
 
 async def test_writes_of_concurrent_turns_all_arrive(store: Store) -> None:
@@ -148,7 +149,7 @@ async def test_what_cannot_be_stored_fails_nobody_else(store: Store) -> None:
     )
     assert isinstance(broken, UnicodeEncodeError)
     assert (first, last) == (True, True)
-    turn = await store.turns.claim_next()
+    turn = await claim_next(store)
     assert turn is not None
     assert turn.inbound.text == "text 1"
 
@@ -157,12 +158,12 @@ async def test_a_session_is_served_in_order_one_at_a_time(store: Store) -> None:
     for number in range(3):
         await store.inbox.accept(inbound(number))
     for number in range(3):
-        turn = await store.turns.claim_next()
+        turn = await claim_next(store)
         assert turn is not None
         assert turn.inbound.text == f"text {number}"
-        assert await store.turns.claim_next() is None
+        assert await claim_next(store) is None
         await store.turns.finish(turn.claim, "done")
-    assert await store.turns.claim_next() is None
+    assert await claim_next(store) is None
 
 
 async def test_a_busy_chat_does_not_starve_the_others(store: Store) -> None:
@@ -170,7 +171,7 @@ async def test_a_busy_chat_does_not_starve_the_others(store: Store) -> None:
         await store.inbox.accept(inbound(number, "tg:busy"))
     await store.inbox.accept(inbound(10, "tg:late"))
     order = []
-    while (turn := await store.turns.claim_next()) is not None:
+    while (turn := await claim_next(store)) is not None:
         order.append(turn.inbound.chat_id)
         await store.turns.finish(turn.claim, "done")
     assert order.index("late") <= 1
@@ -180,16 +181,16 @@ async def test_a_busy_chat_does_not_starve_the_others(store: Store) -> None:
 async def test_a_terminal_and_the_inbox_share_the_lane(store: Store) -> None:
     await store.inbox.accept(inbound(1))
     claim = await begin(store, "tg:1")
-    assert await store.turns.claim_next() is None
+    assert await claim_next(store) is None
     await store.turns.finish(claim, "done")
-    turn = await store.turns.claim_next()
+    turn = await claim_next(store)
     assert turn is not None
-    assert await store.turns.begin("tg:1") is None
+    assert await claim_own(store, "tg:1") is None
 
 
 async def test_finishing_acknowledges_and_queues_the_reply_together(store: Store) -> None:
     await store.inbox.accept(inbound(1))
-    turn = await store.turns.claim_next()
+    turn = await claim_next(store)
     assert turn is not None
     reply = OutboundMessage("t1", "tg", "1", "answer")
     await store.turns.finish(turn.claim, "done", outbound=[reply])
@@ -197,20 +198,21 @@ async def test_finishing_acknowledges_and_queues_the_reply_together(store: Store
     assert delivery.message == reply
     await store.outbox.delivered(delivery.outbox_id, "42")
     assert await store.outbox.due() == []
-    assert await store.turns.claim_next() is None
+    assert await claim_next(store) is None
 
 
 async def test_steering_moves_waiting_messages_into_the_turn(store: Store) -> None:
     for number in range(3):
         await store.inbox.accept(inbound(number))
-    turn = await store.turns.claim_next()
+    turn = await claim_next(store)
     assert turn is not None
-    taken = await store.turns.take_steering(
-        turn.claim, lambda message: None if message.text == "text 2" else Message.user(message.text)
-    )
+    joining, _ = await store.inbox.waiting("tg:1", "")
+    assert joining[1].text == "text 1"
+    taken = await store.turns.steer(turn.claim, {joining[0]: Message.user("text 1")})
     assert [entry.message.text for entry in taken] == ["text 1"]
+    assert await store.turns.steer(turn.claim, {joining[0]: Message.user("text 1")}) == []  # once
     await store.turns.finish(turn.claim, "done")
-    following = await store.turns.claim_next()
+    following = await claim_next(store)
     assert following is not None
     assert following.inbound.text == "text 2"
 
@@ -221,12 +223,12 @@ async def test_steering_moves_waiting_messages_into_the_turn(store: Store) -> No
 async def test_a_worker_without_signs_of_life_loses_its_turn(opener: Opener, clock: Clock) -> None:
     paused, other = opener(), opener()
     await paused.inbox.accept(inbound(1))
-    lost = await paused.turns.claim_next()
+    lost = await claim_next(paused)
     assert lost is not None
     await paused.turns.append(lost.claim, Message.user("text 1"))
-    assert await other.turns.claim_next() is None
+    assert await claim_next(other) is None
     clock.now += 60
-    taken = await other.turns.claim_next()
+    taken = await claim_next(other)
     assert taken is not None
     assert taken.resumed
     assert taken.inbound == lost.inbound
@@ -245,25 +247,29 @@ async def test_a_worker_without_signs_of_life_loses_its_turn(opener: Opener, clo
 async def test_a_worker_that_gives_signs_of_life_keeps_its_turn(opener: Opener, clock: Clock) -> None:
     busy, other = opener(), opener()
     await busy.inbox.accept(inbound(1))
-    assert await busy.turns.claim_next() is not None
+    assert await claim_next(busy) is not None
     for _ in range(5):
         clock.now += 10
         busy.workers.renew()
-        assert await other.turns.claim_next() is None
+        assert await claim_next(other) is None
 
 
 _DYING_WORKER = """
 import asyncio, os, sys
 from pathlib import Path
-from nanobot.messages import Message, ToolCall
+from nanobot.messages import InboundMessage, Message, ToolCall
 from nanobot.store.store import open_store
 
 async def main():
     store = open_store(Path(sys.argv[1]), lambda: 1_000_000.0)
     if sys.argv[2] == "inbox":
-        claim = (await store.turns.claim_next()).claim
+        (turn,) = await store.lanes.claim()
     else:
-        claim = await store.turns.begin("cli:direct")
+        owner, key = store.workers.owner, "cli:direct"
+        await store.inbox.accept(InboundMessage("cli", "direct", "me", "do it", "1", key, owner=owner))
+        await store.inbox.accept(InboundMessage("cli", "direct", "me", "and that", "2", key, owner=owner))
+        (turn,) = await store.lanes.claim(owner)
+    claim = turn.claim
     await store.turns.append(claim, Message.user("do it"))
     await store.turns.append(claim, Message.assistant("", ToolCall("c1", "exec", {"command": "x"})))
     await store.turns.record_intent(claim, "c1")
@@ -287,7 +293,7 @@ def kill_a_worker(home: Path, kind: str) -> None:
 async def test_a_killed_worker_is_noticed_at_once(store: Store, tmp_path: Path) -> None:
     await store.inbox.accept(inbound(1))
     await asyncio.to_thread(kill_a_worker, tmp_path, "inbox")
-    taken = await store.turns.claim_next()
+    taken = await claim_next(store)
     assert taken is not None
     assert taken.resumed
     assert not await store.turns.record_intent(taken.claim, "c1")
@@ -300,21 +306,37 @@ async def test_a_killed_terminal_leaves_a_valid_history_and_says_what_was_cut(
     store: Store, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(kill_a_worker, tmp_path, "terminal")
-    interrupted = await store.turns.last_interrupted("cli:direct")
+    assert await store.lanes.claim("", 9, 9) == []  # no gateway goes on with it
+    interrupted = await store.lanes.last_interrupted("cli:direct")
     assert interrupted is not None
-    assert interrupted.text == "do it"
-    *_, result, note = [entry.message for entry in await store.sessions.history("cli:direct")]
-    assert result.tool_results[0].outcome == "interrupted"
-    assert "this turn was cut off before it was finished" in str(note.parts)
+    assert interrupted.text == "and that"  # it had not begun
+    history = [entry.message for entry in await store.sessions.history("cli:direct")]
+    assert [message.text for message in history if message.text] == ["do it", "and that"]
+    assert history[2].tool_results[0].outcome == "interrupted"
+    for note in (history[3], history[-1]):
+        assert "this turn was cut off before it was finished" in str(note.parts)
     await store.turns.finish(await begin(store), "done")
-    assert await store.turns.last_interrupted("cli:direct") is None
+    assert await store.lanes.last_interrupted("cli:direct") is None
 
 
 async def test_a_terminal_does_not_jump_over_a_turn_of_the_gateway(store: Store, tmp_path: Path) -> None:
     await store.inbox.accept(inbound(1))
     await asyncio.to_thread(kill_a_worker, tmp_path, "inbox")
-    with pytest.raises(StorageError, match="nanobot gateway"):
-        await store.turns.begin("tg:1")
+    owner = store.workers.owner
+    await store.inbox.accept(own_message(store, "tg:1"))
+    assert await store.lanes.claim(owner) == []
+    blocked = await store.lanes.blocked(owner)
+    assert blocked is not None
+    assert blocked.given_up
+    assert await store.lanes.blocked(owner) is None
+    gateway = await claim_next(store)
+    assert gateway is not None
+    await store.inbox.accept(own_message(store, "tg:1"))
+    blocked = await store.lanes.blocked(owner)
+    assert blocked is not None
+    assert not blocked.given_up  # somebody goes on with it
+    await store.turns.finish(gateway.claim, "done")
+    assert len(await store.lanes.claim(owner)) == 1
 
 
 # -- outbox

@@ -18,6 +18,7 @@ from nanobot.errors import UsageError
 from nanobot.messages import Address, InboundMessage
 from nanobot.subagents.orders import Subagents
 from tests.agent.harness import Act
+from tests.talk import claim_own
 
 MAIN = TurnLimits(max_iterations=40, seconds=1800.0)
 
@@ -43,13 +44,13 @@ def config_with(profiles: dict[str, Any], **sections: Any) -> Config:
 
 async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Role:
     """The role of a subagent whose turn belongs to a turn that has just begun."""
-    claim = await app.store.turns.begin("cli:direct")
+    claim = await claim_own(app.store, "cli:direct")
     assert claim is not None
     subagents = Subagents(
-        app.config, app.store, Skills(), lambda names: [(name, f"[{name}]") for name in names]
+        app.config, app.store, app.hub, Skills(), lambda names: [(name, f"[{name}]") for name in names]
     )
     order = _order(claim.turn_id)
-    await app.store.subagents.add(order, "a label", profile, in_terminal=False)
+    await app.store.subagents.add(order, "a label", profile)
     turn = TurnContext(
         "2",
         order.session_key,
@@ -159,7 +160,7 @@ async def test_a_mistake_is_named_with_what_is_valid(
             await role_of(app, asked)
         faults = list(
             Subagents(
-                config, app.store, Skills(), lambda names: [(name, f"[{name}]") for name in names]
+                config, app.store, app.hub, Skills(), lambda names: [(name, f"[{name}]") for name in names]
             ).faults(await app.tools.registry())
         )
     assert len(faults) == (asked == "p")

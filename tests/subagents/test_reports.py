@@ -12,6 +12,7 @@ from nanobot.bus.events import TurnFinished
 from nanobot.messages import Address, InboundMessage, Message, ToolResult, Usage
 from nanobot.store.store import Store, open_store
 from nanobot.subagents.reports import cancelled, report
+from tests.talk import claim_own
 
 ID = "0badcafe"
 END = f"[end of {ID}]"
@@ -70,7 +71,7 @@ async def test_a_long_report_is_cut_and_says_where_the_rest_is(store: Store) -> 
 
 
 async def test_one_that_said_nothing_shows_its_newest_tool_result(store: Store) -> None:
-    claim = await store.turns.begin(f"subagent:{ID}")
+    claim = await claim_own(store, f"subagent:{ID}")
     assert claim is not None
     await store.turns.append(claim, Message.user("find prices"))
     await store.turns.append(claim, Message("tool", (ToolResult("c1", "exec", "5 EUR"),)))

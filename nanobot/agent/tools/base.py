@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanobot.messages import Address, ImagePart, Origin, Source, Trust
+from nanobot.messages import Address, ImagePart, InboundMessage, Origin, Source, Trust
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,28 @@ class TurnContext:
     deliver: bool = True
     family: int | None = None
     number: int = 0
+    owner: str = ""
+
+
+def turn_context(inbound: InboundMessage, turn_id: str, number: int) -> TurnContext:
+    """The context of the turn that answers `inbound`."""
+    return TurnContext(
+        turn_id=turn_id,
+        number=number,
+        session_key=inbound.session_key,
+        channel=inbound.channel,
+        chat_id=inbound.chat_id,
+        sender_id=inbound.sender_id,
+        message_id=inbound.external_id,
+        is_group=inbound.is_group,
+        metadata=inbound.metadata,
+        source=inbound.source,
+        trust=inbound.trust,
+        reply_to=inbound.reply_to,
+        deliver=inbound.deliver,
+        family=inbound.family,
+        owner=inbound.owner,
+    )
 
 
 _turn: ContextVar[TurnContext] = ContextVar("nanobot_turn")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.bus.queue import ChangeSignal, wait_for
-from nanobot.heartbeat.service import Heartbeat, has_tasks
+from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.cron.heartbeat import Heartbeat, has_tasks
 from nanobot.messages import InboundMessage, Message
 from nanobot.store.store import open_store
+from tests.talk import claim_next
 
 START = 1_800_000_000.0
 TASK = "- [ ] Scan inbox for urgent emails"
@@ -82,7 +83,7 @@ class World:
 
     async def serve(self) -> list[InboundMessage]:
         served = []
-        while (turn := await self.store.turns.claim_next()) is not None:
+        while (turn := await claim_next(self.store)) is not None:
             await self.store.turns.append(turn.claim, Message.user(turn.inbound.text))
             await self.store.turns.finish(turn.claim, "done")
             served.append(turn.inbound)
@@ -138,7 +139,7 @@ async def test_never_two_at_once(world: World) -> None:
     assert await heartbeat.tick()
     world.now += 1800
     assert not await heartbeat.tick()  # the first one waits
-    turn = await world.store.turns.claim_next()
+    turn = await claim_next(world.store)
     assert turn is not None
     world.now += 1800
     assert not await heartbeat.tick()  # the first one runs
@@ -171,7 +172,7 @@ async def test_two_running_gateways_share_the_intervals(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             while len(ticks) < 3:
                 await wait_for(changed, 1)
-                while (turn := await stores[0].turns.claim_next()) is not None:
+                while (turn := await claim_next(stores[0])) is not None:
                     await stores[0].turns.finish(turn.claim, "done")
                     ticks += [turn.inbound.external_id] * (turn.inbound.session_key == "heartbeat")
     for task in (*beats, watching):

@@ -1,0 +1,58 @@
+"""What a chat is told of a turn's end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from nanobot.bus.events import TurnFinished
+from nanobot.messages import OutboundMessage
+from nanobot.store.mail import Outbox
+from nanobot.store.records import InboxTurn
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_OK = "HEARTBEAT_OK"
+
+
+async def replies(
+    outbox: Outbox, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]
+) -> list[OutboundMessage]:
+    """The messages that go out with the end of a turn; none when it has nothing to say, or no chat."""
+    text, inbound = _reply_text(finished, notices), turn.inbound
+    if not text or inbound.owner or await _is_silent(outbox, turn, finished):
+        return []
+    reply_id = f"turn-{turn.claim.turn_key}"
+    return [OutboundMessage(reply_id, inbound.channel, inbound.chat_id, text, metadata=inbound.metadata)]
+
+
+async def _is_silent(outbox: Outbox, turn: InboxTurn, finished: TurnFinished) -> bool:
+    """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
+    inbound = turn.inbound
+    if inbound.channel == "cli":  # a job that was set up in a terminal
+        level = logging.ERROR if finished.error else logging.INFO
+        log.log(level, "%s: %s", inbound.session_key, finished.error or finished.text)
+        return True
+    if finished.stop_reason in ("error", "limit"):
+        return False
+    if not inbound.deliver:
+        return True
+    if inbound.source in ("heartbeat", "report") and is_heartbeat_ok(finished.text):
+        return True
+    return await outbox.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
+
+
+def is_heartbeat_ok(text: str) -> bool:
+    """Whether a heartbeat found nothing to report, however it is decorated."""
+    return text.strip(" \t\r\n*_`.~") == HEARTBEAT_OK
+
+
+def _reply_text(finished: TurnFinished, notices: Sequence[str]) -> str:
+    """What the chat is told: the answer, and in words why there is none or not all of it."""
+    if finished.stop_reason == "error":
+        return f"⚠️ {finished.error}"
+    if finished.stop_reason == "cancelled":
+        return ""  # /stop answers for itself
+    if finished.stop_reason == "limit":
+        return "\n\n".join(part for part in (finished.text, f"⚠️ {notices[-1]}" if notices else "") if part)
+    return finished.text

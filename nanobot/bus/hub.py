@@ -1,0 +1,108 @@
+"""The one way into a turn and the one way out: submit a message, subscribe to what its session does.
+
+Whoever talks with people is in front of this: terminal, channels, a web page. Whoever works is behind it:
+the dispatcher takes accepted messages out of the store and publishes what their turns emit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nanobot.bus.events import Event, ReasoningDelta, SubagentChanged, TextDelta, ToolOutput
+from nanobot.bus.signal import ChangeSignal
+from nanobot.messages import InboundMessage
+from nanobot.store.mail import Inbox
+
+_BEHIND = 100  # events a slow subscriber may have waiting before pieces of text are put together
+
+
+class Subscription:
+    """Events in the order of their turns, each with the message whose turn emits it.
+
+    A slow subscriber holds nobody up: pieces of text that wait are put together, output of tools is left out.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: collections.deque[tuple[InboundMessage, Event]] = collections.deque()
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> tuple[InboundMessage, Event]:
+        await self.ready()
+        if not self._waiting:
+            raise StopAsyncIteration
+        return self._waiting.popleft()
+
+    async def ready(self) -> None:
+        """Wait until there is an event, or no more will come."""
+        while not (self._waiting or self._ended):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def end(self) -> None:
+        """The iteration stops when what waits has been taken."""
+        self._ended = True
+        self._changed.set()
+
+    def put(self, inbound: InboundMessage, event: Event) -> None:
+        if len(self._waiting) >= _BEHIND and isinstance(event, TextDelta | ReasoningDelta | ToolOutput):
+            if isinstance(event, ToolOutput):
+                return
+            last_inbound, last = self._waiting[-1]
+            if last_inbound is inbound and type(last) is type(event):
+                self._waiting[-1] = inbound, replace(last, text=last.text + event.text)
+                return
+        self._waiting.append((inbound, event))
+        self._changed.set()
+
+
+class Hub:
+    """Messages in, events out. Everything here is of this process; what must not be lost is in the store."""
+
+    def __init__(self, inbox: Inbox, signal: ChangeSignal) -> None:
+        self.signal = signal
+        self._inbox = inbox
+        self._subscriptions: dict[str, list[Subscription]] = collections.defaultdict(list)
+        self._to_stop: set[str] = set()
+
+    async def submit(self, inbound: InboundMessage) -> bool:
+        """Accept a message for a turn; False when (channel, external_id) was accepted before.
+
+        `/stop` acts at once; its answer comes in the session's order. Raises StorageError.
+        """
+        accepted = await self._inbox.accept(inbound)
+        if accepted and inbound.command == "stop":
+            self._to_stop.add(inbound.session_key)
+        self.signal.notify()
+        return accepted
+
+    def take_stops(self) -> set[str]:
+        """The sessions that are to be stopped, each once."""
+        taken, self._to_stop = self._to_stop, set()
+        return taken
+
+    @contextlib.contextmanager
+    def subscribe(self, session_key: str = "") -> Iterator[Subscription]:
+        """The events of a session from now on; of all sessions without a key."""
+        subscription = Subscription()
+        self._subscriptions[session_key].append(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions[session_key].remove(subscription)
+            subscription.end()
+
+    def publish(self, inbound: InboundMessage, event: Event) -> None:
+        """Show an event of the turn that answers `inbound`; of a subagent, to the session that asked."""
+        about = inbound.reply_to if isinstance(event, SubagentChanged) else None
+        session = about.session_key if about else inbound.session_key
+        for key in ("", session):
+            for subscription in self._subscriptions.get(key, ()):
+                subscription.put(inbound, event)

@@ -1,0 +1,184 @@
+"""A terminal in front of the hub: what its owner writes is submitted, and what comes of it is shown.
+
+The turns run in this process, in the dispatcher that every nanobot has; nobody else takes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from nanobot.app import App
+from nanobot.bus.events import Event, Notice, SubagentChanged, TurnFinished
+from nanobot.bus.hub import Subscription
+from nanobot.messages import InboundMessage, Usage
+from nanobot.terminal.render import Renderer
+from nanobot.terminal.screen import complain, one_line
+
+_STOPPED = TurnFinished("cancelled", "", Usage())
+
+
+class TerminalSession:
+    """The session `key`, talked to in this terminal. Use `terminal_session`."""
+
+    def __init__(
+        self, app: App, key: str, renderer: Renderer, events: Subscription, working: asyncio.Task[None]
+    ) -> None:
+        self.key = key
+        self._app = app
+        self._renderer = renderer
+        self._events = events
+        self._working = working
+        self._next: tuple[InboundMessage | None, Event] | None = None  # of a turn, not shown yet
+        self._subagents: dict[
+            str, tuple[InboundMessage, SubagentChanged, float]
+        ] = {}  # at work, and since when
+        self._usage = Usage()  # of subagents that have ended and were not told of
+
+    @property
+    def labels(self) -> list[str]:
+        """The subagents that have not ended."""
+        return [change.label for _, change, _ in self._subagents.values()]
+
+    def status(self) -> str:
+        """They in one line, each with what it does; empty when there are none."""
+        now = time.monotonic()
+        return "   ".join(
+            f"{change.label}: {change.tool or change.state} {now - since:.0f}s"
+            for _, change, since in self._subagents.values()
+        )
+
+    @property
+    def turn_waits(self) -> bool:
+        """Whether a turn has begun that was not shown yet."""
+        return self._next is not None
+
+    async def until_turn(self) -> None:
+        """Show how subagents go until there is a turn to show. Raises StorageError when the store fails."""
+        while self._next is None:
+            try:
+                inbound, event = await anext(self._events)
+            except StopAsyncIteration:
+                self._working.result()  # raises what ended it
+            if isinstance(event, SubagentChanged):
+                self._note(inbound, event)
+            elif inbound.source != "order":
+                self._next = inbound, event
+
+    def _note(self, order: InboundMessage, change: SubagentChanged) -> None:
+        if change.state in ("waiting", "running"):
+            self._subagents[change.id] = order, change, time.monotonic() - change.seconds
+        else:
+            self._subagents.pop(change.id, None)
+            self._usage += change.usage
+        self._renderer.show(change)
+
+    async def another_turn(self) -> bool:
+        """Wait until another turn begins, or nothing is left to begin one. Cancelling it stops all."""
+        try:
+            await self._until_turn_or_idle()
+        except asyncio.CancelledError:
+            await self._stop()
+        return self.turn_waits
+
+    async def _until_turn_or_idle(self) -> None:
+        turn = asyncio.create_task(self.until_turn())
+        idle = asyncio.create_task(self._app.dispatcher.until_idle())
+        try:
+            await asyncio.wait({turn, idle}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            turn.cancel()
+            idle.cancel()
+            await asyncio.gather(turn, idle, return_exceptions=True)
+
+    async def show_turn(self, text: str = "") -> TurnFinished:
+        """Submit what the owner has written, if anything, and show a turn. Cancelling it stops the turn.
+
+        Raises StorageError when the store has failed.
+        """
+        finished, cancelled = None, False
+        async with self._renderer:
+            while finished is None:
+                try:
+                    if cancelled:
+                        cancelled = False
+                        await self._stop()
+                    elif text:
+                        submitted, text = text, ""
+                        await self._submit(submitted)
+                    else:
+                        await self.until_turn()
+                except asyncio.CancelledError:
+                    if self._working.done():
+                        raise
+                    cancelled = True
+                finished = self._show_next()
+        return finished
+
+    async def _submit(self, text: str) -> None:
+        if self._app.mcp:
+            async for note in self._app.mcp.settle():
+                self._renderer.show(Notice(note))
+        channel, _, chat_id = self.key.partition(":")
+        await self._app.hub.submit(
+            InboundMessage(
+                channel,
+                chat_id,
+                sender_id="owner",
+                text=text,
+                external_id=os.urandom(16).hex(),
+                session_key=self.key,
+                sent_at=time.time(),
+                owner=self._app.owner,
+            )
+        )
+
+    def _show_next(self) -> TurnFinished | None:
+        """Show an event; the last one of a turn is given back."""
+        if self._next is None:
+            return None
+        (inbound, event), self._next = self._next, None
+        if isinstance(event, TurnFinished) and inbound and inbound.source == "report":
+            event = replace(event, usage=event.usage + self._usage)
+            self._usage = Usage()
+        self._renderer.show(event)
+        return event if isinstance(event, TurnFinished) else None
+
+    async def _stop(self) -> None:
+        """Stop the running turn and its subagents. The task that was cancelled to say so goes on."""
+        if task := asyncio.current_task():
+            task.uncancel()
+        if not await self._app.dispatcher.stop(self.key):
+            await self._app.store.inbox.withdraw(self.key, self._app.owner)
+            await self._until_turn_or_idle()
+            self._next = self._next or (None, _STOPPED)
+
+    async def stop_subagents(self) -> None:
+        """Stop all that this terminal runs, of whatever session."""
+        for parent in {
+            order.reply_to.session_key for order, _, _ in self._subagents.values() if order.reply_to
+        }:
+            await self._app.dispatcher.stop_subagents(parent, None)
+
+
+@contextlib.asynccontextmanager
+async def terminal_session(app: App, key: str, renderer: Renderer) -> AsyncIterator[TerminalSession]:
+    """A session in this terminal. What went away with the process that had it before is told first."""
+    for info in await app.store.subagents.close_lost(key):
+        how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
+        session = await app.store.sessions.get(f"subagent:{info.id}")
+        begun = session is not None and session.messages > 0
+        rest = (
+            f"{how}. See: nanobot session show subagent:{info.id}"
+            if begun
+            else "was lost before it had begun."
+        )
+        complain(f"The subagent {one_line(info.label, 60)!r} {rest}")
+    with app.hub.subscribe() as events:
+        async with app.working_for_itself() as working:
+            working.add_done_callback(lambda _: events.end())
+            yield TerminalSession(app, key, renderer, events, working)
