@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -28,8 +30,6 @@ def allow_from(name: str, section: Any) -> list[str]:
 
 def load_channel(name: str) -> type[Channel]:
     """The class of a channel. Raises ChannelError saying how to get it when it cannot be loaded."""
-    # SDKs stand on httpx, whose unused command line would load rich and pygments: 8 MB of idle memory.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     try:
         loaded = _load(name)
     except ImportError as error:
@@ -49,10 +49,27 @@ def load_channel(name: str) -> type[Channel]:
     return loaded
 
 
+class _Without:
+    """Hides modules from what the thread imports that made it: as if they were not installed."""
+
+    def __init__(self, modules: Collection[str]) -> None:
+        self._modules = modules
+        self._thread = threading.get_ident()
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in self._modules and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{name} is not needed here", name=name)
+
+
 def _load(name: str) -> Any:
     for spec in CHANNELS:
         if spec.name == name:
-            return spec.load(spec.channel)
+            finder = _Without(spec.unused)
+            sys.meta_path.insert(0, finder)
+            try:
+                return spec.load(spec.channel)
+            finally:
+                sys.meta_path.remove(finder)
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return point.load()
     if name in PLANNED:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
 
 from nanobot.config.section import Section, key
@@ -17,13 +16,15 @@ ENTRY_POINTS = "nanobot.channels"
 class ChannelSpec:
     """A bundled channel: its key, its title, its class and its section (`module:name`).
 
-    The extra that installs its SDK has the name of the channel. The section is read without the SDK.
+    The extra that installs its SDK has the name of the channel. The section is read without the SDK, and
+    the SDK without the modules that are `unused` here.
     """
 
     name: str
     title: str
     channel: str
     section: str
+    unused: tuple[str, ...] = ()
 
     def load(self, path: str) -> Any:
         """What `channel` or `section` names. Raises ImportError."""
@@ -37,6 +38,8 @@ CHANNELS: tuple[ChannelSpec, ...] = (
         "Telegram",
         "nanobot.channels.telegram:TelegramChannel",
         "nanobot.channels.telegram_config:TelegramConfig",
+        # httpx's command line (rich, pygments) and the decryption of passports: 15 MB of memory
+        unused=("httpx._main", "cryptography"),
     ),
 )
 # Known from older configurations: not built into this version yet, so their keys are kept and not read.
@@ -73,7 +76,11 @@ class ChannelsConfig(Section):
         for spec in CHANNELS:
             if spec.name == name:
                 return spec.load(spec.section)
-        return Any if name in PLANNED or name in entry_points(group=ENTRY_POINTS).names else None
+        if name in PLANNED:
+            return Any
+        from importlib.metadata import entry_points
+
+        return Any if name in entry_points(group=ENTRY_POINTS).names else None
 
     def enabled(self) -> dict[str, Any]:
         """The sections of the enabled channels by name."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -310,3 +312,18 @@ async def test_the_token_is_in_no_log(server: TelegramServer, caplog: pytest.Log
         assert TOKEN not in str(gateway.status())
     assert TOKEN not in caplog.text
     assert TOKEN.split(":")[1] not in caplog.text
+
+
+_LOAD = """
+import sys
+from nanobot.channels.registry import load_channel
+load_channel("telegram")
+print([name for name in ("rich", "cryptography", "httpx._main") if name in sys.modules])
+import cryptography, httpx._main
+"""
+
+
+def test_the_library_brings_no_more_than_is_used() -> None:
+    """Passports and the command line of httpx took 15 MB; others still find them afterwards."""
+    ended = subprocess.run([sys.executable, "-c", _LOAD], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
