@@ -14,7 +14,7 @@ from nanobot.messages import Attachment, InboundMessage, Quoted
 from nanobot.paths import safe_name
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
-_TOGETHER = 1.5  # seconds between a comment and the forwards sent with it
+_TOGETHER = 2.0  # seconds between two messages that a program sends as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,6 @@ class Incoming:
     album: str = ""
     cut: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether more of it may follow at once."""
-        return bool(self.album) or self.cut
 
     def inbound(self, channel: str) -> InboundMessage:
         """What the turn gets."""
@@ -88,7 +83,8 @@ def continues(before: Incoming, after: Incoming) -> bool:
     if before.album or after.album:
         return before.album == after.album
     forwarded = not after.text and any(quoted.kind == "forward" for quoted in after.quoted)
-    return before.cut or (forwarded and after.sent_at - before.sent_at <= _TOGETHER)
+    commented = forwarded and not before.text.startswith("/")  # a command stands for itself
+    return (before.cut or commented) and after.sent_at - before.sent_at <= _TOGETHER
 
 
 def joined(before: Incoming, after: Incoming) -> Incoming:

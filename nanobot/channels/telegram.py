@@ -17,11 +17,11 @@ from telegram import Bot, LinkPreviewOptions, Message, ReplyParameters, User
 from telegram.error import BadRequest
 
 from nanobot.channels.base import Capabilities, ChannelHost
+from nanobot.channels.dialects import TELEGRAM_HTML
 from nanobot.channels.incoming import Incoming
-from nanobot.channels.markup import HTML, HTML_VALUE, Dialect
 from nanobot.channels.outgoing import OutgoingPart
 from nanobot.channels.platform import Platform
-from nanobot.channels.telegram_api import channel_errors, open_bot, read_message
+from nanobot.channels.telegram_api import channel_errors, is_unfinished, open_bot, read_message
 from nanobot.channels.telegram_config import TelegramConfig
 from nanobot.errors import ChannelError
 from nanobot.messages import Attachment, InboundMessage
@@ -36,28 +36,6 @@ _PHOTO_LIMIT = 10 * 1024 * 1024
 _PHOTO_TYPES = ("image/jpeg", "image/png", "image/webp")
 # Opening a link for its preview would tell its server whatever a manipulated model put into the address.
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
-
-# https://core.telegram.org/bots/api#html-style: 4096 UTF-16 units after entities parsing.
-TELEGRAM_HTML = Dialect(
-    limit=4096,
-    utf16=True,
-    counts_markup=False,
-    byte_limit=30_000,  # safely below what the Bot API server takes
-    escape=HTML,
-    escape_code=HTML,
-    escape_value=HTML_VALUE,
-    bold="<b>{text}</b>",
-    italic="<i>{text}</i>",
-    strike="<s>{text}</s>",
-    code="<code>{text}</code>",
-    heading=("<b>{text}</b>",),
-    fence="<pre>{code}</pre>",
-    language_fence='<pre><code class="language-{language}">{code}</code></pre>',
-    link='<a href="{href}">{text}</a>',
-    links=r"(?:https?://|tg://|mailto:)\S+",
-    quote="<blockquote>{text}</blockquote>",
-    code_nests=False,
-)
 
 
 class TelegramChannel(Platform):
@@ -110,7 +88,7 @@ class TelegramChannel(Platform):
     async def _poll(self) -> None:
         """Wait for messages and have them accepted, each before the next."""
         updates = await self._updates(self._poll_seconds)
-        while updates and (last := self._parsed(updates[-1])) and last.unfinished:
+        while updates and is_unfinished(updates[-1]):
             await asyncio.sleep(_REST_OF_ALBUM)
             seen = len(updates)
             updates = await self._updates(0)

@@ -172,6 +172,14 @@ def _channel_error(error: TelegramError) -> ChannelError:
     return ChannelError(f"Telegram cannot be reached ({text}).")
 
 
+def is_unfinished(update: dict[str, Any]) -> bool:
+    """Whether more of its message may follow at once: the rest of an album, or of a text that was cut."""
+    message = update.get("message")
+    return isinstance(message, dict) and (
+        "media_group_id" in message or utf16_len(str(message.get("text", ""))) >= _FULL
+    )
+
+
 def read_message(message: Message, bot: User, allow_from: Sequence[str]) -> Incoming | None:
     """The message, unless nobody in particular wrote it. Access is not checked here."""
     sender_id, names, shown_name = _sender(message, allow_from)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nanobot.channels.dialects import TELEGRAM_HTML
 from nanobot.channels.markup import render_pieces, render_text
 from nanobot.channels.splitting import utf16_len
-from nanobot.channels.telegram import TELEGRAM_HTML
 from tests.peers.telegram_html import parse_html
 
 TEXT_LIMIT = TELEGRAM_HTML.limit

@@ -135,6 +135,25 @@ async def test_a_comment_and_its_forwards_are_one_question(server: TelegramServe
         assert words in shown
 
 
+async def test_what_came_later_or_is_a_command_stands_for_itself(server: TelegramServer) -> None:
+    ann = server.user(7)
+    long = server.new_message(server.chats[7], ann.to_json())
+    server.add_update("message", {**long, "text": "x" * 4096, "date": long["date"] - 60})
+    ann.send("/status")
+    forwarded = server.new_message(server.chats[7], ann.to_json())
+    server.add_update("message", {**forwarded, "text": "the moon is cheese", "forward_origin": BY_BEN})
+    taken: list[InboundMessage] = []
+
+    async def accept(inbound: InboundMessage, names: Any) -> bool:
+        taken.append(inbound)
+        server.notify()
+        return True
+
+    async with running_channel(server, accept):
+        await server.wait_for(lambda: len(taken) == 3)
+    assert [inbound.text for inbound in taken] == ["x" * 4096, "/status", ""]
+
+
 async def test_messages_of_two_people_are_never_one(server: TelegramServer) -> None:
     ann, ben, group = server.user(7), server.user(8), server.group(-100, "Friends")
     ann.send("x" * 4096, chat=group)
@@ -155,9 +174,9 @@ async def test_a_message_that_is_answered_gets_the_reaction(server: TelegramServ
 async def test_an_update_the_library_cannot_read_stops_nobody(server: TelegramServer) -> None:
     """The library reads all updates of a poll or none."""
     ann = server.user(7)
-    server.add_update("message", {"message_id": "one", "chat": 5, "date": "yesterday"})
     ann.send("hello?")
+    server.add_update("message", {"message_id": "one", "chat": 5, "date": "yesterday"})
     async with running_gateway(config_for(server), ScriptedProvider(echo)) as (_, gateway):
         await server.wait_for(lambda: server.texts(ann) == ["you said: hello?"])
-        assert gateway.channels.status["telegram"].unreadable == 1
         await server.wait_for(lambda: not server.updates)
+        assert gateway.channels.status["telegram"].unreadable == 1
