@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ _SEND_TIMEOUT = 120.0
 _AT_ONCE = 32  # deliveries begun at one look
 _FIRST_RETRY = 1.0
 _LONGEST_RETRY = 300.0
+_LOOK_EVERY = 5.0  # seconds between two looks when nothing was stored
 _STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
 
 
@@ -52,6 +54,7 @@ class DeliveryService:
         self._clock = clock
         self._jitter = jitter or random.Random()
         self._sending: dict[int, asyncio.Task[None]] = {}
+        self._retry_at = math.inf  # when one of those that failed is due again
 
     async def run(self) -> None:
         """Deliver until cancelled; what is being sent then is finished or tried again later."""
@@ -59,13 +62,15 @@ class DeliveryService:
             try:
                 while True:
                     await self._start_due(changed)
-                    await wait_for(changed, 1.0)
+                    await wait_for(changed, min(_LOOK_EVERY, max(0.0, self._retry_at - self._clock())))
             finally:
                 for task in self._sending.values():
                     task.cancel()
                 await asyncio.gather(*self._sending.values(), return_exceptions=True)
 
     async def _start_due(self, changed: asyncio.Event) -> None:
+        if self._retry_at <= self._clock():
+            self._retry_at = math.inf
         begun = set(self._sending)  # one that ends while the outbox is read still looks due in what was read
         try:
             # More than are being sent: those that hang must not keep the others from sight.
@@ -103,9 +108,10 @@ class DeliveryService:
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> None:
         now = self._clock()
-        next_at: float | None = now + self._delay(delivery.attempts, error)
-        if error.permanent or now - delivery.created_at > PARK_AFTER:
-            next_at = None
+        next_at: float | None = None
+        if not error.permanent and now - delivery.created_at <= PARK_AFTER:
+            next_at = now + self._delay(delivery.attempts, error)
+            self._retry_at = min(self._retry_at, next_at)
         message = delivery.message
         log.warning(
             "Delivery to %s:%s failed (%s)%s",

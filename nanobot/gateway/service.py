@@ -28,10 +28,11 @@ from nanobot.gateway.http import HttpSurface, listening_address
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.store.records import GATEWAY_ROLE
+from nanobot.store.workers import RENEW
 
 log = logging.getLogger(__name__)
 
-_LEAD_EVERY = 1.0  # seconds between two claims of the lead
+_LEAD_EVERY = 1.0  # seconds between two tries to get the lead
 _PORT_PAUSE = 5.0  # seconds between two tries of a port that a hung gateway keeps
 _DRAIN = 6.0  # seconds running turns may take to finish after SIGTERM
 _LAST_DELIVERIES = 2.0
@@ -166,7 +167,7 @@ class Gateway:
 
     async def _keep_lead(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await _sleep_unless(stop, _LEAD_EVERY)
+            await _sleep_unless(stop, RENEW)
             if not stop.is_set() and not await self._take_lead():
                 return
 
