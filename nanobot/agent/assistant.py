@@ -5,36 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 
+from nanobot.agent.attachments import attachment_notes, load_images
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
-from nanobot.agent.subagent import Role, SubagentRules
-from nanobot.agent.tools.base import TurnContext
+from nanobot.agent.subagent import SubagentRules, TurnRole
+from nanobot.agent.tools.base import TurnContext, turn_context
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
-from nanobot.messages import ContextPart, ImagePart, Message, TextPart
+from nanobot.messages import ContextPart, InboundMessage, Message, TextPart
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
-from nanobot.store.records import Claim, StoredMessage
+from nanobot.store.records import Claim, OpenSession
 from nanobot.store.store import Store
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a turn is asked to do. `text` None resumes a turn from what was recorded of it."""
-
-    context: TurnContext
-    text: str | None
-    images: tuple[ImagePart, ...] = ()
-    note: str = ""
-    steer: Callable[[], Awaitable[Sequence[StoredMessage]]] | None = None
-    handed_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ModelPool:
@@ -101,33 +90,49 @@ class Assistant:
         await self._store.sessions.set_setting(session_key, "model", model)
         self._insisted = ""
 
-    async def run(self, claim: Claim, request: Request) -> AsyncGenerator[TurnEvent, None]:
-        """Run a claimed turn. The caller closes it with `store.turns.finish`."""
+    async def run(
+        self, claim: Claim, inbound: InboundMessage, handed_over: asyncio.Event
+    ) -> AsyncGenerator[TurnEvent, None]:
+        """Answer a message, whose files are on disk, or go on with what was recorded of its turn.
+
+        The caller closes the turn with `store.turns.finish`.
+        """
+        context = turn_context(inbound, claim.turn_key, claim.turn_id)
+        session = await self._open(context)
+        begun = bool(session.messages) and session.messages[-1].turn_id == claim.turn_id
         try:
-            turn = await self.prepare(request.context, claim)
+            turn = await self._prepare(context, claim, session)
         except NanobotError:
-            if request.text is not None:  # what was asked is kept, also when nobody can answer it
-                await self._store.turns.append(claim, self._asked(request, request.text, ""))
+            if not begun:  # what was asked is kept, also when nobody can answer it
+                await self._store.turns.append(claim, await self._asked(inbound, context))
             raise
-        if request.text is not None:
-            recalled = await self._recall(request.text, request.context) if self._recall else ""
-            await turn.conversation.append(self._asked(request, request.text, recalled))
-            if request.context.source == "report" and request.steer:
-                turn.conversation.entries += await request.steer()  # others that came in meanwhile
-        turn = replace(turn, handed_over=request.handed_over, steer=request.steer)
+        if not begun:
+            recalled = await self._recall(inbound.text, context) if self._recall else ""
+            await turn.conversation.append(await self._asked(inbound, context, recalled))
+            if inbound.source == "report":
+                await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
+        mode = session.settings.get("queue", self._config.agents.defaults.queue_mode)
+        steered = inbound.source == "report" or mode == "steer"
+        turn = replace(turn, handed_over=handed_over, answers=inbound if steered else None)
         if self.subagents is not None:
             own = turn.limits.max_iterations
-            objection = functools.partial(self.subagents.objection, claim, request.context, own)
+            objection = functools.partial(self.subagents.objection, claim, context, own)
             turn = replace(turn, objection=objection)
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
                 yield event
 
-    async def prepare(self, context: TurnContext, claim: Claim | None = None) -> Turn:
+    async def prepare(self, context: TurnContext) -> Turn:
         """A turn of the session in `context` as it would begin now. Raises NanobotError."""
+        return await self._prepare(context, None, await self._open(context))
+
+    async def _open(self, context: TurnContext) -> OpenSession:
+        limit = self._config.agents.defaults.memory_window + SPARE_MESSAGES
+        return await self._store.sessions.open(context.session_key, limit)
+
+    async def _prepare(self, context: TurnContext, claim: Claim | None, session: OpenSession) -> Turn:
         defaults = self._config.agents.defaults
-        opened = await self._store.sessions.open(context.session_key, defaults.memory_window + SPARE_MESSAGES)
-        role = await self._role(context, opened.settings)
+        role = await self._role(context, session.settings)
         resolution, provider = await self._models.get(role.model)
         traits = provider.traits(resolution.model)
         tools = self._tools if role.tools is None else Toolbox(role.tools)
@@ -150,22 +155,24 @@ class Assistant:
             system=system,
             tools=tools,
             conversation=Conversation(
-                self._store, context.session_key, claim, limits, self._summarise, opened
+                self._store, context.session_key, claim, limits, self._summarise, session
             ),
             limits=role.limits,
         )
 
-    async def _role(self, context: TurnContext, settings: Mapping[str, str]) -> Role:
+    async def _role(self, context: TurnContext, settings: Mapping[str, str]) -> TurnRole:
         """What the turn works with. Raises UsageError when its subagent's profile cannot be used."""
         if self.subagents is None or context.source != "order":
-            return Role(self._chosen(settings), self._limits())
+            return TurnRole(self._chosen(settings), self._limits())
         role = await self.subagents.role(context, await self._tools.registry(), self._limits())
         parent = context.reply_to.session_key if context.reply_to else context.session_key
         return replace(role, model=role.model or await self.model_of(parent))
 
-    def _asked(self, request: Request, text: str, recalled: str) -> Message:
-        note = self._prompt.moment(request.context) + request.note + recalled
-        return Message("user", (ContextPart(note), TextPart(text), *request.images))
+    async def _asked(self, inbound: InboundMessage, context: TurnContext, recalled: str = "") -> Message:
+        """What the model is shown of a message."""
+        note = self._prompt.moment(context) + attachment_notes(inbound) + recalled
+        images = await asyncio.to_thread(load_images, inbound.attachments) if inbound.attachments else ()
+        return Message("user", (ContextPart(note), TextPart(inbound.text), *images))
 
     def _limits(self) -> TurnLimits:
         defaults = self._config.agents.defaults

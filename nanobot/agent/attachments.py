@@ -25,8 +25,8 @@ def load_images(attachments: Sequence[Attachment]) -> tuple[ImagePart, ...]:
     return tuple(images)
 
 
-def describe(inbound: InboundMessage) -> str:
-    """A note: who wrote in a group, the files, so that tools can open them, and the words of others."""
+def attachment_notes(inbound: InboundMessage) -> str:
+    """Notes: who wrote in a group, the files, so that tools can open them, and the words of others."""
     name = re.sub(r"[\s\[\]]+", " ", inbound.sender_name)[:60] if inbound.is_group else ""
     sender = f"[written by {name}]\n" if name else ""
     files = "".join(f"[attached {_description(item)}]\n" for item in inbound.attachments)

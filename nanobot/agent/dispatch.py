@@ -10,23 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from nanobot.agent.assistant import Assistant, Request
-from nanobot.agent.attachments import describe, load_images
+from nanobot.agent.assistant import Assistant
 from nanobot.agent.replies import replies
 from nanobot.agent.subagent import SUBAGENT, SubagentRules
-from nanobot.agent.tools.base import turn_context
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.hub import Hub
 from nanobot.bus.signal import wait_for
 from nanobot.config.schema import AgentDefaults
 from nanobot.errors import NanobotError, StorageError, TurnTakenOver
-from nanobot.messages import InboundMessage, Message, Usage
-from nanobot.store.records import Claim, InboxTurn, StoredMessage
+from nanobot.messages import InboundMessage, Usage
+from nanobot.store.records import InboxTurn
 from nanobot.store.store import Store
 from nanobot.store.workers import RENEW
 
@@ -250,8 +247,11 @@ class Dispatcher:
         finished = _STOPPED
         notices: list[str] = []
         try:
-            request = await self._request(turn)
-            async with contextlib.aclosing(self._assistant.run(turn.claim, request)) as events:
+            inbound = turn.inbound
+            if inbound.attachments and self.fetch_attachments:
+                inbound = await self.fetch_attachments(inbound)
+            running = self._assistant.run(turn.claim, inbound, self._handed_over)
+            async with contextlib.aclosing(running) as events:
                 async for event in events:
                     if isinstance(event, TurnFinished):
                         finished = event
@@ -269,39 +269,6 @@ class Dispatcher:
         self._hub.publish(turn.inbound, event)
         if turn.inbound.source == "order":
             self._subagents.observe(turn.inbound, event)
-
-    async def _request(self, turn: InboxTurn) -> Request:
-        begun = turn.resumed and await self._has_messages(turn.claim)
-        inbound = turn.inbound
-        if inbound.attachments and self.fetch_attachments and not begun:
-            inbound = await self.fetch_attachments(inbound)
-        return Request(
-            turn_context(inbound, turn.claim.turn_key, turn.claim.turn_id),
-            None if begun else inbound.text,
-            images=() if begun else await asyncio.to_thread(load_images, inbound.attachments),
-            note=describe(inbound),
-            steer=lambda: self._steer(turn),
-            handed_over=self._handed_over,
-        )
-
-    async def _has_messages(self, claim: Claim) -> bool:
-        """Whether the turn got as far as recording its own message."""
-        newest = await self._store.sessions.context(claim.session_key, 1)
-        return bool(newest) and newest[0].turn_id == claim.turn_id
-
-    async def _steer(self, turn: InboxTurn) -> Sequence[StoredMessage]:
-        key, first = turn.claim.session_key, turn.inbound
-        joins = functools.partial(_same_request, first) if first.source == "report" else _may_join
-        if first.source != "report":
-            settings = await self._store.sessions.settings(key)
-            if settings.get("queue", self._limits.queue_mode) != "steer":
-                return ()
-        waiting = await self._store.inbox.waiting(key, first.owner)
-        joining = {
-            inbox_id: Message.user(inbound.text)
-            for inbox_id, inbound in itertools.takewhile(lambda entry: joins(entry[1]), waiting)
-        }
-        return await self._store.turns.steer(turn.claim, joining) if joining else ()
 
     # -- its end
 
@@ -338,18 +305,3 @@ class Dispatcher:
             inbound=inbound,
             tokens=finished.usage.total,
         )
-
-
-def _may_join(inbound: InboundMessage) -> bool:
-    """Commands, files, quotes and what nobody has written wait for their own turn."""
-    return inbound.source == "person" and not (inbound.command or inbound.attachments or inbound.quoted)
-
-
-def _same_request(first: InboundMessage, other: InboundMessage) -> bool:
-    """Whether both are reports of subagents that the same message began."""
-    same = (other.source, other.family, other.deliver) == (first.source, first.family, first.deliver)
-    return same and (other.channel, other.chat_id, other.metadata) == (
-        first.channel,
-        first.chat_id,
-        first.metadata,
-    )

@@ -31,6 +31,7 @@ from nanobot.bus.events import (
 from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError
 from nanobot.messages import (
     ContextPart,
+    InboundMessage,
     Message,
     StopReason,
     ToolCall,
@@ -39,7 +40,6 @@ from nanobot.messages import (
     unanswered_calls,
 )
 from nanobot.providers.base import Completion, ModelRequest, Provider, Retrying, TextChunk
-from nanobot.store.records import StoredMessage
 
 _REPEATED = 3  # identical steps in a row after which the model is told, and then stopped
 _LOOP_NOTICE = "[nanobot: the same tool call gave the same result three times. Do something else, or answer.]"
@@ -65,8 +65,8 @@ class Turn:
 
     `system` are the named parts of the prompt. The `conversation` ends with what was asked; after a crash
     it may end with calls that have no result. Before each model call `objection` says why there may be
-    none; after each step `steer` gives what arrived meanwhile. A turn that is cancelled ends, unless
-    another worker goes on with it: then `handed_over` is set.
+    none. After each step those that wait may join the message it `answers`, if any. A turn that is
+    cancelled ends, unless another worker goes on with it: then `handed_over` is set.
     """
 
     context: TurnContext
@@ -78,7 +78,7 @@ class Turn:
     limits: TurnLimits = field(default_factory=TurnLimits)
     handed_over: asyncio.Event = field(default_factory=asyncio.Event)
     objection: Callable[[], Awaitable[str]] | None = None
-    steer: Callable[[], Awaitable[Sequence[StoredMessage]]] | None = None
+    answers: InboundMessage | None = None
 
 
 async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
@@ -201,8 +201,8 @@ class _Run:
             return self._stop("Stopped: the model kept repeating the same tool call.")
         if self._repeats == _REPEATED:
             await self._conversation.append(Message("user", (ContextPart(_LOOP_NOTICE),)))
-        if self._turn.steer:
-            self._conversation.entries += await self._turn.steer()
+        if self._turn.answers:
+            await self._conversation.take_waiting(self._turn.answers)
         return None
 
     def _stop(self, notice: str) -> StopReason:

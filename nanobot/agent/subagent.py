@@ -17,7 +17,7 @@ SUBAGENT = "subagent"  # the channel of orders
 
 
 @dataclass(frozen=True)
-class Role:
+class TurnRole:
     """What a turn works with. `tools` None, `prompt` empty: the main agent's."""
 
     model: str
@@ -29,7 +29,7 @@ class Role:
 class SubagentRules(Protocol):
     """What subagents may do, and what is told of them."""
 
-    async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> Role:
+    async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> TurnRole:
         """The role of a subagent, its `model` empty for its parent's. Raises UsageError for a bad profile."""
 
     async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:

@@ -13,8 +13,7 @@ from itertools import groupby
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.agent.window import Conversation
-from nanobot.bus.events import ToolFinished, ToolStarted, TurnEvent
-from nanobot.bus.events import ToolOutput as ToolOutputEvent
+from nanobot.bus.events import ToolFinished, ToolOutputDelta, ToolStarted, TurnEvent
 from nanobot.errors import ToolError
 from nanobot.messages import INTERRUPTED, Message, Outcome, ToolCall, ToolResult
 
@@ -95,7 +94,7 @@ class ToolRunner:
         return "error" if failed else "ok", output
 
     def _reporter(self, call: ToolCall) -> Callable[[str], None]:
-        return lambda text: self._emit(ToolOutputEvent(call.id, text))
+        return lambda text: self._emit(ToolOutputDelta(call.id, text))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from nanobot.agent.tools.base import ToolOutput
 from nanobot.errors import NanobotError
@@ -19,6 +19,7 @@ from nanobot.messages import (
     ContextPart,
     ContextUse,
     ImagePart,
+    InboundMessage,
     Message,
     Part,
     ReasoningPart,
@@ -110,6 +111,17 @@ class Conversation:
         """Note that a tool call is about to run; False when it was before a worker died."""
         assert self._claim is not None, "nobody claimed a turn"
         return await self._store.turns.record_intent(self._claim, call_id)
+
+    async def take_waiting(self, answered: InboundMessage) -> None:
+        """Let messages that wait in the session join the one that the running turn answers, in order."""
+        assert self._claim is not None, "nobody claimed a turn"
+        waiting = await self._store.inbox.waiting(self._key, answered.owner)
+        joining = {
+            inbox_id: Message.user(inbound.text)
+            for inbox_id, inbound in takewhile(lambda entry: _joins(answered, entry[1]), waiting)
+        }
+        if joining:
+            self.entries += await self._store.turns.steer(self._claim, joining)
 
     # -- what the model sees
 
@@ -246,6 +258,18 @@ class Conversation:
         from nanobot.agent.digest import digest
 
         return unread + digest(left) if left else ""
+
+
+def _joins(answered: InboundMessage, other: InboundMessage) -> bool:
+    """Reports join a report if the same message began their subagents; words of people join theirs.
+
+    Commands, files and quotes wait for a turn of their own.
+    """
+    if answered.source != "report":
+        return other.source == "person" and not (other.command or other.attachments or other.quoted)
+    same = (other.source, other.family, other.deliver) == (answered.source, answered.family, answered.deliver)
+    here = (answered.channel, answered.chat_id, answered.metadata)
+    return same and (other.channel, other.chat_id, other.metadata) == here
 
 
 async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:

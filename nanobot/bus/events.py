@@ -51,7 +51,7 @@ class ToolStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolOutput:
+class ToolOutputDelta:
     """Live output of a running tool."""
 
     call_id: str
@@ -128,7 +128,7 @@ TurnEvent = (
     | ReasoningDelta
     | TextDiscarded
     | ToolStarted
-    | ToolOutput
+    | ToolOutputDelta
     | ToolFinished
     | UsageReported
     | Notice

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nanobot.bus.events import Event, ReasoningDelta, SubagentChanged, TextDelta, ToolOutput
+from nanobot.bus.events import Event, ReasoningDelta, SubagentChanged, TextDelta, ToolOutputDelta
 from nanobot.bus.signal import ChangeSignal
 from nanobot.messages import InboundMessage
 from nanobot.store.mail import Inbox
@@ -52,8 +52,8 @@ class Subscription:
         self._changed.set()
 
     def put(self, inbound: InboundMessage, event: Event) -> None:
-        if len(self._waiting) >= _BEHIND and isinstance(event, TextDelta | ReasoningDelta | ToolOutput):
-            if isinstance(event, ToolOutput):
+        if len(self._waiting) >= _BEHIND and isinstance(event, TextDelta | ReasoningDelta | ToolOutputDelta):
+            if isinstance(event, ToolOutputDelta):
                 return
             last_inbound, last = self._waiting[-1]
             if last_inbound is inbound and type(last) is type(event):

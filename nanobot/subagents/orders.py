@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanobot.agent.loop import TurnLimits
-from nanobot.agent.subagent import SUBAGENT, Role
+from nanobot.agent.subagent import SUBAGENT, TurnRole
 from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import (
@@ -110,7 +110,7 @@ class Subagents:
             except UsageError as error:
                 yield str(error)
 
-    async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> Role:
+    async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> TurnRole:
         """What the turn of a subagent works with (agent.subagent.SubagentRules)."""
         subagent = await self._store.subagents.get(turn.chat_id)
         name = subagent.profile if subagent else ""
@@ -126,7 +126,7 @@ class Subagents:
         left = max(0.0, begun + limits.seconds - self._clock())
         allowed = _allowed(tools)
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
-        return Role(
+        return TurnRole(
             profile.model or "",
             replace(limits, max_iterations=calls, advice=f"(agents.{key}).", seconds=left),
             tools.select({*names} & {*allowed}),

@@ -93,7 +93,7 @@ class LiveRenderer(Renderer):
             case events.ToolStarted(call_id=call_id, hint=hint):
                 self._end_answer()
                 self._tools[call_id] = _RunningTool(one_line(hint, HINT_LIMIT), now)
-            case events.ToolOutput(call_id=call_id, text=text) if call_id in self._tools:
+            case events.ToolOutputDelta(call_id=call_id, text=text) if call_id in self._tools:
                 tool = self._tools[call_id]
                 tool.output = (tool.output + text)[-4000:]
             case events.ToolFinished():

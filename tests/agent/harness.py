@@ -162,4 +162,4 @@ async def play(
         return await opened.played()
 
 
-__all__ = ["Act", "Played", "Reply", "call", "is_note", "open_turn", "play"]
+__all__ = ["KEY", "Act", "Played", "Reply", "call", "is_note", "open_turn", "play"]

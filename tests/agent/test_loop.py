@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from nanobot.agent.loop import TurnLimits, run_turn
-from nanobot.agent.tools.base import ToolOutput as ResultOutput
-from nanobot.agent.tools.base import current_turn, report_output
+from nanobot.agent.tools.base import ToolOutput, current_turn, report_output
 from nanobot.bus.events import (
     Notice,
     TextDelta,
     TextDiscarded,
     ToolFinished,
-    ToolOutput,
+    ToolOutputDelta,
     TurnFinished,
     TurnStarted,
     UsageReported,
     event_to_json,
 )
 from nanobot.errors import OverloadedError, StorageError, ToolError
-from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult, Usage, unanswered_calls
+from nanobot.messages import (
+    INTERRUPTED,
+    InboundMessage,
+    Message,
+    ToolCall,
+    ToolResult,
+    Usage,
+    unanswered_calls,
+)
 from nanobot.providers.base import Completion, ModelRequest, Retrying, TextChunk
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.records import Claim, StoredMessage
 from nanobot.store.turns import Turns
-from tests.agent.harness import Act, Played, call, is_note, open_turn, play
+from tests.agent.harness import KEY, Act, Played, call, is_note, open_turn, play
 
 
 async def test_a_plain_answer() -> None:
@@ -140,7 +148,7 @@ async def test_tools_know_their_turn_and_report_live_output() -> None:
 
     played = await play([Reply(tool_calls=[call("act", "c1")]), "ok"], [Act("act", work)])
     assert played.results[0].content == "cli:direct"
-    assert played.of(ToolOutput) == [ToolOutput("c1", "half ")]
+    assert played.of(ToolOutputDelta) == [ToolOutputDelta("c1", "half ")]
 
 
 async def test_whose_words_a_result_is_and_how_a_command_ended_are_told() -> None:
@@ -149,8 +157,8 @@ async def test_whose_words_a_result_is_and_how_a_command_ended_are_told() -> Non
 
     tools = [
         Page("fetch", lambda **_: "words of a page"),
-        Page("sent", lambda **_: ResultOutput("words of a mail", origin="mail")),
-        Act("exec", lambda **_: ResultOutput("no", exit_code=3)),
+        Page("sent", lambda **_: ToolOutput("words of a mail", origin="mail")),
+        Act("exec", lambda **_: ToolOutput("no", exit_code=3)),
     ]
     calls = [call(name) for name in ("fetch", "sent", "exec", "nothing")]
     played = await play([Reply(tool_calls=calls), "ok"], tools)
@@ -328,7 +336,7 @@ async def test_cancelling_a_tool_leaves_a_valid_history() -> None:
         return ""
 
     calls = [call("hang", "c1"), call("hang", "c2")]
-    played = await cancelled_at(ToolOutput, [Reply(tool_calls=calls)], [Act("hang", hang)])
+    played = await cancelled_at(ToolOutputDelta, [Reply(tool_calls=calls)], [Act("hang", hang)])
     assert played.finished.stop_reason == "cancelled"
     assert stopped.is_set()
     assert unanswered_calls(played.recorded) == []
@@ -349,7 +357,7 @@ async def test_closing_the_iterator_early_stops_the_work() -> None:
     async with open_turn([Reply(tool_calls=[call("hang")])], [Act("hang", hang)]) as opened:
         events = run_turn(opened.turn)
         async for event in events:
-            if isinstance(event, ToolOutput):
+            if isinstance(event, ToolOutputDelta):
                 break
         await events.aclose()
         assert stopped.is_set()
@@ -411,11 +419,19 @@ async def test_resuming_an_answered_turn_asks_nothing_again() -> None:
     assert played.provider.requests == []
 
 
-async def test_steering_messages_join_after_the_tools() -> None:
-    waiting = [[StoredMessage(9, 1, 0.0, Message.user("also this"))], []]
-
-    async def steer() -> list[StoredMessage]:
-        return waiting.pop(0)
-
-    played = await play([Reply(tool_calls=[call("act")]), "ok"], [Act("act", lambda **_: "x")], steer=steer)
-    assert played.provider.requests[1].messages[-1].text == "also this"
+async def test_what_waits_joins_after_the_tools_until_something_needs_a_turn_of_its_own() -> None:
+    first = InboundMessage("cli", "direct", "owner", "go", "m1", KEY)
+    steps = [Reply(tool_calls=[call("act")]), "ok"]
+    async with open_turn(steps, [Act("act", lambda **_: "x")], answers=first) as opened:
+        for number, text in enumerate(("also this", "and this", "/new", "not this"), 2):
+            await opened.store.inbox.accept(replace(first, text=text, external_id=f"m{number}"))
+        await opened.run()
+        played = await opened.played()
+    assert [message.text for message in played.provider.requests[1].messages[-2:]] == [
+        "also this",
+        "and this",
+    ]
+    assert [message.text for message in played.recorded if message.role == "user"] == [
+        "also this",
+        "and this",
+    ]

@@ -12,7 +12,7 @@ from nanobot.bus.events import (
     Event,
     SubagentChanged,
     TextDelta,
-    ToolOutput,
+    ToolOutputDelta,
     ToolStarted,
     TurnFinished,
 )
@@ -82,7 +82,7 @@ async def test_a_slow_subscriber_holds_nobody_up_and_misses_no_word(hub: Hub) ->
     with hub.subscribe("tg:1") as events:
         for number in range(5_000):
             hub.publish(HI, TextDelta(f"{number} "))
-            hub.publish(HI, ToolOutput("c1", "noise"))
+            hub.publish(HI, ToolOutputDelta("c1", "noise"))
         hub.publish(HI, ToolStarted("c2", "exec", "exec()"))
         hub.publish(HI, TextDelta("more"))
         hub.publish(HI, END)

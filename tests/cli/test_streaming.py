@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanobot.bus.events import Notice, TextDelta, TextDiscarded, ToolFinished, ToolOutput, ToolStarted
+from nanobot.bus.events import Notice, TextDelta, TextDiscarded, ToolFinished, ToolOutputDelta, ToolStarted
 from nanobot.terminal.live import LiveRenderer
 from nanobot.terminal.markdown import AnswerText
 from nanobot.terminal.screen import clean, without_styles
@@ -112,7 +112,7 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
         renderer.show(TextDiscarded("The stream broke."))
         renderer.show(TextDelta("Let me look."))
         renderer.show(ToolStarted("1", "exec", 'exec("make")'))
-        renderer.show(ToolOutput("1", "compiling\x1b[2J\n"))
+        renderer.show(ToolOutputDelta("1", "compiling\x1b[2J\n"))
         renderer.repaint()
         assert "  compiling" in shown(paper)
         renderer.show(ToolFinished("1", "exec", "error", 1.25, "Error: exit code 2"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nanobot.bus.events import ToolOutput as ToolOutputEvent
+from nanobot.bus.events import ToolOutputDelta
 from nanobot.config.schema import McpServerConfig
 from nanobot.mcp.source import McpTools
 from nanobot.messages import ToolCall, ToolResult
@@ -91,7 +91,7 @@ async def test_server_everything(transport: str) -> None:
         assert links.content.count("[link] ") == 2
         assert "[resource <demo://resource/dynamic/text/1> (text/plain)]\n" in resource.content
         assert long.outcome == "ok"
-        assert [event.text for event in events if isinstance(event, ToolOutputEvent)][:1] != []
+        assert [event.text for event in events if isinstance(event, ToolOutputDelta)][:1] != []
         assert wrong.outcome == "error"
 
 

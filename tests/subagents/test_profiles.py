@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanobot.agent.loop import TurnLimits
-from nanobot.agent.subagent import Role
+from nanobot.agent.subagent import TurnRole
 from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.app import App, open_app
@@ -42,7 +42,7 @@ def config_with(profiles: dict[str, Any], **sections: Any) -> Config:
     return Config.model_validate({"agents": {"subagentProfiles": profiles, "defaults": defaults}, **sections})
 
 
-async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Role:
+async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> TurnRole:
     """The role of a subagent whose turn belongs to a turn that has just begun."""
     claim = await claim_own(app.store, "cli:direct")
     assert claim is not None
@@ -67,7 +67,7 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Rol
         await app.store.turns.finish(claim, "done")
 
 
-def names_of(role: Role) -> tuple[str, ...]:
+def names_of(role: TurnRole) -> tuple[str, ...]:
     assert role.tools is not None
     return tuple(tool.name for tool in role.tools)
 

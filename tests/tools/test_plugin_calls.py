@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.bus.events import ToolFinished, ToolStarted
-from nanobot.bus.events import ToolOutput as ToolOutputEvent
+from nanobot.bus.events import ToolFinished, ToolOutputDelta, ToolStarted
 from nanobot.messages import ToolCall
 from nanobot.plugins.files import _as_output
 from nanobot.providers.scripted import Reply
@@ -286,9 +285,9 @@ async def test_the_turn_is_known_and_output_is_shown_live(plugins: PluginFolder)
     kinds = [
         type(event)
         for event in played.events
-        if isinstance(event, ToolStarted | ToolOutputEvent | ToolFinished)
+        if isinstance(event, ToolStarted | ToolOutputDelta | ToolFinished)
     ]
-    assert kinds == [ToolStarted, ToolOutputEvent, ToolFinished]
+    assert kinds == [ToolStarted, ToolOutputDelta, ToolFinished]
 
 
 async def test_what_a_plugin_keeps_stays_usable(plugins: PluginFolder) -> None:
