@@ -41,10 +41,17 @@ def measure_sizes(sources: Sequence[SourceFile]) -> Iterator[Measure]:
 
 
 def _channels(sources: Sequence[SourceFile]) -> Iterator[Measure]:
-    """A channel is the file of its class, those named after it (`telegram_*.py`), and its config section."""
+    """A channel is the file of its class, those named after it (`telegram_*.py`), and its config section.
+
+    The rest of the room is what they share.
+    """
+    shared = {source.name: source.lines for source in sources if source.room == "channels"}
     for source, _ in descendants(sources, "Channel"):
+        if source.name == limits.CHANNEL_BASE:
+            continue
         stem = source.name.removesuffix(".py")
         own = [one for one in sources if one is source or one.name.startswith(f"{stem}_")]
+        shared = {name: lines for name, lines in shared.items() if name not in {one.name for one in own}}
         name = stem.rpartition("/")[2]
         sections = (
             length(section)
@@ -56,6 +63,7 @@ def _channels(sources: Sequence[SourceFile]) -> Iterator[Measure]:
         yield Measure(
             "channel", name, sum(one.lines for one in own) + sum(sections), f"nanobot/{source.name}"
         )
+    yield Measure("channel base", "channels", sum(shared.values()), "nanobot/channels")
 
 
 def _parts_by_file(sources: Sequence[SourceFile]) -> Iterator[Measure]:
