@@ -68,7 +68,7 @@ class Hub:
 
     def __init__(self, inbox: Inbox, signal: ChangeSignal) -> None:
         self.signal = signal
-        self._inbox = inbox
+        self.inbox = inbox
         self._subscriptions: dict[str, list[Subscription]] = collections.defaultdict(list)
         self._to_stop: set[str] = set()
 
@@ -77,7 +77,7 @@ class Hub:
 
         `/stop` acts at once; its answer comes in the session's order. Raises StorageError.
         """
-        accepted = await self._inbox.accept(inbound)
+        accepted = await self.inbox.accept(inbound)
         if accepted and inbound.command == "stop":
             self._to_stop.add(inbound.session_key)
         self.signal.notify()

@@ -52,13 +52,15 @@ class ChannelHost:
     before. It drops senders who are not allowed and messages that came before (its answer is False
     then), and raises StorageError when nothing could be stored: do not acknowledge then.
     `connected` tells that the platform is reached and working. `commands` are the slash commands as
-    (name, description), for platforms that list them.
+    (name, description), for platforms that list them. `seen`: by chat id, when the newest message was sent
+    (Unix seconds) that is safe.
     """
 
     accept: Callable[[InboundMessage, Collection[str]], Awaitable[bool]]
     connected: Callable[[], None]
     commands: tuple[tuple[str, str], ...] = ()
     status: ChannelStatus = field(default_factory=lambda: ChannelStatus(""))
+    seen: dict[str, float] = field(default_factory=dict)
 
 
 class Channel(ABC):

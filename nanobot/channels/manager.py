@@ -55,6 +55,7 @@ class ChannelManager:
         self._sections = config.enabled()
         self._allowed = {name: allow_from(name, section) for name, section in self._sections.items()}
         self._channels: dict[str, Channel] = {}
+        self._seen: dict[str, dict[str, float]] = {name: {} for name in self._sections}
         self.status = {name: ChannelStatus(name) for name in self._sections}
 
     def channel(self, name: str) -> Channel | None:
@@ -131,6 +132,7 @@ class ChannelManager:
             started = time.monotonic()
             try:
                 # The same object every time: it knows which parts of a message are sent already.
+                self._seen[name].update(await self._hub.inbox.chats(name))
                 channel = self._channels.get(name) or await self._build(name, section)
                 self._channels[name] = channel
                 await channel.run()
@@ -161,7 +163,8 @@ class ChannelManager:
         async def accept(inbound: InboundMessage, names: Collection[str] = ()) -> bool:
             return await self._accept(name, allowed, inbound, names)
 
-        host = ChannelHost(accept, lambda: self._connected(name), self._commands, self.status[name])
+        status, seen = self.status[name], self._seen[name]
+        host = ChannelHost(accept, lambda: self._connected(name), self._commands, status, seen)
         kind = await asyncio.to_thread(load_channel, name)  # libraries take long to load
         if kind.section is not None and isinstance(section, dict):  # a plugin's
             try:
@@ -194,4 +197,6 @@ class ChannelManager:
             return False
         accepted = await self._hub.submit(inbound)
         status.received += accepted
+        seen = self._seen[name]
+        seen[inbound.chat_id] = max(seen.get(inbound.chat_id, 0.0), inbound.sent_at)
         return accepted

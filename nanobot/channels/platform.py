@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import re
+import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 3  # failed polls in a row that are only waited for; one more ends the connection
 _QUIET_AFTER_ERROR = 5.0  # seconds
+_OLDEST_MISSED = 24 * 3600.0  # seconds
+_CLOCKS_DIFFER = 60.0  # by at most so many seconds, here and at the platform
 _MENU_NAME = re.compile(r"[a-z0-9_]{1,32}")
 _REMEMBERED = 200  # outgoing messages whose progress is known
 
@@ -94,19 +97,20 @@ class Platform(Channel):
 
     # Receiving
 
-    async def receive(self, events: Sequence[Any]) -> AsyncIterator[Any]:
+    async def receive(self, events: Sequence[Any]) -> AsyncIterator[tuple[Any, bool]]:
         """Have the messages in `events` accepted in order; acknowledge each event that comes back.
 
-        With it everything before it is safe. Events that cannot be parsed come back like others.
-        Raises ChannelError when nothing more can be stored.
+        With it everything before it is safe; the boolean says whether it was accepted just now. Events that
+        cannot be parsed come back like others. Raises ChannelError when nothing more can be stored.
         """
         for message, last in self._read(events):
+            accepted = False
             if message and is_meant(message, self.config.group_policy, self.config.group_allow_from):
                 try:
-                    await self.host.accept(message.inbound(self.name), message.sender_names)
+                    accepted = await self.host.accept(message.inbound(self.name), message.sender_names)
                 except StorageError as error:
                     raise ChannelError(f"Messages wait at {self.title}: {error}") from error
-            yield last
+            yield last, accepted
 
     def _read(self, events: Sequence[Any]) -> list[tuple[Incoming | None, Any]]:
         """The messages, each with the last event it was made of."""
@@ -225,3 +229,25 @@ class Platform(Channel):
             del self._shown[next(iter(self._shown))]  # the one that was not used for the longest time
         self._shown[message_id] = shown
         return shown
+
+
+def missed_since(seen: Mapping[str, float], *chat_ids: str) -> float:
+    """From when (Unix seconds) the history of a chat may hold what was missed: its last message that is safe,
+    or else the last of any chat; at most a day ago. `chat_ids`: what the chat may be known as. `seen`: what
+    the host had seen before this connection.
+    """
+    known = [seen[chat_id] for chat_id in chat_ids if chat_id in seen]
+    newest = max(known or seen.values(), default=time.time())  # who is new missed nothing
+    return max(newest - _CLOCKS_DIFFER, time.time() - _OLDEST_MISSED)
+
+
+async def until_first_ends(*work: Coroutine[Any, Any, None]) -> None:
+    """Run side by side until one ends, with its error; the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done.pop().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

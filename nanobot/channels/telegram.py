@@ -94,7 +94,7 @@ class TelegramChannel(Platform):
             updates = await self._updates(0)
             if len(updates) == seen:
                 break
-        async for update in self.receive(updates):
+        async for update, _ in self.receive(updates):
             self._next_update = update["update_id"] + 1
 
     async def _updates(self, seconds: int) -> list[dict[str, Any]]:

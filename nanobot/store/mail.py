@@ -44,6 +44,10 @@ class Inbox:
         """Whether this chat has ever written."""
         return await self._db.read(_knows_chat, channel, chat_id)
 
+    async def chats(self, channel: str) -> dict[str, float]:
+        """When the newest message of each chat was sent (Unix seconds), by chat id."""
+        return await self._db.read(_chats, channel)
+
     async def latest_chat(self, channels: Sequence[str]) -> tuple[str, str] | None:
         """The (channel, chat id) that wrote last, among these channels."""
         return await self._db.read(_latest_chat, channels)
@@ -113,8 +117,9 @@ def accept(connection: Connection, inbound: InboundMessage, now: float) -> bool:
     if inbound.source == "person" and not inbound.owner:
         connection.execute(
             "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at",
-            (inbound.channel, inbound.chat_id, now),
+            " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at"
+            " WHERE excluded.seen_at > chats.seen_at",
+            (inbound.channel, inbound.chat_id, min(inbound.sent_at or now, now)),
         )
     if inbound.is_group:
         connection.execute("UPDATE sessions SET is_group = 1 WHERE key = ?", (inbound.session_key,))
@@ -203,6 +208,11 @@ def _knows_chat(connection: Connection, channel: str, chat_id: str) -> bool:
         "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?", (channel, chat_id)
     ).fetchone()
     return row is not None
+
+
+def _chats(connection: Connection, channel: str) -> dict[str, float]:
+    rows = connection.execute("SELECT chat_id, seen_at FROM chats WHERE channel = ?", (channel,))
+    return {row["chat_id"]: row["seen_at"] for row in rows}
 
 
 def _latest_chat(connection: Connection, channels: Sequence[str]) -> tuple[str, str] | None:

@@ -1,0 +1,23 @@
+"""What a channel needs to know to read what it missed: the newest message of each chat that is safe."""
+
+from __future__ import annotations
+
+from nanobot.messages import InboundMessage
+from nanobot.store.store import Store
+from tests.store.conftest import Clock
+
+
+def said(chat: str, number: int, sent_at: float, channel: str = "tg") -> InboundMessage:
+    return InboundMessage(channel, chat, "ann", "hi", f"{chat}:{number}", f"{channel}:{chat}", sent_at)
+
+
+async def test_each_chat_knows_when_its_newest_message_was_sent(store: Store, clock: Clock) -> None:
+    now = clock()
+    await store.inbox.accept(said("1", 1, now - 50))
+    await store.inbox.accept(said("1", 2, now - 40))
+    await store.inbox.accept(said("1", 3, now - 60))  # came late
+    await store.inbox.accept(said("2", 4, 0.0))  # its platform does not tell
+    await store.inbox.accept(said("3", 5, now + 99))  # its clock is wrong
+    await store.inbox.accept(said("4", 6, now, channel="other"))
+    assert await store.inbox.chats("tg") == {"1": now - 40, "2": now, "3": now}
+    assert await store.inbox.latest_chat(["other"]) == ("other", "4")
