@@ -41,9 +41,15 @@ CHANNELS: tuple[ChannelSpec, ...] = (
         # httpx's command line (rich, pygments) and the decryption of passports: 15 MB of memory
         unused=("httpx._main", "cryptography"),
     ),
+    ChannelSpec(
+        "discord",
+        "Discord",
+        "nanobot.channels.discord:DiscordChannel",
+        "nanobot.channels.discord_config:DiscordConfig",
+    ),
 )
 # Known from older configurations: not built into this version yet, so their keys are kept and not read.
-PLANNED = ("whatsapp", "discord", "feishu", "mochat", "dingtalk", "slack", "email", "qq")
+PLANNED = ("whatsapp", "feishu", "mochat", "dingtalk", "slack", "email", "qq")
 
 
 class ChannelConfig(Section):

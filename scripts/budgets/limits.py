@@ -17,11 +17,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=5_992, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=25_600, target=23_500)
+TOTAL = Ratchet(now=25_820, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=75, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_647, target=9_000)
+HELLO_LINES = Ratchet(now=10_655, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,14 +36,14 @@ ROOMS: dict[str, int] = {
     "agent": 1_985,
     # the events of a turn, the one way in and out; target 190
     "bus": 303,
-    # shared base, Telegram 560; with Discord 350 target 2,160
-    "channels": 2_295,
+    # shared base, Telegram 560, Discord 350; target 2,160
+    "channels": 2_660,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_860,
     # thirteen slash commands; target 480
     "commands": 500,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 755,
+    "config": 758,
     # schedules with daylight saving, jobs and their table, heartbeat; target 540
     "cron": 651,
     # the service, its HTTP surface
@@ -63,7 +63,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_000,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 3_123,
+    "store": 3_135,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 400,
     # one reply or a conversation in a terminal; target 1,020

@@ -83,10 +83,10 @@ async def test_a_wrong_token_is_refused(home: Home) -> None:
 
 
 async def test_channels_that_cannot_work_say_why(home: Home) -> None:
-    home.configure(channels={"discord": {"enabled": True}})
+    home.configure(channels={"feishu": {"enabled": True}})
     code, out, _ = await home.run("channels", "status")
     assert code == 0
-    assert "discord: enabled. Last error: discord is not supported by this version yet" in out
+    assert "feishu: enabled. Last error: feishu is not supported by this version yet" in out
 
 
 async def test_a_missing_library_is_named_with_the_command(home: Home) -> None:

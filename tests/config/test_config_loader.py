@@ -79,6 +79,8 @@ def test_a_users_existing_file_loads_unchanged_with_one_note(file: Path) -> None
 def test_the_fixture_names_every_key_older_releases_had() -> None:
     new = {"gateway.token", "tools.exec.env"}
     new |= {f"channels.telegram.{key}" for key in ("groupPolicy", "groupAllowFrom", "apiBase", "reactEmoji")}
+    keys = ("groupPolicy", "groupAllowFrom", "apiBase", "proxy", "replyToMessage", "reactEmoji")
+    new |= {f"channels.discord.{key}" for key in keys}
     new |= {f"agents.defaults.{key}" for key in ("contextWindow", "turnTimeoutSeconds", "queueMode")}
     new |= {"agents.defaults.maxConcurrentTurns", "agents.defaults.maxConcurrentSubagents"}
     new |= {f"tools.mcpServers.*.{key}" for key in ("enabledTools", "disabled", "autoApprove")}

@@ -81,6 +81,7 @@ class Guild:
     name: str
     owner: User
     bot_role: int
+    premium_tier: int = 0
     channels: list[Channel] = field(default_factory=list)
 
     def channel(self, name: str = "general", *, type: int = TEXT) -> Channel:
@@ -113,7 +114,7 @@ class Guild:
             "stickers": [],
             "features": [],
             "member_count": 2,
-            "premium_tier": 0,
+            "premium_tier": self.premium_tier,
             "members": [{"user": self.world.bot.to_json(), **self.member(self.world.bot)}],
             "channels": [channel for channel in shown if channel["type"] != PUBLIC_THREAD],
             "threads": [channel for channel in shown if channel["type"] == PUBLIC_THREAD],
@@ -301,7 +302,8 @@ class World:
     def attach(self, channel: Channel, name: str, data: bytes) -> Json:
         """Store a file on the CDN. Its address is signed and expires."""
         number = self.snowflake()
-        path = f"attachments/{channel.id}/{number}/{name}"
+        safe = re.sub(r"[^\w.-]", "_", name.rpartition("/")[2])
+        path = f"attachments/{channel.id}/{number}/{safe}"
         self.files[path] = data
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         url = f"{self.url}/{path}?ex=7fffffff&is=1&hm={signature(path)}"

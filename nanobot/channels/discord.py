@@ -1,0 +1,335 @@
+"""Discord: https://discord.com/developers/docs, over its gateway with discord.py.
+
+Discord waits for no confirmation: what was said while nanobot was away, or could not be stored, is read from
+the history of the chats at the next connection. What is sent carries a nonce, by which Discord shows a part
+once, however often it is tried within a few minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import aiohttp
+import discord
+import yarl
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+
+from nanobot.channels.base import Capabilities, ChannelHost
+from nanobot.channels.dialects import DISCORD_MARKDOWN
+from nanobot.channels.discord_config import DiscordConfig
+from nanobot.channels.incoming import Incoming, attachment
+from nanobot.channels.outgoing import OutgoingPart
+from nanobot.channels.platform import Platform, missed_since, until_first_ends
+from nanobot.errors import ChannelError, MessageGone
+from nanobot.messages import Attachment, InboundMessage, OutboundMessage, Quoted
+from nanobot.paths import write_atomic
+
+log = logging.getLogger(__name__)
+
+# What the gateway tells and who reads it here: the first two after the library, the others instead of it.
+EventKind = Literal["READY", "GUILD_CREATE", "MESSAGE_CREATE", "INTERACTION_CREATE"]
+Dispatch = tuple[EventKind, Any]
+
+_LONGEST_WAIT = 30.0  # seconds the library waits for a rate limit; longer ones wait in the outbox
+_DOWNLOAD_LIMIT = 20 * 1024 * 1024
+_PAGE = 100  # messages of a chat that are looked at after an absence
+_CHATS = 50  # direct messages that are looked at, those that were used last
+_WRITTEN = (discord.MessageType.default, discord.MessageType.reply)  # by people
+
+_PORTAL = "https://discord.com/developers/applications"
+_CLOSED = {
+    4004: f"Discord does not accept the bot token: copy it again from {_PORTAL} (Bot, Reset Token).",
+    4013: "Discord does not know the intents of channels.discord.intents: remove that key.",
+    4014: "Discord refuses the intents of channels.discord.intents: switch MESSAGE CONTENT INTENT on at "
+    f"{_PORTAL} (your application, Bot, Privileged Gateway Intents) and start the gateway again.",
+}
+# https://discord.com/developers/docs/topics/opcodes-and-status-codes
+_MEANINGS = {
+    10003: "Discord knows no such channel.",
+    40005: "The file is larger than this server takes.",
+    50001: "The bot cannot see this channel: give it View Channel there.",
+    50007: "This person takes no direct messages from the bot.",
+    50013: "The bot may not do that in this channel: give it Send Messages and Attach Files there.",
+}
+
+
+class DiscordChannel(Platform):
+    """A bot, in direct messages, in the channels of servers, and in their threads and forums."""
+
+    title = "Discord"
+    capabilities = Capabilities(streaming=True, typing=True)
+    dialect = DISCORD_MARKDOWN
+    upload_limit = 10 * 1024 * 1024  # where no server's boosts allow more
+    caption_limit = DISCORD_MARKDOWN.limit
+    config: DiscordConfig
+
+    def __init__(self, name: str, config: DiscordConfig, host: ChannelHost) -> None:
+        super().__init__(name, config, host)
+        self._connected: discord.Client | None = None
+
+    async def run(self) -> None:
+        events: asyncio.Queue[Dispatch] = asyncio.Queue()
+        client = _new_client(self.config, events)
+        try:
+            with _channel_errors():
+                await client.login(self.config.token)
+                self._connected = client
+                # A new connection is the manager's: what is missed meanwhile is read from the history.
+                await until_first_ends(client.connect(reconnect=False), self._receive(events))
+        finally:
+            self._connected = None
+            await self.stop_growing()
+            await client.close()
+
+    # Receiving
+
+    async def _receive(self, events: asyncio.Queue[Dispatch]) -> None:
+        """Take events in order: what a chat said before the connection comes before what it says now."""
+        seen: dict[str, float] = {}
+        while True:
+            kind, data = await events.get()
+            found: list[Dispatch] = [(kind, data)]
+            if kind == "READY":
+                await self.started()
+                seen = dict(self.host.seen)  # before this connection, for all that it catches up
+                found = await self._missed(seen, await self._private_chats())
+            elif kind == "GUILD_CREATE":
+                rooms = [*data.get("channels", ()), *data.get("threads", ())]
+                found = await self._missed(seen, rooms, guild_id=data["id"])
+            async for event, accepted in self.receive(found):
+                if accepted and event[0] == "INTERACTION_CREATE":
+                    await self._confirm(event[1])
+
+    async def _private_chats(self) -> list[Any]:
+        """Discord does not list direct messages: we know them."""
+        chats = []
+        for chat_id in sorted(self.host.seen, key=self.host.seen.__getitem__)[-_CHATS:]:
+            with contextlib.suppress(discord.HTTPException):  # it is gone
+                chats.append(await self._client().http.get_channel(chat_id))
+        return [chat for chat in chats if chat["type"] == discord.ChannelType.private.value]
+
+    async def _missed(self, seen: dict[str, float], rooms: list[Any], **place: str) -> list[Dispatch]:
+        """What these chats said since their last message that is safe, oldest first."""
+        found: list[Any] = []
+        for room in rooms:
+            seconds = missed_since(seen, room.get("parent_id") or room["id"], room["id"])
+            since = (int(seconds * 1000) - discord.utils.DISCORD_EPOCH) << 22  # the first id of that moment
+            if int(room.get("last_message_id") or 0) > since:
+                with contextlib.suppress(discord.HTTPException):  # the bot may not read its history
+                    page = await self._client().http.logs_from(room["id"], _PAGE)
+                    found += [{**message, **place} for message in page if int(message["id"]) > since]
+        found.sort(key=lambda message: int(message["id"]))
+        return [("MESSAGE_CREATE", message) for message in found]
+
+    def parse(self, event: Dispatch) -> Incoming | None:
+        kind, data = event
+        client = self._client()
+        if kind == "INTERACTION_CREATE":  # we offer only commands, so there are no others
+            used = discord.Interaction(data=data, state=client._connection)
+            return _incoming(used, used.user, _command(used), addressed=True)
+        channel, _ = client._connection._get_guild_channel(data)
+        message = discord.Message(state=client._connection, channel=channel, data=data)  # type: ignore[arg-type]
+        return _read_message(message, client.user)
+
+    async def _confirm(self, data: Any) -> None:
+        """Show a command in its chat: Discord wants an answer within three seconds."""
+        interaction = discord.Interaction(data=data, state=self._client()._connection)
+        try:
+            with _channel_errors():
+                await interaction.response.send_message(_command(interaction), suppress_embeds=True)
+        except ChannelError as error:  # it is safe and will be answered
+            log.warning("Discord was not told that a command has arrived: %s", error)
+
+    async def fetch(self, attachment: Attachment, target: Path) -> None:
+        with _channel_errors():
+            data = await self._client().http.get_from_cdn(attachment.ref)
+        await asyncio.to_thread(write_atomic, target, data)
+
+    # Sending
+
+    async def react(self, inbound: InboundMessage) -> None:
+        if self.config.react_emoji:
+            with _channel_errors():
+                message = self._message(inbound.chat_id, inbound.metadata, inbound.metadata["message_id"])
+                await message.add_reaction(self.config.react_emoji)
+
+    async def show_typing(self, inbound: InboundMessage) -> None:
+        with _channel_errors():
+            await self._chat(inbound.chat_id, inbound.metadata).typing()
+
+    def upload_limit_of(self, message: OutboundMessage) -> int:
+        chat = self._client().get_channel(self._chat(message.chat_id, {}).id)
+        guild = getattr(chat, "guild", None)
+        return guild.filesize_limit if guild else self.upload_limit
+
+    async def send_part(self, part: OutgoingPart) -> str:
+        chat = self._chat(part.chat_id, part.metadata)
+        more: dict[str, Any] = {}
+        if part.quotes and self.config.reply_to_message and "message_id" in part.metadata:
+            asked = self._message(part.chat_id, part.metadata, part.metadata["message_id"])
+            more["reference"] = asked.to_reference(fail_if_not_exists=False)
+        if part.file is not None:  # under the key of a text, it is another message
+            more["file"] = discord.File(io.BytesIO(part.data), part.file.name)
+        nonce = hashlib.sha256(f"{part.key}{'file' in more}".encode()).hexdigest()[:25]
+        with _channel_errors():
+            sent = await chat.send(part.text or None, nonce=nonce, suppress_embeds=True, **more)
+            if sent.content != part.text.strip():  # it was begun before a crash, and this is the whole of it
+                await sent.edit(content=part.text)
+        return str(sent.id)
+
+    async def edit_part(self, part: OutgoingPart, message_id: str) -> None:
+        with _channel_errors():
+            await self._message(part.chat_id, part.metadata, message_id).edit(content=part.text)
+
+    # Around both
+
+    def _client(self) -> discord.Client:
+        if self._connected is None:
+            raise ChannelError("Discord is not connected.")
+        return self._connected
+
+    def _chat(self, chat_id: str, metadata: Mapping[str, str]) -> discord.PartialMessageable:
+        """A channel, a direct message, or a thread, which is a channel of its own."""
+        room = metadata.get("thread", chat_id)
+        if not room.isdigit():
+            raise ChannelError(f"{room} is no id of Discord: those are numbers.", permanent=True)
+        return self._client().get_partial_messageable(int(room))
+
+    def _message(self, chat_id: str, metadata: Mapping[str, str], message_id: str) -> discord.PartialMessage:
+        return self._chat(chat_id, metadata).get_partial_message(int(message_id))
+
+    async def show_menu(self, commands: list[tuple[str, str]]) -> None:
+        option = {"type": 3, "name": "text", "description": "What stands behind the command"}
+        menu = [{"name": name, "description": text[:100], "options": [option]} for name, text in commands]
+        client = self._client()
+        with _channel_errors():
+            await client.http.bulk_upsert_global_commands(client.application_id or 0, menu)
+
+
+def _read_message(message: discord.Message, me: discord.ClientUser | None) -> Incoming | None:
+    """What somebody wrote, or None. Bots are never answered, or two of them might talk for ever."""
+    assert me is not None, "only a connected channel receives"
+    if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
+        return None
+    names = [f"<@!?{me.id}>"]
+    if message.guild is not None and message.guild.self_role is not None:  # the role that is made for the bot
+        names.append(message.guild.self_role.mention)
+    message.content, named = re.subn(f"(?:{'|'.join(names)}) ?", "", message.content)
+    original = message.reference.resolved if message.reference is not None else None
+    quoted = [Quoted("forward", one.content) for one in message.message_snapshots if one.content]
+    if isinstance(original, discord.Message):
+        named = named or original.author.id == me.id
+        if original.content:
+            quoted.append(Quoted("reply", original.clean_content, original.author.display_name))
+    lines = [message.clean_content.strip(), *(f"[sticker: {sticker.name}]" for sticker in message.stickers)]
+    if message.id == message.channel.id and isinstance(message.channel, discord.Thread):
+        lines.insert(0, message.channel.name)  # the title of a post is half of its question
+    if message.poll is not None:
+        lines.append(f"[poll: {message.poll.question}]")
+    files = message.attachments + [file for one in message.message_snapshots for file in one.attachments]
+    return _incoming(
+        message,
+        message.author,
+        "\n".join(filter(None, lines)),
+        addressed=bool(named),
+        quoted=tuple(quoted),
+        attachments=tuple(
+            attachment(file.url, file.filename, file.content_type, size=file.size, limit=_DOWNLOAD_LIMIT)
+            for file in files
+        ),
+    )
+
+
+def _command(interaction: discord.Interaction) -> str:
+    """What was picked from Discord's menu, as if it had been typed."""
+    data: Any = interaction.data
+    return " ".join([f"/{data['name']}", *(str(option["value"]) for option in data.get("options", ()))])
+
+
+def _incoming(source: Any, user: discord.User | discord.Member, text: str, **more: Any) -> Incoming:
+    """Of a message or a command. A thread belongs to its channel, a post to its forum."""
+    thread = isinstance(source.channel, discord.Thread)
+    return Incoming(
+        chat_id=str(source.channel.parent_id if thread else source.channel.id),
+        message_id=str(source.id),
+        sender_id=str(user.id),
+        text=text,
+        sender_names=(user.name,),
+        sender_name=user.display_name,
+        sent_at=source.created_at.timestamp(),
+        thread=str(source.channel.id) if thread else "",
+        is_group=not isinstance(source.channel, discord.DMChannel),
+        **more,
+    )
+
+
+def _new_client(config: DiscordConfig, events: asyncio.Queue[Dispatch]) -> discord.Client:
+    """The library's connection. It puts what is to be read here into `events`, as Discord sent it.
+
+    Should the library read messages, one that it cannot read would end the connection.
+    """
+    logging.getLogger("discord").setLevel(logging.WARNING)  # below, it logs what people write
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
+    # Constants of the program in the library, not of a client.
+    Route.BASE = config.api_base.rstrip("/") or Route.BASE
+    DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(config.gateway_url)
+    intents = discord.Intents.none()
+    intents.value = config.intents
+    if not intents.message_content and config.group_policy != "mention":
+        log.warning("channels.discord.intents lacks Message Content (32768): only mentions can be read.")
+    client = discord.Client(
+        intents=intents,
+        proxy=config.proxy or None,
+        allowed_mentions=discord.AllowedMentions(everyone=False, users=False, roles=False, replied_user=True),
+        max_ratelimit_timeout=_LONGEST_WAIT,
+        max_messages=None,
+        chunk_guilds_at_startup=False,
+        member_cache_flags=discord.MemberCacheFlags.none(),
+    )
+    parsers: dict[str, Callable[[Any], None]] = client._connection.parsers
+
+    def take(kind: EventKind, read: Callable[[Any], None] | None, data: Any) -> None:
+        if read is not None:
+            read(data)
+        events.put_nowait((kind, data))
+
+    for kind in get_args(EventKind):
+        read = parsers[kind] if kind in ("READY", "GUILD_CREATE") else None
+        parsers[kind] = functools.partial(take, kind, read)
+    return client
+
+
+@contextlib.contextmanager
+def _channel_errors() -> Iterator[None]:
+    """Turns the library's errors into ChannelError."""
+    try:
+        yield
+    except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise _channel_error(error) from error
+
+
+def _channel_error(error: Exception) -> ChannelError:
+    match error:
+        case discord.LoginFailure():
+            return ChannelError(_CLOSED[4004], permanent=True)
+        case discord.ConnectionClosed():
+            unknown = f"Discord closed the connection ({error.code})."
+            return ChannelError(_CLOSED.get(error.code, unknown), permanent=error.code in _CLOSED)
+        case discord.RateLimited() | discord.HTTPException(status=429):
+            return ChannelError("Discord asks to wait.", retry_after=getattr(error, "retry_after", 60.0))
+        case discord.NotFound(code=10008) | discord.Forbidden(code=50005):
+            return MessageGone("The message is not there any more.", permanent=True)
+        case discord.HTTPException() if error.status < 500:
+            reason = _MEANINGS.get(error.code) or f"Discord refused it: {error.text or error.status}."
+            return ChannelError(reason, permanent=True)
+    return ChannelError(f"Discord cannot be reached ({str(error) or type(error).__name__}).")
