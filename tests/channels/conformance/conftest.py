@@ -13,11 +13,16 @@ import pytest
 from nanobot.channels.base import Channel, ChannelHost
 from nanobot.channels.registry import load_channel
 from nanobot.config.schema import Config
+from nanobot.gateway.service import Gateway
 from nanobot.messages import InboundMessage, OutboundMessage
+from nanobot.providers.scripted import ScriptedProvider
+from tests.channels.conformance.discord import DiscordDriver
 from tests.channels.conformance.driver import Driver
 from tests.channels.conformance.telegram import TelegramDriver
+from tests.channels.conftest import eventually
+from tests.gateway.conftest import running_gateway
 
-DRIVERS: tuple[type[Driver], ...] = (TelegramDriver,)
+DRIVERS: tuple[type[Driver], ...] = (TelegramDriver, DiscordDriver)
 
 
 @pytest.fixture(params=DRIVERS, ids=lambda driver: driver.channel)
@@ -28,6 +33,14 @@ async def driver(request: pytest.FixtureRequest, home: object) -> AsyncIterator[
 
 def config_for(driver: Driver, **more: Any) -> Config:
     return Config.model_validate({"channels": {driver.channel: driver.section(**more)}})
+
+
+@contextlib.asynccontextmanager
+async def gateway_on(driver: Driver, provider: ScriptedProvider, **more: Any) -> AsyncIterator[Gateway]:
+    """A whole gateway, whose channel is connected."""
+    async with running_gateway(config_for(driver, **more), provider) as (_, gateway):
+        await eventually(lambda: gateway.channels.status[driver.channel].state == "connected")
+        yield gateway
 
 
 @dataclass

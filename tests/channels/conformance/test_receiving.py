@@ -9,23 +9,22 @@ from pathlib import Path
 import pytest
 
 from nanobot.providers.scripted import ScriptedProvider
-from tests.channels.conformance.conftest import config_for
+from tests.channels.conformance.conftest import gateway_on
 from tests.channels.conformance.driver import Driver
 from tests.channels.conftest import echo
-from tests.gateway.conftest import running_gateway
 
 _REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'disk trouble'); END"
 
 
 async def test_a_message_is_answered(driver: Driver) -> None:
-    async with running_gateway(config_for(driver), ScriptedProvider(echo)) as (_, gateway):
+    async with gateway_on(driver, ScriptedProvider(echo)) as gateway:
         driver.says("hello")
         await driver.wait_for(lambda: driver.texts() == ["you said: hello"])
         assert gateway.channels.status[driver.channel].state == "connected"
 
 
 async def test_what_cannot_be_stored_is_not_confirmed_and_answered_later(driver: Driver, home: Path) -> None:
-    async with running_gateway(config_for(driver), ScriptedProvider(echo)) as (_, gateway):
+    async with gateway_on(driver, ScriptedProvider(echo)) as gateway:
         driver.says("first")
         await driver.wait_for(lambda: driver.texts() == ["you said: first"])
         with contextlib.closing(sqlite3.connect(home / "nanobot.db", isolation_level=None)) as database:
@@ -40,7 +39,7 @@ async def test_what_cannot_be_stored_is_not_confirmed_and_answered_later(driver:
 
 async def test_a_stranger_is_dropped_before_anything_else(driver: Driver) -> None:
     provider = ScriptedProvider(echo)
-    async with running_gateway(config_for(driver), provider) as (_, gateway):
+    async with gateway_on(driver, provider) as gateway:
         for text in ("/help", "/start", "hi"):
             driver.says(text, stranger=True)
         driver.says("look", stranger=True, file=("evil.txt", b"evil"))
@@ -55,8 +54,8 @@ async def test_a_stranger_is_dropped_before_anything_else(driver: Driver) -> Non
 async def test_who_is_listed_is_the_owner_and_everybody_else_a_guest(
     driver: Driver, home: Path, allowed: list[str] | None, trust: str
 ) -> None:
-    config = config_for(driver, allowFrom=[driver.owner] if allowed is None else allowed)
-    async with running_gateway(config, ScriptedProvider(echo)):
+    allow_from = [driver.owner] if allowed is None else allowed
+    async with gateway_on(driver, ScriptedProvider(echo), allowFrom=allow_from):
         driver.says("hi")
         await driver.wait_for(lambda: driver.texts() == ["you said: hi"])
     with contextlib.closing(sqlite3.connect(home / "nanobot.db")) as database:
@@ -64,7 +63,7 @@ async def test_who_is_listed_is_the_owner_and_everybody_else_a_guest(
 
 
 async def test_a_message_that_comes_again_is_answered_once(driver: Driver) -> None:
-    async with running_gateway(config_for(driver), ScriptedProvider(echo)) as (_, gateway):
+    async with gateway_on(driver, ScriptedProvider(echo)) as gateway:
         said = driver.says("once")
         await driver.wait_for(lambda: driver.texts())
         driver.repeat(said)
@@ -75,7 +74,7 @@ async def test_a_message_that_comes_again_is_answered_once(driver: Driver) -> No
 
 
 async def test_what_cannot_be_read_is_counted_and_stepped_over(driver: Driver) -> None:
-    async with running_gateway(config_for(driver), ScriptedProvider(echo)) as (_, gateway):
+    async with gateway_on(driver, ScriptedProvider(echo)) as gateway:
         driver.says("before")
         driver.poison()
         driver.says("after")
@@ -86,20 +85,20 @@ async def test_what_cannot_be_read_is_counted_and_stepped_over(driver: Driver) -
 
 
 async def test_what_was_said_while_the_gateway_was_down_is_answered_in_order(driver: Driver) -> None:
-    async with running_gateway(config_for(driver), ScriptedProvider(echo)):
+    async with gateway_on(driver, ScriptedProvider(echo)):
         driver.says("hello")
         await driver.wait_for(lambda: driver.texts())
         await driver.wait_for(lambda: driver.waiting() == 0)
     for number in range(3):
         driver.says(f"m{number}")
-    async with running_gateway(config_for(driver), ScriptedProvider(echo)):
+    async with gateway_on(driver, ScriptedProvider(echo)):
         expected = [f"you said: {word}" for word in ("hello", "m0", "m1", "m2")]
         await driver.wait_for(lambda: driver.texts() == expected)
 
 
 async def test_a_file_comes_in(driver: Driver, home: Path) -> None:
     provider = ScriptedProvider(["thanks"])
-    async with running_gateway(config_for(driver), provider):
+    async with gateway_on(driver, provider):
         driver.says("look", file=("../../etc/notes.txt", b"the notes"))
         await driver.wait_for(lambda: driver.texts() == ["thanks"])
     (file,) = (home / "media" / driver.channel).iterdir()

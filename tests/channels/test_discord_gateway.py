@@ -1,0 +1,62 @@
+"""Discord through `nanobot gateway` as its owner starts it: a process that is killed and started again."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.channels.discord_setup import section
+from tests.gateway.processes import Home
+from tests.peers.discord_api import TOKEN, DiscordServer
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[DiscordServer]:
+    async with DiscordServer() as running:
+        yield running
+
+
+@pytest.fixture
+async def owner(tmp_path: Path, server: DiscordServer) -> AsyncIterator[Home]:
+    home = Home(tmp_path)
+    home.configure(channels={"discord": section(server, groupPolicy="mention")})
+    yield home
+    await home.close()
+
+
+async def test_a_message_a_tool_and_an_answer(server: DiscordServer, owner: Home) -> None:
+    call = {"name": "list_dir", "arguments": {"path": "."}}
+    owner.script({"text": "Let me look.", "tool_calls": [call]}, {"text": "There is **nothing** here."})
+    ann, general = server.user("ann", "Ann"), server.guild().channel()
+    gateway = await owner.gateway()
+    await gateway.says("Channel discord is connected")
+    ann.send(f"<@{server.bot.id}> what is here?", general)
+    await server.wait_for(lambda: "There is **nothing** here." in server.texts(general), 20)
+    assert general.id in server.typing
+    _, out, _ = await owner.run("channels", "status", "--json")
+    channels = {channel["name"]: channel for channel in json.loads(out)["channels"]}
+    assert (channels["discord"]["state"], channels["discord"]["received"]) == ("connected", 1)
+    gateway.send(signal.SIGTERM)
+    assert await gateway.ended() == 0
+    assert not [line for line in gateway.log if TOKEN in line or "what is here" in line]
+
+
+async def test_a_gateway_killed_while_an_answer_grows_completes_it_in_place(
+    server: DiscordServer, owner: Home
+) -> None:
+    owner.script({"chunks": ["Once upon"], "text": "Once upon", "hang": True})
+    ann = server.user("ann")
+    gateway = await owner.gateway()
+    await gateway.says("Channel discord is connected")
+    ann.send("tell me")
+    await server.wait_for(lambda: server.texts(ann.dm) == ["Once upon"], 20)
+    gateway.send(signal.SIGKILL)
+    await gateway.ended()
+    ann.send("and one more")
+    owner.script({"text": "Once upon a time. The end."}, {"text": "No more."})
+    await owner.gateway()
+    await server.wait_for(lambda: server.texts(ann.dm) == ["Once upon a time. The end.", "No more."], 20)
