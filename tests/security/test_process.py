@@ -80,7 +80,9 @@ async def test_cancelling_the_start_leaves_nothing(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            (await starting).kill()
+            process = await starting  # the start was faster
+            process.kill()
+            process.close()
     for pid_file in tmp_path.glob("pid*"):
         if pid_file.read_text():
             await gone(pid_file)
