@@ -266,8 +266,11 @@ async def measure_turns(folder: Path, base_url: str, rounds: int) -> AsyncIterat
         yield Figure("turns a second with 50 chats", CHATS * TURNS / min(seconds))
         yield Figure("p99 of an answer with 50 chats", quantiles(gateway.waits, n=100)[98] * 1000, "ms")
         yield Figure("commits of a turn among 50 chats", median(commits), "", 0.9)
+        await talk(gateway, ["alone"], 2)  # the first turn of a chat stores more
+        await settled(gateway)
         before = gateway.commits()
         await talk(gateway, ["alone"], TURNS)
+        await settled(gateway)
         yield Figure("commits of a turn alone", (gateway.commits() - before) / TURNS, "", 4)
         yield await syncs_alone(gateway)
 
@@ -281,7 +284,7 @@ async def syncs_alone(gateway: Gateway) -> Figure:
     tracer = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     assert tracer.stderr is not None
     await asyncio.sleep(1)  # it says nothing when it has attached
-    await talk(gateway, ["traced"], TURNS)
+    await talk(gateway, ["alone"], TURNS)
     with contextlib.suppress(ProcessLookupError):
         tracer.send_signal(signal.SIGINT)
     lines = (await tracer.stderr.read()).decode().splitlines()
