@@ -4,7 +4,6 @@ The names are pydantic's, and this is the part of it that is needed here: to imp
 validators took a third of the time of a whole `nanobot agent -m`.
 """
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -216,6 +215,8 @@ class Reader:
             elif (inner := kind.extra_kind(alias)) is not None:
                 extra[alias] = self.read(inner, value, place, _ANY, expand)
             else:
+                import difflib
+
                 known = [*names, *kind.extra_names()]
                 near = difflib.get_close_matches(alias, known, n=1, cutoff=0.7)
                 hint = f"did you mean {near[0]}?" if near else "ignored"

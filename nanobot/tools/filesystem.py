@@ -6,7 +6,6 @@ import asyncio
 import base64
 import codecs
 import contextlib
-import difflib
 import errno
 import heapq
 import io
@@ -77,6 +76,8 @@ class _FileTool(Tool):
 
     def _nearest(self, path: str) -> str:
         """The names most like the missing one, in the deepest folder of `path` that exists."""
+        import difflib
+
         wanted = self._paths.resolve(path)
         names: dict[str, str] = {}
         with contextlib.suppress(OSError):

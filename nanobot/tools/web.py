@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 import os
 import re
@@ -155,6 +154,8 @@ def _entry(number: int, result: SearchResult) -> str:
 
 def _plain(text: str, limit: int) -> str:
     """One line without HTML tags, entities and invisible characters."""
+    import html
+
     from nanobot.tools.web_html import tidy_text
 
     text = " ".join(tidy_text(html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", "", text))).split())

@@ -66,7 +66,7 @@ def test_one_reply_imports_only_what_it_needs(nanobot: Nanobot) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "nanobot.agent.loop" in imported
     unneeded = (
-        r"(typer|pydantic|mcp|yaml|jsonschema|lxml|httpx2?|rich|prompt_toolkit|markdown_it|bs4|telegram|cronsim)\b"
+        r"(typer|pydantic|difflib|html|mcp|yaml|jsonschema|lxml|httpx2?|rich|prompt_toolkit|markdown_it|bs4|telegram|cronsim)\b"
         r"|nanobot\.(mcp\.|plugins\.(files|threads)|commands|legacy|gateway|heartbeat|channels)"
         r"|nanobot\.memory\.(search|ranking|facts|consolidation|forget|operations)|nanobot\.storage\.search_"
         r"|nanobot\.(skills\.(install|sources|preview)|tools\.web_(html|page)|terminal\.(interactive|live))"

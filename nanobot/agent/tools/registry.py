@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +73,8 @@ class ToolRegistry:
         """The tool called `name`. Raises ToolError naming the nearest ones."""
         tool = self._tools.get(name)
         if tool is None:
+            import difflib
+
             near = difflib.get_close_matches(name, self._tools, n=3) or list(self._tools)
             raise ToolError(f"There is no tool {_shown(name)}. Available: {', '.join(near)}.")
         return tool
