@@ -47,10 +47,10 @@ async def _converse(options: AgentOptions) -> int:
         stop_in_good_order()
         renderer = make_renderer(options, interactive=True)
         async with terminal_session(app, key, renderer) as session:
-            return await Conversation(app, session).run()
+            return await _Conversation(app, session).run()
 
 
-class Conversation:
+class _Conversation:
     """Turns of one session, one after the other."""
 
     def __init__(self, app: App, session: TerminalSession) -> None:
