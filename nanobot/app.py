@@ -25,9 +25,9 @@ from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.store.store import Store, open_store
 from nanobot.subagents.orders import Subagents
-from nanobot.subagents.spawn import SpawnTool
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
 from nanobot.tools.memory_search import MemorySearchTool
+from nanobot.tools.spawn import SpawnTool
 from nanobot.workspace import create_workspace
 
 
@@ -62,10 +62,10 @@ class App:
             models,
             self.tools,
             prompt,
+            self.subagents,
             model=model,
             recall=self.recall.before_turn,
             summarise=self.memory.summarise,
-            subagents=self.subagents,
         )
         self.dispatcher = Dispatcher(store, self.assistant, self.hub, self.subagents, config.agents.defaults)
 

@@ -11,19 +11,18 @@ from dataclasses import replace
 from nanobot.agent.attachments import attachment_notes, load_images
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
-from nanobot.agent.subagent import SubagentRules, TurnRole
-from nanobot.agent.tools.base import TurnContext, turn_context
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
-from nanobot.messages import ContextPart, InboundMessage, Message, TextPart
+from nanobot.messages import ContextPart, InboundMessage, Message, TextPart, TurnContext, turn_context
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
 from nanobot.store.records import Claim, OpenSession
 from nanobot.store.store import Store
+from nanobot.subagents.orders import Subagents
 
 
 class ModelPool:
@@ -61,11 +60,11 @@ class Assistant:
         models: ModelPool,
         tools: Toolbox,
         prompt: PromptBuilder,
+        subagents: Subagents,
         *,
         model: str = "",
         recall: Callable[[str, TurnContext], Awaitable[str]] | None = None,
         summarise: Summarise | None = None,
-        subagents: SubagentRules | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -74,7 +73,7 @@ class Assistant:
         self._prompt = prompt
         self._summarise = summarise
         self._recall = recall
-        self.subagents = subagents
+        self._subagents = subagents
         self.default_model = model or config.agents.defaults.model
         self._insisted = model  # named when the process was started: it beats what sessions remember
 
@@ -113,11 +112,13 @@ class Assistant:
                 await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
         mode = session.settings.get("queue", self._config.agents.defaults.queue_mode)
         steered = inbound.source == "report" or mode == "steer"
-        turn = replace(turn, handed_over=handed_over, answers=inbound if steered else None)
-        if self.subagents is not None:
-            own = turn.limits.max_iterations
-            objection = functools.partial(self.subagents.objection, claim, context, own)
-            turn = replace(turn, objection=objection)
+        own = turn.limits.max_iterations
+        turn = replace(
+            turn,
+            handed_over=handed_over,
+            answers=inbound if steered else None,
+            objection=functools.partial(self._subagents.objection, claim, context, own),
+        )
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
                 yield event
@@ -132,13 +133,22 @@ class Assistant:
 
     async def _prepare(self, context: TurnContext, claim: Claim | None, session: OpenSession) -> Turn:
         defaults = self._config.agents.defaults
-        role = await self._role(context, session.settings)
-        resolution, provider = await self._models.get(role.model)
+        model, tools, rules = self._chosen(session.settings), self._tools, ""
+        turn_limits = self._limits()
+        if context.source == "order":
+            registry = await tools.registry()
+            role = await self._subagents.role(context, registry.for_subagents, turn_limits.seconds)
+            parent = context.reply_to.session_key if context.reply_to else context.session_key
+            model = role.model or await self.model_of(parent)
+            tools, rules = Toolbox(registry.select(role.tools)), role.prompt
+            turn_limits = replace(
+                turn_limits, max_iterations=role.calls, advice=role.advice, seconds=role.seconds
+            )
+        resolution, provider = await self._models.get(model)
         traits = provider.traits(resolution.model)
-        tools = self._tools if role.tools is None else Toolbox(role.tools)
         if not traits.supports_tools:
             tools = Toolbox([])
-        own = [("rules", role.prompt)] if role.prompt else []
+        own = [("rules", rules)] if rules else []
         system = own or self._prompt.parts(context, with_tools=traits.supports_tools)
         definitions = (await tools.registry()).definitions()
         limits = Limits(
@@ -157,16 +167,8 @@ class Assistant:
             conversation=Conversation(
                 self._store, context.session_key, claim, limits, self._summarise, session
             ),
-            limits=role.limits,
+            limits=turn_limits,
         )
-
-    async def _role(self, context: TurnContext, settings: Mapping[str, str]) -> TurnRole:
-        """What the turn works with. Raises UsageError when its subagent's profile cannot be used."""
-        if self.subagents is None or context.source != "order":
-            return TurnRole(self._chosen(settings), self._limits())
-        role = await self.subagents.role(context, await self._tools.registry(), self._limits())
-        parent = context.reply_to.session_key if context.reply_to else context.session_key
-        return replace(role, model=role.model or await self.model_of(parent))
 
     async def _asked(self, inbound: InboundMessage, context: TurnContext, recalled: str = "") -> Message:
         """What the model is shown of a message."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 
 from nanobot.agent.assistant import Assistant
 from nanobot.agent.replies import replies
-from nanobot.agent.subagent import SUBAGENT, SubagentRules
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.hub import Hub
 from nanobot.bus.signal import wait_for
@@ -26,6 +25,8 @@ from nanobot.messages import InboundMessage, Usage
 from nanobot.store.records import InboxTurn
 from nanobot.store.store import Store
 from nanobot.store.workers import RENEW
+from nanobot.subagents import SUBAGENT
+from nanobot.subagents.orders import Subagents
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, store: Store, assistant: Assistant, hub: Hub, subagents: SubagentRules, limits: AgentDefaults
+        self, store: Store, assistant: Assistant, hub: Hub, subagents: Subagents, limits: AgentDefaults
     ) -> None:
         self._store = store
         self._assistant = assistant

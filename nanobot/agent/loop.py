@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from nanobot.agent.tool_calls import ToolRunner
-from nanobot.agent.tools.base import TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import Conversation
@@ -36,6 +35,7 @@ from nanobot.messages import (
     StopReason,
     ToolCall,
     ToolResult,
+    TurnContext,
     Usage,
     unanswered_calls,
 )

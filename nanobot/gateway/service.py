@@ -162,7 +162,7 @@ class Gateway:
     async def _check_profiles(self) -> None:
         """Warn of subagent profiles that cannot be used."""
         if self._app.subagents.profiles:
-            for fault in self._app.subagents.faults(await self._app.tools.registry()):
+            for fault in self._app.subagents.faults((await self._app.tools.registry()).for_subagents):
                 log.warning("%s", fault)
 
     async def _keep_lead(self, stop: asyncio.Event) -> None:

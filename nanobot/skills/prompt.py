@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanobot.agent.tools.base import TurnContext
 from nanobot.errors import UsageError
+from nanobot.messages import TurnContext
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.skill import SKILL_FILE, Skill
 

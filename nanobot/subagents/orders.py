@@ -6,13 +6,9 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanobot.agent.loop import TurnLimits
-from nanobot.agent.subagent import SUBAGENT, TurnRole
-from nanobot.agent.tools.base import TurnContext
-from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.bus.events import (
     SubagentChanged,
     ToolFinished,
@@ -25,11 +21,11 @@ from nanobot.bus.events import (
 from nanobot.bus.hub import Hub
 from nanobot.config.schema import Config, SubagentProfile
 from nanobot.errors import ToolError, UsageError
-from nanobot.messages import Address, InboundMessage
+from nanobot.messages import Address, InboundMessage, TurnContext
 from nanobot.skills.library import SkillLibrary
 from nanobot.store.records import Claim
 from nanobot.store.store import Store
-from nanobot.subagents import reports
+from nanobot.subagents import SUBAGENT, reports
 
 _LABEL_CHARS = 40
 _OWNER_FILES = ("AGENTS.md", "TOOLS.md")  # of the owner's files, those that are about the work
@@ -40,8 +36,23 @@ _USED_UP = (
 _MCP = "mcp_"  # how the names of MCP tools begin
 
 
+@dataclass(frozen=True)
+class SubagentRole:
+    """What the turn of a subagent works with. `model` empty: its parent's. `tools` are names.
+
+    It may make `calls` model calls, of which `advice` says where that is set, and take `seconds`.
+    """
+
+    model: str
+    prompt: str
+    tools: Sequence[str]
+    calls: int
+    advice: str
+    seconds: float
+
+
 class Subagents:
-    """The rules of subagents (agent.subagent.SubagentRules), and how those of this process go.
+    """What subagents may do, what is told of them, and how those of this process go.
 
     `owner_parts` gives what files of the owner say.
     """
@@ -72,13 +83,15 @@ class Subagents:
     def profiles(self) -> tuple[str, ...]:
         return tuple(self._config.agents.subagent_profiles)
 
-    def profile(self, name: str, tools: ToolRegistry) -> SubagentProfile:
-        """The profile called `name`, or the default one. Raises UsageError listing what is valid."""
+    def profile(self, name: str, allowed: Sequence[str]) -> SubagentProfile:
+        """The profile called `name`, or the default one; `allowed` are the tools that subagents may have.
+
+        Raises UsageError listing what is valid.
+        """
         profiles = self._config.agents.subagent_profiles
         if name and name not in profiles:
             raise UsageError(f"There is no subagent profile {name!r}. Profiles: {_listed(profiles)}.")
         profile = profiles[name] if name else SubagentProfile()
-        allowed = _allowed(tools)
         for tool in profile.tools:
             if tool != "exec" and tool not in allowed and not self._is_mcp_tool(tool, allowed):
                 raise UsageError(
@@ -102,35 +115,39 @@ class Subagents:
             for prefix in prefixes
         )
 
-    def faults(self, tools: ToolRegistry) -> Iterator[str]:
+    def faults(self, allowed: Sequence[str]) -> Iterator[str]:
         """What is wrong with the configured profiles, in words for the owner."""
         for name in self.profiles:
             try:
-                self.profile(name, tools)
+                self.profile(name, allowed)
             except UsageError as error:
                 yield str(error)
 
-    async def role(self, turn: TurnContext, tools: ToolRegistry, limits: TurnLimits) -> TurnRole:
-        """What the turn of a subagent works with (agent.subagent.SubagentRules)."""
+    async def role(self, turn: TurnContext, allowed: Sequence[str], seconds: float) -> SubagentRole:
+        """What the turn of a subagent works with; together with its family it has `seconds`.
+
+        Raises UsageError for a profile that cannot be used.
+        """
         subagent = await self._store.subagents.get(turn.chat_id)
         name = subagent.profile if subagent else ""
         if subagent and subagent.id not in self.progress:  # another process had taken the order
             self._began[subagent.id] = time.monotonic()
             self.progress[subagent.id] = SubagentChanged(subagent.id, subagent.label, name, "waiting")
-        profile = self.profile(name, tools)
+        profile = self.profile(name, allowed)
         calls, key = profile.max_iterations, f"subagentProfiles.{name}.maxIterations"
         if "max_iterations" not in profile.model_fields_set:
             calls = self._config.agents.defaults.subagent_max_iterations
             key = "defaults.subagentMaxIterations"
         _, begun = await self._store.turns.family_spent(turn.family or turn.number)
-        left = max(0.0, begun + limits.seconds - self._clock())
-        allowed = _allowed(tools)
+        left = max(0.0, begun + seconds - self._clock())
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
-        return TurnRole(
+        return SubagentRole(
             profile.model or "",
-            replace(limits, max_iterations=calls, advice=f"(agents.{key}).", seconds=left),
-            tools.select({*names} & {*allowed}),
             self._prompt(calls, profile.skills),
+            [name for name in allowed if name in names],
+            calls,
+            f"(agents.{key}).",
+            left,
         )
 
     def _prompt(self, calls: int, skills: Sequence[str]) -> str:
@@ -146,7 +163,10 @@ class Subagents:
     # -- limits
 
     async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:
-        """See agent.subagent.SubagentRules. Turns that share no calls are not counted: that costs a write."""
+        """Why a turn may not call the model once more, having `own` calls for itself; "" when it may.
+
+        Turns that share no calls are not counted: that costs a write.
+        """
         resumed = claim.epoch > 1  # it may have spawned before
         if turn.family is None and turn.turn_id not in self._parents and not resumed:
             return ""
@@ -162,7 +182,7 @@ class Subagents:
     # -- progress and reports
 
     def observe(self, order: InboundMessage, event: TurnEvent) -> None:
-        """See agent.subagent.SubagentRules."""
+        """Called for every event of a subagent's turn."""
         before = self.progress.get(order.chat_id)
         if before is None:
             return
@@ -188,12 +208,13 @@ class Subagents:
         self._hub.publish(order, now)
 
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
+        """What the session that asked is told of its end; `notice` says which limit it met."""
         subagent = await self._store.subagents.get(order.chat_id)
         label = subagent.label if subagent else order.chat_id
         return await reports.report(self._store, order, label, finished, notice)
 
     async def cancel(self, session_key: str, ids: Collection[str] | None) -> list[str]:
-        """See agent.subagent.SubagentRules."""
+        """Cancel subagents of a session (None: all, silently); the ids of those that had not ended."""
         orders = {
             info.id: (info, order) for info, order in await self._store.subagents.unfinished(session_key)
         }
@@ -260,10 +281,6 @@ def _order(turn: TurnContext, call_id: str, task: str, family: int) -> InboundMe
 def _label(text: str) -> str:
     """The beginning of `text` in one line that may be shown anywhere."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_LABEL_CHARS]
-
-
-def _allowed(tools: ToolRegistry) -> tuple[str, ...]:
-    return tuple(name for name in tools.names if not tools.get(name).owner_only)
 
 
 def _listed(names: Iterable[str]) -> str:

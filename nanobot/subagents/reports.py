@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nanobot.agent.subagent import SUBAGENT
 from nanobot.bus.events import TurnFinished
 from nanobot.messages import Address, InboundMessage, Message
 from nanobot.store.store import Store
+from nanobot.subagents import SUBAGENT
 
 _LONGEST = 20_000  # characters of a report that the session is shown
 

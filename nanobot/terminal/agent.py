@@ -93,7 +93,7 @@ async def notes_for(app: App, session: str) -> list[str]:
     resolution, provider = await app.models.get(await app.assistant.model_of(session))
     notes = [*app.notices, *filter(None, [provider.traits(resolution.model).note])]
     if app.subagents.profiles:
-        notes += app.subagents.faults(await app.tools.registry())
+        notes += app.subagents.faults((await app.tools.registry()).for_subagents)
     return notes
 
 

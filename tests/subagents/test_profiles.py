@@ -8,19 +8,17 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.loop import TurnLimits
-from nanobot.agent.subagent import TurnRole
 from nanobot.agent.tools.base import Tool, TurnContext
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
 from nanobot.messages import Address, InboundMessage
-from nanobot.subagents.orders import Subagents
+from nanobot.subagents.orders import SubagentRole, Subagents
 from tests.agent.harness import Act
 from tests.talk import claim_own
 
-MAIN = TurnLimits(max_iterations=40, seconds=1800.0)
+SECONDS = 1800.0  # for the whole family
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +40,7 @@ def config_with(profiles: dict[str, Any], **sections: Any) -> Config:
     return Config.model_validate({"agents": {"subagentProfiles": profiles, "defaults": defaults}, **sections})
 
 
-async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> TurnRole:
+async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> SubagentRole:
     """The role of a subagent whose turn belongs to a turn that has just begun."""
     claim = await claim_own(app.store, "cli:direct")
     assert claim is not None
@@ -62,14 +60,13 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Tur
     )
     tools = [(await app.tools.registry()).get(name) for name in (await app.tools.registry()).names]
     try:
-        return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]), MAIN)
+        return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]).for_subagents, SECONDS)
     finally:
         await app.store.turns.finish(claim, "done")
 
 
-def names_of(role: TurnRole) -> tuple[str, ...]:
-    assert role.tools is not None
-    return tuple(tool.name for tool in role.tools)
+def names_of(role: SubagentRole) -> tuple[str, ...]:
+    return tuple(role.tools)
 
 
 def _order(family: int) -> InboundMessage:
@@ -95,9 +92,9 @@ async def test_every_field_of_a_profile_counts() -> None:
     assert names_of(role) == ("read_file", "exec")
     assert "You have 3 model calls at most." in role.prompt
     assert role.prompt.endswith("[AGENTS.md]\n\n[TOOLS.md]\n\n[skill weather]\nHow to weather.")
-    assert (role.model, role.limits.max_iterations) == ("m", 3)
-    assert "subagentProfiles.coder.maxIterations" in role.limits.advice
-    assert 1700 < role.limits.seconds <= 1800
+    assert (role.model, role.calls) == ("m", 3)
+    assert "subagentProfiles.coder.maxIterations" in role.advice
+    assert 1700 < role.seconds <= 1800
 
 
 async def test_without_profile_all_tools_but_those_of_the_owner_and_mcp() -> None:
@@ -105,13 +102,13 @@ async def test_without_profile_all_tools_but_those_of_the_owner_and_mcp() -> Non
         role = await role_of(app, "", acts("weather", "mcp_files_read"))
     assert {"read_file", "exec", "web_fetch", "weather"} <= {*names_of(role)}
     assert not {"message", "cron", "spawn", "mcp_files_read"} & {*names_of(role)}
-    assert (role.model, role.limits.max_iterations) == ("", 7)
-    assert "subagentMaxIterations" in role.limits.advice
+    assert (role.model, role.calls) == ("", 7)
+    assert "subagentMaxIterations" in role.advice
 
 
 async def test_a_profile_without_a_limit_follows_the_default() -> None:
     async with open_app(config_with({"plain": {}})) as app:
-        assert (await role_of(app, "plain")).limits.max_iterations == 7
+        assert (await role_of(app, "plain")).calls == 7
 
 
 async def test_plugin_and_mcp_tools_are_valid_when_they_are_named() -> None:
@@ -161,7 +158,7 @@ async def test_a_mistake_is_named_with_what_is_valid(
         faults = list(
             Subagents(
                 config, app.store, app.hub, Skills(), lambda names: [(name, f"[{name}]") for name in names]
-            ).faults(await app.tools.registry())
+            ).faults((await app.tools.registry()).for_subagents)
         )
     assert len(faults) == (asked == "p")
 

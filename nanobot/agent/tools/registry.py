@@ -60,6 +60,11 @@ class ToolRegistry:
     def names(self) -> tuple[str, ...]:
         return tuple(self._tools)
 
+    @property
+    def for_subagents(self) -> tuple[str, ...]:
+        """The names of the tools that subagents may be given."""
+        return tuple(tool.name for tool in self._tools.values() if not tool.owner_only)
+
     def definitions(self) -> tuple[ToolDefinition, ...]:
         """What the model is told, always in the same order."""
         tools = self._tools.values()

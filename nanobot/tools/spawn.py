@@ -48,7 +48,7 @@ class SpawnTool(Tool):
         if not task:
             raise ToolError("Give the task, with everything the subagent needs to know.")
         try:
-            self._subagents.profile(profile, await self._tools())
+            self._subagents.profile(profile, (await self._tools()).for_subagents)
         except UsageError as error:
             raise ToolError(str(error)) from error
         label = kwargs.get("label") or ""
