@@ -22,7 +22,7 @@ class JobBook:
     """Every method raises StorageError when the database fails."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
-        self._store = store
+        self.store = store
         self._table = JobTable(store.database)
         self._clock = clock
 
@@ -73,12 +73,12 @@ class JobBook:
     async def run_now(self, job_id: str, *, force: bool) -> Job:
         """Make a job due beside its schedule; a disabled one needs `force`. Raises UsageError."""
         job = await self.get(job_id)
-        if await self._store.workers.leader(GATEWAY_ROLE) is None:
+        if await self.store.workers.leader(GATEWAY_ROLE) is None:
             raise UsageError("No gateway is running that could run the job. Start one: nanobot gateway")
         if not job.enabled and not force:
             raise UsageError(f"The job {job_id} is disabled. Run it with --force, or enable it.")
         now = self._clock()
-        await self._store.inbox.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
+        await self.store.inbox.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
         return job
 
 

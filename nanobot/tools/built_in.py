@@ -8,7 +8,6 @@ from pathlib import Path
 from nanobot import paths
 from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
 from nanobot.config.schema import Config
-from nanobot.cron.jobs import JobBook
 from nanobot.security.files import PathPolicy
 from nanobot.store.store import Store
 from nanobot.tools.cron import CronTool
@@ -57,4 +56,4 @@ def build_tools(
         built.append(Exec(context, files, tools.exec.env))
     search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
     fetch = WebFetchTool(allow_private=tools.web.allow_private)
-    return [*built, search, fetch, MessageTool(store, files), CronTool(JobBook(store))]
+    return [*built, search, fetch, MessageTool(store, files), CronTool(store)]

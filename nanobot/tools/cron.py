@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
-from nanobot.cron.jobs import JobBook
-from nanobot.cron.table import Job
 from nanobot.errors import NanobotError, ToolError
+from nanobot.store.store import Store
+
+if TYPE_CHECKING:
+    from nanobot.cron.jobs import JobBook
+    from nanobot.cron.table import Job
 
 TERMINAL = "cli"
 _NAME = 30  # characters of the message that name a job
@@ -38,8 +44,15 @@ class CronTool(Tool):
     repeatable = True
     owner_only = True
 
-    def __init__(self, jobs: JobBook) -> None:
-        self._jobs = jobs
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    @property
+    def _jobs(self) -> JobBook:
+        from nanobot.cron.jobs import JobBook  # most turns schedule nothing
+
+        return JobBook(self._store, self._clock)
 
     async def execute(
         self,
@@ -67,6 +80,8 @@ class CronTool(Tool):
             )
         if not message:
             raise ToolError("Give the message: what to say or do when the time comes.")
+        from nanobot.cron.table import Job
+
         job = Job(
             id=hashlib.sha256(f"{turn.turn_id}:{current_call_id()}".encode()).hexdigest()[:8],
             name=message[:_NAME],

@@ -17,11 +17,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=5_992, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=25_820, target=23_500)
+TOTAL = Ratchet(now=25_860, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=75, target=60)
+HELLO_FILES = Ratchet(now=74, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_655, target=9_000)
+HELLO_LINES = Ratchet(now=10_400, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")

@@ -41,7 +41,7 @@ def turn(
 
 
 async def call(book: JobBook, action: str, **arguments: Any) -> str:
-    return await CronTool(book).execute(action=action, **arguments)
+    return await CronTool(book.store, lambda: NOW).execute(action=action, **arguments)
 
 
 async def test_add_delivers_to_the_chat_and_thread_it_was_asked_in(book: JobBook) -> None:
