@@ -32,9 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from nanobot.memory.facts import Fact, Origin, format_fact, message_id  # noqa: E402
-from nanobot.memory.search import MemorySearch, turn_row  # noqa: E402
-from nanobot.store.search_index import SearchIndex  # noqa: E402
-from nanobot.store.search_rows import Position, Scope, SearchRows, TurnRow  # noqa: E402
+from nanobot.memory.search import MemorySearch  # noqa: E402
+from nanobot.memory.search_index import SearchIndex  # noqa: E402
+from nanobot.memory.search_rows import Position, SearchRows, SearchScope, TurnRow  # noqa: E402
 from nanobot.store.store import open_store  # noqa: E402
 
 CUTS = (5, 10, 20)
@@ -222,7 +222,7 @@ async def run(
         taken = round(time.perf_counter() - started, 3)
         for asked in questions:
             started = time.perf_counter()
-            hits = await memory.search(asked.text, Scope(reach="everything"), _FOUND)
+            hits = await memory.search(asked.text, SearchScope(reach="everything"), _FOUND)
             if seconds is not None:
                 seconds.append(time.perf_counter() - started)
             evidence = {places.get((asked.conversation, turn), f"no turn {turn}") for turn in asked.evidence}
@@ -245,10 +245,10 @@ async def _fill(
         rows: list[TurnRow] = []
         for seq, turn in enumerate(talk.turns, start=1):
             places[talk.id, turn.id] = message_id(talk.id, seq)
-            rows.append(turn_row(count + seq, (talk.id, seq), turn.at, False, turn.speaker, turn.text))
+            rows.append(TurnRow(count + seq, talk.id, seq, turn.at, False, turn.speaker, turn.text.strip()))
             newest = max(newest, turn.at)
         count += len(rows)
-        await index.write(SearchRows.add_turns, rows, Position(), Position())
+        await index.write(SearchRows.add_turns, rows, Position())
         if facts is not None:
             with facts.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in _fact_lines(talk, places))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from nanobot.memory.search import MemorySearch
+from nanobot.memory.search_index import SearchIndex
 from nanobot.messages import InboundMessage, Message
-from nanobot.store.search_index import SearchIndex
 from nanobot.store.store import open_store
 
 

@@ -40,7 +40,7 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot import paths
     from nanobot.memory.files import open_files
     from nanobot.memory.search import MemorySearch
-    from nanobot.store.search_rows import Scope
+    from nanobot.memory.search_rows import SearchScope
     from nanobot.store.store import open_store
     from nanobot.terminal.config import load_and_warn
     from nanobot.terminal.options import session_key
@@ -53,10 +53,10 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     store = open_store(paths.database_file())
     memory = MemorySearch(store, folder, progress=_progress)
     try:
-        scope = Scope(reach="everything")
+        scope = SearchScope(reach="everything")
         if session:
             info = await store.sessions.get(session_key(session))
-            scope = Scope(session_key(session), bool(info and info.is_group), config.memory.scope)
+            scope = SearchScope(session_key(session), bool(info and info.is_group), config.memory.scope)
         hits = await memory.search(query, scope, limit)
         _progress(0)
         for notice in [*memory.take_notices(), *open_files(config.workspace_path).complaints()]:

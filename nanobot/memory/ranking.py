@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from nanobot.memory.dates import with_days
 from nanobot.memory.facts import message_id, parse_facts, parse_history, split_message_id
+from nanobot.memory.search_rows import FILES, FoundLine, FoundTurn, SearchRows, SearchScope
 from nanobot.memory.words import content_words, words
-from nanobot.store.search_rows import FoundLine, FoundTurn, Scope, SearchRows
 
 FACTS_FILE = "MEMORY.md"
 HISTORY_FILE = "HISTORY.md"
 
 _TURNS = 200  # candidates that are scored
 _LINES = 60
+_WEIGHED = 40  # candidates before a turn, which is not to wait
 _MOST_TERMS = 32
 _SMALL = 1_000  # rows; a word says no more in a smaller memory than in one of that size
 _SHORT_WORD = 4  # characters; parts of a compound are longer
 _MOST_ROWS = 15_000  # rows that the terms may match together: what a search costs at most
+_MOST_HOLDERS = 500  # of a word that says what something is about
+_RARE = 6  # rows; a word says no more when fewer hold it
+_ENOUGH = 0.4  # share of a message's words that a memory must hold to be recalled
 _MOST_SOURCES = 12  # a line that rests on more messages says little about each
 _LINE = 3.0  # for facts and history: they say in few words what many messages did
 _FACT = 0.4  # how much of a fact's score its evidence gets
@@ -66,13 +70,13 @@ def moment(at: float) -> tuple[str, str]:
     return f"{when:%Y-%m-%d}", f"{when:%H:%M}"
 
 
-def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -> list[Hit]:
+def rank(rows: SearchRows, text: str, scope: SearchScope, now: datetime, limit: int) -> list[Hit]:
     """The best `limit` hits for any text, best first."""
     terms = _terms(rows, with_days(text, now.date()))
     if not terms:
         return []
     turns = {turn.id: turn for turn in rows.turns(terms, scope, _TURNS)}
-    lines = {line.id: _line_hit(line) for line in rows.lines(terms, scope, _LINES)}
+    lines = {line.id: _line_hit(line, line.score) for line in rows.lines(terms, scope, _LINES)}
     scores = {turn.id: turn.score for turn in turns.values()}
     evidence = _evidence(rows, lines.values(), scope)
     turns |= {turn.id: turn for turn, _ in evidence.values()}
@@ -95,19 +99,30 @@ def rank(rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int) -
     ]
 
 
-def coverage(rows: SearchRows, text: str, hits: Sequence[Hit]) -> list[float]:
-    """For each hit the share of the words of `text` that it holds, 0 to 1; rare words count more."""
+def recall(rows: SearchRows, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
+    """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more.
+
+    Of the scope's own chat only what was said up to message `start`. It costs a look at each word: words that
+    very many rows hold say nothing here.
+    """
     known = max(rows.count(), _SMALL)
-    total, held = 0.0, [0.0] * len(hits)
+    total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
-        frequency = rows.frequency(term, _MOST_ROWS)
-        if not frequency and not term.isascii() and len(term) < 3:
+        holders = rows.holders(term, _MOST_HOLDERS)
+        if not holders and not term.isascii() and len(term) < 3:
             continue  # a pair of characters need not be a word
-        weight = math.log(1 + known / (frequency + 0.5))
-        holders = rows.said_in(term, [hit.row for hit in hits]) if frequency else set()
+        weight = math.log(1 + known / (max(_RARE, len(holders)) + 0.5))
         total += weight
-        held = [share + weight * (hit.row in holders) for share, hit in zip(held, hits, strict=True)]
-    return [share / total if total else 0.0 for share in held]
+        for row in holders if len(holders) < _MOST_HOLDERS else ():
+            held[row] += weight
+    best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
+    turns = rows.turns_of([row for row in best if row < FILES], scope, start)
+    scores = {turn.id: held[turn.id] for turn in turns}
+    _favour(turns, scores, text)
+    hits = [_turn_hit(turn, scores[turn.id]) for turn in turns if held[turn.id] >= _ENOUGH * total]
+    lines = rows.lines_of([row for row in best if row > FILES and held[row] >= _ENOUGH * total], scope)
+    hits += [_line_hit(line, _LINE * held[line.id]) for line in lines]
+    return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
 
 
 # -- terms
@@ -151,7 +166,9 @@ def _sources(hits: Iterable[Hit]) -> set[str]:
     return {name for hit in hits for name in hit.sources}
 
 
-def _evidence(rows: SearchRows, lines: Iterable[Hit], scope: Scope) -> dict[str, tuple[FoundTurn, float]]:
+def _evidence(
+    rows: SearchRows, lines: Iterable[Hit], scope: SearchScope
+) -> dict[str, tuple[FoundTurn, float]]:
     """The messages that true facts rest on, by id, each with the score of its best fact."""
     best: dict[str, float] = {}
     for hit in lines:
@@ -190,13 +207,11 @@ def _turn_hit(turn: FoundTurn, score: float = 0.0) -> Hit:
     return Hit("turn", name, turn.text, *moment(turn.at), turn.speaker, score=score, row=turn.id)
 
 
-def _line_hit(line: FoundLine) -> Hit:
+def _line_hit(line: FoundLine, score: float) -> Hit:
     if line.file == FACTS_FILE:
         (fact,) = parse_facts(line.text)
         origin = fact.origin
-        return Hit(
-            "fact", fact.id, fact.text, origin.day, sources=origin.messages, score=line.score, row=line.id
-        )
+        return Hit("fact", fact.id, fact.text, origin.day, sources=origin.messages, score=score, row=line.id)
     (entry,) = parse_history(line.text)
     return Hit(
         "history",
@@ -206,6 +221,6 @@ def _line_hit(line: FoundLine) -> Hit:
         entry.time,
         past=entry.past,
         sources=entry.origin.messages,
-        score=line.score,
+        score=score,
         row=line.id,
     )

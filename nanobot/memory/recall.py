@@ -12,18 +12,18 @@ from nanobot.agent.tools.base import TurnContext
 from nanobot.config.schema import MemoryConfig
 from nanobot.errors import NanobotError
 from nanobot.memory.prompt import MemorySection
+from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store
 
 if TYPE_CHECKING:
     from nanobot.memory.ranking import Hit
     from nanobot.memory.search import MemorySearch
-    from nanobot.store.search_rows import Scope
+    from nanobot.memory.search_rows import SearchScope
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 0.3  # seconds a turn waits for its memories
-_CANDIDATES = 40  # the best ones may well be before the model already
-_ENOUGH = 0.4  # share of a message's words that a memory must hold to be recalled
+_CANDIDATES = 12  # of them some may be facts of the prompt
 _RECALLED = 300  # characters of one memory in a message
 _FOUND = 500  # in an answer of the tool
 _WHOLE = 16_000  # characters of a message that is asked for by its id
@@ -40,14 +40,15 @@ class Recall:
         self._folder = folder
         self._memory: MemorySearch | None = None
         self._running: set[asyncio.Task[str]] = set()
+        self._late: set[asyncio.Task[str]] = set()  # those that no turn waits for any more
 
     async def before_turn(self, text: str, turn: TurnContext) -> str:
         """Lines for a turn's newest message, or "".
 
         Facts that are in the prompt and messages the model still sees are not repeated. When the index is
-        not ready in time, the turn begins without, and the index is made meanwhile.
+        not ready in time, the turn begins without, and so do others, without waiting, until it is made.
         """
-        if not self._config.recall.enabled or turn.source != "person":
+        if not self._config.recall.enabled or turn.source != "person" or self._late:
             return ""
         task = asyncio.create_task(self._recall(text, turn))
         self._running.add(task)
@@ -55,6 +56,8 @@ class Recall:
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
         if done:
             return task.result()
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
         log.info("Nothing is recalled for this message: the search index is still being made.")
         return ""
 
@@ -88,34 +91,31 @@ class Recall:
             self._memory = MemorySearch(self._store, self._folder)
         return self._memory
 
-    def _scope(self, turn: TurnContext) -> Scope:
-        from nanobot.store.search_rows import Scope
+    def _scope(self, turn: TurnContext) -> SearchScope:
+        from nanobot.memory.search_rows import SearchScope
 
-        return Scope(turn.session_key, turn.is_group, self._config.scope)
+        return SearchScope(turn.session_key, turn.is_group, self._config.scope)
 
     async def _recall(self, text: str, turn: TurnContext) -> str:
         try:
-            start = (await self._store.sessions.window(turn.session_key)).start
-            if self._sees_everything(turn, start) or not _has_content(text):
-                return ""
-            return await self._recalled(text, turn, start)
+            only_this_chat = self._config.scope == "chat" or turn.is_group
+            session = turn.session_key if only_this_chat else ""
+            start, newest = await self._store.database.read(_recallable, turn.session_key, session)
+            if start == 0 and only_this_chat and self._section.is_complete(turn):
+                return ""  # so it is most often: the model has all there is to find before it
+            return await self._recalled(text, turn, start, newest) if _has_content(text) else ""
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
 
-    def _sees_everything(self, turn: TurnContext, start: int) -> bool:
-        """Whether the model has all there is to find before it: so it is most often, and nothing is read."""
-        only_this_chat = self._config.scope == "chat" or turn.is_group
-        return start == 0 and only_this_chat and self._section.is_complete(turn)
-
-    async def _recalled(self, text: str, turn: TurnContext, start: int) -> str:
+    async def _recalled(self, text: str, turn: TurnContext, start: int, newest: int) -> str:
         lines: list[str] = []
         room = self._config.recall.max_tokens * 4 - len(_TITLE)
         memory = self._search()
-        found = await memory.relevant(text, self._scope(turn), _CANDIDATES)
+        hits = await memory.recall(text, self._scope(turn), start, newest, _CANDIDATES)
         self._log_notices(memory)
-        for hit, share in found:
-            if share < _ENOUGH or self._is_before_the_model(hit, turn, start):
+        for hit in hits:
+            if self._section.shows(hit.id, turn):
                 continue
             line = show(hit, text, _RECALLED) + "\n"
             if len(lines) < self._config.recall.limit and len(line) <= room:
@@ -123,11 +123,20 @@ class Recall:
                 room -= len(line)
         return _TITLE + "".join(lines) if lines else ""
 
-    def _is_before_the_model(self, hit: Hit, turn: TurnContext, start: int) -> bool:
-        if hit.kind != "turn":
-            return self._section.shows(hit.id, turn)
-        session_key, _, seq = hit.id.rpartition("#")
-        return session_key == turn.session_key and int(seq) > start
+
+def _recallable(connection: Connection, key: str, only: str) -> tuple[int, int]:
+    """Up to which message of a session the model is shown nothing any more, and the newest id up to there.
+
+    Without `only`, the newest id of all sessions.
+    """
+    row = connection.execute("SELECT start_seq FROM sessions WHERE key = ?", (key,)).fetchone()
+    start = row["start_seq"] if row else 0
+    if only:
+        sql = "SELECT id FROM messages WHERE session = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
+        row = connection.execute(sql, (only, start)).fetchone()
+    else:
+        row = connection.execute("SELECT id FROM messages ORDER BY id DESC LIMIT 1").fetchone()
+    return start, row["id"] if row else 0
 
 
 def _has_content(text: str) -> bool:

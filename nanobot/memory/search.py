@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec
 
 from nanobot import paths
 from nanobot.errors import StorageError
-from nanobot.memory.dates import date_words
 from nanobot.memory.facts import (
-    Origin,
     format_entry,
     format_fact,
+    message_id,
     parse_facts,
     parse_history,
     split_message_id,
 )
-from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, coverage, moment, rank
-from nanobot.memory.words import words
+from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
+from nanobot.memory.search_index import SearchIndex
+from nanobot.memory.search_rows import LineRow, Position, SearchRows, SearchScope, TurnRow
 from nanobot.store.export import as_markdown
-from nanobot.store.records import LoggedMessage
-from nanobot.store.search_index import SearchIndex
-from nanobot.store.search_rows import LineRow, Position, Scope, SearchRows, TurnRow
+from nanobot.store.sessions import stored_message
+from nanobot.store.sqlite import Connection, Row
 from nanobot.store.store import Store
 
-T = TypeVar("T")
+P = ParamSpec("P")
 
-_BATCH = 500  # messages that are read and indexed at once
+_BATCH = 200  # messages that are indexed in one transaction
+_LATE = 1000  # ids: a message that is not there when one so much newer is will never be
+_MANY = 1000  # messages after which the reader is told how far it is
 
 
 class MemorySearch:
@@ -58,34 +59,37 @@ class MemorySearch:
         self._progress = progress
         self._refreshing = asyncio.Lock()
 
-    async def search(self, text: str, scope: Scope, limit: int) -> list[Hit]:
+    async def search(self, text: str, scope: SearchScope, limit: int) -> list[Hit]:
         """The best hits for any text, best first; for a message's id that message. Raises StorageError."""
         if message := await self._message(text.strip(), scope):
             return [message]
-        return await self._ask(rank, text, scope, limit)
+        await self.refresh()
+        return await self._ask(rank, text, scope, self._clock(), limit)
 
-    async def relevant(self, text: str, scope: Scope, limit: int) -> list[tuple[Hit, float]]:
-        """The best hits, each with the share of the words of `text` that it holds. Raises StorageError."""
-        return await self._ask(_rank_and_weigh, text, scope, limit)
+    async def recall(self, text: str, scope: SearchScope, start: int, newest: int, limit: int) -> list[Hit]:
+        """What holds enough of the words of `text`, best first. Raises StorageError.
+
+        Of the scope's own chat only what was said up to message `start`. `newest` is the id of the newest
+        message that counts: nothing is read when that one is in the index already.
+        """
+        found = await self._index.read(_recall_at_once, self._folder, newest, text, scope, start, limit)
+        if found is None:
+            await self.refresh()
+            found = await self._ask(recall, text, scope, start, limit)
+        return found
 
     async def _ask(
-        self,
-        ask: Callable[[SearchRows, str, Scope, datetime, int], list[T]],
-        text: str,
-        scope: Scope,
-        limit: int,
-    ) -> list[T]:
-        """Ask the index when it holds everything; once more when it was lost meanwhile."""
-        answer: list[T] = []
-        for _ in range(2):
-            losses = self._index.losses
+        self, ask: Callable[Concatenate[SearchRows, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
+    ) -> list[Hit]:
+        """Ask the index; once more when it was lost meanwhile."""
+        losses = self._index.losses
+        found = await self._index.read(ask, *args, **kwargs)
+        if losses != self._index.losses:
             await self.refresh()
-            answer = await self._index.read(ask, text, scope, self._clock(), limit)
-            if losses == self._index.losses:
-                break
-        return answer
+            found = await self._index.read(ask, *args, **kwargs)
+        return found
 
-    async def _message(self, name: str, scope: Scope) -> Hit | None:
+    async def _message(self, name: str, scope: SearchScope) -> Hit | None:
         """The message with this id, when there is one and the scope may see it."""
         try:
             session_key, seq = split_message_id(name)
@@ -108,12 +112,11 @@ class MemorySearch:
     async def refresh(self) -> None:
         """Read what is new in the files and in the database. Raises StorageError."""
         async with self._refreshing:
-            for file in (FACTS_FILE, HISTORY_FILE):
-                await self._refresh_file(file)
-            read = 0
-            while count := await self._read_batch():
-                read += count
-                if read >= _BATCH:
+            read, more = 0, True
+            while more:
+                count = await self._refresh_some()
+                read, more = read + count, count >= _BATCH
+                if read >= _MANY:
                     self._progress(read)
 
     async def reindex(self, names: Sequence[str]) -> None:
@@ -122,68 +125,81 @@ class MemorySearch:
         for name in names:
             session_key, seq = split_message_id(name)
             found = await self._store.sessions.history(session_key, after=seq - 1, limit=1)
-            text = found[0].message.text if found and found[0].seq == seq else ""
-            await self._index.write(SearchRows.replace_turn, session_key, seq, text, _searchable(text))
+            text = found[0].message.text.strip() if found and found[0].seq == seq else ""
+            await self._index.write(SearchRows.replace_turn, session_key, seq, text)
         await self._index.purge()
 
     async def aclose(self) -> None:
         await self._index.aclose()
 
-    # -- following the database and the files
-
-    async def _read_batch(self) -> int:
-        """Index the next messages of the database; returns how many were read."""
-        position = await self._index.read(SearchRows.position)
-        logged = await self._store.sessions.log(max(position.message, 1), _BATCH + 1)
-        if position.message:
-            if not logged or _position(logged[0]) != position:  # another database than the one indexed
-                await self._index.write(SearchRows.forget_turns)
-                return 1
-            del logged[0]
-        if logged:
-            rows = await asyncio.to_thread(_logged_rows, logged)
-            await self._index.write(SearchRows.add_turns, rows, position, _position(logged[-1]))
-        return len(logged)
-
-    async def _refresh_file(self, file: str) -> None:
-        path = self._folder / file
-        signature = await asyncio.to_thread(_signature, path)
-        if await self._index.read(SearchRows.state, f"file {file}") != signature:
-            rows = await asyncio.to_thread(_line_rows, path)
-            await self._index.write(SearchRows.put_lines, file, signature, rows)
+    async def _refresh_some(self) -> int:
+        """Read the files that have changed, and the next messages; returns how many."""
+        position, changed = await self._index.read(_look, self._folder)
+        for file, signature in changed.items():
+            lines = await asyncio.to_thread(_line_rows, self._folder / file)
+            await self._index.write(SearchRows.put_lines, file, signature, lines)
+        mark, unread = await self._store.database.read(_unread, position, _BATCH)
+        if mark != position.mark:  # another database than the one indexed
+            await self._index.write(SearchRows.forget_turns)
+            return _BATCH
+        if unread:
+            await self._index.write(_add, unread, position)
+        return len(unread)
 
 
-def _rank_and_weigh(
-    rows: SearchRows, text: str, scope: Scope, now: datetime, limit: int
-) -> list[tuple[Hit, float]]:
-    hits = rank(rows, text, scope, now, limit)
-    return list(zip(hits, coverage(rows, text, hits), strict=True))
+def _look(rows: SearchRows, folder: Path) -> tuple[Position, dict[str, str]]:
+    """How far the database has been read, and the signatures of files that have changed since."""
+    signatures = {file: _signature(folder / file) for file in (FACTS_FILE, HISTORY_FILE)}
+    changed = {name: found for name, found in signatures.items() if rows.state(f"file {name}") != found}
+    return rows.position(), changed
 
 
-def _position(logged: LoggedMessage) -> Position:
-    return Position(logged.id, f"{logged.session_key}#{logged.stored.seq} {logged.stored.created_at}")
+def _recall_at_once(
+    rows: SearchRows, folder: Path, newest: int, text: str, scope: SearchScope, start: int, limit: int
+) -> list[Hit] | None:
+    """What is recalled when the index has message `newest` and the files as they are; else None."""
+    position, changed = _look(rows, folder)
+    if changed or newest > position.last or newest in position.missing:
+        return None
+    return recall(rows, text, scope, start, limit)
 
 
-def _logged_rows(logged: Sequence[LoggedMessage]) -> list[TurnRow]:
-    """Results of tools have no row: they are long, and nobody said them."""
-    rows = []
-    for entry in logged:
-        message, at = entry.stored.message, entry.stored.created_at
-        place = (entry.session_key, entry.stored.seq)
-        rows.append(turn_row(entry.id, place, at, entry.is_group, message.role, message.text))
-    return [row for row in rows if row.text]
+# -- messages of the database: the ids that were read are known, so their order of arrival does not matter
 
 
-def turn_row(
-    row_id: int, place: tuple[str, int], at: float, is_group: bool, speaker: str, text: str
-) -> TurnRow:
-    """A message as the index holds it. `place`: session key and seq; `at`: Unix seconds."""
-    dates = date_words(date.fromtimestamp(at))
-    return TurnRow(row_id, *place, at, is_group, speaker, text.strip(), _searchable(text), dates)
+def _unread(connection: Connection, position: Position, limit: int) -> tuple[str, list[TurnRow]]:
+    """The mark of the last message read, and the next ones that were not."""
+    sql = "SELECT messages.*, is_group FROM messages JOIN sessions ON sessions.key = messages.session WHERE "
+    last = connection.execute(sql + "messages.id = ?", (position.last,)).fetchone()
+    late = f" OR messages.id IN ({', '.join(map(str, position.missing))})" if position.missing else ""
+    rows = connection.execute(
+        f"{sql} (messages.id > ?{late}) ORDER BY messages.id LIMIT ?", (position.last, limit)
+    )
+    return _mark(_turn_row(last)) if last else "", [_turn_row(row) for row in rows]
 
 
-def _searchable(text: str) -> str:
-    return " ".join(words(text))
+def _turn_row(row: Row) -> TurnRow:
+    """Of results of tools no text is searched: they are long, and nobody said them."""
+    message = stored_message(row).message
+    place = (row["session"], row["seq"], row["created_at"], bool(row["is_group"]))
+    return TurnRow(row["id"], *place, message.role, message.text.strip())
+
+
+def _mark(row: TurnRow) -> str:
+    return f"{message_id(row.session, row.seq)} {row.at}"
+
+
+def _add(rows: SearchRows, unread: Sequence[TurnRow], before: Position) -> None:
+    newest = unread[-1]
+    last = max(newest.id, before.last)
+    oldest = last - _LATE
+    missing = {*before.missing, *range(max(before.last + 1, oldest), last)} - {row.id for row in unread}
+    reached = tuple(sorted(number for number in missing if number > oldest))
+    mark = _mark(newest) if newest.id == last else before.mark
+    rows.add_turns(unread, Position(last, reached, mark))
+
+
+# -- memory files
 
 
 def _signature(path: Path) -> str:
@@ -205,14 +221,11 @@ def _line_rows(path: Path) -> list[LineRow]:
     except OSError as error:
         raise StorageError(f"Cannot read {path}: {error.strerror}. Check its rights.") from error
     if path.name == FACTS_FILE:
-        return [_line_row(format_fact(fact), fact.text, fact.origin) for fact in parse_facts(text)]
-    return [_line_row(format_entry(entry), entry.text, entry.origin) for entry in parse_history(text)]
-
-
-def _line_row(line: str, text: str, origin: Origin) -> LineRow:
-    return LineRow(
-        line,
-        origin.group,
-        _searchable(text),
-        date_words(date.fromisoformat(origin.day)) if origin.day else "",
-    )
+        return [
+            LineRow(format_fact(fact), fact.origin.group, fact.text, fact.origin.day)
+            for fact in parse_facts(text)
+        ]
+    return [
+        LineRow(format_entry(entry), entry.origin.group, entry.text, entry.origin.day)
+        for entry in parse_history(text)
+    ]

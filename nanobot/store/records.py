@@ -79,16 +79,6 @@ class ImportedSession:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedMessage:
-    """A message in the log of all sessions: `id` rises with every message stored."""
-
-    id: int
-    session_key: str
-    is_group: bool
-    stored: StoredMessage
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """The right to write to a running turn. `epoch` rises with every takeover of the turn.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from nanobot.messages import ContextUse, message_from_json, message_to_json
-from nanobot.store.records import LoggedMessage, OpenSession, SessionInfo, SessionKind, StoredMessage, Window
+from nanobot.store.records import OpenSession, SessionInfo, SessionKind, StoredMessage, Window
 from nanobot.store.sqlite import Connection, Database, Row
 
 _EVERYTHING = 1 << 62
@@ -39,10 +39,6 @@ class Sessions:
         When they begin in the middle of the running turn, its first message is added in front.
         """
         return await self._db.read(_context, key, limit)
-
-    async def log(self, first: int, limit: int) -> list[LoggedMessage]:
-        """The messages of all sessions from id `first` on, in the order of their ids."""
-        return await self._db.read(_log, first, limit)
 
     async def start_over(self, key: str) -> None:
         """Begin the model's context after the newest message; nothing is deleted."""
@@ -159,17 +155,6 @@ def _context(connection: Connection, key: str, limit: int) -> list[StoredMessage
     if cut and running is not None and stored[0].seq > running["first_seq"]:
         stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
     return stored
-
-
-def _log(connection: Connection, first: int, limit: int) -> list[LoggedMessage]:
-    rows = connection.execute(
-        "SELECT messages.*, is_group FROM messages JOIN sessions ON sessions.key = messages.session"
-        " WHERE messages.id >= ? ORDER BY messages.id LIMIT ?",
-        (first, limit),
-    )
-    return [
-        LoggedMessage(row["id"], row["session"], bool(row["is_group"]), stored_message(row)) for row in rows
-    ]
 
 
 def _move_window(connection: Connection, key: str, before: Window, after: Window) -> bool:

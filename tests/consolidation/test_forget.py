@@ -13,6 +13,7 @@ from nanobot.cron.table import Job, JobTable
 from nanobot.errors import UsageError
 from nanobot.memory.forget import Forgetter, Scope
 from nanobot.memory.search import MemorySearch
+from nanobot.memory.search_rows import SearchScope
 from nanobot.messages import (
     ContextPart,
     ImagePart,
@@ -27,7 +28,6 @@ from nanobot.messages import (
 )
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply
-from nanobot.store.search_rows import Scope as SearchScope
 from tests.consolidation.world import World, add, reply, supersede
 
 WORD = "Zebrastraße"

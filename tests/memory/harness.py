@@ -10,13 +10,13 @@ from pathlib import Path
 
 from nanobot.memory.ranking import Hit
 from nanobot.memory.search import MemorySearch
+from nanobot.memory.search_index import SearchIndex
+from nanobot.memory.search_rows import SearchScope
 from nanobot.messages import InboundMessage, Message
-from nanobot.store.search_index import SearchIndex
-from nanobot.store.search_rows import Scope
 from nanobot.store.store import open_store
 from tests.talk import claim_next, claim_own
 
-EVERYTHING = Scope(reach="everything")
+EVERYTHING = SearchScope(reach="everything")
 _ids = itertools.count()
 
 
@@ -58,10 +58,10 @@ class World:
             await self.store.turns.append(claim, message)
         await self.store.turns.finish(claim, "done")
 
-    async def find(self, text: str, scope: Scope = EVERYTHING, limit: int = 10) -> list[Hit]:
+    async def find(self, text: str, scope: SearchScope = EVERYTHING, limit: int = 10) -> list[Hit]:
         return await self.memory.search(text, scope, limit)
 
-    async def texts(self, text: str, scope: Scope = EVERYTHING, limit: int = 10) -> list[str]:
+    async def texts(self, text: str, scope: SearchScope = EVERYTHING, limit: int = 10) -> list[str]:
         return [hit.text for hit in await self.find(text, scope, limit)]
 
     def remember(self, *lines: str, file: str = "MEMORY.md") -> None:

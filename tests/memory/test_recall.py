@@ -147,6 +147,39 @@ async def test_a_turn_does_not_wait_for_a_busy_index(home: Path) -> None:
         assert "Rex" in await say(app, "What is my dog called?")
 
 
+async def test_turns_do_not_wait_in_a_row_for_an_index_that_is_made(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nanobot.memory.recall")
+    async with Loopback(*answers(4)) as server, open_app(config_for(server)) as app:
+        await say(app, "My dog is called Rex")
+        await app.store.sessions.start_over(SESSION)
+        with sqlite3.connect(home / "search.db") as other:
+            other.execute("PRAGMA journal_mode = WAL")
+            other.execute("BEGIN EXCLUSIVE")
+            for _ in range(3):
+                assert "Rex" not in await say(app, "What is my dog called?")
+        other.close()
+    assert caplog.text.count("still being made") == 1  # who waits in vain says so
+
+
+async def test_an_index_that_has_what_may_be_recalled_is_not_written(home: Path) -> None:
+    """What was said since is before the model; it is read when somebody searches, or when it leaves the window."""
+    async with Loopback(*answers(6)) as server, open_app(config_for(server)) as app:
+        await say(app, "My dog is called Rex")
+        await app.store.sessions.start_over(SESSION)
+        for _ in range(3):
+            assert "Rex" in await say(app, "What is my dog called?")
+            with sqlite3.connect(home / "search.db") as index:
+                assert index.execute("SELECT COUNT(*) FROM turns").fetchone() == (2,)
+            index.close()
+        await app.store.sessions.start_over(SESSION)
+        await say(app, "What is my dog called?")
+        with sqlite3.connect(home / "search.db") as index:
+            assert index.execute("SELECT COUNT(*) FROM turns").fetchone() == (8,)
+        index.close()
+
+
 async def test_recall_leaves_the_prefix_of_requests_alone() -> None:
     async with Loopback(*answers(6)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")

@@ -6,11 +6,11 @@ import pytest
 
 from nanobot.agent.tools.base import TurnContext
 from nanobot.memory.prompt import MemorySection
-from nanobot.store.search_rows import Scope
+from nanobot.memory.search_rows import SearchScope
 from tests.memory.harness import World
 
-OWN = Scope("telegram:1")
-FAMILY = Scope("telegram:-5", is_group=True)
+OWN = SearchScope("telegram:1")
+FAMILY = SearchScope("telegram:-5", is_group=True)
 
 
 @pytest.fixture
@@ -42,15 +42,18 @@ OWNERS = {"Owner kayak fact", "Learned kayak fact", "Private kayak story"}
     ("scope", "expected"),
     [
         (OWN, {*OWNERS, "Private kayak"}),
-        (Scope("telegram:9"), OWNERS),
-        (Scope("telegram:1", reach="all"), {*OWNERS, "Private kayak", "Other kayak", "Terminal kayak"}),
+        (SearchScope("telegram:9"), OWNERS),
+        (SearchScope("telegram:1", reach="all"), {*OWNERS, "Private kayak", "Other kayak", "Terminal kayak"}),
         (FAMILY, {"Family kayak", "Family kayak fact", "Family kayak story"}),
-        (Scope("telegram:-5", True, "all"), {"Family kayak", "Family kayak fact", "Family kayak story"}),
-        (Scope("telegram:-7", True), set()),
-        (Scope("telegram:-5"), OWNERS),
+        (
+            SearchScope("telegram:-5", True, "all"),
+            {"Family kayak", "Family kayak fact", "Family kayak story"},
+        ),
+        (SearchScope("telegram:-7", True), set()),
+        (SearchScope("telegram:-5"), OWNERS),
     ],
 )
-async def test_what_is_found(full: World, scope: Scope, expected: set[str]) -> None:
+async def test_what_is_found(full: World, scope: SearchScope, expected: set[str]) -> None:
     found = await full.texts("kayak", scope, 50)
     assert {text for text in found if "kayak" in text} == expected
     assert {text for text in await full.texts("today", scope, 50) if "kayak" in text} <= expected
@@ -66,14 +69,14 @@ async def test_the_owner_at_the_shell_finds_everything(full: World) -> None:
         (OWN, "telegram:1#1", True),
         (OWN, "telegram:2#1", False),
         (OWN, "telegram:-5#1", False),
-        (Scope("telegram:1", reach="all"), "telegram:2#1", True),
-        (Scope("telegram:1", reach="all"), "telegram:-5#1", False),
+        (SearchScope("telegram:1", reach="all"), "telegram:2#1", True),
+        (SearchScope("telegram:1", reach="all"), "telegram:-5#1", False),
         (FAMILY, "telegram:-5#1", True),
         (FAMILY, "telegram:1#1", False),
-        (Scope(reach="everything"), "telegram:-6#1", True),
+        (SearchScope(reach="everything"), "telegram:-6#1", True),
     ],
 )
-async def test_a_message_by_its_id(full: World, scope: Scope, name: str, visible: bool) -> None:
+async def test_a_message_by_its_id(full: World, scope: SearchScope, name: str, visible: bool) -> None:
     hits = await full.find(name, scope)
     assert any(hit.kind == "message" for hit in hits) == visible
 

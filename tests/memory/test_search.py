@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from pathlib import Path
 
@@ -235,6 +236,31 @@ async def test_an_index_that_cannot_be_written_is_an_error_with_a_fix(world: Wor
     world.index_file.mkdir()
     with pytest.raises(StorageError, match="Check the disk"):
         await world.find("kayak")
+
+
+async def test_a_message_that_is_committed_late_is_found(world: World) -> None:
+    """On a database with several writers an id says nothing about the order of commits."""
+    for text in ("The kayak is red", "The canoe is blue", "The ferry is white"):
+        await world.say("cli:direct", text, "Good.")
+    with sqlite3.connect(world.folder / "nanobot.db") as connection:
+        held_back = connection.execute("SELECT * FROM messages WHERE id IN (3, 4)").fetchall()
+        connection.execute("DELETE FROM messages WHERE id IN (3, 4)")
+    assert await world.texts("canoe") == []
+    assert (await world.texts("ferry"))[0] == "The ferry is white"
+    with sqlite3.connect(world.folder / "nanobot.db") as connection:
+        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", held_back[:1])
+    assert (await world.texts("canoe"))[0] == "The canoe is blue"
+    with sqlite3.connect(world.folder / "nanobot.db") as connection:
+        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", held_back[1:])
+    connection.close()
+    await world.find("canoe")
+    index = sqlite3.connect(world.index_file)
+    assert index.execute("SELECT id FROM turns ORDER BY id").fetchall() == [(n,) for n in range(1, 7)]
+    assert json.loads(index.execute("SELECT value FROM state WHERE name = 'position'").fetchone()[0])[:2] == [
+        6,
+        [],
+    ]
+    index.close()
 
 
 async def test_processes_that_read_at_once_add_nothing_twice(world: World) -> None:

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from nanobot.errors import StorageError
+from nanobot.memory.search_rows import SCHEMA, TABLES, SearchRows
 from nanobot.paths import make_private_dir
-from nanobot.store.search_rows import SCHEMA, TABLES, SearchRows
 from nanobot.store.sqlite import use_wal
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _VERSION = 2  # of the schema and of how words are made (memory/words.py); another one is made anew
+_PAGES = 200  # of the full-text index that are merged in one transaction
 _BUSY = 5.0  # seconds to wait for another process that writes
 # What is wrong with the disk or with another process, and not with the file.
 _NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", "INTERRUPT", "NOMEM")
@@ -61,7 +62,9 @@ class SearchIndex:
 
         Deleted words stay in a full-text index until its parts are merged.
         """
-        await self.write(SearchRows.merge)
+        more = await self.write(SearchRows.merge, -_PAGES)
+        while more:
+            more = await self.write(SearchRows.merge, _PAGES)
         await self._on_thread("", SearchRows.empty_log)
 
     async def aclose(self) -> None:

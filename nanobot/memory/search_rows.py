@@ -7,12 +7,16 @@ memory/words.py; a term to look for is one of those words, with a `*` at its end
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal, NamedTuple
 
 from nanobot.errors import StorageError
+from nanobot.memory.dates import date_words
+from nanobot.memory.words import words
 
 FILES = 1 << 40
 TABLES = ("state", "turns", "lines", "words")
@@ -50,14 +54,19 @@ _NEIGHBOUR = 600  # characters of a neighbouring message that are searched with 
 
 
 class Position(NamedTuple):
-    """How far the database has been read: its last message, and a mark that tells it from another one."""
+    """How far the database has been read: up to message `last`, without those with an id in `missing`.
 
-    message: int = 0
+    They were not there when later ones were, and may still be committed. `mark` tells the message `last`
+    from one of another database.
+    """
+
+    last: int = 0
+    missing: tuple[int, ...] = ()
     mark: str = ""
 
 
 class TurnRow(NamedTuple):
-    """A message to be found. `at` is Unix seconds; `words` and `dates` are what is searched."""
+    """A message to be found; one without text is passed over. `at` is Unix seconds."""
 
     id: int
     session: str
@@ -66,17 +75,18 @@ class TurnRow(NamedTuple):
     is_group: bool
     speaker: str
     text: str
-    words: str
-    dates: str
 
 
 class LineRow(NamedTuple):
-    """A line of a memory file to be found. `session`: the group it is for, or ""."""
+    """A line of a memory file, and what is searched of it. `session`: the group it is for, or "".
 
-    text: str
+    `day` is an ISO date or "".
+    """
+
+    line: str
     session: str
-    words: str
-    dates: str
+    text: str
+    day: str
 
 
 class FoundTurn(NamedTuple):
@@ -102,7 +112,7 @@ class FoundLine(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class SearchScope:
     """Who is searching. A group sees itself only; `reach` widens the view of everybody else.
 
     chat: messages of this session. all: of every private session. everything: the owner at the shell.
@@ -152,26 +162,22 @@ class SearchRows:
         self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
 
     def position(self) -> Position:
-        return Position(int(self.state("message") or 0), self.state("mark"))
+        last, missing, mark = json.loads(self.state("position") or '[0, [], ""]')
+        return Position(last, tuple(missing), mark)
 
     def forget_turns(self) -> None:
         """Begin again with the first message: the database is another one."""
         self._db.execute("DELETE FROM words WHERE rowid < ?", (FILES,))
         self._db.execute("DELETE FROM turns")
-        self._move_to(Position())
+        self._db.execute("DELETE FROM state WHERE name = 'position'")
 
-    def add_turns(self, rows: Iterable[TurnRow], expected: Position, reached: Position) -> bool:
-        """Add messages in the order of their ids; False when another process read on from `expected`."""
-        if self.position() != expected:
-            return False
+    def add_turns(self, rows: Iterable[TurnRow], reached: Position) -> None:
+        """Add messages, those of a session in their order; what another process has added is left out."""
         for row in rows:
-            self._add_turn(row)
-        self._move_to(reached)
-        return True
-
-    def _move_to(self, position: Position) -> None:
-        self.set_state("message", str(position.message))
-        self.set_state("mark", position.mark)
+            if row.text:
+                self._add_turn(row)
+        if reached.last >= self.position().last:
+            self.set_state("position", json.dumps(reached))
 
     def _add_turn(self, row: TurnRow) -> None:
         earlier = self._db.execute(
@@ -181,27 +187,28 @@ class SearchRows:
         ).fetchone()
         goes_on = earlier is not None and row.at - earlier["at"] < _SILENCE
         episode = earlier["episode"] if goes_on else row.id
-        self._db.execute(
-            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        added = self._db.execute(
+            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (row.id, row.session, row.seq, row.at, episode, row.is_group, row.speaker, row.text),
-        )
-        before = earlier["said"][:_NEIGHBOUR] if goes_on else ""
+        ).rowcount
+        if not added:
+            return
+        said, before = _searchable(row.text), earlier["said"][:_NEIGHBOUR] if goes_on else ""
         self._db.execute(
             "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)",
-            (row.id, row.words, before, row.dates),
+            (row.id, said, before, date_words(date.fromtimestamp(row.at))),
         )
         if goes_on:
-            self._db.execute(
-                "UPDATE words SET after = ? WHERE rowid = ?", (row.words[:_NEIGHBOUR], earlier["id"])
-            )
+            self._db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
 
-    def replace_turn(self, session: str, seq: int, text: str, words: str) -> None:
+    def replace_turn(self, session: str, seq: int, text: str) -> None:
         """Give a message another text, or take it out with an empty one, also where neighbours hold it."""
         row = self._db.execute(
             "SELECT id FROM turns WHERE session = ? AND seq = ?", (session, seq)
         ).fetchone()
         if row is None:
             return
+        words = _searchable(text)
         for column, order in (("after", "seq < ? ORDER BY seq DESC"), ("before", "seq > ? ORDER BY seq")):
             self._db.execute(
                 f"UPDATE words SET {column} = ? WHERE {column} <> '' AND rowid ="
@@ -221,23 +228,29 @@ class SearchRows:
             str(row["text"]): int(row["id"])
             for row in self._db.execute("SELECT id, text FROM lines WHERE file = ?", (file,))
         }
-        wanted = {row.text: row for row in rows}
-        for text in known.keys() - wanted.keys():
-            self._db.execute("DELETE FROM words WHERE rowid = ?", (known[text],))
-            self._db.execute("DELETE FROM lines WHERE id = ?", (known[text],))
+        wanted = {row.line: row for row in rows}
+        for line in known.keys() - wanted.keys():
+            self._db.execute("DELETE FROM words WHERE rowid = ?", (known[line],))
+            self._db.execute("DELETE FROM lines WHERE id = ?", (known[line],))
         newest = self._db.execute("SELECT MAX(id) FROM lines").fetchone()[0] or FILES
-        fresh = (row for text, row in wanted.items() if text not in known)
+        fresh = (row for line, row in wanted.items() if line not in known)
         for number, row in enumerate(fresh, newest + 1):
-            self._db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, row.text, row.session))
+            dates = date_words(date.fromisoformat(row.day)) if row.day else ""
+            self._db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, row.line, row.session))
             self._db.execute(
                 "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, '', '', ?)",
-                (number, row.words, row.dates),
+                (number, _searchable(row.text), dates),
             )
         self.set_state(f"file {file}", signature)
 
-    def merge(self) -> None:
-        """Bring the full-text index into one part, without what was deleted."""
-        self._db.execute("INSERT INTO words (words) VALUES ('optimize')")
+    def merge(self, pages: int) -> bool:
+        """Work on bringing the full-text index into one part, without what was deleted.
+
+        `pages`: how much to do, negative to begin anew. False when nothing was left to do.
+        """
+        before = self._db.total_changes
+        self._db.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
+        return self._db.total_changes - before > 1
 
     def empty_log(self) -> None:
         """Move everything from the write-ahead log into the file; outside of a transaction only.
@@ -263,7 +276,7 @@ class SearchRows:
             ).fetchone()[0]
         )
 
-    def turns(self, terms: Sequence[str], scope: Scope, limit: int) -> list[FoundTurn]:
+    def turns(self, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundTurn]:
         """The messages that match any of the terms best."""
         condition, parameters = scope.turns()
         rows = self._db.execute(
@@ -273,7 +286,7 @@ class SearchRows:
         )
         return [FoundTurn(*row) for row in rows]
 
-    def lines(self, terms: Sequence[str], scope: Scope, limit: int) -> list[FoundLine]:
+    def lines(self, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundLine]:
         """The lines of memory files that match any of the terms best."""
         condition, parameters = scope.lines()
         rows = self._db.execute(
@@ -283,7 +296,7 @@ class SearchRows:
         )
         return [FoundLine(*row) for row in rows]
 
-    def turn(self, session: str, seq: int, scope: Scope) -> FoundTurn | None:
+    def turn(self, session: str, seq: int, scope: SearchScope) -> FoundTurn | None:
         condition, parameters = scope.turns()
         row = self._db.execute(
             f"SELECT 0.0, {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}",
@@ -291,16 +304,45 @@ class SearchRows:
         ).fetchone()
         return FoundTurn(*row) if row else None
 
-    def said_in(self, term: str, ids: Iterable[int]) -> set[int]:
-        """Those of the rows that hold a term themselves."""
-        query = f"said : {_quoted(term)}"
-        return {
-            row_id
-            for row_id in ids
-            if self._db.execute(
-                "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?", (query, row_id)
-            ).fetchone()
-        }
+    def holders(self, term: str, most: int) -> list[int]:
+        """The ids of rows that hold a term themselves, at most `most`."""
+        rows = self._db.execute(
+            "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?", (f"said : {_quoted(term)}", most)
+        )
+        return [row[0] for row in rows]
+
+    def turns_of(self, ids: Sequence[int], scope: SearchScope, after: int) -> list[FoundTurn]:
+        """Those of the messages that are in view, without what the scope's own chat said after `after`."""
+        condition, parameters = scope.turns()
+        rows = self._db.execute(
+            f"SELECT 0.0, {_TURN} FROM turns WHERE id IN ({_marks(ids)}) AND {condition}"
+            " AND NOT (session = ? AND seq > ?)",
+            (*ids, *parameters, scope.session, after),
+        )
+        return [FoundTurn(*row) for row in rows]
+
+    def lines_of(self, ids: Sequence[int], scope: SearchScope) -> list[FoundLine]:
+        """Those of the lines of memory files that are in view."""
+        condition, parameters = scope.lines()
+        rows = self._db.execute(
+            f"SELECT 0.0, id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}",
+            (*ids, *parameters),
+        )
+        return [FoundLine(*row) for row in rows]
+
+    def texts(self, after: int, limit: int) -> list[tuple[int, str, int, str]]:
+        """(id, session, seq, text) of the messages with an id above `after`, in order."""
+        return self._db.execute(
+            "SELECT id, session, seq, text FROM turns WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        ).fetchall()
+
+
+def _searchable(text: str) -> str:
+    return " ".join(words(text))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _best(table: str, condition: str) -> str:
