@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from nanobot.memory.facts import Fact, Origin, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch  # noqa: E402
 from nanobot.memory.search_index import SearchIndex  # noqa: E402
-from nanobot.memory.search_rows import Position, SearchRows, SearchScope, TurnRow  # noqa: E402
+from nanobot.memory.search_rows import Position, SearchScope, TurnRow, add_turns  # noqa: E402
 from nanobot.store.store import open_store  # noqa: E402
 
 CUTS = (5, 10, 20)
@@ -248,7 +248,7 @@ async def _fill(
             rows.append(TurnRow(count + seq, talk.id, seq, turn.at, False, turn.speaker, turn.text.strip()))
             newest = max(newest, turn.at)
         count += len(rows)
-        await index.write(SearchRows.add_turns, rows, Position())
+        await index.write(add_turns, rows, Position())
         if facts is not None:
             with facts.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in _fact_lines(talk, places))

@@ -17,16 +17,16 @@ from nanobot.bus.hub import Hub
 from nanobot.bus.signal import ChangeSignal
 from nanobot.config.schema import Config
 from nanobot.mcp import configured_servers
+from nanobot.memory.maintenance import MemoryMaintenance
 from nanobot.memory.prompt import MemorySection
 from nanobot.memory.recall import Recall
-from nanobot.memory.upkeep import MemoryUpkeep
+from nanobot.memory.search_tool import MemorySearchTool
 from nanobot.plugins.folder import PluginTools
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.store.store import Store, open_store
 from nanobot.subagents.orders import Subagents
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
-from nanobot.tools.memory_search import MemorySearchTool
 from nanobot.tools.spawn import SpawnTool
 from nanobot.workspace import create_workspace
 
@@ -55,7 +55,7 @@ class App:
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
         self.mcp = configured_servers(config)
         self.tools = Toolbox(built_in, [plugins, self.mcp] if self.mcp else [plugins])
-        self.memory = MemoryUpkeep(config, store, models, lambda key: self.assistant.model_of(key))
+        self.memory = MemoryMaintenance(config, store, models, lambda key: self.assistant.model_of(key))
         self.assistant = Assistant(
             config,
             store,

@@ -75,7 +75,7 @@ def _progress(read: int) -> None:
 
 
 def _print(hits: list[Hit], query: str) -> None:
-    from nanobot.memory.recall import describe, excerpt
+    from nanobot.memory.ranking import describe, excerpt
     from nanobot.terminal.screen import clean
 
     for hit in hits:
@@ -119,7 +119,7 @@ async def _consolidate() -> int:
         before = await count_waiting(app.store, window)
         if before.messages:
             complain(f"{before.messages} messages: asking the model ...")
-        await app.memory.consolidator.run_owed(retry_now=True)
+        await app.memory.run_owed(retry_now=True)
         after = await count_waiting(app.store, window)
     print(f"Consolidated {before.messages - after.messages} messages; {clean(str(after)).rstrip('.')}.")
     return int(bool(after.messages))
@@ -139,12 +139,12 @@ def forget(
 async def _forget(wanted: str, yes: bool) -> int:
     """1 when it was not confirmed."""
     from nanobot.app import open_app
-    from nanobot.memory.forget import Scope
+    from nanobot.memory.forget import ForgetScope
     from nanobot.terminal.config import load_and_warn
     from nanobot.terminal.screen import complain, one_line
 
     async with open_app(load_and_warn().config) as app:
-        forgetter, scope = app.memory.forgetter, Scope()
+        forgetter, scope = app.memory.forgetter, ForgetScope()
         found = await forgetter.find(wanted, scope)
         for line in found.lines():
             print(one_line(line, 200))
@@ -153,7 +153,7 @@ async def _forget(wanted: str, yes: bool) -> int:
         if not yes and not _confirmed():
             complain("Nothing was forgotten. Confirm with y, or give --yes.")
             return 1
-        count = await forgetter.forget(found, scope)
+        count = await forgetter.forget(found)
     print(
         f"Forgotten: {len(found.facts)} facts, {len(found.history)} entries of the history, {count} messages;"
         " backups and queues are clean."

@@ -104,9 +104,9 @@ class CommandContext:
     async def forget(self, session_key: str, wanted: str) -> str:
         """Forgetting: the terminal's is the owner's, a chat's own is its own."""
         from nanobot.commands.forget import chat_scope, forget_in_chat
-        from nanobot.memory.forget import Scope
+        from nanobot.memory.forget import ForgetScope
 
-        scope = Scope()
+        scope = ForgetScope()
         if self._only:
             session = await self.store.sessions.get(session_key)
             is_group = session is not None and session.is_group

@@ -8,7 +8,7 @@ import time
 from nanobot.channels.registry import allow_from
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
-from nanobot.memory.forget import Forgetter, Scope
+from nanobot.memory.forget import ForgetScope, Forgetter
 from nanobot.store.store import Store
 
 _CONFIRM_WITHIN = 600.0  # seconds
@@ -17,7 +17,7 @@ _PENDING = "forget"  # the session's setting in which a request waits for its co
 
 
 async def forget_in_chat(
-    wanted: str, session_key: str, forgetter: Forgetter, store: Store, scope: Scope
+    wanted: str, session_key: str, forgetter: Forgetter, store: Store, scope: ForgetScope
 ) -> str:
     """The answer to `/forget TEXT`, and to `/forget yes` after it. Raises UsageError, StorageError."""
     waiting = (await store.sessions.settings(session_key)).get(_PENDING, "")
@@ -32,7 +32,7 @@ async def forget_in_chat(
     asked = json.loads(waiting)
     if not 0 <= time.time() - asked["at"] <= _CONFIRM_WITHIN:
         raise UsageError("That was asked too long ago. Ask again with /forget TEXT.")
-    count = await forgetter.forget(await forgetter.find(asked["wanted"], scope), scope)
+    count = await forgetter.forget(await forgetter.find(asked["wanted"], scope))
     elsewhere = "" if not scope.session else " What this chat app itself keeps must be deleted there."
     return f"Forgotten; {count} messages lost their words.{elsewhere}"
 
@@ -44,9 +44,9 @@ def _preview(lines: list[str]) -> list[str]:
     return ["This would be forgotten:", *(line[:160] for line in lines[:_SHOWN]), *more]
 
 
-def chat_scope(config: Config, session_key: str, *, is_group: bool) -> Scope:
+def chat_scope(config: Config, session_key: str, *, is_group: bool) -> ForgetScope:
     """What a chat may forget: its own, and the owner's memory if only people named in allowFrom get in."""
     channel = session_key.partition(":")[0]
     section = config.channels.enabled().get(channel)
     allowed = allow_from(channel, section) if section is not None else []
-    return Scope(session_key, is_group, owner=not is_group and bool(allowed) and "*" not in allowed)
+    return ForgetScope(session_key, is_group, owner=not is_group and bool(allowed) and "*" not in allowed)

@@ -133,7 +133,7 @@ class Gateway:
             self.outbox.run,
             self.cron.run,
             self._run_channels,
-            functools.partial(self._app.memory.consolidator.serve, self.signal),
+            functools.partial(self._app.memory.serve, self.signal),
         ]
         if self._app.config.heartbeat.enabled:
             services.append(self.heartbeat.run)

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nanobot.agent.assistant import ModelPool
-from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError, StorageError
+from nanobot.memory.consolidation_table import ConsolidationTable, Unconsolidated
 from nanobot.memory.facts import Fact, format_entry, parse_history, plain_text
 from nanobot.memory.files import MemoryFiles, hold, open_files, to_the_end
 from nanobot.memory.grounding import words
@@ -24,14 +24,11 @@ from nanobot.memory.operations import Plan, plan_reply
 from nanobot.memory.transcript import Transcript
 from nanobot.messages import Message
 from nanobot.providers.base import Completion, ModelRequest, Provider
-from nanobot.store.memory_log import MemoryLog, Unconsolidated
-from nanobot.store.records import GATEWAY_ROLE, StoredMessage
+from nanobot.store.records import StoredMessage
 from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 30.0  # seconds after which the gateway looks for work though nothing was stored
-_PAUSE = 1.0  # seconds between two looks, however much is stored
 _MOST_FAILURES = 3  # then the messages are summarised without a model
 _RETRY = 300.0  # seconds before the second attempt; five times that before the third
 _RANGE = 200  # messages of one model call
@@ -81,7 +78,7 @@ async def count_waiting(store: Store, window: int) -> Waiting:
 
 
 async def _backlog(store: Store, window: int) -> list[Unconsolidated]:
-    waiting = await MemoryLog(store.database).unconsolidated(window)
+    waiting = await ConsolidationTable(store.database).unconsolidated(window)
     return [session for session in waiting if owed(session, window) > session.consolidated]
 
 
@@ -101,24 +98,8 @@ class Consolidator:
     clock: Callable[[], float] = time.time
 
     @property
-    def log(self) -> MemoryLog:
-        return MemoryLog(self.store.database)
-
-    async def serve(self, signal: ChangeSignal) -> None:
-        """Work in the background until cancelled, whenever something was stored or a retry is due."""
-        with signal.subscribe() as changed:
-            while True:
-                await wait_for(changed, _LOOK_EVERY)
-                pause = _PAUSE
-                try:
-                    await self.run_owed()
-                except NanobotError as error:
-                    log.error("Memory is not consolidated: %s", error)
-                    pause = _LOOK_EVERY
-                except Exception:  # chats go on without it
-                    log.exception("Memory is not consolidated")
-                    pause = _LOOK_EVERY
-                await asyncio.sleep(pause)
+    def _table(self) -> ConsolidationTable:
+        return ConsolidationTable(self.store.database)
 
     async def run_owed(self, *, most: int = 1_000_000, retry_now: bool = False) -> int:
         """Consolidate what is owed, in at most `most` attempts; returns how many of them worked.
@@ -139,14 +120,6 @@ class Consolidator:
                     failed.add(work[0].session)
         return done
 
-    async def run_beside_gateway(self, most: int, seconds: float) -> None:
-        """The same with less time for each attempt, and only while no gateway does it. Never raises."""
-        try:
-            if not await self.store.workers.leader(GATEWAY_ROLE):
-                await replace(self, timeout=min(seconds, self.timeout)).run_owed(most=most)
-        except NanobotError as error:  # stays owed; `nanobot status` shows it
-            log.warning("Memory is not consolidated: %s", error)
-
     async def _work(self, retry_now: bool, failed: Container[str]) -> list[Unconsolidated]:
         return [
             session
@@ -163,15 +136,15 @@ class Consolidator:
         first, last = messages[0].seq, messages[-1].seq
         lines = [
             line
-            for change in await self.log.changes_of(session_key, first, last)
+            for change in await self._table.changes_of(session_key, first, last)
             for line in Plan.from_json(change.body).history[:1]
         ]
         told = [f"[{entry.origin.day}] {entry.text}" for entry in parse_history("\n".join(lines))]
         if not told:
             return ""
-        session = (await self.log.unconsolidated(self.window, session_key))[0]
+        session = (await self._table.unconsolidated(self.window, session_key))[0]
         if left := [entry for entry in messages if entry.seq > session.consolidated]:
-            turns = await self.log.unattended_turns(session_key, left[0].seq - 1, last)
+            turns = await self._table.unattended_turns(session_key, left[0].seq - 1, last)
             told.append(Transcript(session_key, session.is_group, left, turns).digest())
         return "\n".join(told)
 
@@ -194,23 +167,23 @@ class Consolidator:
         log.warning("The consolidation of %s failed: %s", session.session, failure)
         if session.failures + 1 < _MOST_FAILURES:
             retry_at = self.clock() + _RETRY * 5**session.failures
-            await self.log.consolidation_failed(session.session, failure, retry_at)
+            await self._table.consolidation_failed(session.session, failure, retry_at)
             return False
         return await self._commit(session, transcript, _mechanical(transcript))
 
     async def _commit(self, session: Unconsolidated, transcript: Transcript, plan: Plan) -> bool:
-        committed = await self.log.commit_change(session, transcript.last, plan.to_json())
+        committed = await self._table.commit_change(session, transcript.last, plan.to_json())
         await self.finish_pending()
         return committed
 
     async def finish_pending(self) -> None:
         """Bring committed changes into the files, also those of a process that was killed."""
-        if await self.log.pending_changes():
+        if await self._table.pending_changes():
             async with hold("memory"):
-                for change in await self.log.pending_changes():
+                for change in await self._table.pending_changes():
                     plan = Plan.from_json(change.body)
                     await to_the_end(asyncio.to_thread(self.files.apply, plan, change.id))
-                    await self.log.change_applied(change.id)
+                    await self._table.change_applied(change.id)
 
     async def _read(self, session: Unconsolidated, until: int) -> Transcript | None:
         """The next messages to consolidate: whole turns, no more than one model call takes."""
@@ -219,7 +192,7 @@ class Consolidator:
         end = _range_end(messages, until)
         if not end:
             return None
-        turns = await self.log.unattended_turns(session.session, first, messages[end - 1].seq)
+        turns = await self._table.unattended_turns(session.session, first, messages[end - 1].seq)
         return Transcript(session.session, session.is_group, messages[:end], turns)
 
     async def _ask(self, transcript: Transcript) -> Plan:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from nanobot import paths
 from nanobot.cron.table import JobTable
 from nanobot.errors import UsageError
 from nanobot.memory.consolidation import Consolidator
-from nanobot.memory.facts import Fact, HistoryEntry, message_id, parse_facts, parse_history, split_message_id
+from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history, split_message_id
 from nanobot.memory.files import hold, rewrite, to_the_end
 from nanobot.memory.grounding import without_accents, words
-from nanobot.memory.leftovers import clean_leftovers
-from nanobot.memory.search import MemorySearch
-from nanobot.store.forgetting import Forgetting, Matches
+from nanobot.memory.redaction import CLEANING, Matches, Redaction, Target
+from nanobot.memory.search import MemorySearch, message_named
 from nanobot.store.records import StoredMessage
-from nanobot.store.store import Store
 
 _FACT_ID = re.compile(r"[0-9a-f]{8}")
 _EVIDENCE = re.compile(r"<!--[^>]*#[\d,-]+ -->")  # where a line comes from: no words of it
-_PAGE = 200  # messages of a turn that are read at once
 _SHORTEST = 3  # bytes; less would match nearly everything, but one Chinese character may be a word
 
-Places = frozenset[tuple[str, int]]
+Item = TypeVar("Item", Fact, HistoryEntry)
 
 
 @dataclass(frozen=True)
-class Scope:
+class ForgetScope:
     """What may be forgotten from where: `session` is a chat's key, "" the owner's terminal.
 
     `owner`: a chat that also speaks for the owner's own memory.
@@ -50,8 +50,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class Found:
-    """What a request to forget is about. `matches` is true of texts that say it."""
+    """What a request to forget `wanted` is about. `matches` is true of texts that say it."""
 
+    wanted: str
+    scope: ForgetScope
     facts: tuple[Fact, ...]
     history: tuple[HistoryEntry, ...]
     messages: tuple[tuple[str, StoredMessage], ...]
@@ -60,10 +62,6 @@ class Found:
 
     def __bool__(self) -> bool:
         return bool(self.facts or self.history or self.messages or self.jobs)
-
-    @property
-    def places(self) -> Places:
-        return frozenset((session, entry.seq) for session, entry in self.messages)
 
     def lines(self) -> Iterator[str]:
         """What will be gone, for the person who decides."""
@@ -84,132 +82,154 @@ class Forgetter:
     open_search: Callable[[], MemorySearch]
 
     @property
-    def _store(self) -> Store:
-        return self.consolidator.store
+    def _redaction(self) -> Redaction:
+        return Redaction(self.consolidator.store.database)
 
-    @property
-    def _rows(self) -> Forgetting:
-        return Forgetting(self._store.database)
-
-    async def find(self, wanted: str, scope: Scope) -> Found:
+    async def find(self, wanted: str, scope: ForgetScope) -> Found:
         """What TEXT, the id of a fact or the id of a message is about. Raises UsageError, StorageError."""
         files = self.consolidator.files
         facts = [fact for fact in await asyncio.to_thread(files.facts) if scope.allows(fact)]
         entries = [entry for entry in await asyncio.to_thread(files.entries) if scope.allows(entry)]
         named = [fact for fact in facts if _FACT_ID.fullmatch(wanted) and fact.id == wanted]
-        if one := await self._message(wanted, scope):
+        one = await message_named(self.consolidator.store, wanted.strip())
+        if one and scope.session in ("", one[0]):
             matches: Matches = _nothing
             messages = [one]
             named = [fact for fact in facts if fact.origin.messages == (wanted.strip(),)]
         else:
             matches = _says(named[0].text, closely=False) if named else _says(wanted)
-            messages = await self._rows.messages_like(matches, scope.session)
+            messages = await self._redaction.messages_like(Target(matches, only=scope.session))
             for fact in named:
                 messages += await self._turns_of(fact, scope)
-        told = [fact for fact in facts if fact in named or matches(fact.text)]
-        past = [entry for entry in entries if matches(entry.text)]
-        jobs = [] if scope.session else await JobTable(self._store.database).all()
+        jobs = [] if scope.session else await JobTable(self.consolidator.store.database).all()
         unique = {(session, entry.seq): (session, entry) for session, entry in messages}
         return Found(
-            tuple(told),
-            tuple(past),
+            wanted,
+            scope,
+            tuple(fact for fact in facts if fact in named or matches(fact.text)),
+            tuple(entry for entry in entries if matches(entry.text)),
             tuple(unique[place] for place in sorted(unique)),
             tuple(job.message for job in jobs if matches(job.message) or matches(job.name)),
             matches,
         )
 
-    async def _message(self, wanted: str, scope: Scope) -> tuple[str, StoredMessage] | None:
-        try:
-            session, seq = split_message_id(wanted.strip())
-        except ValueError:
-            return None
-        if scope.session not in ("", session):
-            return None
-        found = await self._store.sessions.history(session, after=seq - 1, limit=1)
-        return (session, found[0]) if found and found[0].seq == seq else None
-
-    async def _turns_of(self, fact: Fact, scope: Scope) -> list[tuple[str, StoredMessage]]:
+    async def _turns_of(self, fact: Fact, scope: ForgetScope) -> list[tuple[str, StoredMessage]]:
         """The whole turns in which a fact was said: answers repeat it."""
         found: list[tuple[str, StoredMessage]] = []
         for session, seq in map(split_message_id, fact.origin.messages):
-            if scope.session not in ("", session):
-                continue
-            found += [(session, entry) for entry in await self._turn_with(session, seq)]
+            if scope.session in ("", session):
+                found += [(session, entry) for entry in await self._redaction.turn_with(session, seq)]
         return found
 
-    async def _turn_with(self, session: str, seq: int) -> list[StoredMessage]:
-        """All messages of the turn in which message `seq` was said, however many."""
-        turn = [
-            entry
-            for entry in await self._store.sessions.history(session, after=seq - 1, limit=1)
-            if entry.seq == seq
-        ]
-        ends = not turn
-        while not ends:
-            page = await self._store.sessions.history(session, after=turn[-1].seq, limit=_PAGE)
-            more = [entry for entry in page if entry.turn_id == turn[0].turn_id]
-            turn, ends = turn + more, len(more) < _PAGE
-        begins = not turn or turn[0].seq == 1
-        while not begins:
-            after = max(0, turn[0].seq - 1 - _PAGE)
-            page = await self._store.sessions.history(session, after=after, limit=turn[0].seq - 1 - after)
-            more = [entry for entry in page if entry.turn_id == turn[0].turn_id]
-            turn, begins = more + turn, len(more) < len(page) or after == 0
-        return turn
-
-    async def forget(self, found: Found, scope: Scope) -> int:
-        """Remove it; returns how many messages lost their words. Doing so again finishes a broken-off try.
+    async def forget(self, found: Found) -> int:
+        """Remove it; returns how many messages lost their words. What is broken off is finished by `finish`.
 
         Raises StorageError.
         """
+        await self.finish()
         await self.consolidator.finish_pending()
         async with hold("memory"):
-            redacted = await self._rows.redact(found.matches, found.places, scope.session)
-            await to_the_end(asyncio.to_thread(self._clean_files, found, scope))
-        await self._clean_index(redacted)
-        await self._rows.scrub()
-        return len(redacted)
+            request = json.dumps({"wanted": found.wanted, **asdict(found.scope)})
+            return await self._remove(await self._redaction.begin(request), found)
 
-    async def _clean_index(self, redacted: list[tuple[str, int]]) -> None:
+    async def finish(self) -> None:
+        """Finish what was broken off, also by a process that was killed. Raises StorageError."""
+        if not await self._redaction.pending():
+            return
+        async with hold("memory"):
+            for number, request in await self._redaction.pending():
+                if request == CLEANING:
+                    await self._redaction.end(number)
+                else:
+                    asked = json.loads(request)
+                    wanted = asked.pop("wanted")
+                    await self._remove(number, await self.find(wanted, ForgetScope(**asked)))
+
+    async def _remove(self, number: int, found: Found) -> int:
+        """MEMORY.md comes last: until then a fact's id tells what is meant, whatever else is gone."""
+        places = frozenset((session, entry.seq) for session, entry in found.messages)
+        target = Target(found.matches, places, found.scope.session)
+        redacted = await self._redaction.redact(target)
         search = self.open_search()
         try:
-            await search.reindex([message_id(*place) for place in redacted])
+            await search.reindex([*redacted, *await search.stale(found.matches)])
+            await to_the_end(asyncio.to_thread(self._clean_files, found, target))
+            await search.reindex([])  # for the lines of the files
         finally:
             await search.aclose()
+        await self._redaction.end(number)
+        return len(redacted)
 
-    def _clean_files(self, found: Found, scope: Scope) -> None:
-        facts, entries, files = set(found.facts), set(found.history), self.consolidator.files
-
-        def is_told(line: str) -> bool:
-            return not scope.session and found.matches(_EVIDENCE.sub("", line))
+    def _clean_files(self, found: Found, target: Target) -> None:
+        files = self.consolidator.files
 
         def clean_facts(text: str) -> str:
-            parsed = [fact for fact in parse_facts(text) if fact in facts or is_meant(fact)]
-            doomed = {fact.line for fact in parsed}
-            return _without(text, lambda number, line: number in doomed or is_told(line))
+            doomed = {fact.line for fact in _meant(parse_facts(text), found.facts, found)}
+            return _without(text, doomed, found)
 
         def clean_history(text: str) -> str:
-            parsed = parse_history(text)
-            ends = [*(entry.line for entry in parsed[1:]), text.count("\n") + 1]
+            entries = parse_history(text)
+            ends = [*(entry.line for entry in entries[1:]), text.count("\n") + 1]
+            meant = set(_meant(entries, found.history, found))
             spans = [
-                range(entry.line, end)
-                for entry, end in zip(parsed, ends, strict=False)
-                if entry in entries or is_meant(entry)
+                range(entry.line, end) for entry, end in zip(entries, ends, strict=False) if entry in meant
             ]
-            doomed = {number for span in spans for number in span}
-            return _without(text, lambda number, line: line != "" and (number in doomed or is_told(line)))
-
-        def is_meant(item: Fact | HistoryEntry) -> bool:
-            return scope.allows(item) and found.matches(item.text)
+            return _without(text, {number for span in spans for number in span}, found)
 
         rewrite(files.history, clean_history)
         for backup in files.backups.glob("*.md"):
             rewrite(backup, clean_facts)
-        if not scope.session:
-            clean_leftovers(self.workspace, found.matches)
+        if not found.scope.session:
+            _clean_other_files(self.workspace, target)
         for stale in [*files.folder.glob(".*.md.*"), *files.backups.glob(".*.md.*")]:  # of killed processes
             stale.unlink(missing_ok=True)
-        rewrite(files.memory, clean_facts)  # last: until then an id is found again
+        rewrite(files.memory, clean_facts)
+
+
+def _meant(items: list[Item], named: tuple[Item, ...], found: Found) -> list[Item]:
+    """The items of a file that were found in another state of it, or say it."""
+    return [
+        item for item in items if item in named or (found.scope.allows(item) and found.matches(item.text))
+    ]
+
+
+def _without(text: str, doomed: set[int], found: Found) -> str:
+    """The lines that are not doomed; for the owner also without others that say it, such as headings."""
+    everywhere = not found.scope.session
+    return "\n".join(
+        line
+        for number, line in enumerate(text.split("\n"))
+        if not line or not (number in doomed or (everywhere and found.matches(_EVIDENCE.sub("", line))))
+    )
+
+
+def _clean_other_files(workspace: Path, target: Target) -> None:
+    """Lines typed in the terminal, and conversations of the older nanobot."""
+    rewrite(paths.home() / "history" / "cli_history", lambda text: _clean_prompts(text, target.matches))
+    for folder in (workspace / "sessions", paths.home() / "sessions"):
+        for conversation in folder.glob("*.jsonl"):
+            rewrite(conversation, lambda text: _clean_json_lines(text, target))
+
+
+def _clean_prompts(text: str, matches: Matches) -> str:
+    """The terminal's history: `# time` and then the lines of an entry, each behind a plus sign."""
+    entries = re.split(r"(?m)^(?=# )", text)
+    return "".join(entry for entry in entries if not matches(re.sub(r"(?m)^[+#]", "", entry)))
+
+
+def _clean_json_lines(text: str, target: Target) -> str:
+    """A message that says it keeps its role alone."""
+
+    def clean(line: str) -> str:
+        try:
+            data = json.loads(line)
+        except ValueError:
+            return "" if target.matches(line) else line
+        if not isinstance(data, dict) or not target.holds(data):
+            return line
+        return json.dumps({"role": data.get("role", "user"), "content": "[forgotten]"})
+
+    return "\n".join(clean(line) for line in text.split("\n"))
 
 
 def _nothing(text: str) -> bool:
@@ -237,8 +257,3 @@ def _says(wanted: str, *, closely: bool = True) -> Matches:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _without(text: str, is_gone: Callable[[int, str], bool]) -> str:
-    lines = text.split("\n")
-    return "\n".join(line for number, line in enumerate(lines) if not is_gone(number, line))

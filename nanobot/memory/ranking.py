@@ -6,15 +6,18 @@ The weights were tuned on conversations that are not part of the project (benchm
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from sqlite3 import Connection
 from typing import Literal
 
+from nanobot.memory import search_rows as rows
 from nanobot.memory.dates import with_days
 from nanobot.memory.facts import message_id, parse_facts, parse_history, split_message_id
-from nanobot.memory.search_rows import FILES, FoundLine, FoundTurn, SearchRows, SearchScope
+from nanobot.memory.search_rows import FILES, FoundLine, FoundTurn, SearchScope
 from nanobot.memory.words import content_words, words
 
 FACTS_FILE = "MEMORY.md"
@@ -70,15 +73,15 @@ def moment(at: float) -> tuple[str, str]:
     return f"{when:%Y-%m-%d}", f"{when:%H:%M}"
 
 
-def rank(rows: SearchRows, text: str, scope: SearchScope, now: datetime, limit: int) -> list[Hit]:
+def rank(index: Connection, text: str, scope: SearchScope, now: datetime, limit: int) -> list[Hit]:
     """The best `limit` hits for any text, best first."""
-    terms = _terms(rows, with_days(text, now.date()))
+    terms = _terms(index, with_days(text, now.date()))
     if not terms:
         return []
-    turns = {turn.id: turn for turn in rows.turns(terms, scope, _TURNS)}
-    lines = {line.id: _line_hit(line, line.score) for line in rows.lines(terms, scope, _LINES)}
+    turns = {turn.id: turn for turn in rows.turns(index, terms, scope, _TURNS)}
+    lines = {line.id: _line_hit(line, line.score) for line in rows.lines(index, terms, scope, _LINES)}
     scores = {turn.id: turn.score for turn in turns.values()}
-    evidence = _evidence(rows, lines.values(), scope)
+    evidence = _evidence(index, lines.values(), scope)
     turns |= {turn.id: turn for turn, _ in evidence.values()}
     for turn, score in evidence.values():
         scores[turn.id] = scores.get(turn.id, 0.0) + _FACT * score
@@ -99,16 +102,16 @@ def rank(rows: SearchRows, text: str, scope: SearchScope, now: datetime, limit: 
     ]
 
 
-def recall(rows: SearchRows, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
+def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
     """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more.
 
     Of the scope's own chat only what was said up to message `start`. It costs a look at each word: words that
     very many rows hold say nothing here.
     """
-    known = max(rows.count(), _SMALL)
+    known = max(rows.count(index), _SMALL)
     total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
-        holders = rows.holders(term, _MOST_HOLDERS)
+        holders = rows.holders(index, term, _MOST_HOLDERS)
         if not holders and not term.isascii() and len(term) < 3:
             continue  # a pair of characters need not be a word
         weight = math.log(1 + known / (max(_RARE, len(holders)) + 0.5))
@@ -116,11 +119,11 @@ def recall(rows: SearchRows, text: str, scope: SearchScope, start: int, limit: i
         for row in holders if len(holders) < _MOST_HOLDERS else ():
             held[row] += weight
     best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
-    turns = rows.turns_of([row for row in best if row < FILES], scope, start)
+    turns = rows.turns_of(index, [row for row in best if row < FILES], scope, start)
     scores = {turn.id: held[turn.id] for turn in turns}
     _favour(turns, scores, text)
     hits = [_turn_hit(turn, scores[turn.id]) for turn in turns if held[turn.id] >= _ENOUGH * total]
-    lines = rows.lines_of([row for row in best if row > FILES and held[row] >= _ENOUGH * total], scope)
+    lines = rows.lines_of(index, [row for row in best if row > FILES and held[row] >= _ENOUGH * total], scope)
     hits += [_line_hit(line, _LINE * held[line.id]) for line in lines]
     return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
 
@@ -128,11 +131,11 @@ def recall(rows: SearchRows, text: str, scope: SearchScope, start: int, limit: i
 # -- terms
 
 
-def _terms(rows: SearchRows, text: str) -> list[str]:
+def _terms(index: Connection, text: str) -> list[str]:
     """The words to look for: the rarest ones, as many as a search may cost."""
-    counted = [(rows.frequency(word, _MOST_ROWS), word) for word in content_words(text)[:_MOST_TERMS]]
+    counted = [(rows.frequency(index, word, _MOST_ROWS), word) for word in content_words(text)[:_MOST_TERMS]]
     for word in [word for frequency, word in counted if not frequency]:
-        counted += _relatives(rows, word)
+        counted += _relatives(index, word)
     terms: list[str] = []
     cost = 0
     for frequency, term in sorted(set(counted)):
@@ -142,19 +145,19 @@ def _terms(rows: SearchRows, text: str) -> list[str]:
     return terms
 
 
-def _relatives(rows: SearchRows, word: str) -> Iterator[tuple[int, str]]:
+def _relatives(index: Connection, word: str) -> Iterator[tuple[int, str]]:
     """For a word nobody has said: words that begin with it, else the two words it is made of."""
     if len(word) < _SHORT_WORD or not word.isalpha():
         return
-    longer = rows.frequency(f"{word}*", _MOST_ROWS)
+    longer = rows.frequency(index, f"{word}*", _MOST_ROWS)
     if longer:
         yield longer, f"{word}*"
         return
     for cut in range(len(word) - _SHORT_WORD, _SHORT_WORD - 1, -1):
         head, tail = word[:cut], word[cut:]
-        if first := rows.frequency(head, _MOST_ROWS):
+        if first := rows.frequency(index, head, _MOST_ROWS):
             yield first, head
-            if second := rows.frequency(tail, _MOST_ROWS):
+            if second := rows.frequency(index, tail, _MOST_ROWS):
                 yield second, tail
             return
 
@@ -167,14 +170,14 @@ def _sources(hits: Iterable[Hit]) -> set[str]:
 
 
 def _evidence(
-    rows: SearchRows, lines: Iterable[Hit], scope: SearchScope
+    index: Connection, lines: Iterable[Hit], scope: SearchScope
 ) -> dict[str, tuple[FoundTurn, float]]:
     """The messages that true facts rest on, by id, each with the score of its best fact."""
     best: dict[str, float] = {}
     for hit in lines:
         if not hit.past and len(hit.sources) <= _MOST_SOURCES:
             best |= {name: max(best.get(name, 0.0), hit.score) for name in hit.sources}
-    found = {name: rows.turn(*split_message_id(name), scope) for name in best}
+    found = {name: rows.turn(index, *split_message_id(name), scope) for name in best}
     return {name: (turn, best[name]) for name, turn in found.items() if turn is not None}
 
 
@@ -210,17 +213,45 @@ def _turn_hit(turn: FoundTurn, score: float = 0.0) -> Hit:
 def _line_hit(line: FoundLine, score: float) -> Hit:
     if line.file == FACTS_FILE:
         (fact,) = parse_facts(line.text)
-        origin = fact.origin
-        return Hit("fact", fact.id, fact.text, origin.day, sources=origin.messages, score=score, row=line.id)
-    (entry,) = parse_history(line.text)
-    return Hit(
-        "history",
-        "",
-        entry.text,
-        entry.origin.day,
-        entry.time,
-        past=entry.past,
-        sources=entry.origin.messages,
-        score=score,
-        row=line.id,
-    )
+        hit = Hit("fact", fact.id, fact.text, fact.origin.day, sources=fact.origin.messages)
+    else:
+        (entry,) = parse_history(line.text)
+        hit = Hit(
+            "history", "", entry.text, entry.origin.day, entry.time, "", entry.past, entry.origin.messages
+        )
+    return replace(hit, score=score, row=line.id)
+
+
+# -- hits as text
+
+
+def show(hit: Hit, asked: str, limit: int) -> str:
+    """A hit as a line of a list, `limit` characters of it; a message that was asked for keeps its lines."""
+    if hit.kind != "message":
+        return f"- {describe(hit)}: {excerpt(hit.text, asked, limit)}"
+    cut = len(hit.text) - limit
+    return hit.text if cut <= 0 else f"{hit.text[:limit]}\n[… {cut} characters more]"
+
+
+def describe(hit: Hit) -> str:
+    """Date and source of a hit, for example `2026-11-26 14:05 user, cli:direct#12`."""
+    when = f"{hit.day} {hit.time}".strip()
+    if hit.speaker:
+        return f"{when} {hit.speaker}, {hit.id}"
+    source = f"fact {hit.id}" if hit.kind == "fact" else "history"
+    if hit.sources:
+        source += f" from {hit.sources[0]}" + (f" and {len(hit.sources) - 1} more" if hit.sources[1:] else "")
+    return f"{when}, {source}" if when else source
+
+
+def excerpt(text: str, asked: str, limit: int) -> str:
+    """`text` on one line; of a long one `limit` characters around the first word that was asked for."""
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    folded = line.casefold()
+    places = (re.search(re.escape(word), folded) for word in content_words(asked))
+    first = min((found.start() for found in places if found), default=0)
+    start = max(0, min(first - limit // 4, len(line) - limit))
+    cut = line[start : start + limit - 2]
+    return ("…" if start else "") + cut + ("…" if start + limit - 2 < len(line) else "")

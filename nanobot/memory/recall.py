@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store
 
 if TYPE_CHECKING:
-    from nanobot.memory.ranking import Hit
     from nanobot.memory.search import MemorySearch
     from nanobot.memory.search_rows import SearchScope
 
@@ -63,6 +61,8 @@ class Recall:
 
     async def look_up(self, query: str, turn: TurnContext, limit: int) -> str:
         """What a search finds, a line each, or the message whose id `query` is. Raises StorageError."""
+        from nanobot.memory.ranking import show
+
         memory = self._search()
         hits = await memory.search(query, self._scope(turn), limit)
         self._log_notices(memory)
@@ -109,6 +109,8 @@ class Recall:
             return ""
 
     async def _recalled(self, text: str, turn: TurnContext, start: int, newest: int) -> str:
+        from nanobot.memory.ranking import show
+
         lines: list[str] = []
         room = self._config.recall.max_tokens * 4 - len(_TITLE)
         memory = self._search()
@@ -143,37 +145,3 @@ def _has_content(text: str) -> bool:
     from nanobot.memory.words import content_words, says_something
 
     return any(says_something(word) for word in content_words(text))
-
-
-def show(hit: Hit, asked: str, limit: int) -> str:
-    """A hit as a line of a list, `limit` characters of it; a message that was asked for keeps its lines."""
-    if hit.kind != "message":
-        return f"- {describe(hit)}: {excerpt(hit.text, asked, limit)}"
-    cut = len(hit.text) - limit
-    return hit.text if cut <= 0 else f"{hit.text[:limit]}\n[… {cut} characters more]"
-
-
-def describe(hit: Hit) -> str:
-    """Date and source of a hit, for example `2026-11-26 14:05 user, cli:direct#12`."""
-    when = f"{hit.day} {hit.time}".strip()
-    if hit.speaker:
-        return f"{when} {hit.speaker}, {hit.id}"
-    source = f"fact {hit.id}" if hit.kind == "fact" else "history"
-    if hit.sources:
-        source += f" from {hit.sources[0]}" + (f" and {len(hit.sources) - 1} more" if hit.sources[1:] else "")
-    return f"{when}, {source}" if when else source
-
-
-def excerpt(text: str, asked: str, limit: int) -> str:
-    """`text` on one line; of a long one `limit` characters around the first word that was asked for."""
-    line = " ".join(text.split())
-    if len(line) <= limit:
-        return line
-    from nanobot.memory.words import content_words
-
-    folded = line.casefold()
-    places = (re.search(re.escape(word), folded) for word in content_words(asked))
-    first = min((found.start() for found in places if found), default=0)
-    start = max(0, min(first - limit // 4, len(line) - limit))
-    cut = line[start : start + limit - 2]
-    return ("…" if start else "") + cut + ("…" if start + limit - 2 < len(line) else "")

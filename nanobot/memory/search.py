@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from sqlite3 import Connection as IndexConnection
+from typing import Any, Concatenate, ParamSpec
 
 from nanobot import paths
 from nanobot.errors import StorageError
+from nanobot.memory import search_rows
 from nanobot.memory.facts import (
     format_entry,
     format_fact,
@@ -24,8 +26,9 @@ from nanobot.memory.facts import (
 )
 from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
 from nanobot.memory.search_index import SearchIndex
-from nanobot.memory.search_rows import LineRow, Position, SearchRows, SearchScope, TurnRow
+from nanobot.memory.search_rows import LineRow, Position, SearchScope, TurnRow
 from nanobot.store.export import as_markdown
+from nanobot.store.records import StoredMessage
 from nanobot.store.sessions import stored_message
 from nanobot.store.sqlite import Connection, Row
 from nanobot.store.store import Store
@@ -79,7 +82,7 @@ class MemorySearch:
         return found
 
     async def _ask(
-        self, ask: Callable[Concatenate[SearchRows, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
+        self, ask: Callable[Concatenate[IndexConnection, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
     ) -> list[Hit]:
         """Ask the index; once more when it was lost meanwhile."""
         losses = self._index.losses
@@ -91,18 +94,12 @@ class MemorySearch:
 
     async def _message(self, name: str, scope: SearchScope) -> Hit | None:
         """The message with this id, when there is one and the scope may see it."""
-        try:
-            session_key, seq = split_message_id(name)
-        except ValueError:
+        session, stored = await message_named(self._store, name) or ("", None)
+        info = await self._store.sessions.get(session) if stored else None
+        if stored is None or info is None or not scope.sees(session, is_group=info.is_group):
             return None
-        info = await self._store.sessions.get(session_key)
-        if info is None or not scope.sees(session_key, is_group=info.is_group):
-            return None
-        for stored in await self._store.sessions.history(session_key, after=seq - 1, limit=1):
-            if stored.seq == seq:
-                text = "\n".join(as_markdown(stored)).strip()
-                return Hit("message", name, text, *moment(stored.created_at), stored.message.role)
-        return None
+        text = "\n".join(as_markdown(stored)).strip()
+        return Hit("message", name, text, *moment(stored.created_at), stored.message.role)
 
     def take_notices(self) -> list[str]:
         """What the owner should know about the index, once."""
@@ -119,14 +116,22 @@ class MemorySearch:
                 if read >= _MANY:
                     self._progress(read)
 
-    async def reindex(self, names: Sequence[str]) -> None:
+    async def stale(self, matches: Callable[[str], bool]) -> list[tuple[str, int]]:
+        """The messages, as (session key, seq), whose text matches, of those that are in the index already."""
+        found: list[tuple[str, int]] = []
+        after = 0
+        while rows := await self._index.read(search_rows.texts, after, _BATCH):
+            told = await asyncio.to_thread(list, map(matches, [text for *_, text in rows]))
+            found += [(session, seq) for (_, session, seq, _), says in zip(rows, told, strict=True) if says]
+            after = rows[-1][0]
+        return found
+
+    async def reindex(self, places: Sequence[tuple[str, int]]) -> None:
         """Read messages again that were changed in the database, leaving no trace of what they were."""
         await self.refresh()
-        for name in names:
-            session_key, seq = split_message_id(name)
-            found = await self._store.sessions.history(session_key, after=seq - 1, limit=1)
-            text = found[0].message.text.strip() if found and found[0].seq == seq else ""
-            await self._index.write(SearchRows.replace_turn, session_key, seq, text)
+        for first in range(0, len(places), _BATCH):
+            texts = await self._store.database.read(_texts, places[first : first + _BATCH])
+            await self._index.write(_replace, texts)
         await self._index.purge()
 
     async def aclose(self) -> None:
@@ -137,31 +142,41 @@ class MemorySearch:
         position, changed = await self._index.read(_look, self._folder)
         for file, signature in changed.items():
             lines = await asyncio.to_thread(_line_rows, self._folder / file)
-            await self._index.write(SearchRows.put_lines, file, signature, lines)
+            await self._index.write(search_rows.put_lines, file, signature, lines)
         mark, unread = await self._store.database.read(_unread, position, _BATCH)
         if mark != position.mark:  # another database than the one indexed
-            await self._index.write(SearchRows.forget_turns)
+            await self._index.write(search_rows.forget_turns)
             return _BATCH
         if unread:
             await self._index.write(_add, unread, position)
         return len(unread)
 
 
-def _look(rows: SearchRows, folder: Path) -> tuple[Position, dict[str, str]]:
+async def message_named(store: Store, name: str) -> tuple[str, StoredMessage] | None:
+    """The session and the message with an id such as `cli:direct#12`. Raises StorageError."""
+    try:
+        session, seq = split_message_id(name)
+    except ValueError:
+        return None
+    found = await store.sessions.history(session, after=seq - 1, limit=1)
+    return (session, found[0]) if found and found[0].seq == seq else None
+
+
+def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str]]:
     """How far the database has been read, and the signatures of files that have changed since."""
     signatures = {file: _signature(folder / file) for file in (FACTS_FILE, HISTORY_FILE)}
-    changed = {name: found for name, found in signatures.items() if rows.state(f"file {name}") != found}
-    return rows.position(), changed
+    changed = {
+        name: found for name, found in signatures.items() if search_rows.state(index, f"file {name}") != found
+    }
+    return search_rows.position(index), changed
 
 
-def _recall_at_once(
-    rows: SearchRows, folder: Path, newest: int, text: str, scope: SearchScope, start: int, limit: int
-) -> list[Hit] | None:
+def _recall_at_once(index: IndexConnection, folder: Path, newest: int, *asked: Any) -> list[Hit] | None:
     """What is recalled when the index has message `newest` and the files as they are; else None."""
-    position, changed = _look(rows, folder)
+    position, changed = _look(index, folder)
     if changed or newest > position.last or newest in position.missing:
         return None
-    return recall(rows, text, scope, start, limit)
+    return recall(index, *asked)
 
 
 # -- messages of the database: the ids that were read are known, so their order of arrival does not matter
@@ -189,14 +204,30 @@ def _mark(row: TurnRow) -> str:
     return f"{message_id(row.session, row.seq)} {row.at}"
 
 
-def _add(rows: SearchRows, unread: Sequence[TurnRow], before: Position) -> None:
+def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) -> None:
     newest = unread[-1]
     last = max(newest.id, before.last)
     oldest = last - _LATE
     missing = {*before.missing, *range(max(before.last + 1, oldest), last)} - {row.id for row in unread}
     reached = tuple(sorted(number for number in missing if number > oldest))
     mark = _mark(newest) if newest.id == last else before.mark
-    rows.add_turns(unread, Position(last, reached, mark))
+    search_rows.add_turns(index, unread, Position(last, reached, mark))
+
+
+def _texts(connection: Connection, places: Sequence[tuple[str, int]]) -> list[tuple[str, int, str]]:
+    """Session, seq and text of messages; "" for those that are not there."""
+    found = []
+    for session, seq in places:
+        row = connection.execute(
+            "SELECT * FROM messages WHERE session = ? AND seq = ?", (session, seq)
+        ).fetchone()
+        found.append((session, seq, stored_message(row).message.text.strip() if row else ""))
+    return found
+
+
+def _replace(index: IndexConnection, texts: Sequence[tuple[str, int, str]]) -> None:
+    for session, seq, text in texts:
+        search_rows.replace_turn(index, session, seq, text)
 
 
 # -- memory files

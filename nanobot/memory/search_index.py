@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from nanobot.errors import StorageError
-from nanobot.memory.search_rows import SCHEMA, TABLES, SearchRows
+from nanobot.memory import search_rows
+from nanobot.memory.search_rows import SCHEMA, TABLES
 from nanobot.paths import make_private_dir
 from nanobot.store.sqlite import use_wal
 
@@ -46,26 +47,27 @@ class SearchIndex:
         self._inode = 0
 
     async def read(
-        self, function: Callable[Concatenate[SearchRows, P], T], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a function that only reads. Raises StorageError."""
-        return await self._on_thread("BEGIN", lambda rows: function(rows, *args, **kwargs))
+        return await self._on_thread("BEGIN", lambda db: function(db, *args, **kwargs))
 
     async def write(
-        self, function: Callable[Concatenate[SearchRows, P], T], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a function that writes, alone among all processes. Raises StorageError."""
-        return await self._on_thread("BEGIN IMMEDIATE", lambda rows: function(rows, *args, **kwargs))
+        return await self._on_thread("BEGIN IMMEDIATE", lambda db: function(db, *args, **kwargs))
 
     async def purge(self) -> None:
         """Leave no byte of what was deleted or replaced in any of the index's files. Raises StorageError.
 
         Deleted words stay in a full-text index until its parts are merged.
         """
-        more = await self.write(SearchRows.merge, -_PAGES)
+        more = await self.write(search_rows.merge, -_PAGES)
         while more:
-            more = await self.write(SearchRows.merge, _PAGES)
-        await self._on_thread("", SearchRows.empty_log)
+            more = await self.write(search_rows.merge, _PAGES)
+        if await self._on_thread("", lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]):
+            raise StorageError("Another nanobot keeps the search index busy. Try again in a moment.")
 
     async def aclose(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -73,11 +75,11 @@ class SearchIndex:
 
     # -- the thread's side
 
-    async def _on_thread(self, begin: str, function: Callable[[SearchRows], T]) -> T:
+    async def _on_thread(self, begin: str, function: Callable[[sqlite3.Connection], T]) -> T:
         call = functools.partial(self._run, begin, function)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _run(self, begin: str, function: Callable[[SearchRows], T]) -> T:
+    def _run(self, begin: str, function: Callable[[sqlite3.Connection], T]) -> T:
         """Call `function`; once more with a new file when the old one is damaged."""
         try:
             try:
@@ -96,13 +98,13 @@ class SearchIndex:
                 f"The search index failed: {error}. Check the disk and the rights of {self.path}."
             ) from error
 
-    def _attempt(self, begin: str, function: Callable[[SearchRows], T]) -> T:
+    def _attempt(self, begin: str, function: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connected()
         if not begin:
-            return function(SearchRows(connection))
+            return function(connection)
         connection.execute(begin)
         try:
-            outcome = function(SearchRows(connection))
+            outcome = function(connection)
             connection.execute("COMMIT")
             return outcome
         finally:

@@ -8,13 +8,12 @@ memory/words.py; a term to look for is one of those words, with a `*` at its end
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from sqlite3 import Connection
 from typing import Literal, NamedTuple
 
-from nanobot.errors import StorageError
 from nanobot.memory.dates import date_words
 from nanobot.memory.words import words
 
@@ -145,196 +144,200 @@ class SearchScope:
         return "session = ?", (self.session if self.is_group else "",)
 
 
-class SearchRows:
-    """The index inside a transaction."""
+# -- filling it
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
 
-    # -- filling it
+def state(db: Connection, name: str) -> str:
+    """A value kept with the index, or ""."""
+    row = db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else ""
 
-    def state(self, name: str) -> str:
-        """A value kept with the index, or ""."""
-        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-        return str(row[0]) if row else ""
 
-    def set_state(self, name: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
+def set_state(db: Connection, name: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
 
-    def position(self) -> Position:
-        last, missing, mark = json.loads(self.state("position") or '[0, [], ""]')
-        return Position(last, tuple(missing), mark)
 
-    def forget_turns(self) -> None:
-        """Begin again with the first message: the database is another one."""
-        self._db.execute("DELETE FROM words WHERE rowid < ?", (FILES,))
-        self._db.execute("DELETE FROM turns")
-        self._db.execute("DELETE FROM state WHERE name = 'position'")
+def position(db: Connection) -> Position:
+    last, missing, mark = json.loads(state(db, "position") or '[0, [], ""]')
+    return Position(last, tuple(missing), mark)
 
-    def add_turns(self, rows: Iterable[TurnRow], reached: Position) -> None:
-        """Add messages, those of a session in their order; what another process has added is left out."""
-        for row in rows:
-            if row.text:
-                self._add_turn(row)
-        if reached.last >= self.position().last:
-            self.set_state("position", json.dumps(reached))
 
-    def _add_turn(self, row: TurnRow) -> None:
-        earlier = self._db.execute(
-            "SELECT id, at, episode, (SELECT said FROM words WHERE rowid = id) AS said FROM turns"
-            " WHERE session = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
-            (row.session, row.seq),
-        ).fetchone()
-        goes_on = earlier is not None and row.at - earlier["at"] < _SILENCE
-        episode = earlier["episode"] if goes_on else row.id
-        added = self._db.execute(
-            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (row.id, row.session, row.seq, row.at, episode, row.is_group, row.speaker, row.text),
-        ).rowcount
-        if not added:
-            return
-        said, before = _searchable(row.text), earlier["said"][:_NEIGHBOUR] if goes_on else ""
-        self._db.execute(
-            "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)",
-            (row.id, said, before, date_words(date.fromtimestamp(row.at))),
+def forget_turns(db: Connection) -> None:
+    """Begin again with the first message: the database is another one."""
+    db.execute("DELETE FROM words WHERE rowid < ?", (FILES,))
+    db.execute("DELETE FROM turns")
+    db.execute("DELETE FROM state WHERE name = 'position'")
+
+
+def add_turns(db: Connection, rows: Iterable[TurnRow], reached: Position) -> None:
+    """Add messages, those of a session in their order; what another process has added is left out."""
+    for row in rows:
+        if row.text:
+            _add_turn(db, row)
+    if reached.last >= position(db).last:
+        set_state(db, "position", json.dumps(reached))
+
+
+def _add_turn(db: Connection, row: TurnRow) -> None:
+    earlier = db.execute(
+        "SELECT id, at, episode, (SELECT said FROM words WHERE rowid = id) AS said FROM turns"
+        " WHERE session = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
+        (row.session, row.seq),
+    ).fetchone()
+    goes_on = earlier is not None and row.at - earlier["at"] < _SILENCE
+    episode = earlier["episode"] if goes_on else row.id
+    added = db.execute(
+        "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (row.id, row.session, row.seq, row.at, episode, row.is_group, row.speaker, row.text),
+    ).rowcount
+    if not added:
+        return
+    said, before = _searchable(row.text), earlier["said"][:_NEIGHBOUR] if goes_on else ""
+    db.execute(
+        "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)",
+        (row.id, said, before, date_words(date.fromtimestamp(row.at))),
+    )
+    if goes_on:
+        db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
+
+
+def replace_turn(db: Connection, session: str, seq: int, text: str) -> None:
+    """Give a message another text, or take it out with an empty one, also where neighbours hold it."""
+    row = db.execute("SELECT id FROM turns WHERE session = ? AND seq = ?", (session, seq)).fetchone()
+    if row is None:
+        return
+    words = _searchable(text)
+    for column, order in (("after", "seq < ? ORDER BY seq DESC"), ("before", "seq > ? ORDER BY seq")):
+        db.execute(
+            f"UPDATE words SET {column} = ? WHERE {column} <> '' AND rowid ="
+            f" (SELECT id FROM turns WHERE session = ? AND {order} LIMIT 1)",
+            (words[:_NEIGHBOUR], session, seq),
         )
-        if goes_on:
-            self._db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
+    if text:
+        db.execute("UPDATE turns SET text = ? WHERE id = ?", (text, row["id"]))
+        db.execute("UPDATE words SET said = ? WHERE rowid = ?", (words, row["id"]))
+    else:
+        db.execute("DELETE FROM turns WHERE id = ?", (row["id"],))
+        db.execute("DELETE FROM words WHERE rowid = ?", (row["id"],))
 
-    def replace_turn(self, session: str, seq: int, text: str) -> None:
-        """Give a message another text, or take it out with an empty one, also where neighbours hold it."""
-        row = self._db.execute(
-            "SELECT id FROM turns WHERE session = ? AND seq = ?", (session, seq)
-        ).fetchone()
-        if row is None:
-            return
-        words = _searchable(text)
-        for column, order in (("after", "seq < ? ORDER BY seq DESC"), ("before", "seq > ? ORDER BY seq")):
-            self._db.execute(
-                f"UPDATE words SET {column} = ? WHERE {column} <> '' AND rowid ="
-                f" (SELECT id FROM turns WHERE session = ? AND {order} LIMIT 1)",
-                (words[:_NEIGHBOUR], session, seq),
-            )
-        if text:
-            self._db.execute("UPDATE turns SET text = ? WHERE id = ?", (text, row["id"]))
-            self._db.execute("UPDATE words SET said = ? WHERE rowid = ?", (words, row["id"]))
-        else:
-            self._db.execute("DELETE FROM turns WHERE id = ?", (row["id"],))
-            self._db.execute("DELETE FROM words WHERE rowid = ?", (row["id"],))
 
-    def put_lines(self, file: str, signature: str, rows: Sequence[LineRow]) -> None:
-        """Make the lines of `file` these; `signature` tells this state of the file from others."""
-        known = {
-            str(row["text"]): int(row["id"])
-            for row in self._db.execute("SELECT id, text FROM lines WHERE file = ?", (file,))
-        }
-        wanted = {row.line: row for row in rows}
-        for line in known.keys() - wanted.keys():
-            self._db.execute("DELETE FROM words WHERE rowid = ?", (known[line],))
-            self._db.execute("DELETE FROM lines WHERE id = ?", (known[line],))
-        newest = self._db.execute("SELECT MAX(id) FROM lines").fetchone()[0] or FILES
-        fresh = (row for line, row in wanted.items() if line not in known)
-        for number, row in enumerate(fresh, newest + 1):
-            dates = date_words(date.fromisoformat(row.day)) if row.day else ""
-            self._db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, row.line, row.session))
-            self._db.execute(
-                "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, '', '', ?)",
-                (number, _searchable(row.text), dates),
-            )
-        self.set_state(f"file {file}", signature)
-
-    def merge(self, pages: int) -> bool:
-        """Work on bringing the full-text index into one part, without what was deleted.
-
-        `pages`: how much to do, negative to begin anew. False when nothing was left to do.
-        """
-        before = self._db.total_changes
-        self._db.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
-        return self._db.total_changes - before > 1
-
-    def empty_log(self) -> None:
-        """Move everything from the write-ahead log into the file; outside of a transaction only.
-
-        Raises StorageError when another process reads for so long that it cannot be done.
-        """
-        if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            raise StorageError("Another nanobot keeps the search index busy. Try again in a moment.")
-
-    # -- asking it
-
-    def count(self) -> int:
-        """How many messages and lines there are, about: the cost does not depend on it."""
-        turns = self._db.execute("SELECT MAX(id) FROM turns").fetchone()[0] or 0
-        return int(turns) + int(self._db.execute("SELECT COUNT(*) FROM lines").fetchone()[0])
-
-    def frequency(self, term: str, most: int) -> int:
-        """In how many rows a term is, counted up to `most`."""
-        return int(
-            self._db.execute(
-                "SELECT COUNT(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
-                (_quoted(term), most),
-            ).fetchone()[0]
+def put_lines(db: Connection, file: str, signature: str, rows: Sequence[LineRow]) -> None:
+    """Make the lines of `file` these; `signature` tells this state of the file from others."""
+    known = {
+        str(row["text"]): int(row["id"])
+        for row in db.execute("SELECT id, text FROM lines WHERE file = ?", (file,))
+    }
+    wanted = {row.line: row for row in rows}
+    for line in known.keys() - wanted.keys():
+        db.execute("DELETE FROM words WHERE rowid = ?", (known[line],))
+        db.execute("DELETE FROM lines WHERE id = ?", (known[line],))
+    newest = db.execute("SELECT MAX(id) FROM lines").fetchone()[0] or FILES
+    fresh = (row for line, row in wanted.items() if line not in known)
+    for number, row in enumerate(fresh, newest + 1):
+        dates = date_words(date.fromisoformat(row.day)) if row.day else ""
+        db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, row.line, row.session))
+        db.execute(
+            "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, '', '', ?)",
+            (number, _searchable(row.text), dates),
         )
+    set_state(db, f"file {file}", signature)
 
-    def turns(self, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundTurn]:
-        """The messages that match any of the terms best."""
-        condition, parameters = scope.turns()
-        rows = self._db.execute(
-            f"SELECT score, {_TURN} FROM ({_best('turns', condition)}) JOIN turns ON id = found"
-            " ORDER BY score DESC",
-            (_any(terms), 0, FILES, *parameters, limit),
-        )
-        return [FoundTurn(*row) for row in rows]
 
-    def lines(self, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundLine]:
-        """The lines of memory files that match any of the terms best."""
-        condition, parameters = scope.lines()
-        rows = self._db.execute(
-            f"SELECT score, id, file, text FROM ({_best('lines', condition)}) JOIN lines ON id = found"
-            " ORDER BY score DESC",
-            (_any(terms), FILES, 2 * FILES, *parameters, limit),
-        )
-        return [FoundLine(*row) for row in rows]
+def merge(db: Connection, pages: int) -> bool:
+    """Work on bringing the full-text index into one part, without what was deleted.
 
-    def turn(self, session: str, seq: int, scope: SearchScope) -> FoundTurn | None:
-        condition, parameters = scope.turns()
-        row = self._db.execute(
-            f"SELECT 0.0, {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}",
-            (session, seq, *parameters),
-        ).fetchone()
-        return FoundTurn(*row) if row else None
+    `pages`: how much to do, negative to begin anew. False when nothing was left to do.
+    """
+    before = db.total_changes
+    db.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
+    return db.total_changes - before > 1
 
-    def holders(self, term: str, most: int) -> list[int]:
-        """The ids of rows that hold a term themselves, at most `most`."""
-        rows = self._db.execute(
-            "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?", (f"said : {_quoted(term)}", most)
-        )
-        return [row[0] for row in rows]
 
-    def turns_of(self, ids: Sequence[int], scope: SearchScope, after: int) -> list[FoundTurn]:
-        """Those of the messages that are in view, without what the scope's own chat said after `after`."""
-        condition, parameters = scope.turns()
-        rows = self._db.execute(
-            f"SELECT 0.0, {_TURN} FROM turns WHERE id IN ({_marks(ids)}) AND {condition}"
-            " AND NOT (session = ? AND seq > ?)",
-            (*ids, *parameters, scope.session, after),
-        )
-        return [FoundTurn(*row) for row in rows]
+# -- asking it
 
-    def lines_of(self, ids: Sequence[int], scope: SearchScope) -> list[FoundLine]:
-        """Those of the lines of memory files that are in view."""
-        condition, parameters = scope.lines()
-        rows = self._db.execute(
-            f"SELECT 0.0, id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}",
-            (*ids, *parameters),
-        )
-        return [FoundLine(*row) for row in rows]
 
-    def texts(self, after: int, limit: int) -> list[tuple[int, str, int, str]]:
-        """(id, session, seq, text) of the messages with an id above `after`, in order."""
-        return self._db.execute(
-            "SELECT id, session, seq, text FROM turns WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
-        ).fetchall()
+def count(db: Connection) -> int:
+    """How many messages and lines there are, about: the cost does not depend on it."""
+    turns = db.execute("SELECT MAX(id) FROM turns").fetchone()[0] or 0
+    return int(turns) + int(db.execute("SELECT COUNT(*) FROM lines").fetchone()[0])
+
+
+def frequency(db: Connection, term: str, most: int) -> int:
+    """In how many rows a term is, counted up to `most`."""
+    return int(
+        db.execute(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
+            (_quoted(term), most),
+        ).fetchone()[0]
+    )
+
+
+def turns(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundTurn]:
+    """The messages that match any of the terms best."""
+    condition, parameters = scope.turns()
+    rows = db.execute(
+        f"SELECT score, {_TURN} FROM ({_best('turns', condition)}) JOIN turns ON id = found"
+        " ORDER BY score DESC",
+        (_any(terms), 0, FILES, *parameters, limit),
+    )
+    return [FoundTurn(*row) for row in rows]
+
+
+def lines(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundLine]:
+    """The lines of memory files that match any of the terms best."""
+    condition, parameters = scope.lines()
+    rows = db.execute(
+        f"SELECT score, id, file, text FROM ({_best('lines', condition)}) JOIN lines ON id = found"
+        " ORDER BY score DESC",
+        (_any(terms), FILES, 2 * FILES, *parameters, limit),
+    )
+    return [FoundLine(*row) for row in rows]
+
+
+def turn(db: Connection, session: str, seq: int, scope: SearchScope) -> FoundTurn | None:
+    condition, parameters = scope.turns()
+    row = db.execute(
+        f"SELECT 0.0, {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}",
+        (session, seq, *parameters),
+    ).fetchone()
+    return FoundTurn(*row) if row else None
+
+
+def holders(db: Connection, term: str, most: int) -> list[int]:
+    """The ids of rows that hold a term themselves, at most `most`."""
+    rows = db.execute(
+        "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?", (f"said : {_quoted(term)}", most)
+    )
+    return [row[0] for row in rows]
+
+
+def turns_of(db: Connection, ids: Sequence[int], scope: SearchScope, after: int) -> list[FoundTurn]:
+    """Those of the messages that are in view, without what the scope's own chat said after `after`."""
+    condition, parameters = scope.turns()
+    rows = db.execute(
+        f"SELECT 0.0, {_TURN} FROM turns WHERE id IN ({_marks(ids)}) AND {condition}"
+        " AND NOT (session = ? AND seq > ?)",
+        (*ids, *parameters, scope.session, after),
+    )
+    return [FoundTurn(*row) for row in rows]
+
+
+def lines_of(db: Connection, ids: Sequence[int], scope: SearchScope) -> list[FoundLine]:
+    """Those of the lines of memory files that are in view."""
+    condition, parameters = scope.lines()
+    rows = db.execute(
+        f"SELECT 0.0, id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}",
+        (*ids, *parameters),
+    )
+    return [FoundLine(*row) for row in rows]
+
+
+def texts(db: Connection, after: int, limit: int) -> list[tuple[int, str, int, str]]:
+    """(id, session, seq, text) of the messages with an id above `after`, in order."""
+    rows = db.execute(
+        "SELECT id, session, seq, text FROM turns WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+    )
+    return [tuple(row) for row in rows]
 
 
 def _searchable(text: str) -> str:

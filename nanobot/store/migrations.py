@@ -227,6 +227,12 @@ CREATE INDEX waiting_order ON waiting (served, since);
 DROP TABLE workers
 """
 
+# request: what is being forgotten, until that is done. A database that is made now leaves no trace of what is
+# deleted (see Database.scrub), an older one from its first forgetting on.
+_FORGETTING = """
+ALTER TABLE forgets ADD COLUMN request TEXT NOT NULL DEFAULT ''
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST,
     _SESSIONS,
@@ -235,4 +241,5 @@ MIGRATIONS: tuple[str, ...] = (
     _SUBAGENTS,
     _PROVENANCE,
     _TURN_KEYS,
+    _FORGETTING,
 )

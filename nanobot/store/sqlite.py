@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
+_CLEAN = 0x6E616E6F  # the application id of a file in which nothing was ever deleted without overwriting it
 Row = sqlite3.Row
 
 
@@ -91,14 +92,20 @@ class Database:
         return result
 
     async def scrub(self) -> None:
-        """Write the file anew without what was deleted, and empty its log. Raises StorageError."""
+        """Leave no byte of what was deleted or replaced in the files. Raises StorageError.
+
+        Deleted content is overwritten where it stands; only a file that was once written without that is
+        written anew, the first time.
+        """
         await self.write(_nothing)  # what was queued before is in the file
         await asyncio.get_running_loop().run_in_executor(self._write_thread, self._scrub)
 
     def _scrub(self) -> None:
         try:
             connection = self._write_connection = self._write_connection or self._open_for_writing()
-            connection.execute("VACUUM")
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _CLEAN:
+                connection.execute("VACUUM")
+                connection.execute(f"PRAGMA application_id = {_CLEAN}")
             for _ in range(_CHECKPOINTS):  # a process that reads keeps the log for a moment
                 if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                     return
@@ -198,6 +205,7 @@ class Database:
         connection = self._open()
         try:
             use_wal(connection)
+            connection.execute("PRAGMA secure_delete=ON")
             self._migrate(connection)
         except (sqlite3.Error, StorageError):
             connection.close()
@@ -216,6 +224,8 @@ class Database:
                 for statement in script.split(";\n"):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+            if version == 0:
+                connection.execute(f"PRAGMA application_id = {_CLEAN}")
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:

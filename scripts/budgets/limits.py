@@ -13,11 +13,10 @@ class Ratchet:
     target: int
 
 
-# Until the search index and the memory log, 850 lines, have moved from store/ to memory/.
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_992, target=4_000)
+SPINE = Ratchet(now=5_150, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=25_860, target=23_500)
+TOTAL = Ratchet(now=25_995, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=74, target=60)
 # Lines of these files.
@@ -52,8 +51,8 @@ ROOMS: dict[str, int] = {
     "legacy": 350,
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_905,
-    # facts, summaries, search, consolidation, forgetting; target 3,050
-    "memory": 3_090,
+    # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
+    "memory": 3_745,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 549,
     # two wires over one transport, the registry, the local model; target 2,000
@@ -63,13 +62,13 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_000,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 3_135,
+    "store": 2_320,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 400,
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_274,
     # the built-in tools; target 1,700
-    "tools": 1_760,
+    "tools": 1_660,
     # what a new workspace holds
     "workspace": 36,
 }
@@ -124,5 +123,5 @@ BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("plugins/threads.py", "job"): "a tool call",
     ("gateway/http.py", "_exchange"): "an HTTP handler",
     ("mcp/connection.py", "_connect_once"): "a channel task",  # the task of an MCP server
-    ("memory/consolidation.py", "serve"): "a scheduled job",
+    ("memory/maintenance.py", "serve"): "a scheduled job",
 }

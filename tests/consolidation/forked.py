@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot import paths
+from nanobot.memory.forget import ForgetScope
 from nanobot.providers.base import ModelRequest
 from nanobot.store import sqlite
 from tests.consolidation.world import Script, World, add, expire, reply, supersede
@@ -109,6 +110,26 @@ def _consolidate(home: Path, kill_at: int, script: Script) -> None:
         await world.store.aclose()
 
     asyncio.run(run())
+
+
+def _forget(home: Path, kill_at: int, wanted: str) -> None:
+    os.environ["NANOBOT_HOME"] = str(home)
+    _watch(home, _Death(kill_at))
+
+    async def run() -> None:
+        world = World()
+        forgetter = world.forgetter()
+        await forgetter.forget(await forgetter.find(wanted, ForgetScope()))
+        await world.store.aclose()
+
+    asyncio.run(run())
+
+
+def start_forgetting(home: Path, kill_at: int, wanted: str) -> BaseProcess:
+    """A process that forgets something in `home`, and dies at its n-th write."""
+    process = _FORKS.Process(target=_forget, args=(home, kill_at, wanted))
+    process.start()
+    return process
 
 
 def start(home: Path, kill_at: int = 0, script: Script = model) -> BaseProcess:

@@ -11,10 +11,10 @@ import pytest
 
 from nanobot import paths
 from nanobot.errors import OverloadedError
+from nanobot.memory.consolidation_table import _OWING, _SESSIONS, ConsolidationTable
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, ModelTraits
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.store.memory_log import _OWING, _SESSIONS, MemoryLog
 from tests.consolidation.world import World, add, expire, reply, supersede
 from tests.talk import claim_own
 
@@ -70,7 +70,7 @@ async def test_a_running_turn_waits(world: World) -> None:
         await world.store.turns.append(claim, Message.user("Still talking"))
     world.use([reply("All before the running turn.")])
     await world.consolidator.run_owed(retry_now=True)
-    (change,) = await MemoryLog(world.store.database).changes_of("cli:direct", 1, 100)
+    (change,) = await ConsolidationTable(world.store.database).changes_of("cli:direct", 1, 100)
     assert change.last <= 8
 
 
@@ -179,7 +179,7 @@ async def test_a_useless_answer_changes_nothing_and_is_tried_again(world: World,
     assert await world.consolidator.run_owed() == 0
     assert (world.memory, world.history) == ("- Has a cat.\n", "")
     assert not world.files.backups.exists()
-    (waiting,) = await MemoryLog(world.store.database).unconsolidated(world.window)
+    (waiting,) = await ConsolidationTable(world.store.database).unconsolidated(world.window)
     assert (waiting.consolidated, waiting.failures) == (0, 1)
     assert waiting.error
 
@@ -210,7 +210,7 @@ async def test_after_three_failures_the_messages_are_summarised_without_a_model(
     assert "(mechanical) 4 messages, 2026-09-21 to 2026-09-21. [1] “I live in Berlin.”" in world.history
     assert "<!-- cli:direct#1-4 -->" in world.history
     assert "sk-abc" not in world.history
-    assert await MemoryLog(world.store.database).unconsolidated(world.window) == []
+    assert await ConsolidationTable(world.store.database).unconsolidated(world.window) == []
     assert len(await world.store.sessions.history("cli:direct")) == 4
 
 
@@ -219,7 +219,7 @@ async def test_a_model_that_hangs_is_given_up(world: World) -> None:
     await hanging.say("I live in Berlin.")
     await hanging.new()
     await hanging.consolidator.run_owed()
-    (waiting,) = await MemoryLog(hanging.store.database).unconsolidated(8)
+    (waiting,) = await ConsolidationTable(hanging.store.database).unconsolidated(8)
     assert "did not answer within" in waiting.error
     await hanging.store.aclose()
 
@@ -238,7 +238,7 @@ async def test_a_cancelled_consolidation_changes_nothing(world: World) -> None:
     await asyncio.wait_for(asked.wait(), 10)
     running.cancel()
     await asyncio.wait([running])
-    (waiting,) = await MemoryLog(world.store.database).unconsolidated(world.window)
+    (waiting,) = await ConsolidationTable(world.store.database).unconsolidated(world.window)
     assert (waiting.consolidated, waiting.failures) == (0, 0)
     world.use([reply("Now it worked.")])
     assert await world.consolidator.run_owed() == 1

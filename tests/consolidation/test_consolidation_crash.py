@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanobot import paths
-from nanobot.store.memory_log import MemoryLog
+from nanobot.memory.consolidation_table import ConsolidationTable
 from tests.consolidation.forked import ended, model, model_beside_an_owner, start
 from tests.consolidation.world import World
 
@@ -30,8 +30,8 @@ async def test_killed_at_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyP
         died.append(await ended(start(home, number)))
         for _ in range(2):
             await world.consolidator.run_owed()
-        assert await MemoryLog(world.store.database).pending_changes() == []
-        assert await MemoryLog(world.store.database).unconsolidated(8) == []
+        assert await ConsolidationTable(world.store.database).pending_changes() == []
+        assert await ConsolidationTable(world.store.database).unconsolidated(8) == []
         await world.store.aclose()
         assert re.sub(r" <!--.*", "", world.memory) == (
             "# Mine\n- Lives in Paris.\n- Mother is Eva.\n- Tom is my friend.\n- Ida is my friend.\n"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import shutil
+import signal
+import sqlite3
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from nanobot import paths
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import UsageError
-from nanobot.memory.forget import Forgetter, Scope
+from nanobot.memory.forget import ForgetScope
+from nanobot.memory.redaction import STEP, Redaction
 from nanobot.memory.search import MemorySearch
 from nanobot.memory.search_rows import SearchScope
 from nanobot.messages import (
@@ -24,10 +30,13 @@ from nanobot.messages import (
     TextPart,
     ToolCall,
     ToolResult,
+    message_to_json,
     unanswered_calls,
 )
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply
+from nanobot.store import sqlite
+from tests.consolidation.forked import ended, start_forgetting
 from tests.consolidation.world import World, add, reply, supersede
 
 WORD = "Zebrastraße"
@@ -44,25 +53,17 @@ def where(word: str = WORD) -> list[str]:
     ]
 
 
-def forgetter(world: World) -> Forgetter:
-    return Forgetter(world.consolidator, paths.home() / "workspace", lambda: open_search(world))
-
-
-def open_search(world: World) -> MemorySearch:
-    return MemorySearch(world.store, world.folder)
-
-
 async def search(world: World, text: str) -> list[str]:
-    opened = open_search(world)
+    opened = MemorySearch(world.store, world.folder)
     try:
         return [hit.text for hit in await opened.search(text, SearchScope(reach="everything"), 20)]
     finally:
         await opened.aclose()
 
 
-async def forget(world: World, wanted: str, scope: Scope | None = None) -> int:
-    scope = scope or Scope()
-    return await forgetter(world).forget(await forgetter(world).find(wanted, scope), scope)
+async def forget(world: World, wanted: str, scope: ForgetScope | None = None) -> int:
+    scope = scope or ForgetScope()
+    return await world.forgetter().forget(await world.forgetter().find(wanted, scope))
 
 
 async def fill(world: World) -> None:
@@ -112,7 +113,7 @@ async def test_a_word_is_gone_from_every_file_and_the_rest_stays(world: World) -
     kept = "search.db nanobot.db MEMORY.md HISTORY.md backups/memory/ cli_history cli_old.jsonl"
     for path in kept.split():
         assert path in before
-    found = await forgetter(world).find(f"  {WORD.lower()} ", Scope())
+    found = await world.forgetter().find(f"  {WORD.lower()} ", ForgetScope())
     shown = "\n".join(found.lines())
     for expected in (f"message cli:direct#1 user: {SPOKEN}", "superseded: I live in", "job: Walk down"):
         assert expected in shown
@@ -251,10 +252,10 @@ async def test_chats_forget_their_own_and_no_more(world: World) -> None:
         "group": f"- Group: {WORD}. <!-- 2026-01-01 group telegram:-9#1 -->",
     }
     for scope, gone in (
-        (Scope("telegram:7", owner=False), ["own"]),
-        (Scope("telegram:7"), ["hand", "cli", "own"]),
-        (Scope("telegram:-9", is_group=True, owner=False), ["group"]),
-        (Scope("telegram:8", owner=False), []),
+        (ForgetScope("telegram:7", owner=False), ["own"]),
+        (ForgetScope("telegram:7"), ["hand", "cli", "own"]),
+        (ForgetScope("telegram:-9", is_group=True, owner=False), ["group"]),
+        (ForgetScope("telegram:8", owner=False), []),
     ):
         world.files.memory.write_text("".join(f"{line}\n" for line in lines.values()))
         await forget(world, WORD, scope)
@@ -264,6 +265,125 @@ async def test_chats_forget_their_own_and_no_more(world: World) -> None:
         for session in ("telegram:7", "telegram:-9", "cli:direct")
     }
     assert said == {"telegram:7": "[forgotten]", "telegram:-9": "[forgotten]", "cli:direct": SPOKEN}
+
+
+class _Counting(sqlite.Connection):
+    """Notes how many rows each transaction changes."""
+
+    changed: ClassVar[list[int]] = []
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement.startswith("BEGIN"):
+            self._before = self.total_changes
+        done = super().execute(statement, *parameters)
+        if statement == "COMMIT":
+            self.changed.append(self.total_changes - self._before)
+        return done
+
+
+async def test_no_transaction_grows_with_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "Connection", _Counting)
+    world = World()
+    await world.say("Hello.")
+    said = message_to_json(Message.user(f"I live in {WORD} 4711."))
+
+    def fill(connection: sqlite.Connection) -> None:
+        for seq in range(3, 20_003):
+            connection.execute(
+                "INSERT INTO messages (session, seq, turn, created_at, body)"
+                " VALUES ('cli:direct', ?, ?, 0, ?)",
+                (seq, seq // 4, json.dumps(said)),
+            )
+        for number in range(500):
+            connection.execute(
+                "INSERT INTO outbox (key, turn, channel, chat_id, created_at, state, body)"
+                " VALUES (?, ?, 'telegram', '7', 0, 'sent', ?)",
+                (f"turn-{number}", number, json.dumps({"text": "There.", "attachments": []})),
+            )
+        connection.execute("UPDATE sessions SET last_seq = 20002 WHERE key = 'cli:direct'")
+
+    await world.store.database.write(fill)
+    _Counting.changed.clear()
+    assert await forget(world, WORD) == 20_000
+    assert max(_Counting.changed) <= STEP
+    assert len(_Counting.changed) >= 20_500 // STEP
+    assert where() == []
+    await world.store.aclose()
+
+
+async def test_forgetting_killed_at_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broken off is finished by whoever comes next, and nothing that was said beside it is gone."""
+    world = World()
+    await fill(world)
+    await search(world, "cat")
+    await world.store.aclose()
+    died = []
+    for number in itertools.count(1, 2):
+        home = tmp_path / f"home{number}"
+        shutil.copytree(tmp_path / "home", home)
+        monkeypatch.setenv("NANOBOT_HOME", str(home))
+        died.append(await ended(start_forgetting(home, number, WORD)))
+        survivor = World()
+        if await Redaction(survivor.store.database).pending():
+            await survivor.new()
+            survivor.use([reply("They live there.", add(f"I live in {WORD} 4711.", 1))])
+            assert await survivor.consolidator.run_owed() == 0  # nothing is learnt of what is being forgotten
+        await survivor.forgetter().finish()
+        if where():  # it was killed before it had begun
+            assert number < 4
+            assert len(where()) > 5
+        else:
+            assert not [text for text in await search(survivor, f"{WORD} 4711 cat") if "4711" in text]
+            assert survivor.facts() == ["Tom is a cat.", "I live in Paris now.", "Cat is called Tom."]
+        stored = [entry.message for entry in await survivor.store.sessions.history("cli:direct")]
+        assert unanswered_calls(stored) == []
+        assert stored[4].text == "I have a cat called Tom."
+        await survivor.store.aclose()
+        shutil.rmtree(home)
+        if died[-1] == 0:
+            break
+    assert set(died[:-1]) == {-signal.SIGKILL}
+    assert len(died) > 15  # else the kills were not where they should be
+
+
+@pytest.mark.parametrize("step", range(1, 12, 3))
+async def test_a_fact_s_turn_is_forgotten_though_it_was_broken_off(step: int) -> None:
+    world = World()
+    await world.turn(
+        Message.user("My locker code is zebra-4711."), Message.assistant("The third on the left.")
+    )
+    world.use([reply("They told the code.", add("The locker code is zebra-4711.", 1))])
+    await world.new()
+    await world.consolidator.run_owed()
+    (kept,) = world.files.facts()
+    await search(world, "locker")
+    await world.store.aclose()
+    assert await ended(start_forgetting(paths.home(), 2 * step, kept.id)) in (0, -signal.SIGKILL)
+    survivor = World()
+    await survivor.forgetter().finish()
+    if await survivor.forgetter().find("zebra", ForgetScope()):  # it was killed before it had begun
+        assert await forget(survivor, kept.id) == 2
+    assert where("zebra-4711") == []
+    assert where("Third on the left") == []
+    await survivor.store.aclose()
+
+
+async def test_a_home_that_kept_deleted_words_is_written_anew() -> None:
+    """Before deleted content was overwritten, it stayed in the free parts of the file."""
+    world = World()
+    await world.say(*(f"{SPOKEN} {number}" for number in range(50)))
+    await world.store.aclose()
+    with sqlite3.connect(paths.database_file()) as connection:
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("PRAGMA application_id = 0")
+        connection.execute("UPDATE messages SET body = replace(body, 'not tell', '') WHERE seq % 3 = 0")
+        connection.execute("DELETE FROM messages WHERE seq > 40")
+    connection.close()
+    opened = World()
+    for _ in range(2):
+        await forget(opened, WORD)
+        assert where() == []
+    await opened.store.aclose()
 
 
 async def test_two_processes_may_use_the_database_meanwhile(world: World, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.errors import ProviderError
+from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.memory.facts import Fact, Origin, parse_facts, parse_history
 from nanobot.memory.files import MemoryFiles, edit_lines
 from nanobot.memory.operations import Edit, Plan, plan_reply
 from nanobot.memory.secrets import has_secret, mask_secrets
 from nanobot.memory.transcript import Transcript
 from nanobot.messages import InboundMessage, Message, ToolCall, ToolResult
-from nanobot.store.memory_log import MemoryLog
 from nanobot.store.records import StoredMessage
 from tests.consolidation.world import NOON, World, add, expire, reply, supersede
 from tests.talk import claim_own
@@ -409,7 +409,7 @@ async def test_a_result_of_a_subagent_is_known_as_such(world: World) -> None:
     )
     await world.chat(inbound, Message.user(inbound.text), Message.assistant("Fine."))
     await world.say("Good morning.", session="telegram:1")
-    assert len(await MemoryLog(world.store.database).unattended_turns("telegram:1", 0, 9)) == 1
+    assert len(await ConsolidationTable(world.store.database).unattended_turns("telegram:1", 0, 9)) == 1
     await world.new("telegram:1")
     world.use([reply("A report came in.", add("Likes gold.", 1), add("Good morning person.", 3))])
     await world.consolidator.run_owed()
@@ -424,7 +424,9 @@ async def test_a_result_that_came_back_to_a_terminal_is_known_as_such(world: Wor
     for message in (Message.user(report), Message.assistant("Fine.")):
         await world.store.turns.append(claim, message)
     await world.store.turns.finish(claim, "done")
-    assert await MemoryLog(world.store.database).unattended_turns("cli:direct", 0, 9) == {claim.turn_id}
+    assert await ConsolidationTable(world.store.database).unattended_turns("cli:direct", 0, 9) == {
+        claim.turn_id
+    }
     await world.new()
     world.use([reply("A report came in.", add("Likes gold.", 3))])
     await world.consolidator.run_owed()

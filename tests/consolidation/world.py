@@ -11,6 +11,8 @@ from typing import Any
 from nanobot import paths
 from nanobot.memory.consolidation import Consolidator
 from nanobot.memory.files import MemoryFiles
+from nanobot.memory.forget import Forgetter
+from nanobot.memory.search import MemorySearch
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, Provider
 from nanobot.providers.scripted import Reply, ScriptedProvider
@@ -68,6 +70,13 @@ class World:
 
     async def _model(self, session_key: str) -> tuple[str, Provider]:
         return "scripted/test", self.provider
+
+    def forgetter(self) -> Forgetter:
+        return Forgetter(
+            self.consolidator,
+            paths.home() / "workspace",
+            lambda: MemorySearch(self.store, self.folder),
+        )
 
     def use(self, script: Script) -> None:
         self.provider = ScriptedProvider(script)

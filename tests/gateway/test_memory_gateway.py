@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nanobot.bus.signal import wait_for
 from nanobot.gateway import Gateway
+from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.store.memory_log import MemoryLog
 from tests.gateway.conftest import config_for, running_gateway
 from tests.peers.loopback_platform import Platform
 
@@ -70,7 +70,7 @@ async def test_new_answers_at_once_and_nothing_of_the_conversation_is_lost(
             platform.user_sends("anna", text)
         shown = await platform.wait_for("anna", 3)
         assert (shown[0], shown[2]) == ("re one, 1", "re two, 1")
-        (waiting,) = await MemoryLog(app.store.database).unconsolidated(100)
+        (waiting,) = await ConsolidationTable(app.store.database).unconsolidated(100)
         assert (waiting.session, waiting.consolidated, waiting.start) == ("loopback:anna", 0, 2)
         assert len(await app.store.sessions.history("loopback:anna")) == 4
 

@@ -55,7 +55,7 @@ def test_a_line_of_ours() -> None:
     assert parse_facts(line) == [fact]
 
 
-@given(st.lists(st.builds(Fact, TEXTS, ORIGINS)))
+@given(st.lists(st.builds(Fact, TEXTS, ORIGINS), max_size=6))
 def test_facts_are_read_back(facts: list[Fact]) -> None:
     text = "\n".join(format_fact(fact) for fact in facts)
     assert parse_facts(text) == facts

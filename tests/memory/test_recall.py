@@ -164,7 +164,7 @@ async def test_turns_do_not_wait_in_a_row_for_an_index_that_is_made(
 
 
 async def test_an_index_that_has_what_may_be_recalled_is_not_written(home: Path) -> None:
-    """What was said since is before the model; it is read when somebody searches, or when it leaves the window."""
+    """What was said since is before the model; it is read when it leaves the window, or for a search."""
     async with Loopback(*answers(6)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
         await app.store.sessions.start_over(SESSION)

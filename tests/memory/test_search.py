@@ -285,7 +285,7 @@ async def test_a_changed_message_leaves_no_trace(world: World) -> None:
         body = '{"role": "user", "parts": [{"type": "text", "text": "[forgotten]"}]}'
         connection.execute("UPDATE messages SET body = ? WHERE seq = 3", (body,))
     connection.close()
-    await world.memory.reindex(["cli:direct#3", "cli:direct#77"])
+    await world.memory.reindex([("cli:direct", 3), ("cli:direct", 77)])
     assert await world.find("xyzzyplugh") == []
     assert (await world.texts("forgotten"))[0] == "[forgotten]"
     for file in world.folder.glob("search.db*"):

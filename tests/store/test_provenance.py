@@ -13,8 +13,8 @@ import pytest
 
 from nanobot.cron.jobs import due_message
 from nanobot.cron.table import JobTable
+from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.messages import Address, InboundMessage, OutboundMessage
-from nanobot.store.memory_log import MemoryLog
 from nanobot.store.store import Store, open_store
 from tests.talk import claim_next
 
@@ -73,8 +73,8 @@ async def test_sessions_of_0_2_0_know_what_they_are_for(old_home: Store) -> None
         "subagent:440e8843": "subagent",
     }
     assert kinds.keys() >= {"telegram:7", "telegram:-5", "cli:direct"}
-    assert await MemoryLog(old_home.database).unattended_turns("subagent:a0248bca", 0, 9) == {4}
-    assert await MemoryLog(old_home.database).unattended_turns("telegram:7", 0, 9) == frozenset()
+    assert await ConsolidationTable(old_home.database).unattended_turns("subagent:a0248bca", 0, 9) == {4}
+    assert await ConsolidationTable(old_home.database).unattended_turns("telegram:7", 0, 9) == frozenset()
 
 
 async def test_jobs_of_0_2_0_go_on(old_home: Store) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nanobot.memory.redaction import Redaction, Target
 from nanobot.messages import Address, InboundMessage, Message
-from nanobot.store.forgetting import Forgetting
 from nanobot.store.records import Claim
 from nanobot.store.store import Store
 from tests.store.conftest import Opener
@@ -127,8 +127,8 @@ async def test_subagents_of_a_terminal_that_is_gone_are_told_once(opener: Opener
 async def test_what_is_forgotten_goes_from_labels_and_orders(store: Store, tmp_path: Path) -> None:
     for number in (1, 2):
         assert await add(store, order(number))
-    await Forgetting(store.database).redact(lambda text: "task 1" in text)
-    await Forgetting(store.database).scrub()
+    await Redaction(store.database).redact(Target(lambda text: "task 1" in text))
+    await store.database.scrub()
     assert sorted(info.label for info in await store.subagents.of("tg:1")) == ["[forgotten]", "task 2"]
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     assert b"task 2" in stored

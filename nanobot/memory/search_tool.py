@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from nanobot.agent.tools.base import Tool, TurnContext, current_turn
+from nanobot.agent.tools.base import Tool, current_turn
 from nanobot.errors import StorageError, ToolError
+from nanobot.memory.recall import Recall
 
 _HITS, _MOST_HITS = 8, 30
-
-
-class Memory(Protocol):
-    """What the tool needs of the memory."""
-
-    async def look_up(self, query: str, turn: TurnContext, limit: int) -> str:
-        """What a turn may find, a line each, or "". Raises StorageError."""
 
 
 class MemorySearchTool(Tool):
@@ -34,7 +26,7 @@ class MemorySearchTool(Tool):
     read_only = True
     repeatable = True
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Recall) -> None:
         self._memory = memory
 
     async def execute(self, query: str, limit: int = _HITS) -> str:

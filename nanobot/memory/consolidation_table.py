@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from nanobot.store.sqlite import Connection, Database, Row
+from nanobot.store.sqlite import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,15 @@ class Unconsolidated:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryChange:
-    """What the messages `first` to `last` of a session change in the memory files; see memory/files.py."""
+class MemoryChange(NamedTuple):
+    """What the messages of a session up to `last` change: a plan as JSON, see operations.py."""
 
     id: int
-    session: str
-    first: int
     last: int
     body: str
 
 
-class MemoryLog:
+class ConsolidationTable:
     """All methods raise StorageError when the disk or the database fails."""
 
     def __init__(self, database: Database) -> None:
@@ -57,9 +55,13 @@ class MemoryLog:
     async def commit_change(self, session: Unconsolidated, until: int, body: str) -> bool:
         """Move the session's cursor to `until` and note what that changes in the files, in one transaction.
 
-        False, and nothing is done, when the cursor was moved or something was forgotten meanwhile.
+        False, and nothing is done, when the cursor was moved, or something is or was forgotten meanwhile.
         """
         return await self._db.write(_commit_change, session, until, body, self._db.clock())
+
+    async def is_forgetting(self) -> bool:
+        """Whether something is being forgotten, or that was broken off."""
+        return await self._db.read(_is_forgetting)
 
     async def pending_changes(self) -> list[MemoryChange]:
         """Changes that are not in the files yet, oldest first."""
@@ -77,7 +79,8 @@ class MemoryLog:
 
 
 _SESSIONS = (
-    "SELECT key, is_group, consolidated_seq, start_seq, failures, retry_at, error,"
+    "SELECT key AS session, is_group, consolidated_seq AS consolidated, start_seq AS start,"
+    " COALESCE(failures, 0) AS failures, COALESCE(retry_at, 0.0) AS retry_at, COALESCE(error, '') AS error,"
     " COALESCE((SELECT first_seq - 1 FROM turns WHERE session = key AND state = 'running'), last_seq)"
     " AS settled, (SELECT COALESCE(MAX(id), 0) FROM forgets) AS forgets"
     " FROM sessions LEFT JOIN setbacks ON setbacks.session = key WHERE "
@@ -92,20 +95,7 @@ _OWING = (
 
 def _unconsolidated(connection: Connection, window: int, key: str) -> list[Unconsolidated]:
     rows = connection.execute(_SESSIONS + ("key = ?" if key else _OWING), (key or window,))
-    return [
-        Unconsolidated(
-            row["key"],
-            bool(row["is_group"]),
-            row["consolidated_seq"],
-            row["start_seq"],
-            row["settled"],
-            row["forgets"],
-            row["failures"] or 0,
-            row["retry_at"] or 0.0,
-            row["error"] or "",
-        )
-        for row in rows
-    ]
+    return [Unconsolidated(**{**dict(row), "is_group": bool(row["is_group"])}) for row in rows]
 
 
 def _unattended(connection: Connection, key: str, after: int, until: int) -> frozenset[int]:
@@ -125,7 +115,8 @@ def _commit_change(
     """Move the cursor and note the change, unless the session is not as it was read."""
     moved = connection.execute(
         "UPDATE sessions SET consolidated_seq = ? WHERE key = ? AND consolidated_seq = ?"
-        " AND (SELECT COALESCE(MAX(id), 0) FROM forgets) = ?",
+        " AND (SELECT COALESCE(MAX(id), 0) FROM forgets) = ?"
+        " AND NOT EXISTS (SELECT 1 FROM forgets WHERE request <> '')",
         (until, session.session, session.consolidated, session.forgets),
     ).rowcount
     if not moved:
@@ -138,23 +129,23 @@ def _commit_change(
     return True
 
 
+def _is_forgetting(connection: Connection) -> bool:
+    return connection.execute("SELECT 1 FROM forgets WHERE request <> ''").fetchone() is not None
+
+
 def _pending(connection: Connection) -> list[MemoryChange]:
-    return [
-        _change(row)
-        for row in connection.execute("SELECT * FROM memory_changes WHERE state = 'pending' ORDER BY id")
-    ]
+    sql = "SELECT id, last_seq, body FROM memory_changes WHERE state = 'pending' ORDER BY id"
+    rows = connection.execute(sql)
+    return [MemoryChange(*row) for row in rows]
 
 
 def _changes(connection: Connection, key: str, first: int, last: int) -> list[MemoryChange]:
     rows = connection.execute(
-        "SELECT * FROM memory_changes WHERE session = ? AND last_seq >= ? AND first_seq <= ? ORDER BY id",
+        "SELECT id, last_seq, body FROM memory_changes WHERE session = ? AND last_seq >= ? AND first_seq <= ?"
+        " ORDER BY id",
         (key, first, last),
     )
-    return [_change(row) for row in rows]
-
-
-def _change(row: Row) -> MemoryChange:
-    return MemoryChange(row["id"], row["session"], row["first_seq"], row["last_seq"], row["body"])
+    return [MemoryChange(*row) for row in rows]
 
 
 def _change_applied(connection: Connection, change_id: int) -> None:

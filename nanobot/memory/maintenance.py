@@ -1,0 +1,104 @@
+"""What is done to memory beside the turns: consolidating and forgetting, loaded when it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from nanobot.agent.assistant import ModelPool
+from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.config.schema import Config
+from nanobot.errors import NanobotError
+from nanobot.memory.consolidation_table import ConsolidationTable
+from nanobot.store.records import GATEWAY_ROLE, StoredMessage
+from nanobot.store.store import Store
+
+if TYPE_CHECKING:
+    from nanobot.memory.consolidation import Consolidator
+    from nanobot.memory.forget import Forgetter
+
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 30.0  # seconds after which the gateway looks for work though nothing was stored
+_PAUSE = 1.0  # seconds between two looks, however much is stored
+
+
+class MemoryMaintenance:
+    """`model_of` gives the model of a session."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        models: ModelPool,
+        model_of: Callable[[str], Awaitable[str]],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._models = models
+        self._model_of = model_of
+
+    @functools.cached_property
+    def consolidator(self) -> Consolidator:
+        """Turns what was said into facts and summaries."""
+        from nanobot.memory.consolidation import open_consolidator
+
+        return open_consolidator(self._config, self._store, self._models, self._model_of)
+
+    @functools.cached_property
+    def forgetter(self) -> Forgetter:
+        """Takes things out of memory for good."""
+        from nanobot.memory.forget import Forgetter
+        from nanobot.memory.search import MemorySearch
+
+        workspace = self._config.workspace_path
+        return Forgetter(
+            self.consolidator, workspace, lambda: MemorySearch(self._store, workspace / "memory")
+        )
+
+    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
+        """What stands for these messages in later prompts, as far as they are in memory."""
+        return await self.consolidator.summarise(session_key, messages)
+
+    async def serve(self, signal: ChangeSignal) -> None:
+        """Work in the background until cancelled, whenever something was stored or a retry is due."""
+        with signal.subscribe() as changed:
+            while True:
+                await wait_for(changed, _LOOK_EVERY)
+                pause = _PAUSE
+                try:
+                    await self.run_owed()
+                except NanobotError as error:
+                    log.error("Memory is not consolidated: %s", error)
+                    pause = _LOOK_EVERY
+                except Exception:  # chats go on without it
+                    log.exception("Memory is not consolidated")
+                    pause = _LOOK_EVERY
+                await asyncio.sleep(pause)
+
+    async def run_owed(self, *, retry_now: bool = False) -> None:
+        """Finish what is being forgotten, and consolidate all that is owed. Raises NanobotError."""
+        if await ConsolidationTable(self._store.database).is_forgetting():
+            await self.forgetter.finish()
+        await self.consolidator.run_owed(retry_now=retry_now)
+
+    async def remember(self, *, most: int = 1_000_000, seconds: float = math.inf) -> None:
+        """Consolidate what is owed, in at most `most` attempts of `seconds`, unless a gateway does that."""
+        table = ConsolidationTable(self._store.database)
+        try:
+            if await table.is_forgetting():
+                await self.forgetter.finish()
+            waiting = await table.unconsolidated(self._config.agents.defaults.memory_window)
+            due = any(session.retry_at <= time.time() for session in waiting)
+            if (due or await table.pending_changes()) and not await self._store.workers.leader(GATEWAY_ROLE):
+                timeout = min(seconds, self.consolidator.timeout)
+                await dataclasses.replace(self.consolidator, timeout=timeout).run_owed(most=most)
+        except NanobotError as error:  # stays owed; `nanobot status` shows it
+            log.warning("Memory is not consolidated: %s", error)
