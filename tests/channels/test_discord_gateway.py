@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.channels.discord_setup import section
+from nanobot.providers.scripted import ScriptedProvider
+from tests.channels.conftest import echo, eventually
+from tests.channels.discord_setup import config_for, section
+from tests.gateway.conftest import running_gateway
 from tests.gateway.processes import Home
 from tests.peers.discord_api import TOKEN, DiscordServer
 
@@ -60,3 +63,21 @@ async def test_a_gateway_killed_while_an_answer_grows_completes_it_in_place(
     owner.script({"text": "Once upon a time. The end."}, {"text": "No more."})
     await owner.gateway()
     await server.wait_for(lambda: server.texts(ann.dm) == ["Once upon a time. The end.", "No more."], 20)
+
+
+async def test_many_chats_at_once_are_each_answered_once_and_in_order(
+    server: DiscordServer, home: Path
+) -> None:
+    people = [server.user(f"user{number}") for number in range(8)]
+    server.rates = {"create_message": (5, 0.3), "edit_message": (5, 0.3)}
+    async with running_gateway(config_for(server), ScriptedProvider(echo)) as (_, gateway):
+        await eventually(lambda: gateway.channels.status["discord"].state == "connected")
+        for number in range(5):
+            for person in people:
+                person.send(f"m{number}")
+            server.drop("create_message", after=True)  # the answer to one call is lost, and so is a socket
+            server.fail("create_message", 503)
+        server.gateway.cut()
+        expected = [f"you said: m{number}" for number in range(5)]
+        await server.wait_for(lambda: all(server.texts(one.dm) == expected for one in people), 60)
+        assert gateway.channels.status["discord"].received == 40
