@@ -73,4 +73,4 @@ async def running_channel(driver: Driver, host: Host | None = None) -> AsyncIter
 
 def outbound(driver: Driver, text: str, **fields: Any) -> OutboundMessage:
     """The reply of a turn to the owner."""
-    return OutboundMessage("turn-1", driver.channel, driver.chat(), text, **fields)
+    return OutboundMessage(fields.pop("id", "turn-1"), driver.channel, driver.chat(), text, **fields)
