@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nanobot.config.channels import GroupPolicy
 from nanobot.messages import Attachment, InboundMessage, Quoted
@@ -26,7 +26,6 @@ class Incoming:
     is a command to it. `quoted` is what the sender did not write; `text` only what they did.
 
     Messages of the same `album` are one; `cut` says that the sender's program had to cut the text here.
-    `metadata` travels to the answer (thread, reply target).
     """
 
     chat_id: str
@@ -43,23 +42,20 @@ class Incoming:
     quoted: tuple[Quoted, ...] = ()
     album: str = ""
     cut: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def inbound(self, channel: str) -> InboundMessage:
         """What the turn gets."""
-        metadata = {"message_id": self.message_id, **self.metadata}
-        if self.thread:
-            metadata["thread"] = self.thread
+        thread = [self.thread] if self.thread else []
         return InboundMessage(
             channel=channel,
             chat_id=self.chat_id,
             sender_id=self.sender_id,
             text=self.text,
             external_id=f"{self.chat_id}:{self.message_id}",
-            session_key=":".join([channel, self.chat_id, *([self.thread] if self.thread else [])]),
+            session_key=":".join([channel, self.chat_id, *thread]),
             sent_at=self.sent_at,
             attachments=self.attachments,
-            metadata=metadata,
+            metadata={"message_id": self.message_id} | ({"thread": self.thread} if thread else {}),
             is_group=self.is_group,
             quoted=self.quoted,
             sender_name=self.sender_name,
@@ -77,8 +73,7 @@ def is_meant(message: Incoming, policy: GroupPolicy, chats: Sequence[str]) -> bo
 
 def continues(before: Incoming, after: Incoming) -> bool:
     """Whether both are one: parts of an album, of a text that was cut, or a comment and its forwards."""
-    origin = ("chat_id", "thread", "sender_id")
-    if any(getattr(before, name) != getattr(after, name) for name in origin):
+    if (before.chat_id, before.thread, before.sender_id) != (after.chat_id, after.thread, after.sender_id):
         return False
     if before.album or after.album:
         return before.album == after.album

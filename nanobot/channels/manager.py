@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import logging
 import random
@@ -20,7 +21,7 @@ from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError, ConfigError, StorageError
+from nanobot.errors import ChannelError, ConfigError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
 
@@ -131,11 +132,12 @@ class ChannelManager:
         while True:
             started = time.monotonic()
             try:
-                # The same object every time: it knows which parts of a message are sent already.
-                self._seen[name].update(await self._hub.inbox.chats(name))
-                channel = self._channels.get(name) or await self._build(name, section)
-                self._channels[name] = channel
-                await channel.run()
+                with contained(name):
+                    self._seen[name].update(await self._hub.inbox.chats(name))
+                    # The same object every time: it knows which parts of a message are sent already.
+                    channel = self._channels.get(name) or await self._build(name, section)
+                    self._channels[name] = channel
+                    await channel.run()
                 status.last_error = "The connection ended."
             except ChannelError as error:
                 status.last_error = str(error)
@@ -143,11 +145,6 @@ class ChannelManager:
                     status.state = "failed"
                     log.error("Channel %s: %s", name, error)
                     return
-            except StorageError as error:  # nothing can be accepted: the platform keeps it meanwhile
-                status.last_error = str(error)
-            except Exception as error:
-                log.exception("Channel %s failed", name)
-                status.last_error = f"{type(error).__name__}: {error}"
             failures = 0 if time.monotonic() - started > _STABLE else failures
             pause = min(_LONGEST_RESTART, _FIRST_RESTART * 2.0**failures) * self._jitter.uniform(0.5, 1.0)
             failures = min(failures + 1, 10)
@@ -156,15 +153,15 @@ class ChannelManager:
             await asyncio.sleep(pause)
 
     async def _build(self, name: str, section: Any) -> Channel:
-        allowed = self._allowed[name]
-        if not allowed:
+        if not self._allowed[name]:
             log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
-
-        async def accept(inbound: InboundMessage, names: Collection[str] = ()) -> bool:
-            return await self._accept(name, allowed, inbound, names)
-
-        status, seen = self.status[name], self._seen[name]
-        host = ChannelHost(accept, lambda: self._connected(name), self._commands, status, seen)
+        host = ChannelHost(
+            functools.partial(self._accept, name),
+            functools.partial(self._connected, name),
+            self._commands,
+            self.status[name],
+            self._seen[name],
+        )
         kind = await asyncio.to_thread(load_channel, name)  # libraries take long to load
         if kind.section is not None and isinstance(section, dict):  # a plugin's
             try:
@@ -179,11 +176,9 @@ class ChannelManager:
             status.state, status.connected_since = "connected", time.time()
             log.info("Channel %s is connected", name)
 
-    async def _accept(
-        self, name: str, allowed: list[str], inbound: InboundMessage, names: Collection[str]
-    ) -> bool:
+    async def _accept(self, name: str, inbound: InboundMessage, names: Collection[str] = ()) -> bool:
         status = self.status[name]
-        trust = trust_of(allowed, inbound.sender_id, names)
+        trust = trust_of(self._allowed[name], inbound.sender_id, names)
         if trust is None:
             status.refused += 1
             log.warning("Channel %s: %s is not in allowFrom", name, inbound.sender_id)

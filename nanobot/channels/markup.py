@@ -99,15 +99,14 @@ def render_text(markdown: str, dialect: Dialect) -> Rendered:
     return Rendered(source, text, plain, dialect.length(text if dialect.counts_markup else _shown(spans)))
 
 
-def render_pieces(markdown: str, dialect: Dialect, limit: int = 0) -> Iterator[Rendered]:
-    """As many messages as are needed, each within `limit`, or that of the dialect."""
-    limit = limit or dialect.limit
-    waiting = list(reversed(split_text(_clean(markdown), limit, length=dialect.length)))
+def render_pieces(markdown: str, dialect: Dialect) -> Iterator[Rendered]:
+    """As many messages as are needed."""
+    waiting = list(reversed(split_text(_clean(markdown), dialect.limit, length=dialect.length)))
     while waiting:
         piece = render_text(waiting.pop(), dialect)
         length = dialect.length(piece.source)
         heavy = dialect.byte_limit and len(piece.text.encode()) > dialect.byte_limit
-        if length <= 16 or (piece.size <= limit and not heavy):
+        if length <= 16 or (piece.size <= dialect.limit and not heavy):
             yield piece
         else:  # rendering made it longer, as it does with aligned tables
             waiting.extend(reversed(split_text(piece.source, length // 2, length=dialect.length)))

@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # the events of a turn, the one way in and out; target 190
     "bus": 303,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_665,
+    "channels": 2_650,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_860,
     # thirteen slash commands; target 480
@@ -79,7 +79,7 @@ RULES: dict[str, tuple[int, str]] = {
     "function": (60, "lines"),
     # Prices: what one more of a kind may cost. A dearer one shows that the shared part is missing something.
     "channel": (350, "lines, its config included"),
-    "channel base": (1_780, "lines of channels/ that no channel owns; target 1,250"),
+    "channel base": (1_755, "lines of channels/ that no channel owns; target 1,250"),
     "wire protocol": (250, "lines"),
     "OAuth login": (200, "lines"),
     "database adapter": (350, "lines"),
@@ -115,7 +115,6 @@ GROUND_FLOOR = ("messages", "errors", "paths")
 # a tool call, a channel task, a scheduled job, a plugin import, an HTTP handler. (file, function): edge.
 BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
     ("agent/tool_calls.py", "_errors_of"): "a tool call",
-    ("channels/manager.py", "_supervise"): "a channel task",
     ("channels/base.py", "contained"): "a channel task",
     ("channels/platform.py", "_parsed"): "a channel task",  # an event that nobody can read
     ("channels/registry.py", "load_channel"): "a plugin import",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_how_things_are_written(markdown: str, discord: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="ab *_~`#>-|\\[]()@<1.\n🐈", max_size=400))
 def test_no_letter_is_lost_and_no_limit_broken(markdown: str) -> None:
-    pieces = list(render_pieces(markdown, DISCORD_MARKDOWN, 60))
+    pieces = list(render_pieces(markdown, replace(DISCORD_MARKDOWN, limit=60)))
     assert all(len(piece.text) <= 60 or len(piece.source) <= 16 for piece in pieces)
     written = "".join(seen(piece.text) for piece in pieces)
     for letter in "ab🐈":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -26,7 +27,7 @@ def plain_text(markdown: str) -> str:
 
 
 def split_for_telegram(markdown: str, limit: int = TEXT_LIMIT) -> list[str]:
-    return [piece.source for piece in render_pieces(markdown, TELEGRAM_HTML, limit)]
+    return [piece.source for piece in render_pieces(markdown, replace(TELEGRAM_HTML, limit=limit))]
 
 
 @pytest.mark.parametrize(
