@@ -61,6 +61,7 @@ class Lanes:
         row = connection.execute(f"{_OWNED} ORDER BY inbox.id LIMIT 1", (owner,)).fetchone()
         if row is None:
             return None
+        connection.hold(row["session"])
         running = running_turn(connection, row["session"])
         given_up = (
             running is not None
@@ -68,15 +69,16 @@ class Lanes:
             and not self._workers.is_alive(running["worker"])
         )
         if given_up:
-            connection.execute("UPDATE inbox SET state = 'done' WHERE id = ?", (row["id"],))
+            connection.execute(
+                "UPDATE inbox SET state = 'done' WHERE id = ? AND state = 'pending'", (row["id"],)
+            )
         return BlockedMessage(inbound_of(row), given_up)
 
     def _interrupt_dead_terminals(self, connection: Connection, now: float) -> None:
         rows = connection.execute("SELECT * FROM turns WHERE state = 'running' AND origin = 'terminal'")
         for turn in rows.fetchall():
             if not self._workers.is_alive(turn["worker"]):
-                interrupt(connection, turn, now)
-                mail.release_lane(connection, turn["session"])
+                close_dead(connection, self._workers, turn["session"], now)
 
     def _take_over(
         self, connection: Connection, me: int, room: dict[str, int], now: float
@@ -90,12 +92,15 @@ class Lanes:
         for turn in rows.fetchall():
             lane = _lane(turn["kind"])
             if room[lane] > 0 and not self._workers.is_alive(turn["worker"]):
-                claim = claim_of(
-                    connection.execute(
-                        "UPDATE turns SET worker = ?, epoch = epoch + 1 WHERE id = ? RETURNING *",
-                        (me, turn["id"]),
-                    ).fetchone()
-                )
+                connection.hold(turn["session"])
+                mine = connection.execute(
+                    "UPDATE turns SET worker = ?, epoch = epoch + 1"
+                    " WHERE id = ? AND epoch = ? AND state = 'running' RETURNING *",
+                    (me, turn["id"], turn["epoch"]),
+                ).fetchone()
+                if mine is None:  # somebody was faster
+                    continue
+                claim = claim_of(mine)
                 if _is_cancelled(connection, turn["session"]):  # its worker died before it could stop
                     finish(connection, claim, "cancelled", "", (), NOT_COUNTED, None, None, 0, now)
                     continue
@@ -133,7 +138,10 @@ def _claim_waiting(connection: Connection, me: int, room: Mapping[str, int], now
             (room[lane],),
         )
         for row in rows.fetchall():
-            connection.execute("DELETE FROM waiting WHERE session = ?", (row["session"],))
+            connection.hold(row["session"])
+            mine = connection.execute("DELETE FROM waiting WHERE session = ?", (row["session"],)).rowcount
+            if not mine or running_turn(connection, row["session"]):  # somebody was faster
+                continue
             for inbox_id, inbound in mail.pending(connection, row["session"], "", 1):
                 taken.append(_begin(connection, inbox_id, inbound, me, lane, now))
     return taken
@@ -146,7 +154,10 @@ def _claim_owned(
     rows = connection.execute(f"{_OWNED} AND {_FREE.format('inbox')} ORDER BY inbox.id", (owner,))
     for row in rows.fetchall():
         lane, session = _lane(row["kind"]), row["session"]
-        if session not in taken and room[lane] > 0:
+        if session in taken or room[lane] <= 0:
+            continue
+        connection.hold(session)
+        if running_turn(connection, session) is None:
             taken[session] = _begin(connection, row["id"], inbound_of(row), me, lane, now)
             room[lane] -= 1
     return [*taken.values()]

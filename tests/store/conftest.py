@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nanobot.store import sqlite
 from nanobot.store.store import Store, open_store
 
 
@@ -19,6 +23,30 @@ class Clock:
 
 
 Opener = Callable[[], Store]
+_OF_LANES = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM) (messages|turns|waiting|inbox|intents)\b")
+
+
+class _Strict(sqlite.Connection):
+    """Refuses to change what belongs to a session before anything is held: SQLite alone would not mind."""
+
+    held = False
+
+    def hold(self, *keys: str) -> None:
+        self.held = True
+        super().hold(*keys)
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement.startswith("BEGIN"):
+            self.held = False
+        elif statement == "PRAGMA user_version":  # a migration is alone
+            self.held = True
+        assert self.held or not _OF_LANES.match(statement), f"nothing is held: {statement}"
+        return super().execute(statement, *parameters)
+
+
+@pytest.fixture(autouse=True)
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "Connection", _Strict)
 
 
 @pytest.fixture
