@@ -23,7 +23,9 @@ class Imports:
 
     async def known(self, names: Sequence[str]) -> frozenset[str]:
         """Those of `names` that were imported before."""
-        return await self._db.read(_known, names)
+        marks = ", ".join("?" * len(names)) or "NULL"
+        rows = await self._db.rows(f"SELECT name FROM imports WHERE name IN ({marks})", *names)
+        return frozenset(row["name"] for row in rows)
 
 
 def note_import(connection: Connection, name: str, now: float) -> bool:
@@ -68,8 +70,3 @@ def _free_key(connection: Connection, key: str) -> str:
     candidates = (key if number == 1 else f"{key}~{number}" for number in count(1))
     taken = "SELECT 1 FROM turns WHERE session = ?"
     return next(free for free in candidates if not connection.execute(taken, (free,)).fetchone())
-
-
-def _known(connection: Connection, names: Sequence[str]) -> frozenset[str]:
-    found = "SELECT 1 FROM imports WHERE name = ?"
-    return frozenset(name for name in names if connection.execute(found, (name,)).fetchone())

@@ -42,15 +42,22 @@ class Inbox:
 
     async def knows_chat(self, channel: str, chat_id: str) -> bool:
         """Whether this chat has ever written."""
-        return await self._db.read(_knows_chat, channel, chat_id)
+        query = "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?"
+        return bool(await self._db.rows(query, channel, chat_id))
 
     async def chats(self, channel: str) -> dict[str, float]:
         """When the newest message of each chat was sent (Unix seconds), by chat id."""
-        return await self._db.read(_chats, channel)
+        rows = await self._db.rows("SELECT chat_id, seen_at FROM chats WHERE channel = ?", channel)
+        return {row["chat_id"]: row["seen_at"] for row in rows}
 
     async def latest_chat(self, channels: Sequence[str]) -> tuple[str, str] | None:
         """The (channel, chat id) that wrote last, among these channels."""
-        return await self._db.read(_latest_chat, channels)
+        marks = ", ".join("?" * len(channels)) or "NULL"
+        rows = await self._db.rows(
+            f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) ORDER BY seen_at DESC LIMIT 1",
+            *channels,
+        )
+        return (rows[0]["channel"], rows[0]["chat_id"]) if rows else None
 
 
 class Outbox:
@@ -65,33 +72,70 @@ class Outbox:
 
     async def sent_in_turn(self, turn_id: int, channel: str, chat_id: str) -> bool:
         """Whether a tool call of the turn queued a message for this chat."""
-        return await self._db.read(_sent_in_turn, turn_id, channel, chat_id)
+        query = "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?"
+        return bool(await self._db.rows(query, turn_id, channel, chat_id))
 
     async def due(self, limit: int = 32) -> list[Delivery]:
         """At most one delivery a chat, so that messages never overtake each other."""
-        due, unreadable = await self._db.read(_due, self._db.clock(), limit)
-        for outbox_id in unreadable:
-            await self.failed(outbox_id, "This message cannot be read by this nanobot.", None)
+        rows = await self._db.rows(
+            "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"
+            " GROUP BY channel, chat_id) AS heads JOIN outbox ON id = first WHERE next_at <= ?"
+            " ORDER BY id LIMIT ?",
+            *(self._db.clock(), limit),
+        )
+        due = []
+        for row in rows:
+            if message := outbound_of(row):
+                due.append(Delivery(row["id"], message, row["attempts"], row["created_at"]))
+            else:
+                await self.failed(row["id"], "This message cannot be read by this nanobot.", None)
         return due
 
     async def delivered(self, outbox_id: int, receipt: str) -> None:
-        await self._db.write(_delivered, outbox_id, receipt)
+        await self._db.change(
+            "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'",
+            *(receipt, outbox_id),
+        )
 
     async def failed(self, outbox_id: int, error: str, next_at: float | None) -> None:
         """Try again at `next_at` (Unix seconds), or park the delivery when that is None."""
-        await self._db.write(_failed, outbox_id, error, next_at)
+        await self._db.change(
+            "UPDATE outbox SET attempts = attempts + 1, error = ?, next_at = COALESCE(?, next_at), state = ?"
+            " WHERE id = ? AND state = 'pending'",
+            *(error, next_at, "parked" if next_at is None else "pending", outbox_id),
+        )
 
     async def entries(self, limit: int = 100) -> list[OutboxEntry]:
         """Deliveries that wait or were parked, oldest first."""
-        return await self._db.read(_entries, limit)
+        rows = await self._db.rows(
+            "SELECT * FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' UNION ALL"
+            " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
+            limit,
+        )
+        return [
+            OutboxEntry(
+                *(row["id"], row["channel"], row["chat_id"], row["state"], row["attempts"], row["error"]),
+                text=message.text if (message := outbound_of(row)) else "(cannot be read)",
+            )
+            for row in rows
+        ]
 
     async def backlog(self) -> Backlog:
         """How many deliveries wait and how many were parked."""
-        return await self._db.read(_backlog)
+        (row,) = await self._db.rows(
+            "SELECT (SELECT COUNT(*) FROM outbox WHERE state = 'pending') AS pending,"
+            " (SELECT COUNT(*) FROM outbox WHERE state = 'parked') AS parked,"
+            " (SELECT error FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT 1) AS error"
+        )
+        return Backlog(row["pending"], row["parked"], row["error"] or "")
 
     async def retry_parked(self) -> int:
         """Make parked deliveries due again; returns how many."""
-        return await self._db.write(_retry_parked, self._db.clock())
+        return await self._db.change(
+            "UPDATE outbox SET state = 'pending', attempts = 0, next_at = ?, created_at = ?"
+            " WHERE state = 'parked'",
+            *(now := self._db.clock(), now),
+        )
 
 
 # -- inside a transaction: the inbox
@@ -203,27 +247,6 @@ def discard_waiting(connection: Connection, session: str) -> None:
     connection.execute("DELETE FROM waiting WHERE session = ?", (session,))
 
 
-def _knows_chat(connection: Connection, channel: str, chat_id: str) -> bool:
-    row = connection.execute(
-        "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?", (channel, chat_id)
-    ).fetchone()
-    return row is not None
-
-
-def _chats(connection: Connection, channel: str) -> dict[str, float]:
-    rows = connection.execute("SELECT chat_id, seen_at FROM chats WHERE channel = ?", (channel,))
-    return {row["chat_id"]: row["seen_at"] for row in rows}
-
-
-def _latest_chat(connection: Connection, channels: Sequence[str]) -> tuple[str, str] | None:
-    marks = ", ".join("?" * len(channels))
-    row = connection.execute(
-        f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) ORDER BY seen_at DESC LIMIT 1",
-        tuple(channels),
-    ).fetchone()
-    return (row["channel"], row["chat_id"]) if row else None
-
-
 # -- inside a transaction: the outbox
 
 
@@ -235,81 +258,3 @@ def enqueue(connection: Connection, message: OutboundMessage, turn_id: int | Non
         (message.id, turn_id, message.channel, message.chat_id, now, to_json(message)),
     ).fetchone()
     return row is not None
-
-
-def _sent_in_turn(connection: Connection, turn_id: int, channel: str, chat_id: str) -> bool:
-    row = connection.execute(
-        "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?", (turn_id, channel, chat_id)
-    ).fetchone()
-    return row is not None
-
-
-def _due(connection: Connection, now: float, limit: int) -> tuple[list[Delivery], list[int]]:
-    """What is due, and the ids of those that cannot be read."""
-    rows = connection.execute(
-        "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"
-        " GROUP BY channel, chat_id) AS heads JOIN outbox ON id = first WHERE next_at <= ?"
-        " ORDER BY id LIMIT ?",
-        (now, limit),
-    )
-    due, unreadable = [], []
-    for row in rows:
-        message = outbound_of(row)
-        if message is None:
-            unreadable.append(row["id"])
-        else:
-            due.append(Delivery(row["id"], message, row["attempts"], row["created_at"]))
-    return due, unreadable
-
-
-def _delivered(connection: Connection, outbox_id: int, receipt: str) -> None:
-    connection.execute(
-        "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'",
-        (receipt, outbox_id),
-    )
-
-
-def _failed(connection: Connection, outbox_id: int, error: str, next_at: float | None) -> None:
-    state = "parked" if next_at is None else "pending"
-    connection.execute(
-        "UPDATE outbox SET attempts = attempts + 1, error = ?, next_at = COALESCE(?, next_at), state = ?"
-        " WHERE id = ? AND state = 'pending'",
-        (error, next_at, state, outbox_id),
-    )
-
-
-def _entries(connection: Connection, limit: int) -> list[OutboxEntry]:
-    rows = connection.execute(
-        "SELECT * FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' UNION ALL"
-        " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
-        (limit,),
-    )
-    return [
-        OutboxEntry(
-            row["id"],
-            row["channel"],
-            row["chat_id"],
-            row["state"],
-            row["attempts"],
-            row["error"],
-            message.text if (message := outbound_of(row)) else "(cannot be read)",
-        )
-        for row in rows
-    ]
-
-
-def _backlog(connection: Connection) -> Backlog:
-    row = connection.execute(
-        "SELECT (SELECT COUNT(*) FROM outbox WHERE state = 'pending') AS pending,"
-        " (SELECT COUNT(*) FROM outbox WHERE state = 'parked') AS parked,"
-        " (SELECT error FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT 1) AS error"
-    ).fetchone()
-    return Backlog(row["pending"], row["parked"], row["error"] or "")
-
-
-def _retry_parked(connection: Connection, now: float) -> int:
-    return connection.execute(
-        "UPDATE outbox SET state = 'pending', attempts = 0, next_at = ?, created_at = ?"
-        " WHERE state = 'parked'",
-        (now, now),
-    ).rowcount

@@ -19,7 +19,8 @@ class Sessions:
 
     async def newest(self, limit: int = 50) -> list[SessionInfo]:
         """Those that changed last, newest first."""
-        return await self._db.read(_newest, limit)
+        query = "SELECT * FROM sessions ORDER BY updated_at DESC LIMIT ?"
+        return [_info(row) for row in await self._db.rows(query, limit)]
 
     async def get(self, key: str) -> SessionInfo | None:
         row = await self._db.read(_row, key)
@@ -50,11 +51,17 @@ class Sessions:
 
     async def move_window(self, key: str, before: Window, after: Window) -> bool:
         """Show the model less; False when somebody has changed the window since `before` was read."""
-        return await self._db.write(_move_window, key, before, after)
+        changed = await self._db.change(
+            "UPDATE sessions SET start_seq = ?, shortened_seq = ?, summary = ?"
+            " WHERE key = ? AND start_seq = ? AND shortened_seq = ? AND summary = ?",
+            *(after.start, after.shortened, storable(after.summary)),
+            *(key, before.start, before.shortened, before.summary),
+        )
+        return changed > 0
 
     async def rename(self, key: str, title: str) -> bool:
         """Set the title; False when there is no such session."""
-        return await self._db.write(_rename, key, title)
+        return await self._db.change("UPDATE sessions SET title = ? WHERE key = ?", title, key) > 0
 
     async def settings(self, key: str) -> dict[str, str]:
         return await self._db.read(_settings, key)
@@ -109,11 +116,6 @@ def start_over(connection: Connection, key: str) -> None:
     connection.execute("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", (key,))
 
 
-def _newest(connection: Connection, limit: int) -> list[SessionInfo]:
-    rows = connection.execute("SELECT * FROM sessions ORDER BY updated_at DESC LIMIT ?", (limit,))
-    return [_info(row) for row in rows]
-
-
 def _row(connection: Connection, key: str) -> Row | None:
     row: Row | None = connection.execute("SELECT * FROM sessions WHERE key = ?", (key,)).fetchone()
     return row
@@ -155,22 +157,6 @@ def _context(connection: Connection, key: str, limit: int) -> list[StoredMessage
     if cut and running is not None and stored[0].seq > running["first_seq"]:
         stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
     return stored
-
-
-def _move_window(connection: Connection, key: str, before: Window, after: Window) -> bool:
-    changed = connection.execute(
-        "UPDATE sessions SET start_seq = ?, shortened_seq = ?, summary = ?"
-        " WHERE key = ? AND start_seq = ? AND shortened_seq = ? AND summary = ?",
-        (
-            *(after.start, after.shortened, storable(after.summary)),
-            *(key, before.start, before.shortened, before.summary),
-        ),
-    )
-    return changed.rowcount == 1
-
-
-def _rename(connection: Connection, key: str, title: str) -> bool:
-    return connection.execute("UPDATE sessions SET title = ? WHERE key = ?", (title, key)).rowcount == 1
 
 
 def _settings(connection: Connection, key: str) -> dict[str, str]:

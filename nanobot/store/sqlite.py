@@ -91,6 +91,14 @@ class Database:
         result: T = await asyncio.get_running_loop().run_in_executor(self._read_thread, call)
         return result
 
+    async def rows(self, query: str, *values: object) -> list[Row]:
+        """What a query finds. Raises StorageError."""
+        return await self.read(lambda connection: connection.execute(query, values).fetchall())
+
+    async def change(self, statement: str, *values: object) -> int:
+        """Run a single statement, which is a transaction; how many rows it changed. Raises StorageError."""
+        return await self.write(lambda connection: connection.execute(statement, values).rowcount)
+
     async def scrub(self) -> None:
         """Leave no byte of what was deleted or replaced in the files. Raises StorageError.
 

@@ -49,7 +49,7 @@ def open_store(
         workers,
         Sessions(database),
         Lanes(database, workers),
-        Turns(database, workers),
+        Turns(database),
         Inbox(database),
         Outbox(database),
         SubagentTable(database, workers),

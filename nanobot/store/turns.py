@@ -24,13 +24,9 @@ from nanobot.messages import (
     unanswered_calls,
 )
 from nanobot.store import mail
-from nanobot.store.records import (
-    Claim,
-    StoredMessage,
-)
+from nanobot.store.records import Claim, StoredMessage
 from nanobot.store.sessions import insert_message, read_history
 from nanobot.store.sqlite import Connection, Database, Row
-from nanobot.store.workers import Workers
 
 _TITLE = 60
 
@@ -38,9 +34,8 @@ _TITLE = 60
 class Turns:
     """All methods raise StorageError when the disk or the database fails, TurnTakenOver on a lost claim."""
 
-    def __init__(self, database: Database, workers: Workers) -> None:
+    def __init__(self, database: Database) -> None:
         self._db = database
-        self._workers = workers
 
     async def append(self, claim: Claim, *messages: Message) -> list[StoredMessage]:
         """Add messages to a running turn, all or none."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
-from nanobot.store.sqlite import Connection, Database
+from nanobot.store.sqlite import Database
 
 RENEW = 5.0  # seconds between two signs of life of a worker that has turns
 LEASE = 15.0  # seconds without a sign of life after which a worker's turns may be taken over
@@ -74,21 +74,28 @@ class Workers:
     async def lead(self, role: str) -> bool:
         """Take or keep a role that one living worker has at a time; False while another has it."""
         me = self.enlist()
-        holder = await self._db.read(_holder, role)
+        holder = await self._holder(role)
         if holder == me:
             return True
-        return not (holder and self.is_alive(holder)) and await self._db.write(_take, role, holder, me)
+        if holder and self.is_alive(holder):
+            return False
+        taken = await self._db.change(  # by nobody else meanwhile
+            "INSERT INTO leaders (role, worker) VALUES (?, ?)"
+            " ON CONFLICT (role) DO UPDATE SET worker = excluded.worker WHERE leaders.worker = ?",
+            *(role, me, holder),
+        )
+        return taken > 0
 
     async def resign(self, role: str) -> None:
         """Give up a role and all running turns, so that any worker can take them at once."""
         try:
-            await self._db.write(_resign, role, self._id)
+            await self._db.change("DELETE FROM leaders WHERE role = ? AND worker = ?", role, self._id)
         finally:
             self.release()
 
     async def leader(self, role: str) -> int | None:
         """The process id of the living worker that has the role."""
-        holder = await self._db.read(_holder, role)
+        holder = await self._holder(role)
         return self._pid(holder) if holder else None
 
     def release(self) -> None:
@@ -97,6 +104,10 @@ class Workers:
             self._path(self._id).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock, self._id = -1, 0
+
+    async def _holder(self, role: str) -> int:
+        rows = await self._db.rows("SELECT worker FROM leaders WHERE role = ?", role)
+        return int(rows[0]["worker"]) if rows else 0
 
     def _pid(self, worker: int) -> int | None:
         """The process id of a worker that is alive."""
@@ -136,23 +147,3 @@ def _is_held(descriptor: int) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def _holder(connection: Connection, role: str) -> int:
-    row = connection.execute("SELECT worker FROM leaders WHERE role = ?", (role,)).fetchone()
-    return int(row["worker"]) if row else 0
-
-
-def _take(connection: Connection, role: str, holder: int, me: int) -> bool:
-    """Take the role over from a worker that is gone; False when somebody else was faster."""
-    connection.hold(f"role:{role}")
-    taken = connection.execute(
-        "INSERT INTO leaders (role, worker) VALUES (?, ?)"
-        " ON CONFLICT (role) DO UPDATE SET worker = excluded.worker WHERE leaders.worker = ?",
-        (role, me, holder),
-    )
-    return taken.rowcount > 0
-
-
-def _resign(connection: Connection, role: str, me: int) -> None:
-    connection.execute("DELETE FROM leaders WHERE role = ? AND worker = ?", (role, me))
