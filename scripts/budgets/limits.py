@@ -14,7 +14,7 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_150, target=4_000)
+SPINE = Ratchet(now=5_040, target=4_000)
 # Lines of all of nanobot/.
 TOTAL = Ratchet(now=25_995, target=23_500)
 # Files that one hello loads.
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # the events of a turn, the one way in and out; target 190
     "bus": 303,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_650,
+    "channels": 2_655,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_860,
     # thirteen slash commands; target 480
@@ -62,7 +62,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_000,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_320,
+    "store": 2_230,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 400,
     # one reply or a conversation in a terminal; target 1,020
