@@ -264,7 +264,7 @@ def _incoming(source: Any, user: discord.User | discord.Member, text: str, **mor
         message_id=str(source.id),
         sender_id=str(user.id),
         text=text,
-        sender_names=(user.name,),
+        sender_names=(user.name,) if user.discriminator == "0" else (),  # older names are not unique
         sender_name=user.display_name,
         sent_at=source.created_at.timestamp(),
         thread=str(source.channel.id) if thread else "",

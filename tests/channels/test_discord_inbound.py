@@ -35,6 +35,18 @@ async def test_a_direct_message(server: DiscordServer, host: Host) -> None:
     )
 
 
+async def test_who_is_allowed_by_name_has_one_that_nobody_else_can_have(
+    server: DiscordServer, host: Host
+) -> None:
+    ann, eve = server.user("ann"), server.user("eve", "ann")
+    host.allow_from = ["@ann"]
+    async with running_channel(server, host):
+        eve.send("by the name that is shown")
+        eve.send("by an old name", author={**eve.to_json(), "username": "ann", "discriminator": "0007"})
+        ann.send("it is me")
+        await host.got("it is me")
+
+
 async def test_in_a_server_the_bot_waits_to_be_addressed(server: DiscordServer, host: Host) -> None:
     ann, guild = server.user("ann", "Ann"), server.guild()
     general, me = guild.channel(), server.bot.id
