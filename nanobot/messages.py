@@ -118,11 +118,13 @@ class Message:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+        parts = self.parts if self.role == "assistant" else ()
+        return tuple(part for part in parts if isinstance(part, ToolCall))
 
     @property
     def tool_results(self) -> tuple[ToolResult, ...]:
-        return tuple(part for part in self.parts if isinstance(part, ToolResult))
+        parts = self.parts if self.role == "tool" else ()
+        return tuple(part for part in parts if isinstance(part, ToolResult))
 
     @staticmethod
     def user(text: str, *more: Part) -> Message:

@@ -52,8 +52,14 @@ class PromptBuilder:
 
     def owner_parts(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Name and part of these files of the owner, those left out that say nothing."""
-        texts = [(name, self._text(f"{self._workspace}/{name}")) for name in names]
-        return [(name, f"[{name}]\n{_cut(text, name)}") for name, text in texts if _says_something(text)]
+        parts = []
+        for name in names:
+            text = self._text(f"{self._workspace}/{name}")
+            if len(text) > _OWNER_FILE_LIMIT:
+                text = f"{text[:_OWNER_FILE_LIMIT]}\n[… cut; read {name} for the rest …]"
+            if any(line.strip() and not line.startswith("#") for line in text.splitlines()):
+                parts.append((name, f"[{name}]\n{text}"))
+        return parts
 
     def moment(self, turn: TurnContext) -> str:
         """What changes from turn to turn; it travels in the newest message to keep the prefix stable."""
@@ -71,12 +77,3 @@ class PromptBuilder:
         except OSError:
             return ""
         return self._texts[path][1]
-
-
-def _cut(text: str, name: str) -> str:
-    cut = text[:_OWNER_FILE_LIMIT]
-    return text if cut == text else f"{cut}\n[… cut; read {name} for the rest …]"
-
-
-def _says_something(text: str) -> bool:
-    return any(line.strip() and not line.startswith("#") for line in text.splitlines())

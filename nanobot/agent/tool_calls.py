@@ -84,7 +84,11 @@ class ToolRunner:
             may_repeat = tool.read_only or tool.repeatable
             if not may_repeat and not await self._conversation.intend(call.id):
                 return "interrupted", ToolOutput(INTERRUPTED)
-            with _errors_of(tool), tool_surroundings(self._context, call.id, self._reporter(call)):
+            emit, call_id = self._emit, call.id
+            around = tool_surroundings(
+                self._context, call_id, lambda text: emit(ToolOutputDelta(call_id, text))
+            )
+            with _errors_of(tool), around:
                 result = await tool.execute(**arguments)
                 output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))
                 output = replace(output, origin=output.origin or tool.origin)
@@ -92,9 +96,6 @@ class ToolRunner:
             return "error", ToolOutput(f"Error: {error}")
         failed = tool.errors_are_text and output.text.startswith("Error")
         return "error" if failed else "ok", output
-
-    def _reporter(self, call: ToolCall) -> Callable[[str], None]:
-        return lambda text: self._emit(ToolOutputDelta(call.id, text))
 
 
 @contextlib.contextmanager

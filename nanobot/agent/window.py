@@ -138,7 +138,8 @@ class Conversation:
             size = size_of(shown)
         calls: set[str] = set()
         for entry in self.entries:
-            calls.update(call.id for call in entry.message.tool_calls if entry.seq > self.window.start)
+            if entry.seq > self.window.start:
+                calls.update([call.id for call in entry.message.tool_calls])
             whole = all(result.call_id in calls for result in entry.message.tool_results)
             if whole and self._is_in(entry, self.window):
                 message, bytes_ = self._shown(entry, entry.seq <= self.window.shortened)
@@ -158,9 +159,11 @@ class Conversation:
         if key not in self._made:
             images = not short and entry.seq > self._seen
             limit = _SHORT_RESULT if short else self._longest_result
-            kept = (p for p in entry.message.parts if isinstance(p, TextPart) or not self._limits.only_words)
-            parts = tuple(_shown_part(part, entry.seq, limit, images) for part in kept)
-            message = replace(entry.message, parts=parts)
+            message = entry.message
+            kept = [p for p in message.parts if isinstance(p, TextPart) or not self._limits.only_words]
+            parts = tuple([_shown_part(part, entry.seq, limit, images) for part in kept])
+            if parts != message.parts:
+                message = Message(message.role, parts)
             self._made[key] = (message, size_of([message]))
         return self._made[key]
 
@@ -172,8 +175,8 @@ class Conversation:
         shown, size = self._show()
         if too_long:
             self._size = min(self._size, size) * 3 // 4
-        inside = [entry for entry in self.entries if self._is_in(entry, self.window)]
-        earlier = sum(entry.turn_id != self._turn_id for entry in inside)
+        start, turn = self.window.start, self._turn_id
+        earlier = sum([entry.seq > start and entry.turn_id != turn for entry in self.entries])
         if size > self._size or earlier > self._limits.messages:
             await self._move(self._plan(), notify)
             shown, size = self._show()
@@ -308,6 +311,8 @@ def size_of(messages: Sequence[Message]) -> int:
 
 def _part_size(part: Part) -> int:
     match part:
+        case TextPart(text=text) | ContextPart(text=text):
+            return _bytes(text)
         case ImagePart():
             return _IMAGE_BYTES
         case ToolCall(name=name, arguments=arguments):
@@ -316,8 +321,6 @@ def _part_size(part: Part) -> int:
             return _bytes(content) + _IMAGE_BYTES * len(images)
         case ReasoningPart(text=text, signature=signature, redacted=redacted):
             return _bytes(text) + len(signature) + len(redacted)
-        case _:
-            return _bytes(part.text)
 
 
 def _bytes(text: str) -> int:
@@ -325,12 +328,12 @@ def _bytes(text: str) -> int:
 
 
 def _shown_part(part: Part, seq: int, limit: int, images: bool) -> Part:
+    if not isinstance(part, ImagePart | ToolResult):
+        return part
     pointer = f"read_file with the path record:{seq} shows"
     seen = f"\n[image left out, you saw it; {pointer} it again]"
-    if isinstance(part, ImagePart) and not images:
-        return ContextPart(seen)
-    if not isinstance(part, ToolResult):
-        return part
+    if isinstance(part, ImagePart):
+        return part if images else ContextPart(seen)
     content = part.content
     if len(content) > limit:
         head, tail = content[: limit * 2 // 3], content[-limit // 6 :]

@@ -30,9 +30,9 @@ SPINE_ELSEWHERE: tuple[str, ...] = ()
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 766,
+    "root files": 768,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_885,
+    "agent": 1_884,
     # the events of a turn, the one way in and out; target 190
     "bus": 303,
     # shared base, Telegram 560, Discord 350; target 2,160
