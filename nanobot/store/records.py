@@ -136,6 +136,7 @@ class SubagentInfo:
     seconds: float
     calls: int
     tokens: int
+    begun: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class SubagentTable:
             until - since,
             row["calls"] or 0,
             row["tokens"] or 0,
+            row["turn"] is not None,
         )
 
     def _state(self, row: Row) -> str:

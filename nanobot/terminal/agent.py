@@ -127,8 +127,11 @@ async def _answer_once(options: AgentOptions, out: TextIO) -> int:
             renderer.show(Notice(note))
         async with terminal_session(app, key, renderer) as session:
             code = report(await session.show_turn(text), quiet=options.json_events)
-            while code != 130 and await session.another_turn():
-                code = max(code, report(await session.show_turn(), quiet=options.json_events))
+            try:
+                while code != 130 and await session.another_turn():
+                    code = max(code, report(await session.show_turn(), quiet=options.json_events))
+            except asyncio.CancelledError:  # nothing was left to be stopped
+                return code
         if code != 130:
             await _remember(app, out)
         return code

@@ -78,10 +78,12 @@ class TerminalSession:
         self._renderer.show(change)
 
     async def another_turn(self) -> bool:
-        """Wait until another turn begins, or nothing is left to begin one. Cancelling it stops all."""
+        """Wait until another turn begins, or nothing is left to begin one. Cancelling it stops the rest."""
         try:
             await self._until_turn_or_idle()
         except asyncio.CancelledError:
+            if not self._subagents and not self._app.dispatcher.running:
+                raise
             await self._stop()
         return self.turn_waits
 
@@ -116,7 +118,7 @@ class TerminalSession:
                     if self._working.done():
                         raise
                     cancelled = True
-                finished = self._show_next()
+                finished = await self._show_next()
         return finished
 
     async def _submit(self, text: str) -> None:
@@ -137,7 +139,7 @@ class TerminalSession:
             )
         )
 
-    def _show_next(self) -> TurnFinished | None:
+    async def _show_next(self) -> TurnFinished | None:
         """Show an event; the last one of a turn is given back."""
         if self._next is None:
             return None
@@ -145,6 +147,9 @@ class TerminalSession:
         if isinstance(event, TurnFinished) and inbound and inbound.source == "report":
             event = replace(event, usage=event.usage + self._usage)
             self._usage = Usage()
+        if isinstance(event, TurnFinished) and event.stop_reason == "cancelled":
+            with contextlib.suppress(asyncio.CancelledError):  # first its subagents end
+                await self._until_turn_or_idle()
         self._renderer.show(event)
         return event if isinstance(event, TurnFinished) else None
 
@@ -154,7 +159,6 @@ class TerminalSession:
             task.uncancel()
         if not await self._app.dispatcher.stop(self.key):
             await self._app.store.inbox.withdraw(self.key, self._app.owner)
-            await self._until_turn_or_idle()
             self._next = self._next or (None, _STOPPED)
 
     async def stop_subagents(self) -> None:
@@ -169,15 +173,11 @@ class TerminalSession:
 async def terminal_session(app: App, key: str, renderer: Renderer) -> AsyncIterator[TerminalSession]:
     """A session in this terminal. What went away with the process that had it before is told first."""
     for info in await app.store.subagents.close_lost(key):
-        how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
-        session = await app.store.sessions.get(f"subagent:{info.id}")
-        begun = session is not None and session.messages > 0
-        rest = (
-            f"{how}. See: nanobot session show subagent:{info.id}"
-            if begun
-            else "was lost before it had begun."
-        )
-        complain(f"The subagent {one_line(info.label, 60)!r} {rest}")
+        how, see = "was lost before it had begun", ""
+        if info.begun:
+            how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
+            see = f" See: nanobot session show subagent:{info.id}"
+        complain(f"The subagent {one_line(info.label, 60)!r} {how}.{see}")
     with app.hub.subscribe() as events:
         async with app.working_for_itself() as working:
             working.add_done_callback(lambda _: events.end())
