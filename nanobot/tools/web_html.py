@@ -48,19 +48,19 @@ def tidy_text(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class HtmlText:
-    """`extractor` is readability or body; `cut`: the page was longer than what was read."""
+class PageText:
+    """`extractor` says how the text was made: readability, body, json or text. `cut`: the page went on."""
 
     text: str
     extractor: str
-    cut: bool
+    cut: bool = False
 
 
-def html_to_text(html: str, url: str, *, markdown: bool) -> HtmlText:
+def html_to_text(html: str, url: str, *, markdown: bool) -> PageText:
     """The main content of a page under its title. `url` makes links absolute."""
     page = _parse(html, url)
     if page.root is None:
-        return HtmlText(page.title, "body", page.full)
+        return PageText(page.title, "body", page.full)
     content = _main_content(page.root)
     extractor = "readability" if content is not None else "body"
     if content is None:
@@ -68,7 +68,7 @@ def html_to_text(html: str, url: str, *, markdown: bool) -> HtmlText:
     text = tidy_text(_to_markdown(content) if markdown else _to_plain(content))
     text = "\n".join(line.rstrip() for line in text.split("\n"))
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
-    return HtmlText(_with_title(text, page.title, "# " if markdown else ""), extractor, page.full)
+    return PageText(_with_title(text, page.title, "# " if markdown else ""), extractor, page.full)
 
 
 def _with_title(text: str, title: str, mark: str) -> str:

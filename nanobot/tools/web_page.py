@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from dataclasses import dataclass
 
-from nanobot.tools.web_html import html_to_text, tidy_text
+from nanobot.tools.web_html import PageText, html_to_text, tidy_text
 
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|ecmascript|yaml|x-yaml|toml|x-ndjson|x-sh|sql|graphql)$"
@@ -30,15 +29,6 @@ _REALLY |= {"euc-kr": "cp949", "iso-8859-9": "cp1254"}
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
 _HEADER_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-
-
-@dataclass(frozen=True, slots=True)
-class PageText:
-    """`extractor` says how the text was made: readability, body, json or text. `cut`: the page went on."""
-
-    text: str
-    extractor: str
-    cut: bool = False
 
 
 def media_type(content_type: str) -> str:
@@ -93,8 +83,7 @@ def read_page(body: bytes, content_type: str, url: str, markdown: bool) -> PageT
         return None
     kind = media_type(content_type)
     if kind in _HTML_TYPES or (kind in _UNKNOWN_TYPES and _HTML_START.match(text[:2000])):
-        found = html_to_text(text, url, markdown=markdown)
-        return PageText(found.text, found.extractor, found.cut)
+        return html_to_text(text, url, markdown=markdown)
     if kind in _UNKNOWN_TYPES and len(_BINARY_SIGN.findall(text[:4096])) > len(text[:4096]) // 50:
         return None
     if kind.endswith(("/json", "+json")):
