@@ -13,14 +13,14 @@ from nanobot.bus.events import TurnFinished
 from nanobot.commands.desk import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.errors import NanobotError
-from nanobot.terminal.agent import (
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.once import (
     choose_session,
+    exit_code,
     make_renderer,
     notes_for,
-    report,
     stop_in_good_order,
 )
-from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.options import AgentOptions
 from nanobot.terminal.prompt import make_prompt
 from nanobot.terminal.render import seconds
@@ -175,7 +175,7 @@ class _Conversation:
         self._warned = bool(presses)
         if presses:
             print("Stopped. Ctrl-C again leaves.\n")
-        elif report(finished):
+        elif exit_code(finished):
             print()
         else:
             print(_footer(finished, time.monotonic() - started))

@@ -1,0 +1,160 @@
+"""`nanobot agent` for one reply, and what a conversation needs as well: its session, notes and renderer."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import signal
+import sys
+from typing import TextIO
+
+from nanobot.app import App, open_app
+from nanobot.bus.events import Notice, TurnFinished
+from nanobot.errors import UsageError
+from nanobot.messages import Usage, parse_command
+from nanobot.store.store import Store
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import AgentOptions, session_key
+from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
+from nanobot.terminal.screen import clean, complain, terminal_is_smart
+from nanobot.terminal.session import terminal_session
+
+DEFAULT_SESSION = "cli:direct"
+
+_REMEMBER = 30.0  # seconds a process may go on after its only reply, to consolidate memory
+
+
+async def choose_session(options: AgentOptions, store: Store) -> str:
+    """The key of the conversation that --session, --continue or --resume names."""
+    if options.resume:
+        return await _pick_session(store)
+    if options.latest:
+        keys = [info.key for info in await store.sessions.newest(1000)]
+        return next((key for key in keys if key.startswith("cli:")), DEFAULT_SESSION)
+    return session_key(options.session) if options.session else DEFAULT_SESSION
+
+
+async def _pick_session(store: Store) -> str:
+    """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
+    from nanobot.commands.desk import conversations
+    from nanobot.commands.table import list_of_sessions
+
+    sessions = [info for info in await conversations(store, 100) if info.messages][:20]
+    if not sessions:
+        raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
+    print(clean(list_of_sessions(sessions)))
+    while True:
+        answer = input("Number (Enter: 1): ").strip() or "1"  # noqa: ASYNC250  nothing else happens
+        if answer.isdecimal() and 0 < int(answer) <= len(sessions):
+            return sessions[int(answer) - 1].key
+        complain(f"Please give a number from 1 to {len(sessions)}.")
+
+
+async def notes_for(app: App, session: str) -> list[str]:
+    """What the owner must know before the first turn. Raises ProviderError when no model can serve it."""
+    resolution, provider = await app.models.get(await app.assistant.model_of(session))
+    notes = [*app.notices, *filter(None, [provider.traits(resolution.model).note])]
+    if app.subagents.profiles:
+        notes += app.subagents.faults((await app.tools.registry()).for_subagents)
+    return notes
+
+
+def stop_in_good_order() -> None:
+    """Let SIGTERM and the end of the terminal cancel this task as Ctrl-C does: no command stays behind."""
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if task and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def answer_once(options: AgentOptions, out: TextIO) -> int:
+    text = _whole_message(options.message)
+    stop_in_good_order()
+    async with open_app(load_and_warn().config, model=options.model) as app:
+        key = await choose_session(options, app.store)
+        if options.message is not None and parse_command(options.message):
+            from nanobot.commands.desk import CommandContext
+            from nanobot.commands.table import run_command
+
+            reply = await run_command(options.message, key, CommandContext(app))
+            if reply is not None:
+                if options.json_events:
+                    JsonRenderer(out).show(TurnFinished("done", reply, Usage()))
+                else:
+                    print(reply, file=out, flush=True)
+                await _remember(app, out)
+                return 0
+        renderer = make_renderer(options, out=out)
+        for note in await notes_for(app, key):
+            renderer.show(Notice(note))
+        async with terminal_session(app, key, renderer) as session:
+            code = exit_code(await session.show_turn(text), quiet=options.json_events)
+            try:
+                while code != 130 and await session.another_turn():
+                    code = max(code, exit_code(await session.show_turn(), quiet=options.json_events))
+            except asyncio.CancelledError:  # nothing was left to be stopped
+                return code
+        if code != 130:
+            await _remember(app, out)
+        return code
+
+
+async def _remember(app: App, out: TextIO) -> None:
+    """Consolidate a part of what is owed before this process ends, now that the reply is on `out`.
+
+    Bounded by `_REMEMBER` seconds and ended by Ctrl-C; what is left then stays owed.
+    """
+    out.flush()
+    hint = asyncio.get_running_loop().call_later(1.5, _say_what_takes_time)
+    try:
+        async with asyncio.timeout(_REMEMBER + 1):
+            await app.memory.remember(most=1, seconds=_REMEMBER)
+    except (TimeoutError, asyncio.CancelledError):
+        pass
+    finally:
+        hint.cancel()
+
+
+def _say_what_takes_time() -> None:
+    if sys.stderr.isatty():
+        complain("Remembering the conversation (Ctrl-C skips that) ...")
+
+
+def make_renderer(options: AgentOptions, *, interactive: bool = False, out: TextIO | None = None) -> Renderer:
+    """How this process shows a turn, given its options and what `out` (stdout) is."""
+    out = out or sys.stdout
+    if options.json_events:
+        return JsonRenderer(out)
+    if options.logs or not terminal_is_smart(out):  # log lines would be printed between the live lines
+        notes = Notes(sys.stderr, tools=options.logs or sys.stderr.isatty())
+        return WholeReplyRenderer(out, notes)
+    from nanobot.terminal.live import LiveRenderer
+
+    return LiveRenderer(out, markdown=options.markdown, leading_blank=interactive)
+
+
+def exit_code(finished: TurnFinished, *, quiet: bool = False) -> int:
+    """The exit code of a turn; unless `quiet`, say on stderr why there is no (whole) answer."""
+    if finished.stop_reason == "cancelled":
+        return 130
+    if finished.stop_reason == "done":
+        return 0
+    if not quiet:
+        limit = "nanobot stopped at a limit before it was done. Ask it to go on."
+        complain(f"Error: {finished.error or limit}")
+    return 1
+
+
+def _whole_message(message: str | None) -> str:
+    """The text of -m, followed by what is piped in. Raises UsageError when there is nothing."""
+    given = (message or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    piped = b""
+    if not sys.stdin.isatty():
+        if message is not None and not select.select([sys.stdin], [], [], 3.0)[0]:
+            complain("Waiting for standard input to end; add </dev/null if nothing is coming.")
+        piped = sys.stdin.buffer.read()
+    texts = (given, piped.decode("utf-8", "replace").removesuffix("\n"))
+    text = "\n\n".join(part for part in texts if part.strip())
+    if not text:
+        raise UsageError('There is nothing to answer. Write `nanobot agent -m "…"` or pipe text in.')
+    return text
