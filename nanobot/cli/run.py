@@ -5,31 +5,41 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nanobot.errors import NanobotError, UsageError
 
-# `agent` and `gateway` when their options are written plainly: option, parameter, value (None: next word).
-# Typer, which knows all commands and all spellings, costs as much time as the rest of a short turn.
-PLAIN_OPTIONS: dict[str, dict[str, tuple[str, object]]] = {
+
+def _port(word: str) -> int:
+    """Raises ValueError."""
+    if not 0 <= (number := int(word)) <= 65535:
+        raise ValueError
+    return number
+
+
+# `agent` and `gateway` when their options are written plainly: option, parameter, its value or what makes it
+# of the next word. Typer, which knows all commands and spellings, takes as long as the rest of a short turn.
+PLAIN_OPTIONS: dict[str, dict[str, tuple[str, Literal[True] | Callable[[str], object]]]] = {
     "agent": {
-        "--message": ("message", None),
-        "-m": ("message", None),
-        "--session": ("session", None),
-        "-s": ("session", None),
+        "--message": ("message", str),
+        "-m": ("message", str),
+        "--session": ("session", str),
+        "-s": ("session", str),
         "--continue": ("latest", True),
         "-c": ("latest", True),
         "--resume": ("resume", True),
         "-r": ("resume", True),
-        "--model": ("model", None),
+        "--model": ("model", str),
         "--json": ("json_events", True),
-        "--markdown": ("markdown", True),
-        "--no-markdown": ("markdown", False),
-        "--logs": ("logs", True),
-        "--no-logs": ("logs", False),
     },
-    "gateway": {"--verbose": ("verbose", True), "-v": ("verbose", True)},
+    "gateway": {
+        "--port": ("port", _port),
+        "-p": ("port", _port),
+        "--verbose": ("verbose", True),
+        "-v": ("verbose", True),
+    },
 }
 
 
@@ -81,15 +91,15 @@ def _run_command(words: list[str]) -> int:
 
 def plain_options(words: list[str]) -> dict[str, Any] | None:
     """The parameters of a command in PLAIN_OPTIONS, or None when Typer must see to it."""
-    known = PLAIN_OPTIONS.get(words[0]) if words else None
     rest, options = iter(words[1:]), dict[str, Any]()
-    for word in rest:
-        name, value = (known or {}).get(word, ("", None))
-        value = next(rest, None) if value is None else value
-        if value is None or not name:
-            return None
-        options[name] = value
-    return options if known else None
+    try:
+        known = PLAIN_OPTIONS[words[0]]
+        for word in rest:
+            name, value = known[word]
+            options[name] = value(next(rest)) if callable(value) else value
+    except (LookupError, StopIteration, ValueError):
+        return None
+    return options
 
 
 def _output_failed(error: OSError) -> int:
