@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,8 +26,6 @@ def search(
     json_output: Json = False,
 ) -> None:
     """Find facts, summaries and messages of all conversations."""
-    import asyncio
-
     hits = asyncio.run(_search(" ".join(query), limit, session))
     if json_output:
         _print_json(hits)
@@ -100,8 +99,6 @@ def _print_json(hits: list[Hit]) -> None:
 @app.command("consolidate")
 def consolidate() -> None:
     """Turn what is owed into facts and summaries now, instead of beside the next conversation."""
-    import asyncio
-
     raise typer.Exit(asyncio.run(_consolidate()))
 
 
@@ -131,8 +128,6 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Show everything that says this, and remove it for good: files, database, index, backups."""
-    import asyncio
-
     raise typer.Exit(asyncio.run(_forget(wanted, yes)))
 
 
