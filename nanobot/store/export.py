@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from nanobot.messages import ImagePart, TextPart, ToolCall, ToolResult, message_to_json
+from nanobot.messages import ContextPart, ImagePart, TextPart, ToolCall, ToolResult, message_to_json
 from nanobot.store.records import StoredMessage
 
 _SPEAKERS = {"user": "You", "assistant": "nanobot"}
@@ -16,6 +16,9 @@ _SPEAKERS = {"user": "You", "assistant": "nanobot"}
 def as_markdown(stored: StoredMessage) -> Iterator[str]:
     """The paragraphs of a message, tool calls and their results included."""
     message = stored.message
+    if all(isinstance(part, ContextPart) for part in message.parts):  # how the turn ended: nobody said it
+        yield from (f"_{part.text}_\n" for part in message.parts if isinstance(part, ContextPart))
+        return
     if message.role != "tool":
         yield f"## {_SPEAKERS[message.role]}, {minute(stored.created_at)}\n"
     for part in message.parts:

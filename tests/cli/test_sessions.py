@@ -45,6 +45,14 @@ def test_sessions(nanobot: Nanobot) -> None:
     assert (message["session"], message["seq"], message["role"]) == ("cli:work", 4, "assistant")
 
 
+def test_how_a_turn_ended_is_shown_as_nobodys_words(nanobot: Nanobot) -> None:
+    refused = nanobot.script({"error": "auth", "message": "No key."})
+    assert nanobot.run("agent", "-m", "hello", "--model", refused).returncode == 1
+    shown = nanobot.run("session", "show", "direct").stdout
+    assert shown.count("## ") == 1
+    assert "_[nanobot: this turn failed before it was finished." in shown
+
+
 @pytest.mark.parametrize(
     "command",
     [
