@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from nanobot.agent.attachments import attachment_notes, load_images
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.toolbox import Toolbox
@@ -16,7 +15,15 @@ from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
-from nanobot.messages import ContextPart, InboundMessage, Message, TextPart, TurnContext, turn_context
+from nanobot.messages import (
+    ContextPart,
+    ImagePart,
+    InboundMessage,
+    Message,
+    TextPart,
+    TurnContext,
+    turn_context,
+)
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
@@ -134,7 +141,12 @@ class Assistant:
     async def _prepare(self, context: TurnContext, claim: Claim | None, session: OpenSession) -> Turn:
         defaults = self._config.agents.defaults
         model, tools, rules = self._chosen(session.settings), self._tools, ""
-        turn_limits = self._limits()
+        turn_limits = TurnLimits(
+            max_iterations=defaults.max_tool_iterations,
+            max_tokens=defaults.max_tokens,
+            temperature=defaults.temperature,
+            seconds=defaults.turn_timeout_seconds,
+        )
         if context.source == "order":
             registry = await tools.registry()
             role = await self._subagents.role(context, registry.for_subagents, turn_limits.seconds)
@@ -172,15 +184,11 @@ class Assistant:
 
     async def _asked(self, inbound: InboundMessage, context: TurnContext, recalled: str = "") -> Message:
         """What the model is shown of a message."""
-        note = self._prompt.moment(context) + attachment_notes(inbound) + recalled
-        images = await asyncio.to_thread(load_images, inbound.attachments) if inbound.attachments else ()
-        return Message("user", (ContextPart(note), TextPart(inbound.text), *images))
+        note = self._prompt.moment(context)
+        images: Sequence[ImagePart] = ()
+        if inbound.is_group or inbound.attachments or inbound.quoted:
+            from nanobot.agent.attachments import attachment_notes, load_images
 
-    def _limits(self) -> TurnLimits:
-        defaults = self._config.agents.defaults
-        return TurnLimits(
-            max_iterations=defaults.max_tool_iterations,
-            max_tokens=defaults.max_tokens,
-            temperature=defaults.temperature,
-            seconds=defaults.turn_timeout_seconds,
-        )
+            note += attachment_notes(inbound)
+            images = await asyncio.to_thread(load_images, inbound.attachments)
+        return Message("user", (ContextPart(note + recalled), TextPart(inbound.text), *images))

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from nanobot.agent.assistant import Assistant
-from nanobot.agent.replies import replies
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.hub import Hub
 from nanobot.bus.signal import wait_for
@@ -292,10 +291,13 @@ class Dispatcher:
 
     async def _close(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> None:
         inbound, outbound = None, []
-        if turn.inbound.source != "order":
+        if turn.inbound.source == "order":
+            if finished.stop_reason != "cancelled":  # whoever cancels it tells what is to be told
+                inbound = await self._subagents.report(turn.inbound, finished, "".join(notices[-1:]))
+        elif not self._owner:  # whose terminal shows the answer itself
+            from nanobot.agent.replies import replies
+
             outbound = await replies(self._store.outbox, turn, finished, notices)
-        elif finished.stop_reason != "cancelled":  # whoever cancels it tells what is to be told
-            inbound = await self._subagents.report(turn.inbound, finished, "".join(notices[-1:]))
         await self._store.turns.finish(
             turn.claim,
             finished.stop_reason,

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nanobot.agent.tool_calls import ToolRunner
 from nanobot.agent.tools.registry import ToolRegistry
@@ -26,6 +25,7 @@ from nanobot.bus.events import (
     TurnFinished,
     TurnStarted,
     UsageReported,
+    failed,
 )
 from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError
 from nanobot.messages import (
@@ -134,20 +134,11 @@ class _Run:
         context = self._turn.context
         self._emit(TurnStarted(context.turn_id, context.session_key, self._turn.model))
         try:
-            reason, failure = await self._run_in_time(), None
+            reason = await self._run_in_time()
+            finished = TurnFinished(reason, self._text, self._usage, said=self._said)
         except NanobotError as error:  # half an answer from a broken stream is not an answer
-            reason, failure, self._text, self._said = "error", error, "", None
-        self._emit(
-            TurnFinished(
-                reason,
-                self._text,
-                self._usage,
-                error=str(failure) if failure else "",
-                error_type=type(failure).__name__ if failure else "",
-                context=self._conversation.use(self._counted),
-                said=self._said,
-            )
-        )
+            finished = replace(failed(error), usage=self._usage)
+        self._emit(replace(finished, context=self._conversation.use(self._counted)))
 
     async def _run_in_time(self) -> StopReason:
         """Take steps until the turn ends; of an answer that is cut off, keep what was said."""
@@ -213,14 +204,13 @@ class _Run:
 
     async def _query(self, tools: ToolRegistry) -> Completion:
         """An answer that says or calls something."""
-        completion = await self._query_with_what_fits(tools)
-        if not _is_empty(completion):
-            return completion
-        self._emit(Notice("The model returned an empty answer; asking once more."))
-        completion = await self._query_with_what_fits(tools)
-        if _is_empty(completion):
-            raise BrokenStreamError("The model returned an empty answer twice. Try again, or another model.")
-        return completion
+        for attempt in range(2):
+            if attempt:
+                self._notify("The model returned an empty answer; asking once more.")
+            completion = await self._query_with_what_fits(tools)
+            if completion.message.tool_calls or completion.message.text.strip():
+                return completion
+        raise BrokenStreamError("The model returned an empty answer twice. Try again, or another model.")
 
     async def _query_with_what_fits(self, tools: ToolRegistry) -> Completion:
         """Ask with as much as should fit, and once more with less when the provider says it does not."""
@@ -279,7 +269,7 @@ class _Run:
             self._with_own_id(part) if isinstance(part, ToolCall) else part
             for part in completion.message.parts
         )
-        return dataclasses.replace(completion, message=Message("assistant", parts))
+        return replace(completion, message=Message("assistant", parts))
 
     def _with_own_id(self, call: ToolCall) -> ToolCall:
         unique, number = call.id, 1
@@ -287,7 +277,7 @@ class _Run:
             number += 1
             unique = f"{call.id or 'call'}_{number}"
         self._call_ids.add(unique)
-        return dataclasses.replace(call, id=unique)
+        return replace(call, id=unique)
 
     def _say_if_cut(self, completion: Completion) -> None:
         if completion.finish_reason == "length":
@@ -301,7 +291,3 @@ class _Run:
         step = [(call.name, repr(call.arguments)) for call in calls], [result.content for result in results]
         self._repeats = self._repeats + 1 if step == self._last_step else 1
         self._last_step = step
-
-
-def _is_empty(completion: Completion) -> bool:
-    return not completion.message.tool_calls and not completion.message.text.strip()

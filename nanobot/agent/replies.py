@@ -20,7 +20,7 @@ async def replies(
 ) -> list[OutboundMessage]:
     """The messages that go out with the end of a turn; none when it has nothing to say, or no chat."""
     text, inbound = _reply_text(finished, notices), turn.inbound
-    if not text or inbound.owner or await _is_silent(outbox, turn, finished):
+    if not text or await _is_silent(outbox, turn, finished):
         return []
     reply_id = f"turn-{turn.claim.turn_key}"
     return [OutboundMessage(reply_id, inbound.channel, inbound.chat_id, text, metadata=inbound.metadata)]

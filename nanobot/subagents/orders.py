@@ -25,7 +25,7 @@ from nanobot.messages import Address, InboundMessage, TurnContext
 from nanobot.skills.library import SkillLibrary
 from nanobot.store.records import Claim
 from nanobot.store.store import Store
-from nanobot.subagents import SUBAGENT, reports
+from nanobot.subagents import SUBAGENT
 
 _LABEL_CHARS = 40
 _OWNER_FILES = ("AGENTS.md", "TOOLS.md")  # of the owner's files, those that are about the work
@@ -209,12 +209,16 @@ class Subagents:
 
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
         """What the session that asked is told of its end; `notice` says which limit it met."""
+        from nanobot.subagents import reports
+
         subagent = await self._store.subagents.get(order.chat_id)
         label = subagent.label if subagent else order.chat_id
         return await reports.report(self._store, order, label, finished, notice)
 
     async def cancel(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         """Cancel subagents of a session (None: all, silently); the ids of those that had not ended."""
+        from nanobot.subagents import reports
+
         orders = {
             info.id: (info, order) for info, order in await self._store.subagents.unfinished(session_key)
         }
