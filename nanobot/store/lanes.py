@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from nanobot.messages import NOT_COUNTED, InboundMessage, Message
 from nanobot.store import mail
 from nanobot.store.mail_json import inbound_of
-from nanobot.store.records import BlockedMessage, Claim, InboxTurn, InterruptedTurn, Origin, SessionKind
+from nanobot.store.records import BlockedMessage, Claim, InboxTurn, InterruptedTurn, SessionKind, TurnOrigin
 from nanobot.store.sessions import read_history, running_turn
 from nanobot.store.sqlite import Connection, Database
 from nanobot.store.turns import append, claim_message, claim_of, close, finish, interrupt
@@ -166,7 +166,7 @@ def _claim_owned(
 def _begin(
     connection: Connection, inbox_id: int, inbound: InboundMessage, me: int, lane: str, now: float
 ) -> InboxTurn:
-    origin: Origin = "terminal" if inbound.owner else "inbox"
+    origin: TurnOrigin = "terminal" if inbound.owner else "inbox"
     claim = _open(connection, inbound.session_key, origin, me, now, inbound.family)
     claim_message(connection, inbox_id, claim)
     return InboxTurn(claim, inbound, False, lane == "subagent")
@@ -194,7 +194,7 @@ def close_dead(connection: Connection, workers: Workers, key: str, now: float) -
 
 
 def _open(
-    connection: Connection, key: str, origin: Origin, worker: int, now: float, family: int | None
+    connection: Connection, key: str, origin: TurnOrigin, worker: int, now: float, family: int | None
 ) -> Claim:
     """Begin a turn in a lane that is free, of a session that exists."""
     row = connection.execute(

@@ -10,7 +10,7 @@ from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, O
 
 GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
 
-Origin = Literal["terminal", "inbox"]
+TurnOrigin = Literal["terminal", "inbox"]
 # What a session is for: people who talk, a job, the heartbeat, a subagent.
 SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
