@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nanobot.memory.facts import Fact, Origin, format_fact, message_id  # noqa: E402
+from nanobot.memory.facts import Evidence, Fact, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch  # noqa: E402
 from nanobot.memory.search_index import SearchIndex  # noqa: E402
 from nanobot.memory.search_rows import Position, SearchScope, TurnRow, add_turns  # noqa: E402
@@ -261,7 +261,7 @@ def _fact_lines(talk: Conversation, places: dict[tuple[str, str], str]) -> Itera
     for text, evidence in talk.facts:
         known = [turn for turn in evidence if turn in times]
         day = str(datetime.fromtimestamp(max(times[turn] for turn in known)).date()) if known else ""
-        yield format_fact(Fact(text, Origin(day, tuple(places[talk.id, turn] for turn in known))))
+        yield format_fact(Fact(text, Evidence(day, tuple(places[talk.id, turn] for turn in known))))
 
 
 # -- showing

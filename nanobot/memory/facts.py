@@ -42,7 +42,7 @@ _MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Evidence:
     """Where a line comes from. `day` is an ISO date or "", `messages` are ids such as `cli:direct#12`.
 
     `is_group`: said in a group, whose session `messages` name.
@@ -71,7 +71,7 @@ class Fact:
     """A fact of MEMORY.md. `line` is its line in the file, counted from 0, or -1."""
 
     text: str
-    origin: Origin = Origin()
+    origin: Evidence = Evidence()
     line: int = field(default=-1, compare=False)
 
     @property
@@ -87,7 +87,7 @@ class HistoryEntry:
     """
 
     text: str
-    origin: Origin = Origin()
+    origin: Evidence = Evidence()
     time: str = ""
     past: str = ""
     line: int = field(default=-1, compare=False)
@@ -159,7 +159,7 @@ def parse_history(text: str) -> list[HistoryEntry]:
         entries.append(
             HistoryEntry(
                 body,
-                Origin(found[1] if found else origin.day, origin.messages, origin.is_group),
+                Evidence(found[1] if found else origin.day, origin.messages, origin.is_group),
                 (found[2] or "") if found else "",
                 past[1] if past else "",
                 number,
@@ -185,7 +185,7 @@ def unreadable(text: str) -> Iterator[tuple[int, str]]:
 def format_entry(entry: HistoryEntry) -> str:
     """The line of an entry, without a line break; `parse_history` reads it back."""
     when = f"[{entry.origin.day} {entry.time}".strip() + "] " if entry.origin.day else ""
-    origin = Origin("", entry.origin.messages, entry.origin.is_group)
+    origin = Evidence("", entry.origin.messages, entry.origin.is_group)
     bullet = "- " if entry.past else ""
     return f"{bullet}{when}{plain_text(entry.text)}{_format_origin(origin)}"
 
@@ -195,12 +195,12 @@ def superseded(old: Fact, new: str, day: str) -> HistoryEntry:
     past = "superseded" if new else "expired"
     since = f" ({old.origin.day})" if old.origin.day else ""
     text = f"{past}: {plain_text(old.text)}{since}" + (f" → {plain_text(new)}" if new else "")
-    return HistoryEntry(text, Origin(day, old.origin.messages, old.origin.is_group), past=past)
+    return HistoryEntry(text, Evidence(day, old.origin.messages, old.origin.is_group), past=past)
 
 
-def _continued(entry: HistoryEntry, words: str, origin: Origin) -> HistoryEntry:
+def _continued(entry: HistoryEntry, words: str, origin: Evidence) -> HistoryEntry:
     messages = tuple(dict.fromkeys((*entry.origin.messages, *origin.messages)))
-    joined = Origin(entry.origin.day, messages, entry.origin.is_group or origin.is_group)
+    joined = Evidence(entry.origin.day, messages, entry.origin.is_group or origin.is_group)
     return HistoryEntry(f"{entry.text} {words}", joined, entry.time, entry.past, entry.line)
 
 
@@ -216,11 +216,11 @@ def _lines(text: str) -> Iterator[tuple[int, str, str]]:
         yield number, plain_text(line), comments[-1] if comments else ""
 
 
-def _parse_origin(comment: str) -> Origin:
+def _parse_origin(comment: str) -> Evidence:
     words = comment.split()
     day = next((word for word in words if _is_day(word)), "")
     messages = itertools.islice(itertools.chain.from_iterable(map(_message_ids, words)), _MOST_NUMBERS)
-    return Origin(day, tuple(dict.fromkeys(messages)), "group" in words)
+    return Evidence(day, tuple(dict.fromkeys(messages)), "group" in words)
 
 
 def _is_day(word: str) -> bool:
@@ -241,7 +241,7 @@ def _message_ids(evidence: str) -> Iterator[str]:
         yield from (message_id(session_key, seq) for seq in range(int(first), int(last or first) + 1))
 
 
-def _format_origin(origin: Origin) -> str:
+def _format_origin(origin: Evidence) -> str:
     sessions: dict[str, list[int]] = {}
     for name in origin.messages:
         session_key, seq = split_message_id(name)

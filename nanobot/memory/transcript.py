@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from nanobot.memory.facts import HistoryEntry, Origin, message_id, plain_text
+from nanobot.memory.facts import Evidence, HistoryEntry, message_id, plain_text
 from nanobot.memory.grounding import words
 from nanobot.memory.secrets import mask_secrets
 from nanobot.store.records import StoredMessage
@@ -141,8 +141,8 @@ class Transcript:
         """The ISO date of the last of these messages."""
         return f"{_moment(self.by_seq[max(seqs)]):%Y-%m-%d}"
 
-    def origin(self, seqs: Sequence[int], day: str = "") -> Origin:
-        return Origin(day, tuple(message_id(self.session, seq) for seq in sorted(seqs)), self.is_group)
+    def origin(self, seqs: Sequence[int], day: str = "") -> Evidence:
+        return Evidence(day, tuple(message_id(self.session, seq) for seq in sorted(seqs)), self.is_group)
 
     def entry(self, text: str) -> HistoryEntry:
         """`text` as the entry of HISTORY.md that stands for all of these messages."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nanobot.errors import ProviderError
 from nanobot.memory.consolidation_table import ConsolidationTable
-from nanobot.memory.facts import Fact, Origin, parse_facts, parse_history
+from nanobot.memory.facts import Evidence, Fact, parse_facts, parse_history
 from nanobot.memory.files import MemoryFiles, edit_lines
 from nanobot.memory.operations import Edit, Plan, plan_reply
 from nanobot.memory.secrets import has_secret, mask_secrets
@@ -284,7 +284,7 @@ def test_the_only_fact_may_get_shorter() -> None:
 
 
 def test_facts_of_another_chat_cannot_be_touched() -> None:
-    known = [Fact("Paris is the goal.", Origin("2026-01-01", ("telegram:-1#1",), is_group=True))]
+    known = [Fact("Paris is the goal.", Evidence("2026-01-01", ("telegram:-1#1",), is_group=True))]
     assert plan_reply(reply("Talk.", expire(known[0].id, 1)), "", TALK, known).edits == ()
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.memory.facts import (
+    Evidence,
     Fact,
     HistoryEntry,
-    Origin,
     fact_id,
     format_entry,
     format_fact,
@@ -31,7 +31,7 @@ TEXTS = (
 IDS = st.lists(st.builds(message_id, KEYS, st.integers(1, 50)), max_size=8).map(
     lambda ids: tuple(sorted(set(ids), key=split_message_id))
 )
-ORIGINS = st.builds(Origin, st.sampled_from(["", "2026-11-26"]), IDS, st.booleans())
+ORIGINS = st.builds(Evidence, st.sampled_from(["", "2026-11-26"]), IDS, st.booleans())
 
 
 def test_a_hand_written_file() -> None:
@@ -45,11 +45,11 @@ def test_a_hand_written_file() -> None:
         ("**Works** at a bakery in Ulm", 7),
         ("Speaks Danish.", 9),
     ]
-    assert {fact.origin for fact in parse_facts(text)} == {Origin()}
+    assert {fact.origin for fact in parse_facts(text)} == {Evidence()}
 
 
 def test_a_line_of_ours() -> None:
-    fact = Fact("Lives in Paris.", Origin("2026-11-26", ("cli:direct#12", "cli:direct#14")))
+    fact = Fact("Lives in Paris.", Evidence("2026-11-26", ("cli:direct#12", "cli:direct#14")))
     line = "- Lives in Paris. <!-- 2026-11-26 cli:direct#12,14 -->"
     assert format_fact(fact) == line
     assert parse_facts(line) == [fact]
@@ -63,8 +63,8 @@ def test_facts_are_read_back(facts: list[Fact]) -> None:
 
 
 @given(TEXTS, ORIGINS, st.sampled_from(["", "09:30"]))
-def test_entries_are_read_back(words: str, origin: Origin, time: str) -> None:
-    entry = HistoryEntry(words, Origin("2026-11-26", origin.messages, origin.is_group), time)
+def test_entries_are_read_back(words: str, origin: Evidence, time: str) -> None:
+    entry = HistoryEntry(words, Evidence("2026-11-26", origin.messages, origin.is_group), time)
     past = superseded(Fact(words, origin), "Something else.", "2026-11-27")
     text = f"{format_entry(entry)}\n\n{format_entry(past)}\n"
     assert parse_history(text) == [entry, past]
@@ -99,16 +99,16 @@ def test_an_id_does_not_depend_on_case_and_spacing() -> None:
 @pytest.mark.parametrize(
     ("origin", "session", "is_group", "visible"),
     [
-        (Origin(), "cli:direct", False, True),
-        (Origin(), "telegram:-1", True, False),
-        (Origin("", ("telegram:-1#3",), True), "telegram:-1", True, True),
-        (Origin("", ("telegram:-1#3",), True), "telegram:-2", True, False),
-        (Origin("", ("telegram:-1#3",), True), "cli:direct", False, False),
-        (Origin("", ("cli:direct#3",)), "telegram:5", False, True),
-        (Origin("", ("cli:direct#3",)), "cli:direct", True, False),
+        (Evidence(), "cli:direct", False, True),
+        (Evidence(), "telegram:-1", True, False),
+        (Evidence("", ("telegram:-1#3",), True), "telegram:-1", True, True),
+        (Evidence("", ("telegram:-1#3",), True), "telegram:-2", True, False),
+        (Evidence("", ("telegram:-1#3",), True), "cli:direct", False, False),
+        (Evidence("", ("cli:direct#3",)), "telegram:5", False, True),
+        (Evidence("", ("cli:direct#3",)), "cli:direct", True, False),
     ],
 )
-def test_who_may_see_what(origin: Origin, session: str, is_group: bool, visible: bool) -> None:
+def test_who_may_see_what(origin: Evidence, session: str, is_group: bool, visible: bool) -> None:
     assert origin.visible_in(session, is_group=is_group) == visible
 
 

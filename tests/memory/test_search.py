@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanobot.errors import StorageError
-from nanobot.memory.facts import Fact, Origin, format_entry, format_fact, superseded
+from nanobot.memory.facts import Evidence, Fact, format_entry, format_fact, superseded
 from nanobot.messages import Message, ToolCall, ToolResult
 from tests.memory.harness import World, open_world
 from tests.talk import claim_own
@@ -54,8 +54,8 @@ async def test_a_hand_edit_counts_at_once(world: World) -> None:
 
 
 async def test_berlin_or_paris_is_answered_by_date(world: World) -> None:
-    old = Fact("Lives in Berlin.", Origin("2025-01-02", ("cli:direct#1",)))
-    world.remember(format_fact(Fact("Lives in Paris.", Origin("2026-11-20", ("cli:direct#3",)))))
+    old = Fact("Lives in Berlin.", Evidence("2025-01-02", ("cli:direct#1",)))
+    world.remember(format_fact(Fact("Lives in Paris.", Evidence("2026-11-20", ("cli:direct#3",)))))
     world.remember(format_entry(superseded(old, "Lives in Paris.", "2026-11-20")), file="HISTORY.md")
     await world.say("cli:direct", "I live in Berlin", "Noted.", at="2025-01-02T10:00")
     await world.say("cli:direct", "I live in Paris now", "Noted.", at="2026-11-20T10:00")
@@ -73,8 +73,8 @@ async def test_berlin_or_paris_is_answered_by_date(world: World) -> None:
     "question", ["Where do I live?", "Do I live in Berlin?", "Which city do I live in now?"]
 )
 async def test_what_an_outdated_fact_rests_on_comes_after_the_new_one(world: World, question: str) -> None:
-    old = Fact("The user lives in Berlin", Origin("2026-11-20", ("cli:direct#1",)))
-    world.remember(format_fact(Fact("The user lives in Paris", Origin("2026-11-26", ("cli:direct#3",)))))
+    old = Fact("The user lives in Berlin", Evidence("2026-11-20", ("cli:direct#1",)))
+    world.remember(format_fact(Fact("The user lives in Paris", Evidence("2026-11-26", ("cli:direct#3",)))))
     for line in (
         "[2026-11-20 10:00] The user said they live in Berlin. <!-- cli:direct#1-2 -->",
         "[2026-11-26 10:00] The user moved from Berlin to Paris. <!-- cli:direct#3-4 -->",
@@ -93,7 +93,7 @@ async def test_a_fact_lends_weight_to_its_evidence(world: World) -> None:
     )
     await world.say("cli:direct", "The engaged signal of the phone is loud", "I see.", at="2026-06-01")
     assert "lighthouse" not in (await world.texts("engaged"))[0]
-    fact = Fact("Became engaged in spring.", Origin("2026-05-01", ("cli:direct#1",)))
+    fact = Fact("Became engaged in spring.", Evidence("2026-05-01", ("cli:direct#1",)))
     world.remember(format_fact(fact))
     texts = await world.texts("When did they become engaged?")
     assert texts[0] == "Became engaged in spring."
