@@ -123,13 +123,9 @@ def _row(connection: Connection, key: str) -> Row | None:
 
 def _info(row: Row) -> SessionInfo:
     return SessionInfo(
-        row["key"],
-        row["title"],
-        row["last_seq"],
-        row["created_at"],
-        row["updated_at"],
-        bool(row["is_group"]),
-        row["kind"],
+        *(row["key"], row["title"], row["last_seq"], row["created_at"], row["updated_at"]),
+        is_group=bool(row["is_group"]),
+        kind=row["kind"],
     )
 
 

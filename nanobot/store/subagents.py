@@ -31,11 +31,13 @@ class SubagentTable:
         return await self._db.write(_add, order, label, profile, self._db.clock())
 
     async def get(self, subagent_id: str) -> SubagentInfo | None:
-        return await self._db.read(self._get, subagent_id, self._db.clock())
+        rows = await self._db.rows(f"{_ROWS} WHERE subagents.id = ?", subagent_id)
+        return self._info(rows[0], self._db.clock()) if rows else None
 
     async def of(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
         """The newest subagents of a session, oldest first."""
-        return await self._db.read(self._of, parent, limit, self._db.clock())
+        rows = await self._db.rows(f"{_ROWS} WHERE parent = ? ORDER BY number DESC LIMIT ?", parent, limit)
+        return [self._info(row, self._db.clock()) for row in reversed(rows)]
 
     async def unfinished(self, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
         """Those of a session that wait or run, with their orders."""
@@ -53,14 +55,6 @@ class SubagentTable:
         return await self._db.write(self._close_lost, parent, self._db.clock())
 
     # -- inside a transaction
-
-    def _of(self, connection: Connection, parent: str, limit: int, now: float) -> list[SubagentInfo]:
-        rows = connection.execute(f"{_ROWS} WHERE parent = ? ORDER BY number DESC LIMIT ?", (parent, limit))
-        return [self._info(row, now) for row in rows.fetchall()][::-1]
-
-    def _get(self, connection: Connection, subagent_id: str, now: float) -> SubagentInfo | None:
-        row = connection.execute(f"{_ROWS} WHERE subagents.id = ?", (subagent_id,)).fetchone()
-        return self._info(row, now) if row else None
 
     def _info(self, row: Row, now: float) -> SubagentInfo:
         since = row["started_at"] or row["created_at"]
@@ -100,7 +94,7 @@ class SubagentTable:
     def _cancel(
         self, connection: Connection, parent: str, reports: Mapping[str, InboundMessage | None], now: float
     ) -> list[str]:
-        connection.hold(parent)
+        connection.hold(parent, *(f"subagent:{subagent}" for subagent in reports))
         cancelled = [row["id"] for row in self._open_rows(connection, parent) if row["id"] in reports]
         for subagent in cancelled:
             _end(connection, subagent, "cancelled")
@@ -124,13 +118,7 @@ class SubagentTable:
         return lost
 
 
-def _add(
-    connection: Connection,
-    order: InboundMessage,
-    label: str,
-    profile: str,
-    now: float,
-) -> bool:
+def _add(connection: Connection, order: InboundMessage, label: str, profile: str, now: float) -> bool:
     parent = order.reply_to.session_key if order.reply_to else order.sender_id
     worker = int(order.owner) if order.owner else None
     row = connection.execute(
