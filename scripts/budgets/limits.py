@@ -18,14 +18,12 @@ SPINE = Ratchet(now=5_040, target=4_000)
 # Lines of all of nanobot/.
 TOTAL = Ratchet(now=25_995, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=74, target=60)
+HELLO_FILES = Ratchet(now=72, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_400, target=9_000)
+HELLO_LINES = Ratchet(now=10_150, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
-# Parts of the spine that still live elsewhere. A line goes when its file has moved.
-SPINE_ELSEWHERE: tuple[str, ...] = ()
 
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {

@@ -10,8 +10,7 @@ from budgets.source import Measure, SourceFile, at, base_names, descendants, las
 
 
 def in_spine(source: SourceFile) -> bool:
-    parts = limits.SPINE_PARTS + limits.SPINE_ELSEWHERE
-    return any(source.name == part or source.name.startswith(f"{part}/") for part in parts)
+    return source.name.split("/")[0] in limits.SPINE_PARTS
 
 
 def lines_of_spine(sources: Iterable[SourceFile]) -> int:
