@@ -16,7 +16,7 @@ from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, contained
 from nanobot.channels.manager import ChannelManager
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import NanobotError
+from nanobot.errors import ChannelError, NanobotError
 from nanobot.messages import InboundMessage, OutboundMessage
 
 log = logging.getLogger(__name__)
@@ -40,29 +40,31 @@ class ChannelProgress:
         """Show what goes on until cancelled."""
         with hub.subscribe() as events:
             async for inbound, event in events:
-                channel = self._channels.channel(inbound.channel)
-                if isinstance(event, TurnStarted) and inbound.source == "person" and channel:
-                    self._close(inbound.session_key)  # of an attempt that ended without its last event
-                    self._turns[inbound.session_key] = _TurnProgress(
-                        channel, inbound, event.turn_id, texts=self._texts, hints=self._hints
-                    )
-                elif isinstance(event, TurnFinished):
-                    self._close(inbound.session_key)
-                elif (progress := self._turns.get(inbound.session_key)) is not None:
-                    progress.take(event)
+                with contextlib.suppress(ChannelError), contained(inbound.channel):
+                    self._take(inbound, event)
+
+    def _take(self, inbound: InboundMessage, event: Event) -> None:
+        channel = self._channels.channel(inbound.channel)
+        if isinstance(event, TurnStarted) and inbound.source == "person" and channel:
+            self._close(inbound.session_key)  # of an attempt that ended without its last event
+            self._turns[inbound.session_key] = _TurnProgress(
+                channel, inbound, event.turn_id, texts=self._texts, hints=self._hints
+            )
+        elif isinstance(event, TurnFinished):
+            self._close(inbound.session_key)
+        elif (progress := self._turns.get(inbound.session_key)) is not None:
+            progress.take(event)
 
     def _close(self, session_key: str) -> None:
-        progress = self._turns.pop(session_key, None)
-        if progress is not None:
+        if progress := self._turns.pop(session_key, None):
             key = progress.reply_id
             self._closing[key] = asyncio.create_task(progress.close())
             self._closing[key].add_done_callback(lambda _: self._closing.pop(key, None))
 
     async def finish(self, message: OutboundMessage) -> None:
         """Before a reply is sent: send what was to be seen before it, then stop."""
-        for session_key, progress in [*self._turns.items()]:
-            if progress.reply_id == message.id:
-                self._close(session_key)
+        for session_key in [key for key, one in self._turns.items() if one.reply_id == message.id]:
+            self._close(session_key)
         if closing := self._closing.get(message.id):
             await asyncio.wait([closing])
 

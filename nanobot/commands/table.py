@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from nanobot.bus.events import SubagentChanged
+from nanobot.commands.command_context import CommandContext
 from nanobot.commands.context import compact, describe_context
-from nanobot.commands.desk import CommandContext
 from nanobot.errors import UsageError
 from nanobot.messages import parse_command
 from nanobot.store.records import SessionInfo, SubagentInfo
@@ -34,7 +34,7 @@ class Request:
 
     arguments: str
     session_key: str
-    desk: CommandContext
+    context: CommandContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Command:
         return f"/{self.name} {self.arguments}".rstrip()
 
 
-async def run_command(text: str, session_key: str, desk: CommandContext) -> str | None:
+async def run_command(text: str, session_key: str, context: CommandContext) -> str | None:
     """The answer to a slash command, or None when `text` is an ordinary message.
 
     Raises UsageError for an unknown command, naming the nearest one, and whatever its handler raises.
@@ -63,7 +63,7 @@ async def run_command(text: str, session_key: str, desk: CommandContext) -> str 
     command = next((command for command in COMMANDS if command.name == name), None)
     if command is None:
         raise UsageError(_unknown(name))
-    return await command.run(Request(arguments, session_key, desk))
+    return await command.run(Request(arguments, session_key, context))
 
 
 def _unknown(name: str) -> str:
@@ -74,7 +74,7 @@ def _unknown(name: str) -> str:
 
 async def _new(request: Request) -> str:
     # One transaction: what is before the new start is owed to memory from then on, and never dropped.
-    await request.desk.store.sessions.start_over(request.session_key)
+    await request.context.store.sessions.start_over(request.session_key)
     return "A new conversation begins. The earlier one is kept, and is remembered in summary."
 
 
@@ -84,19 +84,19 @@ async def _help(request: Request) -> str:
 
 
 async def _stop(request: Request) -> str:
-    stopped = await request.desk.stop(request.session_key)
+    stopped = await request.context.stop(request.session_key)
     return "Stopped." if stopped else "Nothing is running."
 
 
 async def _status(request: Request) -> str:
-    desk = request.desk
-    session = await desk.store.sessions.get(request.session_key)
+    context = request.context
+    session = await context.store.sessions.get(request.session_key)
     count = session.messages if session else 0
     title = f" ({session.title})" if session and session.title else ""
     return "\n".join(
         [
-            f"Model      {await desk.model_in_use(request.session_key)}",
-            f"Workspace  {desk.workspace}",
+            f"Model      {await context.model_in_use(request.session_key)}",
+            f"Workspace  {context.workspace}",
             f"Session    {request.session_key}, {_messages(count)}{title}",
         ]
     )
@@ -107,25 +107,25 @@ def _messages(count: int) -> str:
 
 
 async def _model(request: Request) -> str:
-    desk, key = request.desk, request.session_key
+    context, key = request.context, request.session_key
     if request.arguments:
-        await desk.use_model(key, request.arguments)
-        return f"This conversation now uses {await desk.model_in_use(key)}."
-    return f"This conversation uses {await desk.model_in_use(key)}. /model NAME changes it."
+        await context.use_model(key, request.arguments)
+        return f"This conversation now uses {await context.model_in_use(key)}."
+    return f"This conversation uses {await context.model_in_use(key)}. /model NAME changes it."
 
 
 async def _queue(request: Request) -> str:
-    store, key, wanted = request.desk.store, request.session_key, request.arguments.lower()
+    store, key, wanted = request.context.store, request.session_key, request.arguments.lower()
     if wanted and wanted not in _QUEUE_MODES:
         raise UsageError(f"There is no {wanted[:40]!r}. /queue queue or /queue steer, please.")
     if wanted:
         await store.sessions.set_setting(key, "queue", wanted)
-    mode = (await store.sessions.settings(key)).get("queue", request.desk.queue_mode)
+    mode = (await store.sessions.settings(key)).get("queue", request.context.queue_mode)
     return f"{_QUEUE_MODES[mode]} /queue queue or /queue steer changes it."
 
 
 async def _sessions(request: Request) -> str:
-    sessions = await request.desk.list_sessions(_LISTED_SESSIONS)
+    sessions = await request.context.list_sessions(_LISTED_SESSIONS)
     if not sessions:
         return "There are no sessions yet."
     return list_of_sessions(sessions, request.session_key)
@@ -136,14 +136,14 @@ async def _agents(request: Request) -> str:
     if action == "stop" and wanted:
         ids = [wanted.strip()]
         if ids == ["all"]:
-            ids = [info.id for info, _ in await request.desk.subagents(request.session_key)]
-        stopped = await request.desk.stop_subagents(request.session_key, ids)
+            ids = [info.id for info, _ in await request.context.subagents(request.session_key)]
+        stopped = await request.context.stop_subagents(request.session_key, ids)
         if not stopped:
             raise UsageError("No such subagent works here. /agents lists them; stop it where it was begun.")
         return f"Stopped {', '.join(stopped)}."
     if action:
         raise UsageError("/agents lists the subagents; /agents stop ID or /agents stop all stops them.")
-    found = await request.desk.subagents(request.session_key)
+    found = await request.context.subagents(request.session_key)
     return "\n".join(_agent_line(*subagent) for subagent in found) or "There are no subagents here."
 
 
@@ -174,11 +174,11 @@ async def _resume(request: Request) -> str:
             "/resume 0 with what was said here before the last /new."
         )
     if request.arguments == "0":
-        count = await request.desk.bring_back(request.session_key)
+        count = await request.context.bring_back(request.session_key)
         return f"The conversation from before /new goes on, with its last {_messages(count)}."
-    found = await request.desk.find_session(request.arguments, _LISTED_SESSIONS)
-    request.desk.resume(found.key)
-    last = await request.desk.store.sessions.history(found.key, after=max(0, found.messages - _LAST_WORDS))
+    found = await request.context.find_session(request.arguments, _LISTED_SESSIONS)
+    request.context.resume(found.key)
+    last = await request.context.store.sessions.history(found.key, after=max(0, found.messages - _LAST_WORDS))
     words = (f"{stored.message.role}: {_beginning(stored.message.text, _BEGINNING)}" for stored in last)
     title = f" ({found.title})" if found.title else ""
     return "\n".join([f"Going on with {found.key}{title}, {_messages(found.messages)}.", *words])
@@ -199,24 +199,24 @@ def checked_title(text: str) -> str:
 
 async def _rename(request: Request) -> str:
     title = checked_title(request.arguments)
-    if not await request.desk.store.sessions.rename(request.session_key, title):
+    if not await request.context.store.sessions.rename(request.session_key, title):
         raise UsageError("There is nothing to rename yet: say something first.")
     return f"This conversation is now called {title}."
 
 
 async def _context(request: Request) -> str:
-    return await describe_context(await request.desk.prepare(request.session_key))
+    return await describe_context(await request.context.prepare(request.session_key))
 
 
 async def _compact(request: Request) -> str:
-    request.desk.notify("Compacting the conversation …")
-    return await compact(await request.desk.prepare(request.session_key))
+    request.context.notify("Compacting the conversation …")
+    return await compact(await request.context.prepare(request.session_key))
 
 
 async def _forget(request: Request) -> str:
     if not request.arguments:
         raise UsageError("/forget TEXT, or the id of a fact or message, please.")
-    return await request.desk.forget(request.session_key, request.arguments)
+    return await request.context.forget(request.session_key, request.arguments)
 
 
 COMMANDS: tuple[Command, ...] = (

@@ -19,7 +19,7 @@ from nanobot.app import App
 from nanobot.channels.delivery import DeliveryService
 from nanobot.channels.manager import ChannelManager
 from nanobot.channels.progress import ChannelProgress
-from nanobot.commands.desk import CommandContext
+from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.cron.heartbeat import Heartbeat
 from nanobot.cron.service import CronService

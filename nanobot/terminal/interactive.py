@@ -10,7 +10,7 @@ import time
 from nanobot import __version__
 from nanobot.app import App, open_app
 from nanobot.bus.events import TurnFinished
-from nanobot.commands.desk import CommandContext
+from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.config import load_and_warn

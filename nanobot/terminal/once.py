@@ -36,7 +36,7 @@ async def choose_session(options: AgentOptions, store: Store) -> str:
 
 async def _pick_session(store: Store) -> str:
     """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
-    from nanobot.commands.desk import conversations
+    from nanobot.commands.command_context import conversations
     from nanobot.commands.table import list_of_sessions
 
     sessions = [info for info in await conversations(store, 100) if info.messages][:20]
@@ -73,7 +73,7 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
         if options.message is not None and parse_command(options.message):
-            from nanobot.commands.desk import CommandContext
+            from nanobot.commands.command_context import CommandContext
             from nanobot.commands.table import run_command
 
             reply = await run_command(options.message, key, CommandContext(app))

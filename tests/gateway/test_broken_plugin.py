@@ -89,6 +89,20 @@ async def test_bugs_of_a_channel_are_waited_for(
     assert caplog.text.count("failed (broken failed: KeyError: 'send')") == 1
 
 
+async def test_a_channel_that_cannot_say_what_it_can_do_ends_nothing_else(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def capabilities(channel: object) -> None:
+        raise KeyError("capabilities")
+
+    monkeypatch.setattr("qa_broken.Broken.capabilities", property(capabilities))
+    async with running_gateway(broken_config(platform), ScriptedProvider(["pong", "again"])):
+        platform.user_sends("anna", "ping")
+        platform.user_sends("anna", "ping")
+        assert await platform.wait_for("anna", 2) == ["pong", "again"]
+    assert "Channel broken failed" in caplog.text
+
+
 async def test_a_plugin_that_cannot_be_imported_fails_alone(
     platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
