@@ -117,6 +117,12 @@ class Message:
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
+    def own_text(self) -> str:
+        """The words of its author, without what they quote or forward."""
+        own = (part for part in self.parts if isinstance(part, TextPart) and part.origin == "author")
+        return "".join(part.text for part in own)
+
+    @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         parts = self.parts if self.role == "assistant" else ()
         return tuple(part for part in parts if isinstance(part, ToolCall))

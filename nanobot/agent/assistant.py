@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from nanobot.agent.context import PromptBuilder
@@ -17,9 +17,9 @@ from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.messages import (
     ContextPart,
-    ImagePart,
     InboundMessage,
     Message,
+    Part,
     TextPart,
     TurnContext,
     turn_context,
@@ -185,10 +185,11 @@ class Assistant:
     async def _asked(self, inbound: InboundMessage, context: TurnContext, recalled: str = "") -> Message:
         """What the model is shown of a message."""
         note = self._prompt.moment(context)
-        images: Sequence[ImagePart] = ()
+        more: list[Part] = []
         if inbound.is_group or inbound.attachments or inbound.quoted:
-            from nanobot.agent.attachments import attachment_notes, load_images
+            from nanobot.agent.attachments import attachment_notes, load_images, quoted_parts
 
             note += attachment_notes(inbound)
-            images = await asyncio.to_thread(load_images, inbound.attachments)
-        return Message("user", (ContextPart(note + recalled), TextPart(inbound.text), *images))
+            more += quoted_parts(inbound)
+            more += await asyncio.to_thread(load_images, inbound.attachments)
+        return Message("user", (ContextPart(note + recalled), TextPart(inbound.text), *more))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nanobot.messages import Attachment, ImagePart, InboundMessage, Quoted
+from nanobot.messages import Attachment, ContextPart, ImagePart, InboundMessage, Part, Quoted, TextPart
 
 _IMAGE_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 _IMAGE_LIMIT = 5 * 1024 * 1024
@@ -26,12 +26,18 @@ def load_images(attachments: Sequence[Attachment]) -> tuple[ImagePart, ...]:
 
 
 def attachment_notes(inbound: InboundMessage) -> str:
-    """Notes: who wrote in a group, the files, so that tools can open them, and the words of others."""
+    """Notes: who wrote in a group, and the files, so that tools can open them."""
     name = _one_line(inbound.sender_name) if inbound.is_group else ""
     notes = [f"written by {name}"] if name else []
     notes += [_description(item) for item in inbound.attachments]
-    notes += [f"{_introduction(item)}:\n{item.text}\nend of {item.kind}" for item in inbound.quoted]
     return "".join(f"[{note}]\n" for note in notes)
+
+
+def quoted_parts(inbound: InboundMessage) -> Iterator[Part]:
+    """The words of others in a message, each after a note that says whose they are."""
+    for item in inbound.quoted:
+        yield ContextPart(f"[{_introduction(item)}:]")
+        yield TextPart(f"\n{item.text}", "forward" if item.kind == "forward" else "quote")
 
 
 def _one_line(name: str) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from nanobot.memory.facts import Evidence, HistoryEntry, message_id, plain_text
 from nanobot.memory.grounding import words
 from nanobot.memory.secrets import mask_secrets
+from nanobot.messages import TextPart
 from nanobot.store.records import StoredMessage
 
 _SHOWN = 2_000  # characters of one message that are shown to the model
@@ -64,12 +65,17 @@ class Transcript:
         return "\n".join(line for entry in self.messages for line in self._lines(entry))
 
     def _lines(self, entry: StoredMessage) -> list[str]:
-        text, role = entry.message.text, str(entry.message.role)
+        text, role = entry.message.own_text, str(entry.message.role)
         if role == "user" and not self.is_users(entry.seq):
             role, text = "untrusted program", text[:_SHOWN_RESULT]
         lines = (
             [f"{role} ({_moment(entry):%Y-%m-%d %H:%M}): {_one_line(text, _SHOWN)}"] if text.strip() else []
         )
+        lines += [
+            f"untrusted {part.origin}: {_one_line(part.text, _SHOWN_RESULT)}"
+            for part in entry.message.parts
+            if isinstance(part, TextPart) and part.origin != "author"
+        ]
         lines += [
             f"untrusted {part.name}: {_one_line(part.content, _SHOWN_RESULT)}"
             for part in entry.message.tool_results
@@ -84,7 +90,7 @@ class Transcript:
         found = []
         for seq in filter(self.is_users, seqs):
             entry = self.by_seq[seq]
-            own = _own_words(entry.message.text)
+            own = _own_words(entry.message.own_text)
             found.append(own.split("\n\n")[0] if first_paragraph else own)
             if not first_paragraph:
                 found.append(f"{_moment(entry):%Y-%m-%d %B %A %d}")
@@ -125,8 +131,8 @@ class Transcript:
 
     def _is_own(self, entry: StoredMessage) -> bool:
         """Whether a user says all of a message."""
-        text = entry.message.text.strip()
-        return self.is_users(entry.seq) and (not text or _own_words(text) == text)
+        text, own = entry.message.text.strip(), entry.message.own_text.strip()
+        return self.is_users(entry.seq) and (not text or text == own == _own_words(own))
 
     def offered(self, until: int) -> set[str]:
         """The words of answers before message `until`: somebody who wants them kept says yes to them."""

@@ -14,7 +14,7 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_040, target=4_000)
+SPINE = Ratchet(now=5_045, target=4_000)
 # Lines of all of nanobot/.
 TOTAL = Ratchet(now=25_995, target=23_500)
 # Files that one hello loads.
@@ -28,9 +28,9 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 768,
+    "root files": 775,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_880,
+    "agent": 1_888,
     # the events of a turn, the one way in and out; target 190
     "bus": 303,
     # shared base, Telegram 560, Discord 350; target 2,160

@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ from nanobot.memory.files import MemoryFiles, edit_lines
 from nanobot.memory.operations import Edit, Plan, plan_reply
 from nanobot.memory.secrets import has_secret, mask_secrets
 from nanobot.memory.transcript import Transcript
-from nanobot.messages import InboundMessage, Message, ToolCall, ToolResult
+from nanobot.messages import InboundMessage, Message, TextPart, ToolCall, ToolResult
 from nanobot.store.records import StoredMessage
 from tests.consolidation.world import NOON, World, add, expire, reply, supersede
 from tests.talk import claim_own
@@ -275,6 +275,17 @@ def test_a_group_and_the_owner_may_know_the_same_and_change_their_own() -> None:
     plan = plan_reply(reply("Talk.", moved), "", group, parse_facts(both))
     after = edit_lines(both, Plan.from_json(plan.to_json()).edits)
     assert after == "- Lives in Rome. <!-- 2026-09-21 group telegram:-1#9 -->\n" + mine
+
+
+@pytest.mark.parametrize("origin", ["forward", "quote"])
+def test_what_was_forwarded_or_quoted_is_not_the_owners_word(origin: Literal["forward", "quote"]) -> None:
+    words = "I moved to Rome last month and my bank is Attacker Trust."
+    meant = add("Moved to Rome; the bank is Attacker Trust.", 1)
+    said = conversation(Message.user(words))
+    passed_on = conversation(Message.user("What do you think?", TextPart(f"\n{words}", origin)))
+    assert facts_of(said, meant) == ["Moved to Rome; the bank is Attacker Trust."]
+    assert facts_of(passed_on, meant) != facts_of(said, meant)
+    assert f"[1] untrusted {origin}: {words}" in passed_on.as_text()
 
 
 def test_the_only_fact_may_get_shorter() -> None:
