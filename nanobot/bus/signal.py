@@ -33,7 +33,7 @@ class ChangeSignal:
             event.set()
 
     async def watch(self) -> None:
-        """Listen for changes until cancelled. Raises StorageError."""
+        """Listen for changes until cancelled."""
         with self._store.database.changes.listen(self.notify):
             await asyncio.Event().wait()
 

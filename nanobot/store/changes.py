@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from nanobot.errors import StorageError
 from nanobot.paths import make_private_dir
+
+log = logging.getLogger(__name__)
 
 PAUSE = 0.2  # seconds between two calls of the listener, however much is stored
 
@@ -31,7 +34,19 @@ class Changes:
 
     @contextlib.contextmanager
     def listen(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Call `listener` when something was stored. One at a time. Raises StorageError."""
+        """Call `listener` when something was stored. One at a time."""
+        self._listener = listener
+        try:
+            with self._pipe():
+                yield
+        finally:
+            self._listener = None
+            if self._pausing is not None:
+                self._pausing.cancel()
+                self._pausing = None
+
+    @contextlib.contextmanager
+    def _pipe(self) -> Iterator[None]:
         name = secrets.token_hex(8)
         making, pipe = self._folder / f"new-{name}", self._folder / f"changes-{name}"
         try:
@@ -39,19 +54,18 @@ class Changes:
             os.mkfifo(making, 0o600)
             descriptor = os.open(making, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             making.rename(pipe)  # only now: without a reader it would be taken for one left behind
-        except OSError as error:
-            raise StorageError(f"No pipe in {self._folder}: {error}. Check its rights.") from error
-        self._own, self._listener = pipe.name, listener
+        except (OSError, StorageError) as error:
+            log.warning("What other processes store is noticed some seconds later: no pipe, %s", error)
+            yield
+            return
+        self._own = pipe.name
         loop = asyncio.get_running_loop()
         loop.add_reader(descriptor, self._heard, descriptor)
         try:
             yield
         finally:
-            self._own, self._listener = "", None
+            self._own = ""
             loop.remove_reader(descriptor)
-            if self._pausing is not None:
-                self._pausing.cancel()
-                self._pausing = None
             pipe.unlink(missing_ok=True)
             os.close(descriptor)
 

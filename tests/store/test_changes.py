@@ -11,6 +11,8 @@ from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from nanobot.store.changes import PAUSE
 from nanobot.store.store import Store, open_store
 from tests.talk import claim_next
@@ -117,3 +119,20 @@ async def test_one_that_was_killed_or_does_not_read_holds_up_nobody(tmp_path: Pa
             listener.kill()
         await change(store, "b")
         assert not pipe.exists()
+
+
+async def test_without_pipes_a_process_still_hears_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some file systems have none."""
+
+    def no_pipes(path: Path, mode: int) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "mkfifo", no_pipes)
+    told = asyncio.Event()
+    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+        with store.database.changes.listen(told.set):
+            await change(store, "a")
+            await heard(told)
+    assert "no pipe, Operation not permitted" in caplog.text
