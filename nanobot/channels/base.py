@@ -53,7 +53,7 @@ class ChannelHost:
     then), and raises StorageError when nothing could be stored: do not acknowledge then.
     `connected` tells that the platform is reached and working. `commands` are the slash commands as
     (name, description), for platforms that list them. `seen`: by chat id, when the newest message was sent
-    (Unix seconds) that is safe.
+    (Unix seconds) that is safe; by "", until when the channel had missed nothing.
     """
 
     accept: Callable[[InboundMessage, Collection[str]], Awaitable[bool]]

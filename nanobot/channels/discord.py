@@ -113,7 +113,7 @@ class DiscordChannel(Platform):
     async def _private_chats(self) -> list[Any]:
         """Discord does not list direct messages: we know them."""
         chats = []
-        for chat_id in sorted(self.host.seen, key=self.host.seen.__getitem__)[-_CHATS:]:
+        for chat_id in sorted(filter(None, self.host.seen), key=self.host.seen.__getitem__)[-_CHATS:]:
             with contextlib.suppress(discord.HTTPException):  # it is gone
                 chats.append(await self._client().http.get_channel(chat_id))
         return [chat for chat in chats if chat["type"] == discord.ChannelType.private.value]

@@ -7,6 +7,7 @@ into the store, and only then is anything else done with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,7 +22,7 @@ from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError, ConfigError
+from nanobot.errors import ChannelError, ConfigError, StorageError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage
 from nanobot.paths import make_private_dir, safe_name
 
@@ -65,9 +66,15 @@ class ChannelManager:
 
     async def run(self) -> None:
         """Run all channels until cancelled; one that fails does not touch the others."""
-        async with asyncio.TaskGroup() as group:
-            for name, section in self._sections.items():
-                group.create_task(self._supervise(name, section), name=f"channel {name}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, section in self._sections.items():
+                    group.create_task(self._supervise(name, section), name=f"channel {name}")
+        finally:
+            for name in self._sections:
+                if self.status[name].state == "connected":
+                    with contextlib.suppress(StorageError):  # then more is looked through next time
+                        await self._hub.inbox.heard_all(name, time.time())
 
     async def send(self, message: OutboundMessage) -> str:
         """Deliver through the message's channel. Raises ChannelError."""

@@ -238,11 +238,11 @@ class Platform(Channel):
 
 
 def missed_since(seen: Mapping[str, float], *chat_ids: str) -> float:
-    """From when (Unix seconds) the history of a chat may hold what was missed: its last message that is safe,
-    or else the last of any chat; at most a day ago. `chat_ids`: what the chat may be known as. `seen`: what
-    the host had seen before this connection.
+    """From when (Unix seconds) the history of a chat may hold what was missed: when the channel was stopped,
+    or the chat's last message that is safe, or else the last of any chat; at most a day ago. `chat_ids`: what
+    the chat may be known as. `seen`: what the host had seen before this connection.
     """
-    known = [seen[chat_id] for chat_id in chat_ids if chat_id in seen]
+    known = [seen[chat_id] for chat_id in ("", *chat_ids) if chat_id in seen]
     newest = max(known or seen.values(), default=time.time())  # who is new missed nothing
     return max(newest - _CLOCKS_DIFFER, time.time() - _OLDEST_MISSED)
 

@@ -45,8 +45,14 @@ class Inbox:
         query = "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?"
         return bool(await self._db.rows(query, channel, chat_id))
 
+    async def heard_all(self, channel: str, until: float) -> None:
+        """Note that a channel has missed nothing until then (Unix seconds)."""
+        await self._db.write(_note_chat, channel, "", until)
+
     async def chats(self, channel: str) -> dict[str, float]:
-        """When the newest message of each chat was sent (Unix seconds), by chat id."""
+        """When the newest message of each chat was sent (Unix seconds), by chat id; under "", what
+        `heard_all` has noted.
+        """
         rows = await self._db.rows("SELECT chat_id, seen_at FROM chats WHERE channel = ?", channel)
         return {row["chat_id"]: row["seen_at"] for row in rows}
 
@@ -54,7 +60,8 @@ class Inbox:
         """The (channel, chat id) that wrote last, among these channels."""
         marks = ", ".join("?" * len(channels)) or "NULL"
         rows = await self._db.rows(
-            f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) ORDER BY seen_at DESC LIMIT 1",
+            f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) AND chat_id <> ''"
+            " ORDER BY seen_at DESC LIMIT 1",
             *channels,
         )
         return (rows[0]["channel"], rows[0]["chat_id"]) if rows else None
@@ -141,6 +148,15 @@ class Outbox:
 # -- inside a transaction: the inbox
 
 
+def _note_chat(connection: Connection, channel: str, chat_id: str, seen_at: float) -> None:
+    connection.execute(
+        "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at"
+        " WHERE excluded.seen_at > chats.seen_at",
+        (channel, chat_id, seen_at),
+    )
+
+
 def accept(connection: Connection, inbound: InboundMessage, now: float) -> bool:
     """Store an inbound message once; False when (channel, external_id) was accepted before."""
     connection.hold(inbound.session_key)
@@ -159,12 +175,7 @@ def accept(connection: Connection, inbound: InboundMessage, now: float) -> bool:
     if row is None:
         return False
     if inbound.source == "person" and not inbound.owner:
-        connection.execute(
-            "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at"
-            " WHERE excluded.seen_at > chats.seen_at",
-            (inbound.channel, inbound.chat_id, min(inbound.sent_at or now, now)),
-        )
+        _note_chat(connection, inbound.channel, inbound.chat_id, min(inbound.sent_at or now, now))
     if inbound.is_group:
         connection.execute("UPDATE sessions SET is_group = 1 WHERE key = ?", (inbound.session_key,))
     if not inbound.owner and running_turn(connection, inbound.session_key) is None:

@@ -16,7 +16,7 @@ from nanobot.messages import Attachment, InboundMessage
 from tests.channels.discord_setup import Host, outbound, running_channel, section
 from tests.peers.discord_api import TOKEN, DiscordServer
 from tests.peers.discord_gateway import RECONNECT
-from tests.peers.discord_world import DIRECT_MESSAGES, Event
+from tests.peers.discord_world import DIRECT_MESSAGES, EPOCH, Event
 
 CODE = "```python\n" + "print(1)\n" * 400 + "```"
 
@@ -315,6 +315,24 @@ async def test_what_was_said_meanwhile_is_picked_up_in_order(server: DiscordServ
         f"discord:{other.id}": ["where nobody asked before"],
     }
     assert [inbound.is_group for inbound in host.accepted if inbound.text == "in the channel"] == [True]
+
+
+async def test_what_was_heard_and_not_meant_before_a_stop_is_not_taken_up(
+    server: DiscordServer, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobot.channels.platform._CLOCKS_DIFFER", 0.0)
+    ann, general = server.user("ann"), server.guild().channel()
+    async with running_channel(server, host):
+        ann.send("known")
+        ann.send("not for the bot", general)
+        last = ann.send("the last one", general)
+        ann.send("the end")
+        await host.got("known", "the end")
+    sent_at = ((int(last["id"]) >> 22) + EPOCH) / 1000
+    host.channel.seen[""] = sent_at + 0.001  # as the manager notes when the gateway stops
+    ann.send("while it was down", general)
+    async with running_channel(server, host, groupPolicy="open"):
+        await host.got("known", "the end", "while it was down")
 
 
 async def test_a_forgotten_session_is_caught_up(server: DiscordServer, host: Host) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,6 +47,10 @@ async def test_a_message_a_tool_and_an_answer(server: DiscordServer, owner: Home
     assert (channels["discord"]["state"], channels["discord"]["received"]) == ("connected", 1)
     gateway.send(signal.SIGTERM)
     assert await gateway.ended() == 0
+    with contextlib.closing(sqlite3.connect(owner.home / "nanobot.db")) as database:
+        query = "SELECT seen_at FROM chats WHERE channel = 'discord' ORDER BY chat_id"
+        stopped, asked = (row[0] for row in database.execute(query))
+    assert stopped > asked
     assert not [line for line in gateway.log if TOKEN in line or "what is here" in line]
 
 
@@ -79,5 +85,8 @@ async def test_many_chats_at_once_are_each_answered_once_and_in_order(
             server.fail("create_message", 503)
         server.gateway.cut()
         expected = [f"you said: m{number}" for number in range(5)]
-        await server.wait_for(lambda: all(server.texts(one.dm) == expected for one in people), 60)
+        try:
+            await server.wait_for(lambda: all(server.texts(one.dm) == expected for one in people), 40)
+        except TimeoutError:
+            raise AssertionError([server.texts(one.dm) for one in people]) from None
         assert gateway.channels.status["discord"].received == 40

@@ -20,4 +20,6 @@ async def test_each_chat_knows_when_its_newest_message_was_sent(store: Store, cl
     await store.inbox.accept(said("3", 5, now + 99))  # its clock is wrong
     await store.inbox.accept(said("4", 6, now, channel="other"))
     assert await store.inbox.chats("tg") == {"1": now - 40, "2": now, "3": now}
+    await store.inbox.heard_all("other", now + 5)
+    assert await store.inbox.chats("other") == {"4": now, "": now + 5}
     assert await store.inbox.latest_chat(["other"]) == ("other", "4")
