@@ -63,7 +63,6 @@ class Platform(Channel):
     def __init__(self, name: str, config: Any, host: ChannelHost) -> None:
         super().__init__(name, config, host)
         self._shown: dict[str, _Shown] = {}
-        self._owed: set[str] = set()  # chats that a reply has not reached yet
 
     @abstractmethod
     def parse(self, event: Any) -> Incoming | None:
@@ -154,8 +153,6 @@ class Platform(Channel):
         running = shown.growing is not None and not shown.growing.done()
         if shown.closed or running or asyncio.get_running_loop().time() < shown.quiet_until:
             return
-        if message.chat_id in self._owed:  # it would stand above the answer before it
-            return
         # Cancelled half-way, the call could still take effect, behind the back of `send`.
         shown.growing = asyncio.create_task(self._grow(message, shown))
         await asyncio.shield(shown.growing)
@@ -200,8 +197,6 @@ class Platform(Channel):
         shown.closed = True
         if message.kind == "progress":
             del self._shown[message.id]  # interim words stay; the answer will be a message of its own
-        else:
-            self._owed.add(message.chat_id)
         if shown.growing is not None:
             await asyncio.wait([shown.growing])
         captions = 0 if shown.growing_id else self.caption_limit
@@ -210,7 +205,6 @@ class Platform(Channel):
             whole = await asyncio.to_thread(part.with_data)
             growing_id = shown.growing_id if not shown.receipts and not part.file else ""
             shown.receipts.append(await self._deliver(whole, growing_id))
-        self._owed.discard(message.chat_id)
         return ",".join(shown.receipts)
 
     async def _deliver(self, part: OutgoingPart, growing_id: str) -> str:

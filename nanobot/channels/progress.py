@@ -18,6 +18,7 @@ from nanobot.channels.manager import ChannelManager
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, NanobotError
 from nanobot.messages import InboundMessage, OutboundMessage
+from nanobot.store.mail import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,11 @@ _FLUSH = 5.0  # seconds the last progress may take before the reply is queued
 class ChannelProgress:
     """A subscriber to all sessions: shows the turns that messages of channels began."""
 
-    def __init__(self, config: ChannelsConfig, channels: ChannelManager) -> None:
+    def __init__(self, config: ChannelsConfig, channels: ChannelManager, outbox: Outbox) -> None:
         self._texts = config.send_progress
         self._hints = config.show_tool_progress or config.send_tool_hints
         self._channels = channels
+        self._outbox = outbox
         self._turns: dict[str, _TurnProgress] = {}  # by session
         self._closing: dict[str, asyncio.Task[None]] = {}  # by the id of the message that replies
 
@@ -48,7 +50,7 @@ class ChannelProgress:
         if isinstance(event, TurnStarted) and inbound.source == "person" and channel:
             self._close(inbound.session_key)  # of an attempt that ended without its last event
             self._turns[inbound.session_key] = _TurnProgress(
-                channel, inbound, event.turn_id, texts=self._texts, hints=self._hints
+                channel, inbound, event.turn_id, self._outbox, texts=self._texts, hints=self._hints
             )
         elif isinstance(event, TurnFinished):
             self._close(inbound.session_key)
@@ -73,9 +75,17 @@ class _TurnProgress:
     """What the chat has been shown of one turn."""
 
     def __init__(
-        self, channel: Channel, inbound: InboundMessage, turn_id: str, *, texts: bool, hints: bool
+        self,
+        channel: Channel,
+        inbound: InboundMessage,
+        turn_id: str,
+        outbox: Outbox,
+        *,
+        texts: bool,
+        hints: bool,
     ) -> None:
         self._channel = channel
+        self._outbox = outbox
         self._inbound = inbound
         self.reply_id = f"turn-{turn_id}"
         self._texts = texts
@@ -125,12 +135,24 @@ class _TurnProgress:
                 await self._try(self._channel.show_typing(self._inbound))
                 await asyncio.sleep(_TYPING_EVERY)
 
+    async def _after_replies(self) -> None:
+        """Wait for the answers before this turn: what is shown before them would stand above them."""
+        chat = self._inbound.channel, self._inbound.chat_id
+        while True:
+            if not await self._outbox.owes(*chat, besides=self.reply_id):
+                return
+            await asyncio.sleep(_EDIT_EVERY)
+
     async def _send_lines(self) -> None:
         while True:
-            await self._try(self._channel.send(await self._waiting.get()))
+            message = await self._waiting.get()
+            await self._try(self._after_replies())
+            await self._try(self._channel.send(message))
             self._waiting.task_done()
 
     async def _stream(self) -> None:
+        await self._changed.wait()
+        await self._try(self._after_replies())
         while True:
             await self._changed.wait()
             self._changed.clear()

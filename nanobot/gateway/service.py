@@ -61,7 +61,7 @@ class Gateway:
             paths.home() / "media",
             commands=tuple((command.name, command.description) for command in COMMANDS),
         )
-        self._progress = ChannelProgress(config.channels, self.channels)
+        self._progress = ChannelProgress(config.channels, self.channels, app.store.outbox)
         self.dispatcher = app.dispatcher
         self.dispatcher.run_command = self._run_command
         self.dispatcher.fetch_attachments = self.channels.fetch_attachments

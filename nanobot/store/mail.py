@@ -82,6 +82,14 @@ class Outbox:
         query = "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?"
         return bool(await self._db.rows(query, turn_id, channel, chat_id))
 
+    async def owes(self, channel: str, chat_id: str, besides: str) -> bool:
+        """Whether a message to this chat is still to be delivered, `besides` the one of this id."""
+        query = (
+            "SELECT 1 FROM outbox WHERE channel = ? AND chat_id = ? AND state = 'pending'"
+            " AND key <> ? LIMIT 1"
+        )
+        return bool(await self._db.rows(query, channel, chat_id, besides))
+
     async def due(self, limit: int = 32) -> list[Delivery]:
         """At most one delivery a chat, so that messages never overtake each other."""
         rows = await self._db.rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanobot.messages import InboundMessage
+from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.store.store import Store
 from tests.store.conftest import Clock
 
@@ -23,3 +23,13 @@ async def test_each_chat_knows_when_its_newest_message_was_sent(store: Store, cl
     await store.inbox.heard_all("other", now + 5)
     assert await store.inbox.chats("other") == {"4": now, "": now + 5}
     assert await store.inbox.latest_chat(["other"]) == ("other", "4")
+
+
+async def test_a_chat_is_owed_what_waits_for_it(store: Store) -> None:
+    await store.outbox.enqueue(OutboundMessage("m-1", "tg", "1", "hi"))
+    assert await store.outbox.owes("tg", "1", besides="m-2")
+    assert not await store.outbox.owes("tg", "1", besides="m-1")
+    assert not await store.outbox.owes("tg", "2", besides="m-2")
+    (delivery,) = await store.outbox.due()
+    await store.outbox.delivered(delivery.outbox_id, "receipt")
+    assert not await store.outbox.owes("tg", "1", besides="m-2")

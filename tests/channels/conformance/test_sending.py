@@ -96,21 +96,6 @@ async def test_a_retry_goes_on_where_it_stopped(driver: Driver, tmp_path: Path) 
     ]  # fmt: skip
 
 
-async def test_an_answer_does_not_grow_above_one_that_has_not_arrived(driver: Driver) -> None:
-    first, second = outbound(driver, "one"), outbound(driver, "two and more", id="turn-2")
-    driver.lose_next()
-    async with running_channel(driver) as channel:
-        with pytest.raises(ChannelError):
-            await channel.send(first)
-        await growing(channel, second, "two")
-        assert driver.texts() == []
-        await channel.send(first)
-        await growing(channel, second, "two and")
-        assert driver.texts() == ["one", "two and"]
-        await channel.send(second)
-    assert driver.texts() == ["one", "two and more"]
-
-
 async def test_too_many_requests_are_waited_for_as_long_as_asked(driver: Driver) -> None:
     driver.rate_limit(77)
     async with running_channel(driver) as channel:
