@@ -24,7 +24,7 @@ from nanobot.memory.search_tool import MemorySearchTool
 from nanobot.plugins.folder import PluginTools
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import open_store
 from nanobot.subagents.orders import Subagents
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
 from nanobot.tools.spawn import SpawnTool
@@ -32,13 +32,13 @@ from nanobot.workspace import create_workspace
 
 
 class App:
-    """nanobot, wired. Use `open_app`."""
+    """nanobot, wired; nothing is opened before it is used. Use `open_app`."""
 
-    def __init__(self, config: Config, store: Store, models: ModelPool, *, model: str = "") -> None:
+    def __init__(self, config: Config, *, model: str = "") -> None:
         self.config = config
         self.notices: list[str] = []  # what the owner should know before the first turn
-        self.store = store
-        self.models = models
+        self.store = store = open_store(paths.database_file())
+        self.models = models = ModelPool(config)
         self.workspace = config.workspace_path
         folder = self.workspace / "memory"
         memory = MemorySection(folder, config.memory.prompt_bytes)
@@ -97,10 +97,9 @@ class App:
 async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
     """Everything `nanobot agent` needs: workspace, store, model, tools. Raises NanobotError."""
     create_workspace(config.workspace_path)
-    store = open_store(paths.database_file())
-    async with contextlib.aclosing(App(config, store, ModelPool(config), model=model)) as app:
+    async with contextlib.aclosing(App(config, model=model)) as app:
         if any((folder / "sessions").is_dir() for folder in (app.workspace, paths.home())):
             from nanobot.legacy.sessions_file import import_sessions
 
-            app.notices = await import_sessions(store, paths.home(), app.workspace)
+            app.notices = await import_sessions(app.store, paths.home(), app.workspace)
         yield app

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import asdict
 from typing import Any
 
 from nanobot import paths
 from nanobot.cli.options import print_json
-from nanobot.cli.session import existing_store
+from nanobot.cli.storage import memory_report, storage_report
 from nanobot.config.channels import PLANNED
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
-from nanobot.cron.table import JobTable
 from nanobot.errors import NanobotError, ProviderError
 from nanobot.mcp.servers import entries_of, lines_about
-from nanobot.memory.consolidation import Waiting, count_waiting
-from nanobot.memory.files import open_files
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
-from nanobot.store.records import GATEWAY_ROLE
-from nanobot.store.store import open_store
 from nanobot.terminal.screen import clean
 
 
@@ -40,7 +34,7 @@ async def _report() -> dict[str, Any]:
     file = paths.config_file()
     report: dict[str, Any] = {
         "config": {"path": str(file), "exists": file.exists(), "error": "", "warnings": []},
-        "storage": await _storage(),
+        "storage": await storage_report(),
     }
     try:
         loaded = load_config()
@@ -54,22 +48,9 @@ async def _report() -> dict[str, Any]:
     report["providers"] = {spec.name: has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(config.channels.enabled())
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
-    report["memory"] = await _memory(config)
+    report["memory"] = await memory_report(config)
     report["subagents"] = await _subagents(config)
     return report
-
-
-async def _memory(config: Config) -> dict[str, Any]:
-    """What waits to be consolidated, and what cannot be read in the memory files."""
-    waiting, unreadable = Waiting(0, 0, 0, ""), list[str]()
-    try:
-        unreadable = open_files(config.workspace_path).complaints()
-        async with existing_store() as store:
-            if store is not None:
-                waiting = await count_waiting(store, config.agents.defaults.memory_window)
-    except NanobotError as error:
-        waiting = Waiting(0, 0, 0, str(error))
-    return {**asdict(waiting), "text": str(waiting), "unreadable": unreadable}
 
 
 async def _subagents(config: Config) -> dict[str, list[str]]:
@@ -77,10 +58,9 @@ async def _subagents(config: Config) -> dict[str, list[str]]:
     profiles = config.agents.subagent_profiles
     if not profiles:
         return {"profiles": [], "errors": [], "notes": []}
-    from nanobot.agent.assistant import ModelPool
     from nanobot.app import App
 
-    async with contextlib.aclosing(App(config, open_store(paths.database_file()), ModelPool(config))) as app:
+    async with contextlib.aclosing(App(config)) as app:
         errors = list(app.subagents.faults((await app.tools.registry()).for_subagents))
     notes = []
     for name, profile in profiles.items():
@@ -111,29 +91,6 @@ def has_key(spec: ProviderSpec, config: Config) -> bool:
     section = getattr(config.providers, spec.name, None)
     variables = [spec.env_key, *(name for name, value in spec.env_extras if value == "{api_key}")]
     return bool(section and section.api_key) or any(os.environ.get(name) for name in variables if name)
-
-
-async def _storage() -> dict[str, Any]:
-    file = paths.database_file()
-    storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "error": ""}
-    storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
-    storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0}
-    try:
-        async with existing_store() as store:
-            if store is not None:
-                storage["sessions"] = len(await store.sessions.newest(1_000_000))
-                storage["bytes"] = file.stat().st_size
-                storage["gateway_pid"] = await store.workers.leader(GATEWAY_ROLE)
-                storage["outbox"] = asdict(await store.outbox.backlog())
-                jobs = await JobTable(store.database).all()
-                storage["jobs"] = {
-                    "enabled": sum(job.enabled for job in jobs),
-                    "failed": sum(job.last_status == "error" for job in jobs),
-                    "missed": sum(job.missed for job in jobs),
-                }
-    except NanobotError as error:
-        storage["error"] = str(error)
-    return storage
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -1,0 +1,52 @@
+"""The parts of `nanobot status` that read the database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from nanobot import paths
+from nanobot.cli.session import existing_store
+from nanobot.config.schema import Config
+from nanobot.cron.table import JobTable
+from nanobot.errors import NanobotError
+from nanobot.memory.consolidation import Waiting, count_waiting
+from nanobot.memory.files import open_files
+from nanobot.store.records import GATEWAY_ROLE
+
+
+async def storage_report() -> dict[str, Any]:
+    """How the database is, and what of sessions, deliveries and jobs is in it."""
+    file = paths.database_file()
+    storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "error": ""}
+    storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
+    storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0}
+    try:
+        async with existing_store() as store:
+            if store is not None:
+                storage["sessions"] = len(await store.sessions.newest(1_000_000))
+                storage["bytes"] = file.stat().st_size
+                storage["gateway_pid"] = await store.workers.leader(GATEWAY_ROLE)
+                storage["outbox"] = asdict(await store.outbox.backlog())
+                jobs = await JobTable(store.database).all()
+                storage["jobs"] = {
+                    "enabled": sum(job.enabled for job in jobs),
+                    "failed": sum(job.last_status == "error" for job in jobs),
+                    "missed": sum(job.missed for job in jobs),
+                }
+    except NanobotError as error:
+        storage["error"] = str(error)
+    return storage
+
+
+async def memory_report(config: Config) -> dict[str, Any]:
+    """What waits to be consolidated, and what cannot be read in the memory files."""
+    waiting, unreadable = Waiting(0, 0, 0, ""), list[str]()
+    try:
+        unreadable = open_files(config.workspace_path).complaints()
+        async with existing_store() as store:
+            if store is not None:
+                waiting = await count_waiting(store, config.agents.defaults.memory_window)
+    except NanobotError as error:
+        waiting = Waiting(0, 0, 0, str(error))
+    return {**asdict(waiting), "text": str(waiting), "unreadable": unreadable}
