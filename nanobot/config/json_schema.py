@@ -33,7 +33,7 @@ def _object(section: type[Section], definitions: dict[str, Schema]) -> Schema:
 
 def _property(field: Field, definitions: dict[str, Schema]) -> Schema:
     schema = _type(field.annotation, definitions)
-    limits = {_LIMITS[limit]: bound for limit, bound in field.limits.items()}
+    limits = {_LIMITS[limit]: bound for limit, bound in (field.limits or {}).items()}
     if limits and "anyOf" in schema:
         schema["anyOf"][0] = limits | schema["anyOf"][0]
     else:

@@ -1,4 +1,4 @@
-"""Loads config.json, changes single keys of it, and describes it as a JSON Schema.
+"""Loads config.json, and changes single keys of it.
 
 The environment beats the file, the file beats the defaults. Nothing here ever replaces a file that
 cannot be read, and unknown keys stay where they are. No message quotes a value: it may be a secret.
@@ -25,12 +25,10 @@ _HINTS |= dict.fromkeys("#/", "Remove the comment, JSON has none. ")
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A usable configuration, what is odd about it (for the owner), and the file it came from."""
+    """A usable configuration, and what is odd about it, for the owner."""
 
     config: Config
     warnings: tuple[str, ...]
-    path: Path
-    exists: bool
 
 
 def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) -> LoadedConfig:
@@ -39,9 +37,8 @@ def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) 
     Raises ConfigError for an unreadable file, broken JSON, wrong types and unset `${VAR}`s.
     """
     path = paths.config_file() if path is None else path
-    data = _read_json(path)
     env = os.environ if env is None else env
-    reader, wanted = Reader(env), dict(data or {})
+    reader, wanted = Reader(env), _read_json(path) or {}
     wanted.pop("$schema", None)
     for variable, text in sorted(env.items()):
         if variable.upper().startswith(_PREFIX) and "__" in variable:
@@ -50,7 +47,7 @@ def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) 
     _refuse(path, reader.problems)
     if missing := [f"channels.{name}" for name in config.channels.enabled() if name in PLANNED]:
         reader.warnings.append(f"{', '.join(missing)}: not in this version yet, so kept and not used")
-    return LoadedConfig(config, tuple(reader.warnings), path, data is not None)
+    return LoadedConfig(config, tuple(reader.warnings))
 
 
 def update_config_file(path: Path, changes: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -36,7 +36,7 @@ class Field:
     default: Any
     description: str = ""
     repr: bool = True
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] | None = None
     annotation: Any = None
     alias: str = ""  # how the key is written
     numbers_as_text: bool = False
@@ -66,16 +66,13 @@ class Section:
 
     def __init_subclass__(cls) -> None:
         cls.model_fields = {}
-        for name, annotation in get_type_hints(cls).items():
-            if get_origin(annotation) is not ClassVar:
-                declared = getattr(cls, name)
-                found = declared if isinstance(declared, Field) else Field(declared)
-                cls.model_fields[name] = replace(
-                    found,
-                    annotation=annotation,
-                    alias=to_camel(name),
-                    numbers_as_text=cls.numbers_as_text,
-                )
+        numbers = cls.numbers_as_text
+        for name, kind in get_type_hints(cls).items():
+            if get_origin(kind) is not ClassVar:
+                given = getattr(cls, name)
+                field = given if isinstance(given, Field) else Field(given)
+                field = replace(field, annotation=kind, alias=to_camel(name), numbers_as_text=numbers)
+                cls.model_fields[name] = field
 
     def __init__(self, **values: Any) -> None:
         self.model_fields_set = set(values)
@@ -217,8 +214,7 @@ class Reader:
             else:
                 import difflib
 
-                known = [*names, *kind.extra_names()]
-                near = difflib.get_close_matches(alias, known, n=1, cutoff=0.7)
+                near = difflib.get_close_matches(alias, [*names, *kind.extra_names()], n=1, cutoff=0.7)
                 hint = f"did you mean {near[0]}?" if near else "ignored"
                 self.warnings.append(f"{place}: unknown key, {hint}")
             seen.add(alias)
@@ -254,7 +250,7 @@ def _plain(kind: Any, value: Any, field: Field) -> Any:
             raise ValueError(" or ".join(map(repr, get_args(kind))))
     elif kind is not Any:
         raise ValueError("a valid list" if get_origin(kind) is list else "a valid dictionary")
-    for limit, bound in field.limits.items():
+    for limit, bound in (field.limits or {}).items():
         holds, words = _LIMITS[limit]
         if not holds(value, bound):
             raise ValueError(f"{words} {bound}")
