@@ -197,7 +197,8 @@ class Dispatcher:
         serving.add_done_callback(functools.partial(self._ended, key, changed))
 
     def _ended(self, key: str, changed: asyncio.Event, serving: asyncio.Task[None]) -> None:
-        if self._running[key].serving is serving:  # its lane may have its next turn already
+        running = self._running.get(key)
+        if running and running.serving is serving:  # its lane may have its next turn already
             del self._running[key]
         changed.set()
         if not serving.cancelled() and serving.exception() is not None:
@@ -209,8 +210,9 @@ class Dispatcher:
         """Close a turn however its work ends. Whoever stops it cancels the work, as often as he likes."""
         await asyncio.wait([work])
         if self._handed_over.is_set():
-            taken = TurnTakenOver("This nanobot ends; the next one goes on with the turn.")
-            self._hub.publish(turn.inbound, failed(taken))
+            if work.cancelled():
+                taken = TurnTakenOver("This nanobot ends; the next one goes on with the turn.")
+                self._hub.publish(turn.inbound, failed(taken))
         elif work.cancelled():
             try:
                 await self._finish(turn, _STOPPED)
