@@ -113,14 +113,14 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The words of the message, without context notes and reasoning."""
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
-
-    @property
-    def own_text(self) -> str:
-        """The words of its author, without what they quote or forward."""
+        """The words of its author, without what they quote or forward, context notes and reasoning."""
         own = (part for part in self.parts if isinstance(part, TextPart) and part.origin == "author")
         return "".join(part.text for part in own)
+
+    @property
+    def all_text(self) -> str:
+        """The same with what they quote or forward: what can be found again."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:

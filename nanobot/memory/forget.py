@@ -68,7 +68,7 @@ class Found:
         yield from (f"fact {fact.id}: {fact.text}" for fact in self.facts)
         yield from (f"history [{entry.origin.day}] {entry.text}" for entry in self.history)
         for session, entry in self.messages:
-            text = " ".join(entry.message.text.split()) or "(tool call or result)"
+            text = " ".join(entry.message.all_text.split()) or "(tool call or result)"
             yield f"message {session}#{entry.seq} {entry.message.role}: {text}"
         yield from (f"job: {text}" for text in self.jobs)
 

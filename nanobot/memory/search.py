@@ -197,7 +197,7 @@ def _turn_row(row: Row) -> TurnRow:
     """Of results of tools no text is searched: they are long, and nobody said them."""
     message = stored_message(row).message
     place = (row["session"], row["seq"], row["created_at"], bool(row["is_group"]))
-    return TurnRow(row["id"], *place, message.role, message.text.strip())
+    return TurnRow(row["id"], *place, message.role, message.all_text.strip())
 
 
 def _mark(row: TurnRow) -> str:
@@ -221,7 +221,7 @@ def _texts(connection: Connection, places: Sequence[tuple[str, int]]) -> list[tu
         row = connection.execute(
             "SELECT * FROM messages WHERE session = ? AND seq = ?", (session, seq)
         ).fetchone()
-        found.append((session, seq, stored_message(row).message.text.strip() if row else ""))
+        found.append((session, seq, stored_message(row).message.all_text.strip() if row else ""))
     return found
 
 

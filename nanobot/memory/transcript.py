@@ -65,7 +65,7 @@ class Transcript:
         return "\n".join(line for entry in self.messages for line in self._lines(entry))
 
     def _lines(self, entry: StoredMessage) -> list[str]:
-        text, role = entry.message.own_text, str(entry.message.role)
+        text, role = entry.message.text, str(entry.message.role)
         if role == "user" and not self.is_users(entry.seq):
             role, text = "untrusted program", text[:_SHOWN_RESULT]
         lines = (
@@ -90,7 +90,7 @@ class Transcript:
         found = []
         for seq in filter(self.is_users, seqs):
             entry = self.by_seq[seq]
-            own = _own_words(entry.message.own_text)
+            own = _own_words(entry.message.text)
             found.append(own.split("\n\n")[0] if first_paragraph else own)
             if not first_paragraph:
                 found.append(f"{_moment(entry):%Y-%m-%d %B %A %d}")
@@ -117,7 +117,7 @@ class Transcript:
         texts = [part.content for entry in self.messages for part in entry.message.tool_results]
         for entry in self.messages:
             if entry.turn_id in self._reading and not self._is_own(entry):
-                texts.append(entry.message.text)
+                texts.append(entry.message.all_text)
         return words("\n".join(text[:_READ] for text in texts))
 
     @cached_property
@@ -131,7 +131,7 @@ class Transcript:
 
     def _is_own(self, entry: StoredMessage) -> bool:
         """Whether a user says all of a message."""
-        text, own = entry.message.text.strip(), entry.message.own_text.strip()
+        text, own = entry.message.all_text.strip(), entry.message.text.strip()
         return self.is_users(entry.seq) and (not text or text == own == _own_words(own))
 
     def offered(self, until: int) -> set[str]:
