@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nanobot.errors import StorageError
 from nanobot.memory.facts import Evidence, Fact, format_entry, format_fact, superseded
-from nanobot.messages import Message, ToolCall, ToolResult
+from nanobot.messages import Message, TextPart, ToolCall, ToolResult
 from tests.memory.harness import World, open_world
 from tests.talk import claim_own
 
@@ -41,6 +41,16 @@ async def test_what_is_new_is_found_at_once(world: World) -> None:
     assert (await world.texts("kayak"))[0] == "The kayak is red"
     await world.say("cli:direct", "The kayak was sold", "Oh.")
     assert "The kayak was sold" in await world.texts("kayak")
+
+
+async def test_what_was_forwarded_is_found_again(world: World) -> None:
+    claim = await claim_own(world.store, "cli:direct")
+    assert claim is not None
+    forwarded = Message.user("What is that?", TextPart("\nThe invoice of the locksmith is due.", "forward"))
+    await world.store.turns.append(claim, forwarded)
+    await world.store.turns.append(claim, Message.assistant("A bill."))
+    await world.store.turns.finish(claim, "done")
+    assert "locksmith" in (await world.texts("locksmith invoice"))[0]
 
 
 async def test_a_hand_edit_counts_at_once(world: World) -> None:
