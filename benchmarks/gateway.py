@@ -216,8 +216,9 @@ async def measure_idle(folder: Path, base_url: str, rounds: int) -> AsyncIterato
 
         async with TelegramServer() as server:
             section = {"enabled": True, "token": TOKEN, "apiBase": server.url}
-            begins = []
+            begins, scripts = [], []
             for number in range(rounds):
+                scripts.append((await run_script("minimal_client.py", base_url, "hello"))[0])
                 async with running(folder / f"telegram{number}", telegram=section) as gateway:
                     begins.append(gateway.ready)
                     await settled(gateway)
