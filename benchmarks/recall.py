@@ -8,13 +8,15 @@
 Recall@k is the share of a question's evidence turns among the first k turns found, averaged over the
 questions; MRR is the mean of 1 / rank of the first one. The index is made and asked by nanobot's own code,
 one for each conversation and one for all of them together (pooled). `--scale N` adds N - 1 copies of the
-data with exchanged words; times are always those of the pooled index.
+data with exchanged words; times are always those of the pooled index. `--ablate` measures what each feature
+of the ranking is worth: it is switched off alone, with and without facts.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -26,11 +28,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from nanobot.memory import ranking, search_rows, words  # noqa: E402
 from nanobot.memory.facts import Evidence, Fact, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch  # noqa: E402
 from nanobot.memory.search_index import SearchIndex  # noqa: E402
@@ -264,6 +269,32 @@ def _fact_lines(talk: Conversation, places: dict[tuple[str, str], str]) -> Itera
         yield format_fact(Fact(text, Evidence(day, tuple(places[talk.id, turn] for turn in known))))
 
 
+# -- what a feature is worth
+
+SWITCHES: dict[str, tuple[ModuleType, str, Any]] = {  # feature: what it is switched off by
+    "neighbours' text": (search_rows, "_WEIGHTS", "1.0, 0.0, 0.0, 0.6"),
+    "words of the date": (search_rows, "_WEIGHTS", "1.0, 0.5, 0.3, 0.0"),
+    "days that are asked for": (ranking, "with_days", lambda text, today: text),
+    "speaker": (ranking, "_SPEAKER", 1.0),
+    "facts lend to evidence": (ranking, "_FACT", 0.0),
+    "episode": (ranking, "_EPISODE", 0.0),
+    "neighbours' score": (ranking, "_BESIDE", 0.0),
+    "past comes later": (ranking, "_PAST", 1.0),
+    "beginnings and compounds": (ranking, "_SHORT_WORD", 1000),
+    "irregular verbs": (words, "_BASE", {}),
+}
+
+
+async def ablate(path: Path) -> None:
+    """Print recall@10 and MRR, turns alone and with facts, of all features and without each."""
+    for name, switch in {"(all)": None, **SWITCHES}.items():
+        with patch.object(*switch) if switch else contextlib.nullcontext():
+            words._folded.cache_clear()
+            reports = [(await measure(path, 1, with_facts=facts))["overall"] for facts in (False, True)]
+        figures = [report[figure] for report in reports for figure in ("recall@10", "mrr")]
+        print(f"| {name} |" + "|".join(f" {figure:.3f} " for figure in figures) + "|", flush=True)
+
+
 # -- showing
 
 
@@ -288,9 +319,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="JSON file; the form is in this file's head")
     parser.add_argument("--facts", action="store_true", help="put the facts into MEMORY.md")
     parser.add_argument("--scale", type=int, default=1, help="how many times the data, with altered words")
+    parser.add_argument("--ablate", action="store_true", help="switch off one feature at a time")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     try:
+        if options.ablate:
+            asyncio.run(ablate(options.data))
+            return 0
         report = asyncio.run(measure(options.data, max(1, options.scale), options.facts))
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"Error: {options.data} cannot be used: {error!r}", file=sys.stderr)

@@ -61,7 +61,8 @@ class ConsolidationTable:
 
     async def is_forgetting(self) -> bool:
         """Whether something is being forgotten, or that was broken off."""
-        return await self._db.read(_is_forgetting)
+        sql = "SELECT 1 FROM forgets WHERE request <> ''"
+        return await self._db.read(lambda connection: connection.execute(sql).fetchone() is not None)
 
     async def pending_changes(self) -> list[MemoryChange]:
         """Changes that are not in the files yet, oldest first."""
@@ -127,10 +128,6 @@ def _commit_change(
     )
     connection.execute("DELETE FROM setbacks WHERE session = ?", (session.session,))
     return True
-
-
-def _is_forgetting(connection: Connection) -> bool:
-    return connection.execute("SELECT 1 FROM forgets WHERE request <> ''").fetchone() is not None
 
 
 def _pending(connection: Connection) -> list[MemoryChange]:

@@ -20,7 +20,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from urllib.parse import quote, unquote
 
@@ -149,22 +149,16 @@ def parse_history(text: str) -> list[HistoryEntry]:
     for number, words, comment in _lines(text):
         if words.startswith("#") or not words:
             continue
-        origin, found = _parse_origin(comment), _ENTRY.match(words)
-        found = found if found and _is_day(found[1]) else None
-        if found is None and entries and not entries[-1].past and entries[-1].origin.day:
+        origin, dated = _parse_origin(comment), _ENTRY.match(words)
+        if dated and _is_day(dated[1]):
+            day, time, body = dated[1], dated[2] or "", words[dated.end() :]
+        elif entries and entries[-1].origin.day and not entries[-1].past:
             entries[-1] = _continued(entries[-1], words, origin)
             continue
-        body = words[found.end() :] if found else words
+        else:
+            day, time, body = origin.day, "", words
         past = _PAST.match(body)
-        entries.append(
-            HistoryEntry(
-                body,
-                Evidence(found[1] if found else origin.day, origin.messages, origin.is_group),
-                (found[2] or "") if found else "",
-                past[1] if past else "",
-                number,
-            )
-        )
+        entries.append(HistoryEntry(body, replace(origin, day=day), time, past[1] if past else "", number))
     return entries
 
 

@@ -121,28 +121,28 @@ def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
 
     The file is written as a whole, so if one of the new lines is there, all of this was done before.
     """
-    lines = text.split("\n")
+    lines: list[str | None] = [*text.split("\n")]  # None: it is gone
     if any(edit.new in lines for edit in edits if edit.new):
         return text
     places: dict[tuple[str, str], list[int]] = {}
     for fact in parse_facts(text):
         places.setdefault((fact.id, fact.origin.group), []).append(fact.line)
-    changed: dict[int, str] = {}  # line number -> its new text, or "" for none
     added = []
     for edit in edits:
         if edit.old and not places.get((edit.old, edit.group)):
             continue
         old = places.pop((edit.old, edit.group), [])
+        for number in old:
+            lines[number] = None
         named = [(fact.id, fact.origin.group) for fact in parse_facts(edit.new)]
-        new = [name for name in named if name not in places]
-        places |= {name: [] for name in new}
-        changed |= dict.fromkeys(old, "")
-        if new and old:
-            changed[old[0]] = edit.new
-        elif new:
+        if not named or named[0] in places:  # nothing new, or known
+            continue
+        places[named[0]] = []
+        if old:
+            lines[old[0]] = edit.new
+        else:
             added.append(edit.new)
-    kept = (changed.get(number, line) for number, line in enumerate(lines) if changed.get(number) != "")
-    result = "\n".join(kept)
+    result = "\n".join(line for line in lines if line is not None)
     separator = "\n" if added and result and not result.endswith("\n") else ""
     return result + separator + "".join(f"{line}\n" for line in added)
 

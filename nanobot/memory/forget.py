@@ -90,17 +90,7 @@ class Forgetter:
         files = self.consolidator.files
         facts = [fact for fact in await asyncio.to_thread(files.facts) if scope.allows(fact)]
         entries = [entry for entry in await asyncio.to_thread(files.entries) if scope.allows(entry)]
-        named = [fact for fact in facts if _FACT_ID.fullmatch(wanted) and fact.id == wanted]
-        one = await message_named(self.consolidator.store, wanted.strip())
-        if one and scope.session in ("", one[0]):
-            matches: Matches = _nothing
-            messages = [one]
-            named = [fact for fact in facts if fact.origin.messages == (wanted.strip(),)]
-        else:
-            matches = _says(named[0].text, closely=False) if named else _says(wanted)
-            messages = await self._redaction.messages_like(Target(matches, only=scope.session))
-            for fact in named:
-                messages += await self._turns_of(fact, scope)
+        named, matches, messages = await self._named(wanted, scope, facts)
         jobs = [] if scope.session else await JobTable(self.consolidator.store.database).all()
         unique = {(session, entry.seq): (session, entry) for session, entry in messages}
         return Found(
@@ -112,6 +102,24 @@ class Forgetter:
             tuple(job.message for job in jobs if matches(job.message) or matches(job.name)),
             matches,
         )
+
+    async def _named(
+        self, wanted: str, scope: ForgetScope, facts: list[Fact]
+    ) -> tuple[list[Fact], Matches, list[tuple[str, StoredMessage]]]:
+        """The facts that `wanted` names, what is true of texts that say it, and the messages meant."""
+        one = await message_named(self.consolidator.store, wanted.strip())
+        if one and scope.session in ("", one[0]):
+            return (
+                [fact for fact in facts if fact.origin.messages == (wanted.strip(),)],
+                lambda _: False,
+                [one],
+            )
+        named = [fact for fact in facts if _FACT_ID.fullmatch(wanted) and fact.id == wanted]
+        matches = _says(named[0].text, closely=False) if named else _says(wanted)
+        messages = await self._redaction.messages_like(Target(matches, only=scope.session))
+        for fact in named:
+            messages += await self._turns_of(fact, scope)
+        return named, matches, messages
 
     async def _turns_of(self, fact: Fact, scope: ForgetScope) -> list[tuple[str, StoredMessage]]:
         """The whole turns in which a fact was said: answers repeat it."""
@@ -230,10 +238,6 @@ def _clean_json_lines(text: str, target: Target) -> str:
         return json.dumps({"role": data.get("role", "user"), "content": "[forgotten]"})
 
     return "\n".join(clean(line) for line in text.split("\n"))
-
-
-def _nothing(text: str) -> bool:
-    return False
 
 
 def _says(wanted: str, *, closely: bool = True) -> Matches:

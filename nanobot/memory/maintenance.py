@@ -72,15 +72,14 @@ class MemoryMaintenance:
         with signal.subscribe() as changed:
             while True:
                 await wait_for(changed, _LOOK_EVERY)
-                pause = _PAUSE
+                pause = _LOOK_EVERY
                 try:
                     await self.run_owed()
+                    pause = _PAUSE
                 except NanobotError as error:
                     log.error("Memory is not consolidated: %s", error)
-                    pause = _LOOK_EVERY
                 except Exception:  # chats go on without it
                     log.exception("Memory is not consolidated")
-                    pause = _LOOK_EVERY
                 await asyncio.sleep(pause)
 
     async def run_owed(self, *, retry_now: bool = False) -> None:

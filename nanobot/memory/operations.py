@@ -119,8 +119,9 @@ def _history(value: object, instructions: str, transcript: Transcript) -> str:
     said = transcript.users_words
     spoken = words(said)
     sentences = _sentences(plain_text(mask_secrets(value)))
-    kept = [part for part in sentences if not (transcript.foreign and _is_smuggled(part, spoken))]
-    text = " ".join(kept)
+    if transcript.foreign:  # which may have smuggled in an order
+        sentences = [one for one in sentences if not is_order(one) or share_said(one, spoken) >= _SAID]
+    text = " ".join(sentences)
     for address in addresses(text):
         if address.casefold() not in said.casefold():
             text = text.replace(address, "[address]")
@@ -131,10 +132,6 @@ def _history(value: object, instructions: str, transcript: Transcript) -> str:
 
 def _sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.!?;])\s+|(?<=[。!?])", text)
-
-
-def _is_smuggled(sentence: str, said: set[str]) -> bool:
-    return is_order(sentence) and share_said(sentence, said) < _SAID
 
 
 def _is_echo(text: str, instructions: str) -> bool:
@@ -210,7 +207,8 @@ class _Checker:
         return format_fact(Fact(text, self._transcript.origin(evidence, self._transcript.day(evidence))))
 
     def _problems(self, text: str, evidence: Sequence[int], replaced: str) -> Iterator[str]:
-        said = f"{self._transcript.said(evidence)}\n{replaced}"
+        transcript = self._transcript
+        said = f"{transcript.said(evidence)}\n{replaced}"
         if len(text) > _LONGEST_FACT:
             yield "it is too long"
         if fact_id(text) in self._known or fact_id(text) in self._new:
@@ -219,20 +217,19 @@ class _Checker:
             yield "it holds a secret"
         if _is_echo(text, self._instructions):
             yield "it repeats what it was given"
-        foreign = self._transcript.foreign
-        heard = foreign | self._transcript.offered(max(evidence))
-        answered = foreign | self._transcript.offered(
-            self._transcript.last + 1
-        )  # may tell what was read long ago
+        others_before = transcript.foreign | transcript.answered(max(evidence))
+        others = transcript.foreign | transcript.answered(
+            transcript.last + 1
+        )  # may tell of what was read long ago
         unsaid = words(text) - words(said)
         share = share_said(text, words(said))
-        if share < _SAID and (unsaid & heard or (foreign and not share)):
+        if share < _SAID and (unsaid & others_before or (transcript.foreign and not share)):
             yield "the messages it names do not say so"
-        if details := unsaid_details(text, said, answered):
+        if details := unsaid_details(text, said, others):
             yield f"nobody said {details[0][:40]!r}"
-        own = self._transcript.said(evidence, first_paragraph=True)
-        enough = _SAID if is_order(own) else _ORDERED
-        if is_order(text) and (share_said(text, words(own)) < enough or unsaid & answered):
+        begins = transcript.said(evidence, first_paragraph=True)
+        enough = _SAID if is_order(begins) else _ORDERED
+        if is_order(text) and (share_said(text, words(begins)) < enough or unsaid & others):
             yield "it gives an order that no user gave"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sqlite3 import Connection
@@ -78,28 +78,20 @@ def rank(index: Connection, text: str, scope: SearchScope, now: datetime, limit:
     terms = _terms(index, with_days(text, now.date()))
     if not terms:
         return []
-    turns = {turn.id: turn for turn in rows.turns(index, terms, scope, _TURNS)}
-    lines = {line.id: _line_hit(line, line.score) for line in rows.lines(index, terms, scope, _LINES)}
-    scores = {turn.id: turn.score for turn in turns.values()}
-    evidence = _evidence(index, lines.values(), scope)
-    turns |= {turn.id: turn for turn, _ in evidence.values()}
-    for turn, score in evidence.values():
-        scores[turn.id] = scores.get(turn.id, 0.0) + _FACT * score
-    _favour(turns.values(), scores, text)
-    outdated = _sources(hit for hit in lines.values() if hit.past)
-    outdated -= _sources(hit for hit in lines.values() if hit.kind == "fact")
-    for turn in turns.values():
-        scores[turn.id] *= _PAST if message_id(turn.session, turn.seq) in outdated else 1.0
-    for row, hit in lines.items():  # a fact comes before the messages it rests on
-        resting = [scores[evidence[name][0].id] for name in hit.sources if name in evidence and not hit.past]
-        scores[row] = max(
-            hit.score * _LINE * (_PAST if hit.past else 1.0), *(1.001 * score for score in resting), 0.0
-        )
-    best = sorted(scores, key=lambda row: (-scores[row], row))[:limit]
-    return [
-        replace(lines[row], score=scores[row]) if row in lines else _turn_hit(turns[row], scores[row])
-        for row in best
-    ]
+    lines = [_line_hit(line, line.score) for line in rows.lines(index, terms, scope, _LINES)]
+    turns = {_name(turn): turn for turn in rows.turns(index, terms, scope, _TURNS)}
+    scores = {name: turn.score for name, turn in turns.items()}
+    for name, score in _lent(lines).items():
+        turn = turns.get(name) or rows.turn(index, *split_message_id(name), scope)
+        if turn is not None:
+            turns[name] = turn
+            scores[name] = scores.get(name, 0.0) + _FACT * score
+    _boost(turns, scores, text)
+    for name in _outdated(lines) & scores.keys():
+        scores[name] *= _PAST
+    hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
+    hits += [replace(line, score=_line_score(line, scores)) for line in lines]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.row))[:limit]
 
 
 def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
@@ -108,6 +100,20 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     Of the scope's own chat only what was said up to message `start`. It costs a look at each word: words that
     very many rows hold say nothing here.
     """
+    held, enough = _held(index, text)
+    best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
+    turns = rows.turns_of(index, [row for row in best if row < FILES], scope, start)
+    scores = {_name(turn): held[turn.id] for turn in turns}
+    _boost({_name(turn): turn for turn in turns}, scores, text)
+    hits = [_turn_hit(turn, scores[_name(turn)]) for turn in turns]
+    lines = rows.lines_of(index, [row for row in best if row > FILES], scope)
+    hits += [_line_hit(line, _LINE * held[line.id]) for line in lines]
+    hits = [hit for hit in hits if held[hit.row] >= enough]
+    return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
+
+
+def _held(index: Connection, text: str) -> tuple[dict[int, float], float]:
+    """The weight of the words of `text` that each row holds, and how much of it is enough to be recalled."""
     known = max(rows.count(index), _SMALL)
     total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
@@ -118,14 +124,7 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
         total += weight
         for row in holders if len(holders) < _MOST_HOLDERS else ():
             held[row] += weight
-    best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
-    turns = rows.turns_of(index, [row for row in best if row < FILES], scope, start)
-    scores = {turn.id: held[turn.id] for turn in turns}
-    _favour(turns, scores, text)
-    hits = [_turn_hit(turn, scores[turn.id]) for turn in turns if held[turn.id] >= _ENOUGH * total]
-    lines = rows.lines_of(index, [row for row in best if row > FILES and held[row] >= _ENOUGH * total], scope)
-    hits += [_line_hit(line, _LINE * held[line.id]) for line in lines]
-    return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
+    return held, _ENOUGH * total
 
 
 # -- terms
@@ -135,7 +134,7 @@ def _terms(index: Connection, text: str) -> list[str]:
     """The words to look for: the rarest ones, as many as a search may cost."""
     counted = [(rows.frequency(index, word, _MOST_ROWS), word) for word in content_words(text)[:_MOST_TERMS]]
     for word in [word for frequency, word in counted if not frequency]:
-        counted += _relatives(index, word)
+        counted += _variants(index, word)
     terms: list[str] = []
     cost = 0
     for frequency, term in sorted(set(counted)):
@@ -145,7 +144,7 @@ def _terms(index: Connection, text: str) -> list[str]:
     return terms
 
 
-def _relatives(index: Connection, word: str) -> Iterator[tuple[int, str]]:
+def _variants(index: Connection, word: str) -> Iterator[tuple[int, str]]:
     """For a word nobody has said: words that begin with it, else the two words it is made of."""
     if len(word) < _SHORT_WORD or not word.isalpha():
         return
@@ -165,49 +164,61 @@ def _relatives(index: Connection, word: str) -> Iterator[tuple[int, str]]:
 # -- scores
 
 
-def _sources(hits: Iterable[Hit]) -> set[str]:
-    return {name for hit in hits for name in hit.sources}
-
-
-def _evidence(
-    index: Connection, lines: Iterable[Hit], scope: SearchScope
-) -> dict[str, tuple[FoundTurn, float]]:
-    """The messages that true facts rest on, by id, each with the score of its best fact."""
+def _lent(lines: Iterable[Hit]) -> dict[str, float]:
+    """The score of the best true line that rests on a message, by the message's id."""
     best: dict[str, float] = {}
-    for hit in lines:
-        if not hit.past and len(hit.sources) <= _MOST_SOURCES:
-            best |= {name: max(best.get(name, 0.0), hit.score) for name in hit.sources}
-    found = {name: rows.turn(index, *split_message_id(name), scope) for name in best}
-    return {name: (turn, best[name]) for name, turn in found.items() if turn is not None}
+    for line in lines:
+        if _lends(line):
+            best |= {name: max(best.get(name, 0.0), line.score) for name in line.sources}
+    return best
 
 
-def _favour(turns: Collection[FoundTurn], scores: dict[int, float], text: str) -> None:
+def _lends(line: Hit) -> bool:
+    return not line.past and len(line.sources) <= _MOST_SOURCES
+
+
+def _outdated(lines: Sequence[Hit]) -> set[str]:
+    """The messages that only facts rest on which are no longer true."""
+    past = {name for line in lines if line.past for name in line.sources}
+    return past - {name for line in lines if line.kind == "fact" for name in line.sources}
+
+
+def _line_score(line: Hit, scores: Mapping[str, float]) -> float:
+    """A line comes before the messages it rests on."""
+    own = _LINE * line.score * (_PAST if line.past else 1.0)
+    resting = [scores[name] for name in line.sources if name in scores] if _lends(line) else []
+    return max(own, 1.001 * max(resting, default=0.0))
+
+
+def _boost(turns: Mapping[str, FoundTurn], scores: dict[str, float], text: str) -> None:
     """Raise what stands beside good messages, what somebody named in the question said, and good episodes."""
-    alone = {(turn.session, turn.seq): scores[turn.id] for turn in turns}
-    for turn in turns:
-        beside = alone.get((turn.session, turn.seq - 1), 0.0) + alone.get((turn.session, turn.seq + 1), 0.0)
-        scores[turn.id] += _BESIDE * beside
-    names = set(words(text))
-    if names & _ASKER:
-        names.add("user")
-    named = {speaker for speaker in {turn.speaker for turn in turns} if names & set(words(speaker))}
+    alone = dict(scores)
+    for name, turn in turns.items():
+        beside = [message_id(turn.session, turn.seq + step) for step in (-1, 1)]
+        scores[name] += _BESIDE * sum(alone.get(neighbour, 0.0) for neighbour in beside)
+    asked = set(words(text))
+    asked |= {"user"} if asked & _ASKER else set()
+    speakers = {turn.speaker for turn in turns.values()}
+    named = {speaker for speaker in speakers if asked & set(words(speaker))}
     by_episode: dict[int, list[float]] = defaultdict(list)
-    for turn in turns:
-        if turn.speaker in named:
-            scores[turn.id] *= _SPEAKER
-        by_episode[turn.episode].append(scores[turn.id])
-    sums = {key: sum(sorted(found, reverse=True)[:_EPISODE_HITS]) for key, found in by_episode.items()}
-    most = max(sums.values(), default=0.0)
-    for turn in turns if most > 0 else ():
-        scores[turn.id] *= 1 + _EPISODE * sums[turn.episode] / most
+    for name, turn in turns.items():
+        scores[name] *= _SPEAKER if turn.speaker in named else 1.0
+        by_episode[turn.episode].append(scores[name])
+    sums = {key: sum(sorted(found)[-_EPISODE_HITS:]) for key, found in by_episode.items()}
+    most = max(sums.values(), default=0.0) or 1.0
+    for name, turn in turns.items():
+        scores[name] *= 1 + _EPISODE * sums[turn.episode] / most
 
 
-# -- rows as hits
+# -- hits
 
 
-def _turn_hit(turn: FoundTurn, score: float = 0.0) -> Hit:
-    name = message_id(turn.session, turn.seq)
-    return Hit("turn", name, turn.text, *moment(turn.at), turn.speaker, score=score, row=turn.id)
+def _name(turn: FoundTurn) -> str:
+    return message_id(turn.session, turn.seq)
+
+
+def _turn_hit(turn: FoundTurn, score: float) -> Hit:
+    return Hit("turn", _name(turn), turn.text, *moment(turn.at), turn.speaker, score=score, row=turn.id)
 
 
 def _line_hit(line: FoundLine, score: float) -> Hit:
@@ -220,9 +231,6 @@ def _line_hit(line: FoundLine, score: float) -> Hit:
             "history", "", entry.text, entry.origin.day, entry.time, "", entry.past, entry.origin.messages
         )
     return replace(hit, score=score, row=line.id)
-
-
-# -- hits as text
 
 
 def show(hit: Hit, asked: str, limit: int) -> str:

@@ -246,15 +246,19 @@ def _of_other(
     if table == "outbox":
         yield "UPDATE outbox SET state = 'sent' WHERE id = ?", (row["id"],)
     for column, value in values.items():
-        kept = "" if column == "title" and made_of_message else target.replaced(value)
-        if column == "body" and table in ("inbox", "outbox"):
-            kept = (kept if isinstance(kept, dict) else {}) | {"text": FORGOTTEN, "attachments": []}
-        if column == "label":
-            kept = FORGOTTEN
-        text = kept if isinstance(kept, str) else json.dumps(kept, ensure_ascii=False)
+        text = "" if column == "title" and made_of_message else _kept(table, column, target.replaced(value))
         if text != row[column]:
             sql = f"UPDATE {table} SET {column} = ? WHERE {key} = ? AND {column} = ?"
             yield sql, (text, row[key], row[column])
+
+
+def _kept(table: str, column: str, value: Any) -> str:
+    """What is written in place of a value, from which the words are gone already."""
+    if column == "label":
+        return FORGOTTEN
+    if column == "body" and table in ("inbox", "outbox"):
+        value = (value if isinstance(value, dict) else {}) | {"text": FORGOTTEN, "attachments": []}
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _is_made_of(table: str, row: Row, meant: _Meant) -> bool:

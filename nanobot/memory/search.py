@@ -66,7 +66,6 @@ class MemorySearch:
         """The best hits for any text, best first; for a message's id that message. Raises StorageError."""
         if message := await self._message(text.strip(), scope):
             return [message]
-        await self.refresh()
         return await self._ask(rank, text, scope, self._clock(), limit)
 
     async def recall(self, text: str, scope: SearchScope, start: int, newest: int, limit: int) -> list[Hit]:
@@ -76,18 +75,15 @@ class MemorySearch:
         message that counts: nothing is read when that one is in the index already.
         """
         found = await self._index.read(_recall_at_once, self._folder, newest, text, scope, start, limit)
-        if found is None:
-            await self.refresh()
-            found = await self._ask(recall, text, scope, start, limit)
-        return found
+        return await self._ask(recall, text, scope, start, limit) if found is None else found
 
     async def _ask(
         self, ask: Callable[Concatenate[IndexConnection, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
     ) -> list[Hit]:
-        """Ask the index; once more when it was lost meanwhile."""
-        losses = self._index.losses
-        found = await self._index.read(ask, *args, **kwargs)
-        if losses != self._index.losses:
+        """Ask the index when it holds everything; once more when it was lost meanwhile."""
+        losses = -1
+        while losses != self._index.losses:
+            losses = self._index.losses
             await self.refresh()
             found = await self._index.read(ask, *args, **kwargs)
         return found

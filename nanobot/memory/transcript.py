@@ -134,9 +134,9 @@ class Transcript:
         text, own = entry.message.all_text.strip(), entry.message.text.strip()
         return self.is_users(entry.seq) and (not text or text == own == _own_words(own))
 
-    def offered(self, until: int) -> set[str]:
-        """The words of answers before message `until`: somebody who wants them kept says yes to them."""
-        return set().union(*(found for seq, found in self._answers.items() if seq < until))
+    def answered(self, before: int) -> set[str]:
+        """The words of answers before this message: somebody who wants them kept says yes to them."""
+        return set().union(*(found for seq, found in self._answers.items() if seq < before))
 
     @cached_property
     def _answers(self) -> dict[int, set[str]]:
