@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from nanobot.messages import NOT_COUNTED, InboundMessage, Message
 from nanobot.store import mail
-from nanobot.store.mail_json import inbound_of
 from nanobot.store.records import BlockedMessage, Claim, InboxTurn, InterruptedTurn, SessionKind, TurnOrigin
 from nanobot.store.sessions import read_history, running_turn
 from nanobot.store.sqlite import Connection, Database
@@ -62,6 +61,9 @@ class Lanes:
         if row is None:
             return None
         connection.hold(row["session"])
+        inbound = mail.readable(connection, row)
+        if inbound is None:
+            return None
         running = running_turn(connection, row["session"])
         given_up = (
             running is not None
@@ -72,7 +74,7 @@ class Lanes:
             connection.execute(
                 "UPDATE inbox SET state = 'done' WHERE id = ? AND state = 'pending'", (row["id"],)
             )
-        return BlockedMessage(inbound_of(row), given_up)
+        return BlockedMessage(inbound, given_up)
 
     def _interrupt_dead_terminals(self, connection: Connection, now: float) -> None:
         rows = connection.execute("SELECT * FROM turns WHERE state = 'running' AND origin = 'terminal'")
@@ -114,7 +116,14 @@ class Lanes:
 
     def _last_interrupted(self, connection: Connection, key: str, now: float) -> InterruptedTurn | None:
         close_dead(connection, self._workers, key, now)
-        return _last_interrupted(connection, key)
+        row = connection.execute(
+            "SELECT * FROM turns WHERE session = ? ORDER BY id DESC LIMIT 1", (key,)
+        ).fetchone()
+        if row is None or row["state"] != "interrupted":
+            return None
+        messages = read_history(connection, key, row["first_seq"] - 1, 1)
+        text = messages[0].message.text if messages else "(that was lost)"
+        return InterruptedTurn(row["id"], text if row["family"] is None else "")
 
 
 # The messages of an owner that wait, with the kind of their sessions.
@@ -157,8 +166,9 @@ def _claim_owned(
         if session in taken or room[lane] <= 0:
             continue
         connection.hold(session)
-        if running_turn(connection, session) is None:
-            taken[session] = _begin(connection, row["id"], inbound_of(row), me, lane, now)
+        inbound = mail.readable(connection, row)
+        if inbound is not None and running_turn(connection, session) is None:
+            taken[session] = _begin(connection, row["id"], inbound, me, lane, now)
             room[lane] -= 1
     return [*taken.values()]
 
@@ -184,11 +194,12 @@ def close_dead(connection: Connection, workers: Workers, key: str, now: float) -
         "SELECT * FROM inbox WHERE session = ? AND state = 'pending' AND owner <> '' ORDER BY id", (key,)
     )
     for row in rows.fetchall():
-        if not workers.is_alive(int(row["owner"])):
+        inbound = None if workers.is_alive(int(row["owner"])) else mail.readable(connection, row)
+        if inbound is not None:
             connection.execute("UPDATE inbox SET state = 'done' WHERE id = ?", (row["id"],))
-            if row["source"] == "person":
+            if inbound.source == "person":
                 claim = _open(connection, key, "terminal", 0, now, None)
-                append(connection, claim, Message.user(inbound_of(row).text), now)
+                append(connection, claim, Message.user(inbound.text), now)
                 close(connection, claim, "interrupted", "", now)
     mail.release_lane(connection, key)
 
@@ -211,14 +222,3 @@ def _is_cancelled(connection: Connection, session: str) -> bool:
         "SELECT 1 FROM subagents WHERE id = ? AND ended = 'cancelled'", (session.removeprefix("subagent:"),)
     ).fetchone()
     return row is not None
-
-
-def _last_interrupted(connection: Connection, key: str) -> InterruptedTurn | None:
-    row = connection.execute(
-        "SELECT * FROM turns WHERE session = ? ORDER BY id DESC LIMIT 1", (key,)
-    ).fetchone()
-    if row is None or row["state"] != "interrupted":
-        return None
-    messages = read_history(connection, key, row["first_seq"] - 1, 1)
-    text = messages[0].message.text if messages else "(that was lost)"
-    return InterruptedTurn(row["id"], text if row["family"] is None else "")

@@ -210,7 +210,7 @@ def pending(connection: Connection, session: str, owner: str, limit: int) -> lis
     """The first messages of a session that were not begun yet, with their ids."""
     while True:
         rows = connection.execute(f"{_PENDING} ORDER BY id LIMIT ?", (session, owner, limit)).fetchall()
-        found = [(row["id"], inbound) for row in rows if (inbound := _readable(connection, row)) is not None]
+        found = [(row["id"], inbound) for row in rows if (inbound := readable(connection, row)) is not None]
         if found or not rows:
             return found
 
@@ -226,7 +226,7 @@ def _waiting(connection: Connection, session: str, owner: str) -> list[tuple[int
     return found
 
 
-def _readable(connection: Connection, row: Row) -> InboundMessage | None:
+def readable(connection: Connection, row: Row) -> InboundMessage | None:
     """The message in a row of the inbox. One that cannot be read is put aside, and stops no other."""
     try:
         return inbound_of(row)
@@ -241,7 +241,7 @@ def claimed(connection: Connection, turn: int) -> InboundMessage | None:
     row = connection.execute(
         "SELECT * FROM inbox WHERE turn = ? AND state = 'claimed' ORDER BY id LIMIT 1", (turn,)
     ).fetchone()
-    return _readable(connection, row) if row is not None else None
+    return readable(connection, row) if row is not None else None
 
 
 def _withdraw(connection: Connection, session: str, owner: str) -> None:
@@ -257,7 +257,7 @@ def order_of(connection: Connection, subagent_id: str) -> InboundMessage | None:
     row = connection.execute(
         "SELECT * FROM inbox WHERE channel = 'subagent' AND external_id = ?", (subagent_id,)
     ).fetchone()
-    return inbound_of(row) if row is not None else None
+    return readable(connection, row) if row is not None else None
 
 
 def discard_waiting(connection: Connection, session: str) -> None:

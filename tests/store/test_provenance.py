@@ -145,3 +145,29 @@ async def test_a_row_that_cannot_be_read_stops_no_other(
     assert [due.message.text for due in await store.outbox.due()] == ["reply 2"]  # ... and the next is due
     given_up, *_ = await store.outbox.entries()
     assert (given_up.state, given_up.text) == ("parked", "(cannot be read)")
+
+
+async def test_an_unreadable_message_of_a_terminal_stops_nobody(tmp_path: Path) -> None:
+    """Whether its terminal lives, or is gone in the middle of a turn and others close what it left."""
+    path = tmp_path / "nanobot.db"
+    terminal, other = open_store(path), open_store(path)
+    try:
+        terminal.workers.enlist()
+        owner = terminal.workers.owner
+        for number in (1, 2, 3):
+            text = f"text {number}"
+            await terminal.inbox.accept(
+                InboundMessage("cli", "x", "owner", text, str(number), "cli:x", owner=owner)
+            )
+        damage(path, "inbox", 1, lambda _: {})
+        (turn,) = await terminal.lanes.claim(owner)
+        assert turn.inbound.text == "text 2"
+        damage(path, "inbox", 3, lambda _: {})
+        terminal.workers.release()  # it is gone
+        await other.inbox.accept(InboundMessage("tg", "1", "anna", "hello", "1", "tg:1"))
+        (turn,) = await other.lanes.claim()
+        assert turn.inbound.text == "hello"
+        assert await other.lanes.last_interrupted("cli:x") is not None
+    finally:
+        await terminal.aclose()
+        await other.aclose()
