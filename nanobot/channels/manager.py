@@ -160,8 +160,6 @@ class ChannelManager:
             await asyncio.sleep(pause)
 
     async def _build(self, name: str, section: Any) -> Channel:
-        if not self._allowed[name]:
-            log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
         host = ChannelHost(
             functools.partial(self._accept, name),
             functools.partial(self._connected, name),
@@ -175,6 +173,8 @@ class ChannelManager:
                 section = kind.section.model_validate(section)
             except ConfigError as error:
                 raise ChannelError(f"channels.{name}: {error}", permanent=True) from error
+        if not self._allowed[name]:
+            log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
         return kind(name, section, host)
 
     def _connected(self, name: str) -> None:

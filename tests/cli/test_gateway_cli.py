@@ -89,6 +89,17 @@ async def test_channels_that_cannot_work_say_why(home: Home) -> None:
     assert "feishu: enabled. Last error: feishu is not supported by this version yet" in out
 
 
+async def test_only_a_channel_that_works_is_said_to_answer_everyone(home: Home) -> None:
+    home.config["channels"] |= {"feishu": {"enabled": True}}
+    home.config["channels"]["loopback"]["allowFrom"] = []
+    home.configure()
+    gateway = await home.gateway()
+    await gateway.says("feishu is not supported")
+    await gateway.says("Channel loopback answers everyone: channels.loopback.allowFrom is empty.")
+    await gateway.says("Channel loopback is connected")
+    assert "feishu answers everyone" not in "\n".join(gateway.log)
+
+
 async def test_a_missing_library_is_named_with_the_command(home: Home) -> None:
     broken = home.folder / "broken"
     (broken / "telegram").mkdir(parents=True)
