@@ -261,7 +261,8 @@ def _number(kind: type[int] | type[float], value: Any) -> int | float:
     word = "an integer" if kind is int else "a number"
     if isinstance(value, bool):
         raise ValueError("a number, not true or false")
-    if not isinstance(value, int | float | str):
+    huge = kind is int and isinstance(value, float) and abs(value) >= 2.0**63  # its last digits are made up
+    if huge or not isinstance(value, int | float | str):
         raise ValueError(f"a valid {word.split()[1]}")
     try:
         number = kind(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -63,6 +63,9 @@ def holds(value: Any, found: Any) -> bool:
 
 
 @given(st.sampled_from(KINDS), VALUES)
+@example(int, 2.0**63)
+@example(int, -(2.0**63))
+@example(int, 2.0**62)
 def test_values_are_taken_and_refused_as_pydantic_does(kind: Any, value: Any) -> None:
     reader = Reader()
     read = reader.read(kind, value, "x")
