@@ -1,0 +1,1 @@
+"""Situations from public reports, rebuilt: each file is named by what happens."""
