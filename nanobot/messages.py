@@ -281,51 +281,27 @@ def parse_command(text: str) -> tuple[str, str] | None:
     return (match[1].lower(), (match[2] or "").strip()) if match else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TurnContext:
-    """The turn a tool runs in: who asked, and where. Tools read it with `current_turn()`.
+    """The turn a tool runs in, and the message that began it. Tools read it with `current_turn()`.
 
     `turn_id` is its name in ids that others see, `number` its row in the database. `supports_images`: the
-    model sees. The other fields are those of the message that began it.
+    model sees.
     """
 
     turn_id: str
-    session_key: str
-    channel: str = "cli"
-    chat_id: str = "direct"
-    sender_id: str = "owner"
-    message_id: str = ""
+    number: int
+    inbound: InboundMessage
     supports_images: bool = False
-    is_group: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    source: Source = "person"
-    trust: Trust = "owner"
-    reply_to: Address | None = None
-    deliver: bool = True
-    family: int | None = None
-    number: int = 0
-    owner: str = ""
 
+    @property
+    def session_key(self) -> str:
+        return self.inbound.session_key
 
-def turn_context(inbound: InboundMessage, turn_id: str, number: int) -> TurnContext:
-    """The context of the turn that answers `inbound`."""
-    return TurnContext(
-        turn_id=turn_id,
-        number=number,
-        session_key=inbound.session_key,
-        channel=inbound.channel,
-        chat_id=inbound.chat_id,
-        sender_id=inbound.sender_id,
-        message_id=inbound.external_id,
-        is_group=inbound.is_group,
-        metadata=inbound.metadata,
-        source=inbound.source,
-        trust=inbound.trust,
-        reply_to=inbound.reply_to,
-        deliver=inbound.deliver,
-        family=inbound.family,
-        owner=inbound.owner,
-    )
+    @property
+    def family(self) -> int:
+        """The turn whose model calls it shares: its own, when nobody has spawned it."""
+        return self.inbound.family or self.number
 
 
 OutboundKind = Literal["reply", "message", "progress"]

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from nanobot.app import App
 from nanobot.bus.events import Event, TurnFinished
-from nanobot.messages import InboundMessage, Source
+from nanobot.messages import InboundMessage, Source, TurnContext
 from nanobot.store.records import Claim, InboxTurn
 from nanobot.store.store import Store
 
 _numbers = itertools.count(1)
+
+
+def turn_in(key: str, *, number: int = 1, images: bool = False, **more: Any) -> TurnContext:
+    """The context of a turn that answers somebody in the session `key`."""
+    return TurnContext(str(number), number, message_in(key, **more), images)
+
+
+def message_in(key: str, **more: Any) -> InboundMessage:
+    """What somebody has written in the session `key`."""
+    channel, _, chat_id = key.partition(":")
+    return InboundMessage(channel, chat_id, "owner", "hi", "1", key, **more)
 
 
 def own_message(

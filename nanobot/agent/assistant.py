@@ -22,7 +22,6 @@ from nanobot.messages import (
     Part,
     TextPart,
     TurnContext,
-    turn_context,
 )
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
@@ -70,7 +69,7 @@ class Assistant:
         subagents: Subagents,
         *,
         model: str = "",
-        recall: Callable[[str, TurnContext], Awaitable[str]] | None = None,
+        recall: Callable[[str, InboundMessage], Awaitable[str]] | None = None,
         summarise: Summarise | None = None,
     ) -> None:
         self._config = config
@@ -103,18 +102,17 @@ class Assistant:
 
         The caller closes the turn with `store.turns.finish`.
         """
-        context = turn_context(inbound, claim.turn_key, claim.turn_id)
-        session = await self._open(context)
+        session = await self._open(inbound.session_key)
         begun = bool(session.messages) and session.messages[-1].turn_id == claim.turn_id
         try:
-            turn = await self._prepare(context, claim, session)
+            turn = await self._prepare(inbound, claim, session)
         except NanobotError:
             if not begun:  # what was asked is kept, also when nobody can answer it
-                await self._store.turns.append(claim, await self._asked(inbound, context))
+                await self._store.turns.append(claim, await self._asked(inbound))
             raise
         if not begun:
-            recalled = await self._recall(inbound.text, context) if self._recall else ""
-            await turn.conversation.append(await self._asked(inbound, context, recalled))
+            recalled = await self._recall(inbound.text, inbound) if self._recall else ""
+            await turn.conversation.append(await self._asked(inbound, recalled))
             if inbound.source == "report":
                 await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
         mode = session.settings.get("queue", self._config.agents.defaults.queue_mode)
@@ -124,21 +122,22 @@ class Assistant:
             turn,
             handed_over=handed_over,
             answers=inbound if steered else None,
-            objection=functools.partial(self._subagents.objection, claim, context, own),
+            objection=functools.partial(self._subagents.objection, claim, turn.context, own),
         )
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
                 yield event
 
-    async def prepare(self, context: TurnContext) -> Turn:
-        """A turn of the session in `context` as it would begin now. Raises NanobotError."""
-        return await self._prepare(context, None, await self._open(context))
+    async def prepare(self, inbound: InboundMessage) -> Turn:
+        """The turn that would answer `inbound` now. Raises NanobotError."""
+        return await self._prepare(inbound, None, await self._open(inbound.session_key))
 
-    async def _open(self, context: TurnContext) -> OpenSession:
+    async def _open(self, session_key: str) -> OpenSession:
         limit = self._config.agents.defaults.memory_window + SPARE_MESSAGES
-        return await self._store.sessions.open(context.session_key, limit)
+        return await self._store.sessions.open(session_key, limit)
 
-    async def _prepare(self, context: TurnContext, claim: Claim | None, session: OpenSession) -> Turn:
+    async def _prepare(self, inbound: InboundMessage, claim: Claim | None, session: OpenSession) -> Turn:
+        context = TurnContext(claim.turn_key if claim else "", claim.turn_id if claim else 0, inbound)
         defaults = self._config.agents.defaults
         model, tools, rules = self._chosen(session.settings), self._tools, ""
         turn_limits = TurnLimits(
@@ -147,10 +146,10 @@ class Assistant:
             temperature=defaults.temperature,
             seconds=defaults.turn_timeout_seconds,
         )
-        if context.source == "order":
+        if inbound.source == "order":
             registry = await tools.registry()
             role = await self._subagents.role(context, registry.for_subagents, turn_limits.seconds)
-            parent = context.reply_to.session_key if context.reply_to else context.session_key
+            parent = inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
             model = role.model or await self.model_of(parent)
             tools, rules = Toolbox(registry.select(role.tools)), role.prompt
             turn_limits = replace(
@@ -161,7 +160,7 @@ class Assistant:
         if not traits.supports_tools:
             tools = Toolbox([])
         own = [("rules", rules)] if rules else []
-        system = own or self._prompt.parts(context, with_tools=traits.supports_tools)
+        system = own or self._prompt.parts(inbound, with_tools=traits.supports_tools)
         definitions = (await tools.registry()).definitions()
         limits = Limits(
             window=defaults.context_window or traits.context_window,
@@ -177,14 +176,14 @@ class Assistant:
             system=system,
             tools=tools,
             conversation=Conversation(
-                self._store, context.session_key, claim, limits, self._summarise, session
+                self._store, inbound.session_key, claim, limits, self._summarise, session
             ),
             limits=turn_limits,
         )
 
-    async def _asked(self, inbound: InboundMessage, context: TurnContext, recalled: str = "") -> Message:
+    async def _asked(self, inbound: InboundMessage, recalled: str = "") -> Message:
         """What the model is shown of a message."""
-        note = self._prompt.moment(context)
+        note = self._prompt.moment(inbound)
         more: list[Part] = []
         if inbound.is_group or inbound.attachments or inbound.quoted:
             from nanobot.agent.attachments import attachment_notes, load_images, quoted_parts

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from nanobot.messages import TurnContext
+from nanobot.messages import InboundMessage
 
 OWNER_FILES = ("AGENTS.md", "SOUL.md", "USER.md", "TOOLS.md", "IDENTITY.md")
 
@@ -23,7 +23,7 @@ class PromptSection(Protocol):
 
     name: str
 
-    def text(self, turn: TurnContext) -> str:
+    def text(self, inbound: InboundMessage) -> str:
         """The part for this turn, or "". Asked for every turn: cheap, and the same as long as it can be."""
 
 
@@ -41,13 +41,13 @@ class PromptBuilder:
         self._clock = clock
         self._texts: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: a file's stamp and its text
 
-    def parts(self, turn: TurnContext, *, with_tools: bool) -> list[tuple[str, str]]:
+    def parts(self, inbound: InboundMessage, *, with_tools: bool) -> list[tuple[str, str]]:
         """Name and text of every part of the system prompt: the most stable one first."""
         if not with_tools:
             return [("rules", self._text(f"{_PROMPTS}/chat_only.md"))]
         parts = [("rules", self._text(f"{_PROMPTS}/system.md").format(workspace=self._workspace))]
         parts += self.owner_parts(OWNER_FILES)
-        parts += [(section.name, section.text(turn)) for section in self._sections]
+        parts += [(section.name, section.text(inbound)) for section in self._sections]
         return [(name, text) for name, text in parts if text]
 
     def owner_parts(self, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -61,10 +61,10 @@ class PromptBuilder:
                 parts.append((name, f"[{name}]\n{text}"))
         return parts
 
-    def moment(self, turn: TurnContext) -> str:
+    def moment(self, inbound: InboundMessage) -> str:
         """What changes from turn to turn; it travels in the newest message to keep the prefix stable."""
         now = self._clock()
-        return f"[{now:%Y-%m-%d %H:%M %A} UTC{now:%z}; channel {turn.channel}, chat {turn.chat_id}]\n"
+        return f"[{now:%Y-%m-%d %H:%M %A} UTC{now:%z}; channel {inbound.channel}, chat {inbound.chat_id}]\n"
 
     def _text(self, path: str) -> str:
         """What a file says beside its comments, "" when there is none; read again when it has changed."""

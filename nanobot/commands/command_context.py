@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from nanobot.agent.loop import Turn
-from nanobot.agent.tools.base import TurnContext
 from nanobot.app import App
 from nanobot.bus.events import SubagentChanged
 from nanobot.errors import UsageError
+from nanobot.messages import InboundMessage
 from nanobot.store.records import SessionInfo, SubagentInfo
 from nanobot.store.store import Store
 
@@ -98,8 +98,8 @@ class CommandContext:
         channel, _, chat_id = session_key.partition(":")
         info = await self.store.sessions.get(session_key)
         is_group = info is not None and info.is_group
-        context = TurnContext("", session_key, channel=channel, chat_id=chat_id, is_group=is_group)
-        return await self._app.assistant.prepare(context)
+        inbound = InboundMessage(channel, chat_id, "", "", "", session_key, is_group=is_group)
+        return await self._app.assistant.prepare(inbound)
 
     async def forget(self, session_key: str, wanted: str) -> str:
         """Forgetting: the terminal's is the owner's, a chat's own is its own."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import TurnContext
+from nanobot.messages import InboundMessage
 
 if TYPE_CHECKING:
     from nanobot.memory.facts import Fact
@@ -40,26 +40,26 @@ class MemorySection:
         self._facts: list[Fact] = []
         self._shown: dict[str, _Shown] = {}
 
-    def text(self, turn: TurnContext) -> str:
+    def text(self, inbound: InboundMessage) -> str:
         """The section for this turn, or ""."""
-        return self._of(turn).text
+        return self._of(inbound).text
 
-    def shows(self, fact_id: str, turn: TurnContext) -> bool:
+    def shows(self, fact_id: str, inbound: InboundMessage) -> bool:
         """Whether the prompt of this turn holds a fact."""
-        return fact_id in self._of(turn).ids
+        return fact_id in self._of(inbound).ids
 
-    def is_complete(self, turn: TurnContext) -> bool:
+    def is_complete(self, inbound: InboundMessage) -> bool:
         """Whether the prompt leaves nothing of the memory files to be searched for."""
-        return not self._of(turn).hidden and not self._history.exists()
+        return not self._of(inbound).hidden and not self._history.exists()
 
-    def _of(self, turn: TurnContext) -> _Shown:
+    def _of(self, inbound: InboundMessage) -> _Shown:
         self._read()
-        key = turn.session_key if turn.is_group else ""
+        key = inbound.session_key if inbound.is_group else ""
         if key not in self._shown:
             facts = [
                 fact
                 for fact in self._facts
-                if fact.origin.visible_in(turn.session_key, is_group=turn.is_group)
+                if fact.origin.visible_in(inbound.session_key, is_group=inbound.is_group)
             ]
             self._shown[key] = _fit(facts, self._most_bytes)
         return self._shown[key]

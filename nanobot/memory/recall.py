@@ -7,10 +7,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import TurnContext
 from nanobot.config.schema import MemoryConfig
 from nanobot.errors import NanobotError
 from nanobot.memory.prompt import MemorySection
+from nanobot.messages import InboundMessage
 from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store
 
@@ -40,15 +40,15 @@ class Recall:
         self._running: set[asyncio.Task[str]] = set()
         self._late: set[asyncio.Task[str]] = set()  # those that no turn waits for any more
 
-    async def before_turn(self, text: str, turn: TurnContext) -> str:
+    async def before_turn(self, text: str, inbound: InboundMessage) -> str:
         """Lines for a turn's newest message, or "".
 
         Facts that are in the prompt and messages the model still sees are not repeated. When the index is
         not ready in time, the turn begins without, and so do others, without waiting, until it is made.
         """
-        if not self._config.recall.enabled or turn.source != "person" or self._late:
+        if not self._config.recall.enabled or inbound.source != "person" or self._late:
             return ""
-        task = asyncio.create_task(self._recall(text, turn))
+        task = asyncio.create_task(self._recall(text, inbound))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
@@ -59,12 +59,12 @@ class Recall:
         log.info("Nothing is recalled for this message: the search index is still being made.")
         return ""
 
-    async def look_up(self, query: str, turn: TurnContext, limit: int) -> str:
+    async def look_up(self, query: str, inbound: InboundMessage, limit: int) -> str:
         """What a search finds, a line each, or the message whose id `query` is. Raises StorageError."""
         from nanobot.memory.ranking import show
 
         memory = self._search()
-        hits = await memory.search(query, self._scope(turn), limit)
+        hits = await memory.search(query, self._scope(inbound), limit)
         self._log_notices(memory)
         return "\n".join(show(hit, query, _WHOLE if hit.kind == "message" else _FOUND) for hit in hits)
 
@@ -91,33 +91,33 @@ class Recall:
             self._memory = MemorySearch(self._store, self._folder)
         return self._memory
 
-    def _scope(self, turn: TurnContext) -> SearchScope:
+    def _scope(self, inbound: InboundMessage) -> SearchScope:
         from nanobot.memory.search_rows import SearchScope
 
-        return SearchScope(turn.session_key, turn.is_group, self._config.scope)
+        return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
-    async def _recall(self, text: str, turn: TurnContext) -> str:
+    async def _recall(self, text: str, inbound: InboundMessage) -> str:
         try:
-            only_this_chat = self._config.scope == "chat" or turn.is_group
-            session = turn.session_key if only_this_chat else ""
-            start, newest = await self._store.database.read(_recallable, turn.session_key, session)
-            if start == 0 and only_this_chat and self._section.is_complete(turn):
+            only_this_chat = self._config.scope == "chat" or inbound.is_group
+            session = inbound.session_key if only_this_chat else ""
+            start, newest = await self._store.database.read(_recallable, inbound.session_key, session)
+            if start == 0 and only_this_chat and self._section.is_complete(inbound):
                 return ""  # so it is most often: the model has all there is to find before it
-            return await self._recalled(text, turn, start, newest) if _has_content(text) else ""
+            return await self._recalled(text, inbound, start, newest) if _has_content(text) else ""
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
 
-    async def _recalled(self, text: str, turn: TurnContext, start: int, newest: int) -> str:
+    async def _recalled(self, text: str, inbound: InboundMessage, start: int, newest: int) -> str:
         from nanobot.memory.ranking import show
 
         lines: list[str] = []
         room = self._config.recall.max_tokens * 4 - len(_TITLE)
         memory = self._search()
-        hits = await memory.recall(text, self._scope(turn), start, newest, _CANDIDATES)
+        hits = await memory.recall(text, self._scope(inbound), start, newest, _CANDIDATES)
         self._log_notices(memory)
         for hit in hits:
-            if self._section.shows(hit.id, turn):
+            if self._section.shows(hit.id, inbound):
                 continue
             line = show(hit, text, _RECALLED) + "\n"
             if len(lines) < self._config.recall.limit and len(line) <= room:

@@ -31,7 +31,7 @@ class MemorySearchTool(Tool):
 
     async def execute(self, query: str, limit: int = _HITS) -> str:
         try:
-            found = await self._memory.look_up(query, current_turn(), max(1, min(limit, _MOST_HITS)))
+            found = await self._memory.look_up(query, current_turn().inbound, max(1, min(limit, _MOST_HITS)))
         except StorageError as error:
             raise ToolError(str(error)) from error
         return found or "Nothing found. Try other words, a name, or a date."

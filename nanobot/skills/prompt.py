@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nanobot.errors import UsageError
-from nanobot.messages import TurnContext
+from nanobot.messages import InboundMessage
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.skill import SKILL_FILE, Skill
 
@@ -22,7 +22,7 @@ class SkillsSection:
         self._list_bytes = list_bytes
         self._always_bytes = always_bytes
 
-    def text(self, turn: TurnContext) -> str:
+    def text(self, inbound: InboundMessage) -> str:
         skills = self._library.usable()
         always = [skill for skill in skills if skill.always and not self._library.missing(skill)]
         listed = [skill for skill in skills if skill not in always]

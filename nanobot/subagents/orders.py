@@ -128,7 +128,7 @@ class Subagents:
 
         Raises UsageError for a profile that cannot be used.
         """
-        subagent = await self._store.subagents.get(turn.chat_id)
+        subagent = await self._store.subagents.get(turn.inbound.chat_id)
         name = subagent.profile if subagent else ""
         if subagent and subagent.id not in self.progress:  # another process had taken the order
             self._began[subagent.id] = time.monotonic()
@@ -138,7 +138,7 @@ class Subagents:
         if "max_iterations" not in profile.model_fields_set:
             calls = self._config.agents.defaults.subagent_max_iterations
             key = "defaults.subagentMaxIterations"
-        _, begun = await self._store.turns.family_spent(turn.family or turn.number)
+        _, begun = await self._store.turns.family_spent(turn.family)
         left = max(0.0, begun + seconds - self._clock())
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
         return SubagentRole(
@@ -168,14 +168,14 @@ class Subagents:
         Turns that share no calls are not counted: that costs a write.
         """
         resumed = claim.epoch > 1  # it may have spawned before
-        if turn.family is None and turn.turn_id not in self._parents and not resumed:
+        if turn.inbound.family is None and turn.turn_id not in self._parents and not resumed:
             return ""
         allowed = await self._store.turns.reserve_call(
             claim,
-            turn.family or turn.number,
+            turn.family,
             own,
             self._config.agents.defaults.max_tool_iterations,
-            first_is_free=turn.source == "report",  # whatever is used up: somebody has to tell it
+            first_is_free=turn.inbound.source == "report",  # whatever is used up: somebody has to tell it
         )
         return "" if allowed else _USED_UP
 
@@ -238,9 +238,8 @@ class Subagents:
 
     async def spawn(self, turn: TurnContext, call_id: str, task: str, label: str, profile: str) -> str:
         """Give an order, once for each call; returns the subagent's id. Raises ToolError."""
-        family = turn.family or turn.number
-        await self._check_allowance(turn, family)
-        order = _order(turn, call_id, task, family)
+        await self._check_allowance(turn)
+        order = _order(turn, call_id, task)
         label = _label(label) or _label(task)
         self._parents.add(turn.turn_id)
         if await self._store.subagents.add(order, label, profile):
@@ -249,11 +248,11 @@ class Subagents:
             self._hub.signal.notify()
         return order.chat_id
 
-    async def _check_allowance(self, turn: TurnContext, family: int) -> None:
+    async def _check_allowance(self, turn: TurnContext) -> None:
         limits = self._config.agents.defaults
-        if turn.source == "order":
+        if turn.inbound.source == "order":
             raise ToolError("A subagent cannot spawn others. Do the task yourself.")
-        calls, begun = await self._store.turns.family_spent(family)
+        calls, begun = await self._store.turns.family_spent(turn.family)
         newest = await self._store.subagents.of(turn.session_key, 100)
         waiting = sum(info.state == "waiting" for info in newest)  # each will need a call at least
         if calls + waiting >= limits.max_tool_iterations:
@@ -262,23 +261,24 @@ class Subagents:
             raise ToolError("The time for this request is over. Answer with what you have.")
 
 
-def _order(turn: TurnContext, call_id: str, task: str, family: int) -> InboundMessage:
+def _order(turn: TurnContext, call_id: str, task: str) -> InboundMessage:
     """What a subagent is asked, for the session and the chat of the turn that asks."""
     subagent = hashlib.sha256(f"{turn.turn_id}:{call_id}".encode()).hexdigest()[:8]
+    by = turn.inbound
     return InboundMessage(
         SUBAGENT,
         subagent,
-        sender_id=turn.session_key,
+        sender_id=by.session_key,
         text=task,
         external_id=subagent,
         session_key=f"{SUBAGENT}:{subagent}",
-        is_group=turn.is_group,  # what it may know is what the group may
+        is_group=by.is_group,  # what it may know is what the group may
         source="order",
-        trust=turn.trust,
-        reply_to=Address(turn.session_key, turn.channel, turn.chat_id, turn.metadata, turn.is_group),
-        deliver=turn.deliver,
-        family=family,
-        owner=turn.owner,
+        trust=by.trust,
+        reply_to=Address(by.session_key, by.channel, by.chat_id, by.metadata, by.is_group),
+        deliver=by.deliver,
+        family=turn.family,
+        owner=by.owner,
     )
 
 

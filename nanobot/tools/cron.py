@@ -74,7 +74,7 @@ class CronTool(Tool):
     async def _add(
         self, turn: TurnContext, message: str, seconds: int, cron_expr: str, tz: str, at: str
     ) -> str:
-        if turn.source != "person":
+        if turn.inbound.source != "person":
             raise ToolError(
                 "Nobody has written in this turn, so it cannot schedule anything: do what is due."
             )
@@ -87,12 +87,12 @@ class CronTool(Tool):
             name=message[:_NAME],
             message=message,
             schedule={},
-            channel=turn.channel,
-            chat_id=turn.chat_id,
-            deliver=turn.channel != TERMINAL,
-            metadata=turn.metadata,
-            is_group=turn.is_group,
-            trust=turn.trust,
+            channel=turn.inbound.channel,
+            chat_id=turn.inbound.chat_id,
+            deliver=turn.inbound.channel != TERMINAL,
+            metadata=turn.inbound.metadata,
+            is_group=turn.inbound.is_group,
+            trust=turn.inbound.trust,
         )
         try:
             job = await self._jobs.add(job, every=seconds or None, cron=cron_expr, tz=tz, at=at)
@@ -111,9 +111,11 @@ class CronTool(Tool):
     async def _visible(self, turn: TurnContext) -> list[Job]:
         """The jobs of the turn's chat; in the terminal, where the owner sits, all of them."""
         jobs = await self._jobs.all()
-        if turn.channel == TERMINAL and turn.source == "person":
+        if turn.inbound.channel == TERMINAL and turn.inbound.source == "person":
             return jobs
-        return [job for job in jobs if (job.channel, job.chat_id) == (turn.channel, turn.chat_id)]
+        return [
+            job for job in jobs if (job.channel, job.chat_id) == (turn.inbound.channel, turn.inbound.chat_id)
+        ]
 
 
 def _line(job: Job) -> str:

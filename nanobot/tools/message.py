@@ -43,13 +43,13 @@ class MessageTool(Tool):
         self, content: str, channel: str = "", chat_id: str = "", media: Sequence[str] = ()
     ) -> str:
         turn = current_turn()
-        target = (channel or turn.channel, chat_id or turn.chat_id)
-        here = target == (turn.channel, turn.chat_id)
+        target = (channel or turn.inbound.channel, chat_id or turn.inbound.chat_id)
+        here = target == (turn.inbound.channel, turn.inbound.chat_id)
         if not content.strip() and not media:
             raise ToolError("There is nothing to send: give content or media.")
         if target[0] == "cli":
             raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
-        if not here and turn.source != "person":
+        if not here and turn.inbound.source != "person":
             raise ToolError("A scheduled job, heartbeat or subagent's report speaks in its own chat only.")
         if not here and not await self._store.inbox.knows_chat(*target):
             raise ToolError(
@@ -64,7 +64,7 @@ class MessageTool(Tool):
                 text=content,
                 kind="message",
                 attachments=files,
-                metadata=turn.metadata if here else {},
+                metadata=turn.inbound.metadata if here else {},
             ),
             turn.number,
         )

@@ -14,9 +14,9 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_062, target=4_000)
+SPINE = Ratchet(now=5_036, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_000, target=23_500)
+TOTAL = Ratchet(now=25_977, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=72, target=60)
 # Lines of these files.
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 775,
+    "root files": 749,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_889,
     # the events of a turn, the one way in and out; target 190
@@ -44,7 +44,7 @@ ROOMS: dict[str, int] = {
     # schedules with daylight saving, jobs and their table, heartbeat; target 540
     "cron": 651,
     # the service, its HTTP surface
-    "gateway": 350,
+    "gateway": 346,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 305,
     # own stdio transport, logins, supervision and calls apart; target 1,780
@@ -62,7 +62,7 @@ ROOMS: dict[str, int] = {
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 2_245,
     # profiles, limits, the spawn tool, reports; target 400
-    "subagents": 400,
+    "subagents": 361,
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_291,
     # the built-in tools; target 1,700

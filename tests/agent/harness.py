@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
-from nanobot.agent.tools.base import Tool, TurnContext
+from nanobot.agent.tools.base import Tool
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import Conversation, Limits
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.errors import StorageError
-from nanobot.messages import ContextPart, Message, ToolCall
+from nanobot.messages import ContextPart, Message, ToolCall, TurnContext
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.store.records import Claim
 from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store, open_store
 from nanobot.store.turns import Turns
-from tests.talk import claim_own
+from tests.talk import claim_own, message_in
 
 KEY = "cli:direct"
 LIMITS = Limits(window=100_000, answer=8_192, fixed=0, messages=100)
@@ -141,7 +141,7 @@ async def open_turn(
             for call_id in intended:
                 await opened.turns.record_intent(claim, call_id)
             turn = Turn(
-                context=TurnContext(claim.turn_key, KEY, number=claim.turn_id),
+                context=TurnContext(claim.turn_key, claim.turn_id, message_in(KEY)),
                 provider=provider,
                 model="scripted/test",
                 system=[("rules", "You are a test.")],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanobot.agent.context import PromptBuilder
-from nanobot.agent.tools.base import TurnContext
+from tests.talk import message_in
 
-TURN = TurnContext("1", "cli:direct")
+TURN = message_in("cli:direct")
 
 
 def said(builder: PromptBuilder) -> dict[str, str]:

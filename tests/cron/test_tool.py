@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.tools.base import TurnContext, tool_surroundings
+from nanobot.agent.tools.base import tool_surroundings
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.errors import ToolError
 from nanobot.messages import Source
 from nanobot.store.store import open_store
 from nanobot.tools.cron import CronTool
+from tests.talk import turn_in
 
 NOW = 1_800_000_000.0
 
@@ -35,7 +36,7 @@ def turn(
     metadata: Mapping[str, str] | None = None,
     source: Source = "person",
 ) -> Iterator[None]:
-    context = TurnContext("9", f"{channel}:{chat}", channel, chat, metadata=metadata or {}, source=source)
+    context = turn_in(f"{channel}:{chat}", number=9, metadata=metadata or {}, source=source)
     with tool_surroundings(context, call, lambda text: None):
         yield
 
@@ -60,7 +61,7 @@ async def test_add_delivers_to_the_chat_and_thread_it_was_asked_in(book: JobBook
 
 
 async def test_a_job_of_a_group_stays_a_group_s(book: JobBook) -> None:
-    context = TurnContext("9", "telegram:-5", "telegram", "-5", is_group=True)
+    context = turn_in("telegram:-5", number=9, is_group=True)
     with tool_surroundings(context, "c1", lambda text: None):
         await call(book, "add", message="Lunch", every_seconds=60)
     with turn(call="c2"):

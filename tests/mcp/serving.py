@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.tools.base import ToolOutput, TurnContext, tool_surroundings
+from nanobot.agent.tools.base import ToolOutput, tool_surroundings
 from nanobot.config.schema import McpServerConfig
 from nanobot.mcp.source import McpTools
+from tests.talk import turn_in
 
 FAULTS = Path(__file__).parent / "fault_server.py"
 HTTP = FAULTS.with_name("http_server.py")
@@ -43,7 +44,7 @@ async def until(true: Callable[[], object], seconds: float = 30) -> None:
 async def run(tools: McpTools, name: str, **arguments: Any) -> ToolOutput:
     """Call a tool as a turn does."""
     tool = {tool.name: tool for tool in await tools.tools()}[name]
-    with tool_surroundings(TurnContext("1", "cli:test"), "call", lambda _: None):
+    with tool_surroundings(turn_in("cli:test"), "call", lambda _: None):
         output = await tool.execute(**arguments)
     assert isinstance(output, ToolOutput)
     return output

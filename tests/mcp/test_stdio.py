@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.agent.tools.base import TurnContext, tool_surroundings
+from nanobot.agent.tools.base import tool_surroundings
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ToolError
 from nanobot.mcp.source import McpTools
 from tests.mcp.serving import faulty, run, serving, until
+from tests.talk import turn_in
 
 
 def names(tools: McpTools) -> list[str]:
@@ -192,7 +193,7 @@ async def test_progress_is_reported() -> None:
     async with serving(s=faulty()) as tools:
         await tools.wait(20)
         tool = {tool.name: tool for tool in await tools.tools()}["mcp_s_progress"]
-        with tool_surroundings(TurnContext("1", "cli:test"), "call", said.append):
+        with tool_surroundings(turn_in("cli:test"), "call", said.append):
             await tool.execute()
     assert said == ["half (1/2)\n"]
 

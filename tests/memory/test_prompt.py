@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import TurnContext
 from nanobot.memory.facts import parse_facts
 from nanobot.memory.prompt import MemorySection
 from tests.memory.harness import World
+from tests.talk import message_in
 
-TURN = TurnContext("1", "cli:direct")
+TURN = message_in("cli:direct")
 
 
 def section(folder: Path, lines: list[str], most: int = 6144) -> MemorySection:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nanobot.agent.tools.base import TurnContext
 from nanobot.memory.prompt import MemorySection
 from nanobot.memory.search_rows import SearchScope
+from nanobot.messages import InboundMessage
 from tests.memory.harness import World
+from tests.talk import message_in
 
 OWN = SearchScope("telegram:1")
 FAMILY = SearchScope("telegram:-5", is_group=True)
@@ -81,8 +82,8 @@ async def test_a_message_by_its_id(full: World, scope: SearchScope, name: str, v
     assert any(hit.kind == "message" for hit in hits) == visible
 
 
-def turn(session: str, is_group: bool = False) -> TurnContext:
-    return TurnContext("1", session, is_group=is_group)
+def turn(session: str, is_group: bool = False) -> InboundMessage:
+    return message_in(session, is_group=is_group)
 
 
 async def test_the_prompt_follows_the_same_rules(full: World) -> None:

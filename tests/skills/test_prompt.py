@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.tools.base import TurnContext
 from nanobot.app import open_app
 from nanobot.bus.events import ToolFinished
 from nanobot.config.schema import Config
@@ -17,9 +16,9 @@ from nanobot.skills.install import remove
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.prompt import SkillsSection
 from tests.skills.folders import write_skill
-from tests.talk import talk
+from tests.talk import message_in, talk
 
-TURN = TurnContext("1", "cli:direct")
+TURN = message_in("cli:direct")
 
 
 @pytest.fixture(autouse=True)

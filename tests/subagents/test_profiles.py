@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.tools.base import Tool, TurnContext
+from nanobot.agent.tools.base import Tool
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
-from nanobot.messages import Address, InboundMessage
+from nanobot.messages import Address, InboundMessage, TurnContext
 from nanobot.subagents.orders import SubagentRole, Subagents
 from tests.agent.harness import Act
 from tests.talk import claim_own
@@ -49,15 +49,7 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Sub
     )
     order = _order(claim.turn_id)
     await app.store.subagents.add(order, "a label", profile)
-    turn = TurnContext(
-        "2",
-        order.session_key,
-        order.channel,
-        order.chat_id,
-        source="order",
-        reply_to=order.reply_to,
-        family=order.family,
-    )
+    turn = TurnContext("2", 2, order)
     tools = [(await app.tools.registry()).get(name) for name in (await app.tools.registry()).names]
     try:
         return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]).for_subagents, SECONDS)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
+from nanobot.agent.tools.base import Tool, ToolOutput, tool_surroundings
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy
 from nanobot.tools.filesystem import EditFile, ListDir, ReadFile, WriteFile, file_tools
 from nanobot.tools.text_edit import near_miss
+from tests.talk import turn_in
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 
@@ -131,7 +132,7 @@ async def test_binaries_are_refused_kindly(workspace: Path, paths: PathPolicy) -
 async def test_images_are_shown_to_models_that_see(workspace: Path, paths: PathPolicy) -> None:
     (workspace / "a.png").write_bytes(PNG)
     assert "cannot see" in await run(ReadFile(paths), path="a.png")
-    turn = TurnContext("1", "cli:direct", supports_images=True)
+    turn = turn_in("cli:direct", images=True)
     with tool_surroundings(turn, "call", print):
         output = await ReadFile(paths).execute(path="a.png")
         assert isinstance(output, ToolOutput)
@@ -270,7 +271,7 @@ async def test_a_record_is_shown_as_it_was_stored_with_its_images(tmp_path: Path
         return ToolOutput("one\ntwo\nthree", (image,)) if (session_key, number) == ("cli:a", 7) else None
 
     tool = ReadFile(PathPolicy(tmp_path, restrict=True), record)
-    with tool_surroundings(TurnContext("1", "cli:a", supports_images=True), "c", lambda _: None):
+    with tool_surroundings(turn_in("cli:a", images=True), "c", lambda _: None):
         shown = await tool.execute(path="record:7", offset=2, limit=1)
         assert isinstance(shown, ToolOutput)
         assert shown.text.startswith("two\n")
@@ -280,6 +281,6 @@ async def test_a_record_is_shown_as_it_was_stored_with_its_images(tmp_path: Path
                 await tool.execute(path=path)
         with pytest.raises(ToolError, match="does not exist"):
             await tool.execute(path="record:" + "9" * 30)
-    with tool_surroundings(TurnContext("1", "cli:b"), "c", lambda _: None):
+    with tool_surroundings(turn_in("cli:b"), "c", lambda _: None):
         with pytest.raises(ToolError, match="has no message"):
             await tool.execute(path="record:7")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.agent.tools.base import ToolContext, ToolOutput, TurnContext, tool_surroundings
+from nanobot.agent.tools.base import ToolContext, ToolOutput, tool_surroundings
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.security.files import PathPolicy
 from nanobot.tools.shell import Exec
+from tests.talk import turn_in
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ async def test_output_is_shown_while_the_command_runs(workspace: Path) -> None:
         shown.append(text)
         (workspace / "seen").touch()
 
-    with tool_surroundings(TurnContext("1", "cli:direct"), "call", watch):
+    with tool_surroundings(turn_in("cli:direct"), "call", watch):
         result = await tool(workspace).execute(
             command="echo begin; until [ -e seen ]; do sleep 0.02; done; echo end"
         )
@@ -167,7 +168,7 @@ async def test_a_background_process_that_holds_the_pipe_does_not_hang_the_tool(w
 
 async def test_a_flood_of_output_is_bounded(workspace: Path) -> None:
     shown: list[int] = []
-    with tool_surroundings(TurnContext("1", "cli:direct"), "call", lambda text: shown.append(len(text))):
+    with tool_surroundings(turn_in("cli:direct"), "call", lambda text: shown.append(len(text))):
         text = (await tool(workspace).execute(command="head -c 50000000 /dev/zero | tr '\\0' x")).text
     assert len(text) < 10_100
     assert max(shown) <= 4_000
