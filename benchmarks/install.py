@@ -31,5 +31,5 @@ def measure() -> Iterator[Figure]:
     names = {label.partition("[")[0] for label in found} - {"nanobot-ai"}
     files = [Path(file.locate()) for name in names for file in metadata.files(name) or ()]
     size = sum(file.stat().st_size for file in files if file.is_file())
-    yield Figure("plain install: packages besides nanobot", len(names), "", 53)
+    yield Figure("plain install: packages besides nanobot", len(names), "", 54)
     yield Figure("plain install: size of their files", size / 1e6, "MB", 101)

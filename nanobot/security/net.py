@@ -56,12 +56,14 @@ def guarded_client(
 class Download:
     """What a URL gave. `body` is None when `wanted` declined it; `cut`: there was more than `max_bytes`.
 
-    `size` is the Content-Length the server announced, in bytes, before decompression.
+    `size` is the Content-Length the server announced, in bytes, before decompression. `refresh`: its
+    Refresh header.
     """
 
     url: str
     status: int
     content_type: str
+    refresh: str
     size: int | None
     body: bytes | None
     cut: bool
@@ -116,6 +118,7 @@ async def _read(response: httpx2.Response, max_bytes: int, wanted: Callable[[str
         url=str(response.url),
         status=response.status_code,
         content_type=content_type,
+        refresh=response.headers.get("refresh", ""),
         size=int(announced) if announced.isascii() and announced.isdigit() else None,
         body=body,
         cut=cut,

@@ -14,11 +14,17 @@ MAX_ELEMENTS = 20_000
 MAX_DEPTH = 60
 MAX_CHARS = 1_000_000
 MAX_ATTRIBUTE = 2_000
+LITTLE_TEXT = 200
+
+_SCRIPTS_NOTE = (
+    "[This page is made by scripts, which are not run here: little or nothing of it can be read. "
+    "Look for another page or an API with the same content.]"
+)
 
 # fmt: off
 _DROPPED = frozenset((
-    "script", "style", "noscript", "template", "svg", "iframe", "object", "canvas", "select", "button",
-    "input", "textarea", "dialog", "meta", "link",
+    "script", "style", "noscript", "noframes", "template", "svg", "iframe", "object", "canvas", "select",
+    "button", "input", "textarea", "dialog", "meta", "link",
 ))
 _BLOCKS = frozenset((
     "address", "article", "aside", "blockquote", "body", "br", "dd", "div", "dl", "dt", "figcaption",
@@ -49,18 +55,20 @@ def tidy_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """`extractor` says how the text was made: readability, body, json or text. `cut`: the page went on."""
+    """`extractor` says how the text was made: readability, body, json or text. `cut`: the page went on.
+
+    `refresh`: where the page sends its reader on to, as in a Refresh header.
+    """
 
     text: str
     extractor: str
     cut: bool = False
+    refresh: str = ""
 
 
 def html_to_text(html: str, url: str, *, markdown: bool) -> PageText:
     """The main content of a page under its title. `url` makes links absolute."""
     page = _parse(html, url)
-    if page.root is None:
-        return PageText(page.title, "body", page.full)
     content = _main_content(page.root)
     extractor = "readability" if content is not None else "body"
     if content is None:
@@ -68,7 +76,11 @@ def html_to_text(html: str, url: str, *, markdown: bool) -> PageText:
     text = tidy_text(_to_markdown(content) if markdown else _to_plain(content))
     text = "\n".join(line.rstrip() for line in text.split("\n"))
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
-    return PageText(_with_title(text, page.title, "# " if markdown else ""), extractor, page.full)
+    needs_scripts = page.has_scripts and len(text) < LITTLE_TEXT
+    text = _with_title(text, page.title, "# " if markdown else "")
+    if needs_scripts:
+        text = f"{text}\n\n{_SCRIPTS_NOTE}".strip()
+    return PageText(text, extractor, page.full, page.refresh)
 
 
 def _with_title(text: str, title: str, mark: str) -> str:
@@ -88,6 +100,8 @@ class _PageBuilder:
     builder: Any
     base: str
     title: str = ""
+    refresh: str = ""
+    has_scripts: bool = False
     full: bool = False
     root: Any = None
     _elements: int = 0
@@ -98,6 +112,9 @@ class _PageBuilder:
     _open: list[tuple[str, bool]] = field(default_factory=list)
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.has_scripts = self.has_scripts or tag == "script"
+        if tag == "meta" and attributes.get("http-equiv", "").lower() == "refresh" and not self._hidden:
+            self.refresh = self.refresh or attributes.get("content", "")[:MAX_ATTRIBUTE]
         if self._hidden:
             self._hidden += 1
         elif tag in _DROPPED or _is_hidden(attributes):
@@ -106,12 +123,24 @@ class _PageBuilder:
             self.base = _absolute(self.base, attributes.get("href", "")) or self.base
         elif tag == "title" and not self.title:
             self._in_title = True
+        elif tag == "frame":
+            self._add_link(_absolute(self.base, attributes.get("src", "")[:MAX_ATTRIBUTE]))
         elif self._has_room(tag):
             self._elements += 1
             self._open.append((tag, True))
             self.builder.start(tag, self._kept(tag, attributes))
         else:
             self._open.append((tag, False))
+
+    def _add_link(self, url: str) -> None:
+        """A paragraph that is a link: what a page of frames has instead of text."""
+        if url and self._has_room("p"):
+            self._elements += 2
+            for tag, attributes in (("p", {}), ("a", {"href": url})):
+                self.builder.start(tag, attributes)
+            self.builder.data(url)
+            for tag in ("a", "p"):
+                self.builder.end(tag)
 
     def _has_room(self, tag: str) -> bool:
         self.full = self.full or self._elements >= MAX_ELEMENTS
@@ -157,7 +186,12 @@ class _PageBuilder:
             tag, in_tree = self._open.pop()
             if in_tree:
                 self.builder.end(tag)
-        self.root = self.builder.close() if self._elements else None
+        if not self._elements:
+            self.builder.start("html", {})
+            self.builder.end("html")
+        self.root = self.builder.close()
+        if self.root.find("body") is None:
+            self.root.append(self.root.makeelement("body"))
         return self
 
 
@@ -181,8 +215,7 @@ def _parse(html: str, url: str) -> _PageBuilder:
     page = _PageBuilder(etree.TreeBuilder(element_factory=html_parser.makeelement), base=url)
     # A declaration of another encoding is not accepted in text that is decoded already.
     source = re.sub(r"^\s*<\?xml[^>]*>", "", html.replace("\0", ""))
-    if source.strip():
-        etree.fromstring(source, HTMLParser(target=page))
+    etree.fromstring(source if source.strip() else "<html>", HTMLParser(target=page))
     return page
 
 

@@ -1,10 +1,11 @@
-"""What a downloaded page says: its kind, its encoding, its text."""
+"""What the bytes of a page mean: whether they are text, in which encoding, and the text itself."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
+from html.parser import HTMLParser
 
 from nanobot.tools.web_html import PageText, html_to_text, tidy_text
 
@@ -15,20 +16,20 @@ _TEXT_TYPES = re.compile(
 _UNKNOWN_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-download")
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _BINARY_SIGN = re.compile("[\x01-\x08\x0e-\x1a\x7f\ufffd]")
-_HTML_START = re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_HTML_TAG = re.compile(r"<(!doctype html|html|head|body)\b", re.IGNORECASE)
 
-# Encodings a web page may name (https://encoding.spec.whatwg.org), and what such a name really means.
-# Others are not looked up: Python has codecs that are slow or do something else altogether.
-_WEB_ENCODINGS = re.compile(
-    r"utf-?8|utf-16(le|be)?|us-ascii|latin-?1|iso-?8859-\d{1,2}|(windows|cp)-?125\d|koi8-[ru]|macintosh"
-    r"|gb2312|gbk|gb18030|big5(-hkscs)?|euc-(jp|kr)|shift[_-]jis|iso-2022-jp|tis-620"
-)
-_REALLY = {"latin1": "cp1252", "latin-1": "cp1252", "iso-8859-1": "cp1252", "us-ascii": "cp1252"}
-_REALLY |= {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "shift-jis": "cp932"}
-_REALLY |= {"euc-kr": "cp949", "iso-8859-9": "cp1254"}
-_META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
-_HEADER_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';,]{1,40})""", re.IGNORECASE)
+_XML_ENCODING = re.compile(rb"""\s{0,100}<\?xml\s[^>]{0,200}?\bencoding\s*=\s*["']([\w.:-]{1,40})["']""")
+_STARTS = {  # byte order marks, and the first character of a page in UTF-16 without one
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    b"<\0": "utf-16-le",
+    b"\0<": "utf-16-be",
+}
+_PRESCAN = 1024  # bytes in which the HTML standard looks for a meta tag
+_DEEPEST_INDENT = 20
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def media_type(content_type: str) -> str:
@@ -44,20 +45,22 @@ def may_be_text(content_type: str) -> bool:
 def decode(body: bytes, content_type: str = "") -> str | None:
     """The text of a body, or None if it is binary.
 
-    Order of the HTML standard: byte order mark, header, meta tag; then UTF-8, then Windows-1252.
+    The order of the HTML and XML standards: byte order mark, header, what the page says of itself (XML
+    declaration, meta tag); then UTF-8, then Windows-1252. https://encoding.spec.whatwg.org has the labels.
     """
-    for mark, encoding in _MARKS:
-        if body.startswith(mark):
-            return body[len(mark) :].decode(encoding, "replace")
-    header = _HEADER_CHARSET.search(content_type)
-    if header and (encoding := _web_encoding(header[1])):
-        return body.decode(encoding, "replace")
-    if b"\0" in body[:4096]:
-        return None
-    meta = _META_CHARSET.search(body[:4096])
-    if meta and (encoding := _web_encoding(meta[1].decode("ascii", "replace"))):
+    start, marked = next(((mark, name) for mark, name in _STARTS.items() if body.startswith(mark)), (b"", ""))
+    if marked and b"<" not in start:
+        return body[len(start) :].decode(marked, "replace")
+    header = _CHARSET.search(content_type)
+    encoding = (_codec(header[1]) if header else "") or marked
+    if not encoding:
+        if b"\0" in body[:4096]:
+            return None
+        encoding = _codec(_declared(body, media_type(content_type)))
         # A page that can say so in ASCII letters is not UTF-16, whatever it says.
-        return body.decode("utf-8" if encoding.startswith("utf-16") else encoding, "replace")
+        encoding = "utf-8" if encoding.startswith("utf-16") else encoding
+    if encoding:
+        return body.decode(encoding, "replace")
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -65,15 +68,40 @@ def decode(body: bytes, content_type: str = "") -> str | None:
         return body.decode("utf-8" if cut_in_a_character else "cp1252", "replace")
 
 
-def _web_encoding(label: str) -> str:
-    label = label.lower()
-    if not _WEB_ENCODINGS.fullmatch(label):
+def _codec(label: str) -> str:
+    """Python's name of an encoding that a browser knows by this label, else empty."""
+    import webencodings
+
+    found = webencodings.lookup(label)
+    if found is None or found.name in ("replacement", "x-user-defined"):
         return ""
-    name = _REALLY.get(label, label.replace("windows-", "cp"))
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return ""
+    return "gb18030" if found.name == "gbk" else found.codec_info.name
+
+
+def _declared(body: bytes, kind: str) -> str:
+    declaration = _XML_ENCODING.match(body)
+    in_xml = declaration[1].decode("ascii", "replace") if declaration else ""
+    if in_xml and kind.endswith(("/xml", "+xml")):
+        return in_xml
+    meta = _MetaCharset()
+    meta.feed(body[:_PRESCAN].decode("latin-1"))
+    return meta.label or in_xml
+
+
+class _MetaCharset(HTMLParser):
+    """The first encoding that a meta tag names: `charset=…`, or `http-equiv=content-type` with content."""
+
+    label = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta" or self.label:
+            return
+        given = {name: value or "" for name, value in reversed(attrs)}
+        in_content = _CHARSET.search(given.get("content", ""))
+        if "charset" in given:
+            self.label = given["charset"]
+        elif in_content and given.get("http-equiv", "").lower() == "content-type":
+            self.label = in_content[1]
 
 
 def read_page(body: bytes, content_type: str, url: str, markdown: bool) -> PageText | None:
@@ -82,17 +110,38 @@ def read_page(body: bytes, content_type: str, url: str, markdown: bool) -> PageT
     if text is None:
         return None
     kind = media_type(content_type)
-    if kind in _HTML_TYPES or (kind in _UNKNOWN_TYPES and _HTML_START.match(text[:2000])):
+    sniffed = (*_UNKNOWN_TYPES, "text/xml", "application/xml")
+    if kind in _HTML_TYPES or (kind in sniffed and _starts_as_html(text[:2000])):
         return html_to_text(text, url, markdown=markdown)
     if kind in _UNKNOWN_TYPES and len(_BINARY_SIGN.findall(text[:4096])) > len(text[:4096]) // 50:
         return None
     if kind.endswith(("/json", "+json")):
-        return PageText(tidy_text(_pretty_json(text)), "json")
+        return PageText(tidy_text(_indented_json(text)), "json")
     return PageText(tidy_text(text), "text")
 
 
-def _pretty_json(text: str) -> str:
+def _starts_as_html(text: str) -> bool:
+    """Whether an HTML tag is the first thing after comments and an XML declaration."""
+    while (text := text.lstrip()).startswith(("<!--", "<?xml")):
+        text = text.partition("-->" if text.startswith("<!--") else "?>")[2]
+    return _HTML_TAG.match(text) is not None
+
+
+def _indented_json(text: str) -> str:
+    """JSON with a line for each value, numbers and equal keys as they were written; else `text` itself."""
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        json.loads(text, parse_int=len, parse_float=len, object_pairs_hook=len)  # no tree is built
     except (ValueError, RecursionError):
         return text
+    parts: list[str] = []
+    depth, before = 0, ""
+    for token in _JSON_TOKEN.findall(text):
+        depth -= token in ("}", "]")
+        opened = before in ("{", "[")
+        if before == "," or (opened and token not in ("}", "]")) or (token in ("}", "]") and not opened):
+            parts.append("\n" + "  " * min(depth, _DEEPEST_INDENT))
+        readable = json.dumps(json.loads(token), ensure_ascii=False) if "\\u" in token else token
+        parts.append(": " if token == ":" else readable)
+        depth += token in ("{", "[")
+        before = token
+    return "".join(parts)

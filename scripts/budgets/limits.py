@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=5_036, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=25_977, target=23_500)
+TOTAL = Ratchet(now=26_099, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=72, target=60)
 # Lines of these files.
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires over one transport, the registry, the local model; target 2,000
     "providers": 2_034,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 1_165,
+    "security": 1_168,
     # finding, reading, previewing and installing skills; target 960
     "skills": 999,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_291,
     # the built-in tools; target 1,700
-    "tools": 1_650,
+    "tools": 1_769,
     # what a new workspace holds
     "workspace": 36,
 }
