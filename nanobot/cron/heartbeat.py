@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanobot.cron.open_tasks import has_open_task
 from nanobot.cron.table import JobTable
-from nanobot.errors import StorageError
+from nanobot.errors import NanobotError, StorageError
 from nanobot.messages import InboundMessage
+from nanobot.security.files import PathPolicy
 from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 30.0  # seconds; the clock on the wall may be set meanwhile
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_NOTHING_TO_DO = re.compile(r"(#.*|([-*+]|\d+[.)])?\s*(\[\s?\]|\[[xX]\](\s.*)?)?)")
+_MOST_BYTES = 1_000_000
 _PROMPT = (
     "[Heartbeat: nobody has written.] Read HEARTBEAT.md in the workspace and work on its open tasks that are"
     " due. Your answer goes to the owner's chat. If there is nothing to tell, answer exactly HEARTBEAT_OK."
@@ -73,8 +73,14 @@ class Heartbeat:
 
 
 def has_tasks(file: Path) -> bool:
-    """Whether there is more than blanks, headings, comments, empty bullets and done checkboxes."""
-    if not file.is_file():
+    """Whether there is an open task in `file`. A link that leaves its folder is named and not followed."""
+    try:
+        with PathPolicy(file.parent, restrict=True).open_file(file) as opened:
+            data = opened.read(_MOST_BYTES)
+    except FileNotFoundError:
         return False
-    lines = _COMMENT.sub("", file.read_text("utf-8", errors="replace")).splitlines()
-    return not all(_NOTHING_TO_DO.fullmatch(line.strip()) for line in lines)
+    except (NanobotError, OSError) as error:
+        log.warning("%s is not looked at: %s", file, error)
+        return False
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return has_open_task(data.decode(encoding, errors="replace"))

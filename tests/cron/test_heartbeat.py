@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nanobot.bus.signal import ChangeSignal, wait_for
 from nanobot.cron.heartbeat import Heartbeat, has_tasks
@@ -18,42 +21,178 @@ START = 1_800_000_000.0
 TASK = "- [ ] Scan inbox for urgent emails"
 
 
+TEMPLATE = (Path(__file__).parents[2] / "nanobot/workspace/templates/HEARTBEAT.md").read_text()
+OLDER_TEMPLATE = """# Heartbeat Tasks
+
+This file is checked every 30 minutes by your nanobot agent.
+Add tasks below that you want the agent to work on periodically.
+
+If this file has no tasks (only headers and comments), the agent will skip the heartbeat.
+
+## Active Tasks
+
+<!-- Add your periodic tasks below this line -->
+
+
+## Completed
+
+<!-- Move completed tasks here or delete them -->
+"""
+# Each asks for nothing, wherever it stands and whatever is above or below.
+DECORATIONS = [
+    "",
+    "  \t",
+    "# Tasks",
+    "## Periodic Tasks ##",
+    "#Tasks",
+    "---",
+    "* * *",
+    "___",
+    "~~~~",
+    "────────",
+    "<hr/>",
+    "<br>",
+    "```",
+    "```markdown\n# Keep this empty\n```",
+    "~~~ yaml\n~~~",
+    "**Tasks**",
+    "**Tasks:**",
+    "__Periodic tasks__:",
+    "Tasks\n=====",
+    "Periodic tasks\n--------------",
+    "> The heart beats twice an hour.\n> - like this",
+    ">",
+    "| Task | When |\n|:---|---:|",
+    "Task | When\n--- | ---",
+    "| ~~water~~ | |",
+    "| [x] water | daily |",
+    "<!-- one line -->",
+    "<!--\n- [ ] an example\nof a task\n-->",
+    "[//]: # (a comment of Markdown)",
+    "-",
+    "- [ ]\n* [ ] \n+ []\n1. [ ]\n[ ]",
+    "- [x] done\n  - [X] done too\n\t* [x]",
+    "1) [X] done\n\n   how it was done\n   - in two steps",
+    "- ~~done~~\n    on Monday",
+    "- [ ] ~~done~~ ✓",
+    "- <del>done</del>",
+    "~~all of it~~ ~~done~~",
+    OLDER_TEMPLATE,
+]
+TASKS = [
+    TASK,
+    "Water the plants",
+    "给植物浇水",
+    "- Water the plants",
+    "* [ ] Water the plants",
+    "2. [ ] Water the plants",
+    "3) Water the plants",
+    "[ ] Water the plants",
+    "- [-] Water the plants",
+    "- [ ]Water the plants",
+    "> - [ ] Water the plants",
+    "## [ ] Water the plants",
+    "- **Water the plants**",
+    "**Plants** need water",
+    "*Water the plants*",
+    "- ~~Cut~~ Water the plants",
+    "| Water the plants | daily |",
+    "| [ ] Water | [x] Cut |",
+    "```\nWater the plants\n```",
+    "- [x] done\n  - [ ] open",
+    "- [x] done\n- Water the plants",
+    "<!-- a comment --> Water the plants",
+    "[x]mas is near",
+    "https://example.com/plants",
+    "Water the plants\n---",
+    "This file is checked every day by my neighbour.",
+    "<b>Water the plants</b>",
+]
+
+
+def asks_for_something(folder: Path, content: str | bytes) -> bool:
+    file = folder / "HEARTBEAT.md"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return has_tasks(file)
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "\n  \n",
-        "# Tasks\n\n## Periodic Tasks\n",
-        "<!-- one line -->",
-        "<!--\n- [ ] an example\nof a task\n-->\n# Tasks",
+        *DECORATIONS,
+        TEMPLATE,
         "<!-- never closed\n- [ ] an example",
-        "- [ ]\n* [ ] \n+ []\n1. [ ]\n-",
-        "- [x] done\n  - [X] done too\n\t* [x]",
-        (Path(__file__).parents[2] / "nanobot/workspace/templates/HEARTBEAT.md").read_text(),
+        "---\ntitle: Heartbeat\ntags:\n  - tasks\n- more\n\n# a comment\n---\n# Tasks",
+        "---\nowner: anna\n...\n",
+        "==========\n# Tasks\n==========",
+        "\ufeff# Tasks\r\n\r\n---\r\n".encode(),
+        "\ufeff---\ntitle: Heartbeat\n---".encode(),
+        "# Tasks\n---".encode("utf-16"),
     ],
 )
-def test_nothing_to_do(tmp_path: Path, text: str) -> None:
-    (tmp_path / "HEARTBEAT.md").write_text(text)
-    assert not has_tasks(tmp_path / "HEARTBEAT.md")
+def test_nothing_to_do(tmp_path: Path, text: str | bytes) -> None:
+    assert not asks_for_something(tmp_path, text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        TASK,
-        f"<!-- a comment --> {TASK}",
+        *TASKS,
         f"<!--\n-->\n{TASK}",
-        "Water the plants",
-        "- Water the plants",
-        "- [x] done\n- [ ] open",
-        "1. [ ] numbered",
         "#hashtag\nand a line",
-        "[x]mas is near",
+        "---\n- Water the plants\n---",
+        "---\nplants:\n  - [ ] water\n---",
+        "---\nkey: never closed\nWater the plants",
+        "# Tasks\nWater the plants".encode("utf-16"),
+        b"# T\xe4glich\nBlumen gie\xdfen",
     ],
 )
-def test_something_to_do(tmp_path: Path, text: str) -> None:
-    (tmp_path / "HEARTBEAT.md").write_text(text)
-    assert has_tasks(tmp_path / "HEARTBEAT.md")
+def test_something_to_do(tmp_path: Path, text: str | bytes) -> None:
+    assert asks_for_something(tmp_path, text)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(
+    above=st.lists(st.sampled_from(DECORATIONS), max_size=6),
+    task=st.sampled_from(["", *TASKS]),
+    below=st.lists(st.sampled_from(DECORATIONS), max_size=6),
+    line_end=st.sampled_from(["\n", "\r\n", "\n\n"]),
+)
+def test_an_open_task_is_seen_among_all_decorations_and_only_then(
+    tmp_path: Path, above: list[str], task: str, below: list[str], line_end: str
+) -> None:
+    content = line_end.join([*above, task, *below]).replace("\n\n\n", "\n\n")
+    assert asks_for_something(tmp_path, content) == bool(task), content
+
+
+@pytest.mark.parametrize(
+    "piece", ["> ", "- ", "1. ", "~~", "<!--", "[ ] ", "|", "**", "# ", "a: ", "`", "<b "]
+)
+def test_looking_takes_no_time_whatever_is_there(tmp_path: Path, piece: str) -> None:
+    """Each is a way in which a careless pattern becomes quadratic."""
+    asks_for_something(tmp_path, "---\n" + piece * 200_000)
+
+
+def test_a_link_that_leaves_the_workspace_is_named_and_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = tmp_path / "workspace"
+    (workspace / "notes").mkdir(parents=True)
+    (tmp_path / "secret.md").write_text(TASK)
+    link = workspace / "HEARTBEAT.md"
+    link.symlink_to(tmp_path / "secret.md")
+    assert not has_tasks(link)
+    assert "outside the workspace" in caplog.text
+    link.unlink()
+    link.hardlink_to(tmp_path / "secret.md")
+    assert not has_tasks(link)
+    link.unlink()
+    os.mkfifo(link)
+    assert not has_tasks(link)
+    link.unlink()
+    (workspace / "notes/today.md").write_text(TASK)
+    link.symlink_to("notes/today.md")
+    assert has_tasks(link)
 
 
 class World:
