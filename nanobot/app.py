@@ -14,7 +14,6 @@ from nanobot.agent.dispatch import Dispatcher
 from nanobot.agent.tools.toolbox import Toolbox
 from nanobot.agent.window import read_record
 from nanobot.bus.hub import Hub
-from nanobot.bus.signal import ChangeSignal
 from nanobot.config.schema import Config
 from nanobot.mcp import configured_servers
 from nanobot.memory.maintenance import MemoryMaintenance
@@ -46,7 +45,7 @@ class App:
         self.skills = library_of(config)
         skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
         prompt = PromptBuilder(self.workspace, [skills, memory])
-        self.hub = Hub(store.inbox, ChangeSignal(store))
+        self.hub = Hub(store)
         self.subagents = Subagents(config, store, self.hub, self.skills, prompt.owner_parts)
         spawn = SpawnTool(self.subagents, lambda: self.tools.registry())
         own = build_tools(config, store, BUNDLED, functools.partial(read_record, store))

@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 
 from nanobot.agent.assistant import Assistant
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.bus.hub import Hub
-from nanobot.bus.signal import wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.config.schema import AgentDefaults
 from nanobot.errors import NanobotError, StorageError, TurnTakenOver
 from nanobot.messages import InboundMessage, Usage
@@ -85,7 +84,7 @@ class Dispatcher:
         self._handed_over.clear()  # this gateway may have lost the lead and regained it
         renewing = asyncio.create_task(self._renew())
         try:
-            with self._hub.signal.subscribe() as changed:
+            with self._hub.changes() as changed:
                 while True:
                     for session in self._hub.take_stops():
                         await self.stop(session)
@@ -118,7 +117,7 @@ class Dispatcher:
         for subagent in stopped:
             if running := self._running.get(f"{SUBAGENT}:{subagent}"):
                 running.work.cancel()
-        self._hub.signal.notify()
+        self._hub.notify()
         return stopped
 
     def take_stopped(self, session_key: str) -> bool:
@@ -289,7 +288,7 @@ class Dispatcher:
                     break
                 await asyncio.sleep(_STORAGE_PAUSE)
         self._publish(turn, finished)
-        self._hub.signal.notify()
+        self._hub.notify()
 
     async def _close(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> None:
         inbound, outbound = None, []

@@ -137,8 +137,8 @@ class _Run:
             reason = await self._run_in_time()
             finished = TurnFinished(reason, self._text, self._usage, said=self._said)
         except NanobotError as error:  # half an answer from a broken stream is not an answer
-            finished = replace(failed(error), usage=self._usage)
-        self._emit(replace(finished, context=self._conversation.use(self._counted)))
+            finished = failed(error)._replace(usage=self._usage)
+        self._emit(finished._replace(context=self._conversation.use(self._counted)))
 
     async def _run_in_time(self) -> StopReason:
         """Take steps until the turn ends; of an answer that is cut off, keep what was said."""

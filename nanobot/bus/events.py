@@ -1,47 +1,42 @@
-"""What a turn emits: a closed union of frozen events, each one JSON object with a `type`.
+"""What a turn emits: a closed union of events, each one JSON object with a `type`.
 
 Every front end (terminal, `--json`, chat channels, subagents, cron) is a consumer of these events.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple
 
 from nanobot.errors import NanobotError
 from nanobot.messages import NOT_COUNTED, ContextUse, Message, Outcome, StopReason, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class TurnStarted:
+class TurnStarted(NamedTuple):
     turn_id: str
     session: str
     model: str
     type: Literal["turn_started"] = "turn_started"
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(NamedTuple):
     text: str
     type: Literal["text_delta"] = "text_delta"
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(NamedTuple):
     text: str
     type: Literal["reasoning_delta"] = "reasoning_delta"
 
 
-@dataclass(frozen=True, slots=True)
-class TextDiscarded:
+class TextDiscarded(NamedTuple):
     """The model call broke after text was shown and is tried again: drop the deltas of this step."""
 
     reason: str
     type: Literal["text_discarded"] = "text_discarded"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolStarted:
+class ToolStarted(NamedTuple):
     """`hint` is a one-line preview of the call, for example `web_search("query")`."""
 
     call_id: str
@@ -50,8 +45,7 @@ class ToolStarted:
     type: Literal["tool_started"] = "tool_started"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolOutputDelta:
+class ToolOutputDelta(NamedTuple):
     """Live output of a running tool."""
 
     call_id: str
@@ -59,8 +53,7 @@ class ToolOutputDelta:
     type: Literal["tool_output"] = "tool_output"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFinished:
+class ToolFinished(NamedTuple):
     """`seconds` is wall time; `preview` the first line of the result; `exit_code` that of a command."""
 
     call_id: str
@@ -72,24 +65,21 @@ class ToolFinished:
     type: Literal["tool_finished"] = "tool_finished"
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReported:
+class UsageReported(NamedTuple):
     """Tokens of one model call."""
 
     usage: Usage
     type: Literal["usage"] = "usage"
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something the owner should know that is not part of the answer (a retry, no tools, a limit)."""
 
     text: str
     type: Literal["notice"] = "notice"
 
 
-@dataclass(frozen=True, slots=True)
-class TurnFinished:
+class TurnFinished(NamedTuple):
     """Always the last event; `error` and `error_type` are set when it failed. Not in JSON: `said`, which
     whoever closes the turn stores with that."""
 
@@ -103,8 +93,7 @@ class TurnFinished:
     type: Literal["turn_finished"] = "turn_finished"
 
 
-@dataclass(frozen=True, slots=True)
-class SubagentChanged:
+class SubagentChanged(NamedTuple):
     """How a subagent goes, told to the session that asked. `state` is as in `SubagentInfo`.
 
     `tool` is what it runs; `text` is what it reports when it has ended: its result, or why there is none.
@@ -117,23 +106,13 @@ class SubagentChanged:
     tool: str = ""
     seconds: float = 0.0
     calls: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     text: str = ""
     type: Literal["subagent"] = "subagent"
 
 
-TurnEvent = (
-    TurnStarted
-    | TextDelta
-    | ReasoningDelta
-    | TextDiscarded
-    | ToolStarted
-    | ToolOutputDelta
-    | ToolFinished
-    | UsageReported
-    | Notice
-    | TurnFinished
-)
+_OfModel = TurnStarted | TextDelta | ReasoningDelta | TextDiscarded | UsageReported
+TurnEvent = _OfModel | ToolStarted | ToolOutputDelta | ToolFinished | Notice | TurnFinished
 Event = TurnEvent | SubagentChanged
 
 
@@ -144,6 +123,8 @@ def failed(error: NanobotError) -> TurnFinished:
 
 def event_to_json(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready dict, `type` first."""
-    body = asdict(event)
+    body = event._asdict()
     body.pop("said", None)
+    for counts in body.keys() & {"usage", "context"}:
+        body[counts] = asdict(body[counts])
     return {"type": body.pop("type"), **body}

@@ -10,13 +10,12 @@ import asyncio
 import collections
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 from nanobot.bus.events import Event, ReasoningDelta, SubagentChanged, TextDelta, ToolOutputDelta
-from nanobot.bus.signal import ChangeSignal
 from nanobot.messages import InboundMessage
-from nanobot.store.mail import Inbox
+from nanobot.store.store import Store
 
+_Words = TextDelta | ReasoningDelta
 _BEHIND = 100  # events a slow subscriber may have waiting before pieces of text are put together
 
 
@@ -35,16 +34,12 @@ class Subscription:
         return self
 
     async def __anext__(self) -> tuple[InboundMessage, Event]:
-        await self.ready()
-        if not self._waiting:
-            raise StopAsyncIteration
-        return self._waiting.popleft()
-
-    async def ready(self) -> None:
-        """Wait until there is an event, or no more will come."""
-        while not (self._waiting or self._ended):
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
+        return self._waiting.popleft()
 
     def end(self) -> None:
         """The iteration stops when what waits has been taken."""
@@ -52,13 +47,13 @@ class Subscription:
         self._changed.set()
 
     def put(self, inbound: InboundMessage, event: Event) -> None:
-        if len(self._waiting) >= _BEHIND and isinstance(event, TextDelta | ReasoningDelta | ToolOutputDelta):
+        if len(self._waiting) >= _BEHIND:
             if isinstance(event, ToolOutputDelta):
                 return
-            last_inbound, last = self._waiting[-1]
-            if last_inbound is inbound and type(last) is type(event):
-                self._waiting[-1] = inbound, replace(last, text=last.text + event.text)
-                return
+            about, last = self._waiting[-1]
+            if isinstance(event, _Words) and isinstance(last, type(event)) and about is inbound:
+                event = event._replace(text=last.text + event.text)
+                del self._waiting[-1]
         self._waiting.append((inbound, event))
         self._changed.set()
 
@@ -66,10 +61,11 @@ class Subscription:
 class Hub:
     """Messages in, events out. Everything here is of this process; what must not be lost is in the store."""
 
-    def __init__(self, inbox: Inbox, signal: ChangeSignal) -> None:
-        self.signal = signal
-        self.inbox = inbox
+    def __init__(self, store: Store) -> None:
+        self.inbox = store.inbox
+        self._stored = store.database.changes
         self._subscriptions: dict[str, list[Subscription]] = collections.defaultdict(list)
+        self._changes: set[asyncio.Event] = set()
         self._to_stop: set[str] = set()
 
     async def submit(self, inbound: InboundMessage) -> bool:
@@ -80,7 +76,7 @@ class Hub:
         accepted = await self.inbox.accept(inbound)
         if accepted and inbound.command == "stop":
             self._to_stop.add(inbound.session_key)
-        self.signal.notify()
+        self.notify()
         return accepted
 
     def take_stops(self) -> set[str]:
@@ -106,3 +102,34 @@ class Hub:
         for key in ("", session):
             for subscription in self._subscriptions.get(key, ()):
                 subscription.put(inbound, event)
+
+    # -- noticing new work in the store, whoever put it there
+
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[asyncio.Event]:
+        """An event that is set now and whenever something was stored; the subscriber clears it."""
+        changed = asyncio.Event()
+        changed.set()
+        self._changes.add(changed)
+        try:
+            yield changed
+        finally:
+            self._changes.discard(changed)
+
+    def notify(self) -> None:
+        """Wake everybody now: this process has stored something they may be waiting for."""
+        for changed in self._changes:
+            changed.set()
+
+    async def watch(self) -> None:
+        """Notice what any process on this home stores, until cancelled."""
+        with self._stored.listen(self.notify):
+            await asyncio.Event().wait()
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until `event` is set, at most `seconds`, and clear it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
-from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.channels.base import contained
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage
@@ -42,14 +42,14 @@ class DeliveryService:
     def __init__(
         self,
         store: Store,
-        signal: ChangeSignal,
+        hub: Hub,
         send: Callable[[OutboundMessage], Awaitable[str]],
         *,
         clock: Callable[[], float] = time.time,
         jitter: random.Random | None = None,
     ) -> None:
         self._store = store
-        self._signal = signal
+        self._hub = hub
         self._send = send
         self._clock = clock
         self._jitter = jitter or random.Random()
@@ -58,7 +58,7 @@ class DeliveryService:
 
     async def run(self) -> None:
         """Deliver until cancelled; what is being sent then is finished or tried again later."""
-        with self._signal.subscribe() as changed:
+        with self._hub.changes() as changed:
             try:
                 while True:
                     await self._start_due(changed)

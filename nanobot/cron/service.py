@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
-from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.cron.jobs import due_message
 from nanobot.cron.schedule import newest_slots, next_run, schedule_from_json
 from nanobot.cron.table import Job, JobTable
@@ -30,14 +30,14 @@ class CronService:
     def __init__(
         self,
         store: Store,
-        signal: ChangeSignal,
+        hub: Hub,
         take_over: Callable[[float], Awaitable[None]],
         *,
         catch_up: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = JobTable(store.database)
-        self._signal = signal
+        self._hub = hub
         self._take_over = take_over
         self._catch_up = max(catch_up, ON_TIME)
         self._clock = clock
@@ -49,7 +49,7 @@ class CronService:
             await self._take_over(self._clock())
         except StorageError as error:
             log.error("The jobs of the older nanobot are not taken over: %s", error)
-        with self._signal.subscribe() as changed:
+        with self._hub.changes() as changed:
             while True:
                 await wait_for(changed, await self.fire_due())
 
@@ -84,5 +84,5 @@ class CronService:
             log.warning("Job %s (%s) missed %d of its times or more", job.id, job.name, len(slots))
         if next_at != due and await self._jobs.advance(job, next_at, slots, message) and message:
             log.info("Job %s (%s) is due", job.id, job.name)
-            self._signal.notify()
+            self._hub.notify()
         return next_at

@@ -54,10 +54,10 @@ class Gateway:
         self._stood_by = False  # once, since this one was started
         self._started = time.monotonic()
         config = app.config
-        self.signal = app.hub.signal
+        self.hub = app.hub
         self.channels = ChannelManager(
             config.channels,
-            app.hub,
+            self.hub,
             paths.home() / "media",
             commands=tuple((command.name, command.description) for command in COMMANDS),
         )
@@ -65,10 +65,10 @@ class Gateway:
         self.dispatcher = app.dispatcher
         self.dispatcher.run_command = self._run_command
         self.dispatcher.fetch_attachments = self.channels.fetch_attachments
-        self.outbox = DeliveryService(app.store, self.signal, self._send)
+        self.outbox = DeliveryService(app.store, self.hub, self._send)
         self.cron = CronService(
             app.store,
-            self.signal,
+            self.hub,
             functools.partial(import_jobs, app.store, paths.home()),
             catch_up=config.cron.catch_up_window,
         )
@@ -127,13 +127,13 @@ class Gateway:
         """Run everything until `stop`, or until the lead is lost."""
         self.leading = True
         services: list[Callable[[], Coroutine[None, None, None]]] = [
-            self.signal.watch,
-            functools.partial(self._progress.run, self._app.hub),
+            self.hub.watch,
+            functools.partial(self._progress.run, self.hub),
             self.dispatcher.run,
             self.outbox.run,
             self.cron.run,
             self._run_channels,
-            functools.partial(self._app.memory.serve, self.signal),
+            functools.partial(self._app.memory.serve, self.hub),
         ]
         if self._app.config.heartbeat.enabled:
             services.append(self.heartbeat.run)
@@ -200,7 +200,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_DELIVERIES):
                 while await self._app.store.outbox.due(1):
-                    self.signal.notify()
+                    self.hub.notify()
                     await asyncio.sleep(0.05)
 
     async def _run_command(self, inbound: InboundMessage) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nanobot.agent.assistant import ModelPool
-from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.memory.consolidation_table import ConsolidationTable
@@ -67,9 +67,9 @@ class MemoryMaintenance:
         """What stands for these messages in later prompts, as far as they are in memory."""
         return await self.consolidator.summarise(session_key, messages)
 
-    async def serve(self, signal: ChangeSignal) -> None:
+    async def serve(self, hub: Hub) -> None:
         """Work in the background until cancelled, whenever something was stored or a retry is due."""
-        with signal.subscribe() as changed:
+        with hub.changes() as changed:
             while True:
                 await wait_for(changed, _LOOK_EVERY)
                 pause = _LOOK_EVERY

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nanobot.bus.events import (
@@ -186,19 +186,19 @@ class Subagents:
         before = self.progress.get(order.chat_id)
         if before is None:
             return
-        now = replace(before, seconds=round(time.monotonic() - self._began[order.chat_id], 3))
+        now = before._replace(seconds=round(time.monotonic() - self._began[order.chat_id], 3))
         match event:
             case TurnStarted():
                 self._began[order.chat_id] = time.monotonic()
-                now = replace(before, state="running", seconds=0.0)
+                now = before._replace(state="running", seconds=0.0)
             case ToolStarted():
-                now = replace(now, tool=event.hint)
+                now = now._replace(tool=event.hint)
             case ToolFinished():
-                now = replace(now, tool="")
+                now = now._replace(tool="")
             case UsageReported():
-                now = replace(now, calls=now.calls + 1, usage=now.usage + event.usage)
+                now = now._replace(calls=now.calls + 1, usage=now.usage + event.usage)
             case TurnFinished():
-                now = replace(now, state=event.stop_reason, tool="", text=event.error or event.text)
+                now = now._replace(state=event.stop_reason, tool="", text=event.error or event.text)
         self._tell(order, now)
 
     def _tell(self, order: InboundMessage, now: SubagentChanged) -> None:
@@ -231,7 +231,7 @@ class Subagents:
         for key in cancelled:
             now = self.progress.get(key)
             if now is not None and now.state == "waiting":  # no turn will say so
-                self._tell(orders[key][1], replace(now, state="cancelled"))
+                self._tell(orders[key][1], now._replace(state="cancelled"))
         return cancelled
 
     # -- orders
@@ -245,7 +245,7 @@ class Subagents:
         if await self._store.subagents.add(order, label, profile):
             self._began[order.chat_id] = time.monotonic()
             self._tell(order, SubagentChanged(order.chat_id, label, profile, "waiting"))
-            self._hub.signal.notify()
+            self._hub.notify()
         return order.chat_id
 
     async def _check_allowance(self, turn: TurnContext) -> None:

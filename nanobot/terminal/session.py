@@ -10,7 +10,6 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from nanobot.app import App
 from nanobot.bus.events import Event, Notice, SubagentChanged, TurnFinished
@@ -145,7 +144,7 @@ class TerminalSession:
             return None
         (inbound, event), self._next = self._next, None
         if isinstance(event, TurnFinished) and inbound and inbound.source == "report":
-            event = replace(event, usage=event.usage + self._usage)
+            event = event._replace(usage=event.usage + self._usage)
             self._usage = Usage()
         if isinstance(event, TurnFinished) and event.stop_reason == "cancelled":
             with contextlib.suppress(asyncio.CancelledError):  # first its subagents end

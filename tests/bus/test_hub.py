@@ -17,7 +17,6 @@ from nanobot.bus.events import (
     TurnFinished,
 )
 from nanobot.bus.hub import Hub
-from nanobot.bus.signal import ChangeSignal
 from nanobot.messages import Address, InboundMessage, Usage
 from nanobot.store.store import Store, open_store
 
@@ -34,11 +33,11 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def hub(store: Store) -> Hub:
-    return Hub(store.inbox, ChangeSignal(store))
+    return Hub(store)
 
 
 async def test_a_message_is_accepted_once_and_wakes_whoever_works(hub: Hub, store: Store) -> None:
-    with hub.signal.subscribe() as changed:
+    with hub.changes() as changed:
         changed.clear()
         assert await hub.submit(HI)
         assert changed.is_set()

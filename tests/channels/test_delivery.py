@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.bus.signal import ChangeSignal
+from nanobot.bus.hub import Hub
 from nanobot.channels.delivery import PARK_AFTER, DeliveryService
 from nanobot.errors import AccessDenied, StorageError
 from nanobot.messages import OutboundMessage
@@ -59,15 +59,15 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
         """Wake the outbox until it has recorded this."""
         async with asyncio.timeout(10):
             while [(e.state, e.attempts) for e in await store.outbox.entries()] != [(state, attempts)]:
-                signal.notify()
+                hub.notify()
 
     store = open_store(tmp_path / "nanobot.db", clock=lambda: now[0])
-    signal = ChangeSignal(store)
+    hub = Hub(store)
     await store.outbox.enqueue(OutboundMessage("first", "tg", "1", "hello"))
-    running = asyncio.create_task(DeliveryService(store, signal, send, clock=lambda: now[0]).run())
+    running = asyncio.create_task(DeliveryService(store, hub, send, clock=lambda: now[0]).run())
     await attempt("pending", 1)
     for _ in range(20):
-        signal.notify()
+        hub.notify()
         await store.database.read(lambda _: None)
     assert sends == 1
     now[0] += 2.0
@@ -84,7 +84,7 @@ async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(t
     store = open_store(tmp_path / "nanobot.db")
     outbox = SlowToRead(store.database)
     store = replace(store, outbox=outbox)
-    signal = ChangeSignal(store)
+    hub = Hub(store)
     sent: list[str] = []
     done = asyncio.Event()
 
@@ -93,15 +93,15 @@ async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(t
         if message.id == "last":
             done.set()
         else:
-            signal.notify()
+            hub.notify()
             await outbox.read_again.wait()
         return "receipt"
 
     await store.outbox.enqueue(OutboundMessage("first", "tg", "1", "hello"))
-    running = asyncio.create_task(DeliveryService(store, signal, send).run())
+    running = asyncio.create_task(DeliveryService(store, hub, send).run())
     await asyncio.wait_for(outbox.recorded.wait(), 10)
     await store.outbox.enqueue(OutboundMessage("last", "tg", "2", "bye"))
-    signal.notify()
+    hub.notify()
     await asyncio.wait_for(done.wait(), 10)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

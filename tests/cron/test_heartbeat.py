@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.cron.heartbeat import Heartbeat, has_tasks
 from nanobot.messages import InboundMessage, Message
 from nanobot.store.store import open_store
@@ -304,10 +304,10 @@ async def test_two_running_gateways_share_the_intervals(tmp_path: Path) -> None:
     file.write_text(TASK)
     await stores[0].inbox.accept(InboundMessage("telegram", "anna", "anna", "hi", "1", "telegram:anna"))
     beats = [asyncio.create_task(Heartbeat(store, file, ["telegram"], 1.0).run()) for store in stores]
-    signal = ChangeSignal(stores[0])
-    watching = asyncio.create_task(signal.watch())
+    hub = Hub(stores[0])
+    watching = asyncio.create_task(hub.watch())
     ticks: list[str] = []
-    with signal.subscribe() as changed:
+    with hub.changes() as changed:
         async with asyncio.timeout(30):
             while len(ticks) < 3:
                 await wait_for(changed, 1)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.cron.jobs import JobBook
 from nanobot.cron.schedule import Every, schedule_to_json
 from nanobot.cron.service import CronService
@@ -52,7 +52,7 @@ class World:
         store = store or self.store
         return CronService(
             store,
-            ChangeSignal(store),
+            Hub(store),
             partial(import_jobs, store, self.home),
             catch_up=catch_up,
             clock=self.clock,
@@ -249,16 +249,16 @@ async def test_a_job_whose_zone_is_gone_is_switched_off_and_others_run(world: Wo
 
 
 async def test_a_change_wakes_the_service_at_once(world: World) -> None:
-    signal = ChangeSignal(world.store)
+    hub = Hub(world.store)
     other = JobBook(world.open(), world.clock)
     await JobTable(world.store.database).all()
     service = CronService(
-        world.store, signal, partial(import_jobs, world.store, world.home), catch_up=3600, clock=world.clock
+        world.store, hub, partial(import_jobs, world.store, world.home), catch_up=3600, clock=world.clock
     )
-    tasks = [asyncio.create_task(service.run()), asyncio.create_task(signal.watch())]
+    tasks = [asyncio.create_task(service.run()), asyncio.create_task(hub.watch())]
     await other.add(JOB, every=1)
     world.now += 1
-    with signal.subscribe() as changed:
+    with hub.changes() as changed:
         async with asyncio.timeout(20):
             while not await world.run_turns():
                 await wait_for(changed, 1)
@@ -308,7 +308,7 @@ FIRE = """
 import asyncio, sys
 from functools import partial
 from pathlib import Path
-from nanobot.bus.signal import ChangeSignal
+from nanobot.bus.hub import Hub
 from nanobot.cron.service import CronService
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import Store, open_store
@@ -318,7 +318,7 @@ async def main():
     store = open_store(home / "nanobot.db")
     print("ready", flush=True)
     await CronService(
-        store, ChangeSignal(store), partial(import_jobs, store, home), catch_up=3600
+        store, Hub(store), partial(import_jobs, store, home), catch_up=3600
     ).run()
 
 asyncio.run(main())

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.app import App, open_app
-from nanobot.bus.signal import wait_for
+from nanobot.bus.hub import wait_for
 from nanobot.config.schema import Config
 from nanobot.gateway import Gateway
 from nanobot.messages import INTERRUPTED, Message, ToolCall, ToolResult
@@ -175,7 +175,7 @@ async def run_until_killed(home: Path, config: Config, platform: Platform, numbe
 async def all_delivered(app: App, gateway: Gateway) -> None:
     """Wait until the outbox is empty: the platform sees a reply before nanobot knows that it did."""
     async with asyncio.timeout(20):
-        with gateway.signal.subscribe() as changed:
+        with gateway.hub.changes() as changed:
             while (await app.store.outbox.backlog()).pending:
                 await wait_for(changed, 0.5)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nanobot.bus.signal import wait_for
+from nanobot.bus.hub import wait_for
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.cron.table import Job
 from nanobot.errors import AuthError
@@ -23,7 +23,7 @@ OFF = {"enabled": False}
 
 async def until(gateway: Gateway, condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for something that shows in the store."""
-    with gateway.signal.subscribe() as changed:
+    with gateway.hub.changes() as changed:
         async with asyncio.timeout(20):
             while not await condition():
                 await wait_for(changed, 1)

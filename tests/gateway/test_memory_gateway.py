@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from nanobot.bus.signal import wait_for
+from nanobot.bus.hub import wait_for
 from nanobot.gateway import Gateway
 from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.providers.base import ModelRequest
@@ -20,7 +20,7 @@ QUIET = {"heartbeat": {"enabled": False}, "channels": {"sendProgress": False}}
 async def until_written(gateway: Gateway, path: Path, text: str) -> str:
     """Wait until a memory file says `text`; a change of it is stored."""
     async with asyncio.timeout(20):
-        with gateway.signal.subscribe() as changed:
+        with gateway.hub.changes() as changed:
             while not path.exists() or text not in path.read_text():
                 await wait_for(changed, 0.2)
     return path.read_text()

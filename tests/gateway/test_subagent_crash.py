@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.bus.signal import ChangeSignal, wait_for
+from nanobot.bus.hub import Hub, wait_for
 from nanobot.messages import unanswered_calls
 from nanobot.providers.scripted import ScriptedProvider
 from nanobot.store.store import open_store
@@ -77,10 +77,10 @@ async def test_a_subagent_stays_stopped_when_its_gateway_dies_before_it_could_st
         platform.user_sends("anna", "delegate hang")
         await platform.wait_for("anna", 1)
         store = open_store(home / "nanobot.db")
-        signal_of_changes = ChangeSignal(store)
-        watching = asyncio.create_task(signal_of_changes.watch())
+        hub = Hub(store)
+        watching = asyncio.create_task(hub.watch())
         async with asyncio.timeout(20):
-            with signal_of_changes.subscribe() as changed:
+            with hub.changes() as changed:
                 while [info.state for info in await store.subagents.of("loopback:anna")] != ["running"]:
                     await wait_for(changed, 1)
         watching.cancel()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nanobot.app import App
-from nanobot.bus.signal import wait_for
+from nanobot.bus.hub import wait_for
 from nanobot.cron.jobs import JobBook, due_message
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import AuthError
@@ -59,7 +59,7 @@ async def until(
     app: App, gateway: Gateway, session: str, condition: Callable[[list[SubagentInfo]], bool]
 ) -> None:
     """Wait for something that the list of a session's subagents shows."""
-    with gateway.signal.subscribe() as changed:
+    with gateway.hub.changes() as changed:
         async with asyncio.timeout(20):
             while not condition(await app.store.subagents.of(session)):
                 await wait_for(changed, 0.2)
@@ -262,7 +262,7 @@ async def test_reports_that_spawn_again_come_to_an_end(platform: Platform) -> No
             )
 
         async with asyncio.timeout(20):
-            with gateway.signal.subscribe() as changed:
+            with gateway.hub.changes() as changed:
                 while not await idle():
                     await wait_for(changed, 0.2)
         assert len(provider.requests) < 40
@@ -397,7 +397,7 @@ async def test_a_job_without_delivery_stays_silent_about_its_subagents(platform:
             return said[-1:] == ["words"] and gateway.dispatcher.running == 0
 
         async with asyncio.timeout(20):
-            with gateway.signal.subscribe() as changed:
+            with gateway.hub.changes() as changed:
                 while not await told_it():
                     await wait_for(changed, 0.2)
     assert platform.texts("anna") == []
