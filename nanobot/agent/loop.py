@@ -27,11 +27,12 @@ from nanobot.bus.events import (
     UsageReported,
     failed,
 )
-from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError
+from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, ProviderError
 from nanobot.messages import (
     ContextPart,
     InboundMessage,
     Message,
+    ReasoningPart,
     StopReason,
     ToolCall,
     ToolResult,
@@ -180,7 +181,8 @@ class _Run:
         self._text = message.text
         if not message.tool_calls:
             self._said = message
-            self._say_if_cut(completion)
+            if why := self._why_unfinished(completion):
+                self._notify(why)
             return "done"
         storing = asyncio.create_task(self._conversation.append(message))
         try:
@@ -203,13 +205,15 @@ class _Run:
     # -- asking the model
 
     async def _query(self, tools: ToolRegistry) -> Completion:
-        """An answer that says or calls something."""
+        """An answer that says or calls something; an empty one that nothing explains is asked for again."""
         for attempt in range(2):
             if attempt:
                 self._notify("The model returned an empty answer; asking once more.")
             completion = await self._query_with_what_fits(tools)
             if completion.message.tool_calls or completion.message.text.strip():
                 return completion
+            if why := self._why_unfinished(completion):
+                raise ProviderError(why)
         raise BrokenStreamError("The model returned an empty answer twice. Try again, or another model.")
 
     async def _query_with_what_fits(self, tools: ToolRegistry) -> Completion:
@@ -279,12 +283,23 @@ class _Run:
         self._call_ids.add(unique)
         return replace(call, id=unique)
 
-    def _say_if_cut(self, completion: Completion) -> None:
-        if completion.finish_reason == "length":
-            limit = self._turn.limits.max_tokens
-            self._notify(f'The answer was cut at {limit} tokens (agents.defaults.maxTokens). Say "go on".')
-        elif completion.finish_reason == "refusal":
-            self._notify("The model declined to go on (content filter).")
+    def _why_unfinished(self, completion: Completion) -> str:
+        """What ended an answer before the model had finished, and what helps; "" when nothing did."""
+        limit, used, message = self._turn.limits.max_tokens, completion.usage, completion.message
+        is_empty = not message.text.strip()
+        if completion.finish_reason == "refusal":
+            way_out = "answer (content filter). Ask in other words, or another model."
+            return f"The model declined to {way_out if is_empty else 'go on (content filter).'}"
+        if completion.finish_reason != "length":
+            return ""
+        if not is_empty:
+            return f'The answer was cut at {limit} tokens (agents.defaults.maxTokens). Say "go on".'
+        thought = used.reasoning_tokens or any(isinstance(part, ReasoningPart) for part in message.parts)
+        what = "Thinking" if thought else "A tool call, or something else unseen,"
+        why = f"{what} used up maxTokens ({limit}) without an answer; raise agents.defaults.maxTokens."
+        if 0 < used.output_tokens < limit // 2:
+            why += f" It ended after {used.output_tokens} tokens: if no more are allowed, /new makes room."
+        return why
 
     def _count_repeats(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
         """Notice a model that makes the same calls with the same results again and again."""
