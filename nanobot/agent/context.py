@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,12 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from nanobot.errors import ToolError
 from nanobot.messages import InboundMessage
+from nanobot.security.files import PathPolicy
+
+log = logging.getLogger(__name__)
 
 OWNER_FILES = ("AGENTS.md", "SOUL.md", "USER.md", "TOOLS.md", "IDENTITY.md")
 
 _PROMPTS = f"{Path(__file__).parent}/prompts"
 _OWNER_FILE_LIMIT = 16_000  # characters of one owner file that reach the prompt
+_READ = 1_000_000  # bytes of it that are read
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
@@ -37,6 +43,7 @@ class PromptBuilder:
         clock: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         self._workspace = workspace
+        self._files = PathPolicy(workspace, restrict=True)  # a link may have been put there by a command
         self._sections = sections
         self._clock = clock
         self._texts: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: a file's stamp and its text
@@ -72,8 +79,17 @@ class PromptBuilder:
             about = os.stat(path)  # noqa: PTH116  # every turn asks for each file
             stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
             if path not in self._texts or self._texts[path][0] != stamp:
-                text = Path(path).read_text(encoding="utf-8", errors="replace")
-                self._texts[path] = (stamp, _COMMENT.sub("", text).strip())
+                self._texts[path] = (stamp, _COMMENT.sub("", self._read(path)).strip())
         except OSError:
             return ""
         return self._texts[path][1]
+
+    def _read(self, path: str) -> str:
+        if path.startswith(_PROMPTS):
+            return Path(path).read_text(encoding="utf-8")
+        try:
+            with self._files.open_file(path) as file:
+                return file.read(_READ).decode("utf-8", "replace")
+        except ToolError as error:
+            log.warning("It is left out of the prompt: %s", error)
+            return ""
