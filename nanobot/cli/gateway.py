@@ -18,6 +18,7 @@ from nanobot.terminal.screen import clean
 
 log = logging.getLogger(__name__)
 
+_QUIET = 60.0  # seconds in which an error is not logged again
 _LONGEST_STOP = 10  # seconds after which the process ends in any case; what it left undone is resumed
 
 
@@ -108,9 +109,25 @@ class _OneLine(logging.Formatter):
         return clean(super().format(record)).replace("\n", "\n    ")
 
 
+class OncePerMinute(logging.Filter):
+    """An error that stays until somebody helps is logged once a minute, however often it is met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR:
+            return True
+        event, now = (record.name, record.getMessage()), record.created
+        self._said = {key: at for key, at in self._said.items() if 0 <= now - at < _QUIET}
+        return self._said.setdefault(event, now) == now
+
+
 def _start_logging(verbose: bool) -> None:
     """Our own events and the warnings of others; libraries print addresses that contain tokens."""
     handler = logging.StreamHandler()
+    handler.addFilter(OncePerMinute())
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("nanobot").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -83,10 +83,12 @@ class Gateway:
     async def run(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
         """Stand by until this gateway leads, then serve, until `stop` is set. `leading` is told.
 
-        Raises ConfigError when its HTTP address cannot or must not be used.
+        Raises ConfigError when its HTTP address cannot or must not be used, StorageError when the database
+        is none that it can work with: it waits for a disk that fails later.
         """
         if self._http:
             await listening_address(self._app.config.gateway)
+        await self._app.store.workers.lead(GATEWAY_ROLE)
         while not stop.is_set():
             if await self._take_lead():
                 await self._serve(stop, leading)

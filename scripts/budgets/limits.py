@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_036, target=4_000)
+SPINE = Ratchet(now=5_028, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_197, target=23_500)
+TOTAL = Ratchet(now=26_206, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=72, target=60)
+HELLO_FILES = Ratchet(now=70, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_150, target=9_000)
+HELLO_LINES = Ratchet(now=10_139, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,15 +28,15 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 749,
+    "root files": 748,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_889,
+    "agent": 1_918,
     # the events of a turn, the one way in and out; target 190
-    "bus": 303,
+    "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_685,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_866,
+    "cli": 1_883,
     # thirteen slash commands; target 480
     "commands": 495,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
@@ -44,7 +44,7 @@ ROOMS: dict[str, int] = {
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 749,
     # the service, its HTTP surface
-    "gateway": 346,
+    "gateway": 348,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 304,
     # own stdio transport, logins, supervision and calls apart; target 1,780
