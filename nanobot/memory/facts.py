@@ -15,6 +15,7 @@ in a group: it is for that group alone. Characters that would end a comment or a
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import itertools
 import re
@@ -22,7 +23,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 from urllib.parse import quote, unquote
+
+from nanobot.errors import StorageError, ToolError
+from nanobot.security.files import read_inside
 
 _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
 _BULLET = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
@@ -37,6 +42,7 @@ _DATED = re.compile(rf"(?:[-*+]\s+)?\[({_DAY.pattern})")
 _PAST = re.compile(r"(superseded|expired): ")
 _HALF = re.compile("[\ud800-\udfff]")  # half a character, or a byte that is no UTF-8: in no key
 _KEY_SAFE = "!$&'()*+/:;=@[]^_`{|}~.,?"
+_LONGEST = 20_000  # characters of a line; longer ones were not written by hand, and stop no other line
 _MOST_DIGITS = 15
 _MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
 
@@ -93,6 +99,37 @@ class HistoryEntry:
     line: int = field(default=-1, compare=False)
 
 
+def read_memory(path: Path) -> bytes:
+    """What a memory file holds, nothing when there is none; `path` lies in a folder of the workspace.
+
+    Raises StorageError, also for a link that leads out of the workspace.
+    """
+    try:
+        return read_inside(path.parent.parent, path)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise StorageError(f"Cannot read {path}: {error.strerror}. Check its rights.") from error
+    except ToolError as error:
+        raise StorageError(f"{path.name} is not read: {error}") from error
+
+
+def decode_memory(content: bytes) -> str:
+    """The text of a memory file: UTF-8, or UTF-16 with its mark. `encode_memory` gives every byte back."""
+    return content.decode(*_encoding(content))
+
+
+def encode_memory(text: str, like: bytes = b"") -> bytes:
+    """`text` in the encoding of the file that holds `like`."""
+    return text.encode(*_encoding(like))
+
+
+def _encoding(content: bytes) -> tuple[str, str]:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(content) % 2 == 0:
+        return ("utf-16-le" if content.startswith(codecs.BOM_UTF16_LE) else "utf-16-be"), "surrogatepass"
+    return "utf-8", "surrogateescape"
+
+
 def message_id(session_key: str, seq: int) -> str:
     """The id of a message, as searches show it."""
     return f"{session_key}#{seq}"
@@ -145,26 +182,32 @@ def parse_history(text: str) -> list[HistoryEntry]:
 
     Lines before the first date are entries without one.
     """
-    entries: list[HistoryEntry] = []
+    entries: list[tuple[HistoryEntry, list[tuple[str, Evidence]]]] = []  # each with its further lines
     for number, words, comment in _lines(text):
         if words.startswith("#") or not words:
             continue
         origin, dated = _parse_origin(comment), _ENTRY.match(words)
         if dated and _is_day(dated[1]):
             day, time, body = dated[1], dated[2] or "", words[dated.end() :]
-        elif entries and entries[-1].origin.day and not entries[-1].past:
-            entries[-1] = _continued(entries[-1], words, origin)
+        elif entries and entries[-1][0].origin.day and not entries[-1][0].past:
+            entries[-1][1].append((words, origin))
             continue
         else:
             day, time, body = origin.day, "", words
         past = _PAST.match(body)
-        entries.append(HistoryEntry(body, replace(origin, day=day), time, past[1] if past else "", number))
-    return entries
+        entry = HistoryEntry(body, replace(origin, day=day), time, past[1] if past else "", number)
+        entries.append((entry, []))
+    return [_continued(entry, more) if more else entry for entry, more in entries]
 
 
 def unreadable(text: str) -> Iterator[tuple[int, str]]:
     """(line counted from 1, what is wrong) for each line of a memory file that is not read as meant."""
     raw = text.split("\n")
+    yield from (
+        (number, f"it is longer than {_LONGEST:,} characters and left out")
+        for number, line in enumerate(raw, 1)
+        if len(line) > _LONGEST
+    )
     for number, words, comment in _lines(text):
         dated = _DATED.match(words)
         days = [*([dated[1]] if dated else []), *filter(_DAY.fullmatch, comment.split())]
@@ -174,6 +217,8 @@ def unreadable(text: str) -> Iterator[tuple[int, str]]:
             yield number + 1, f"what follows {dated[1]} in the brackets is no time like 14:05"
         elif _HALF.search(raw[number]):
             yield number + 1, "it has bytes that are no UTF-8"
+        elif "\0" in raw[number]:
+            yield number + 1, "it has a NUL character"
 
 
 def format_entry(entry: HistoryEntry) -> str:
@@ -192,16 +237,19 @@ def superseded(old: Fact, new: str, day: str) -> HistoryEntry:
     return HistoryEntry(text, Evidence(day, old.origin.messages, old.origin.is_group), past=past)
 
 
-def _continued(entry: HistoryEntry, words: str, origin: Evidence) -> HistoryEntry:
-    messages = tuple(dict.fromkeys((*entry.origin.messages, *origin.messages)))
-    joined = Evidence(entry.origin.day, messages, entry.origin.is_group or origin.is_group)
-    return HistoryEntry(f"{entry.text} {words}", joined, entry.time, entry.past, entry.line)
+def _continued(entry: HistoryEntry, more: list[tuple[str, Evidence]]) -> HistoryEntry:
+    origins = [entry.origin, *(origin for _, origin in more)]
+    messages = tuple(dict.fromkeys(itertools.chain.from_iterable(origin.messages for origin in origins)))
+    joined = Evidence(entry.origin.day, messages, any(origin.is_group for origin in origins))
+    return replace(entry, text=" ".join([entry.text, *(words for words, _ in more)]), origin=joined)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, str]]:
-    """(number, words outside of comments, the line's last comment) of every line; comments may be long."""
+    """(number, words outside of comments, the line's last comment) of every line that is not too long."""
     inside = False
     for number, line in enumerate(text.split("\n")):
+        if len(line) > _LONGEST:
+            continue
         if inside:
             _, found, line = line.partition("-->")
             inside = not found

@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 
 from nanobot import paths
 from nanobot.errors import StorageError
-from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history, unreadable
+from nanobot.memory.facts import (
+    Fact,
+    HistoryEntry,
+    decode_memory,
+    encode_memory,
+    parse_facts,
+    parse_history,
+    read_memory,
+    unreadable,
+)
 from nanobot.memory.operations import Edit, Plan
 
 T = TypeVar("T")
@@ -71,33 +80,39 @@ class MemoryFiles:
 
     def facts(self) -> list[Fact]:
         """The facts as they are now."""
-        with _storage_errors(self.memory):
-            return parse_facts(_text(read_bytes(self.memory)))
+        return parse_facts(decode_memory(self._read(self.memory)))
 
     def entries(self) -> list[HistoryEntry]:
         """What HISTORY.md says now."""
-        with _storage_errors(self.history):
-            return parse_history(_text(read_bytes(self.history)))
+        return parse_history(decode_memory(self._read(self.history)))
 
     def complaints(self) -> list[str]:
         """What cannot be read in the files, a sentence each; the rest of such a line counts."""
         found = []
         for path in (self.memory, self.history):
-            with _storage_errors(path):
-                text = _text(read_bytes(path))
+            try:
+                text = decode_memory(self._read(path))
+            except StorageError as error:
+                found.append(str(error))
+                continue
             found += [f"{path.name}, line {line}: {problem}." for line, problem in unreadable(text)]
         return found
+
+    def _read(self, path: Path) -> bytes:
+        return read_memory(path)
 
     def apply(self, plan: Plan, change_id: int) -> None:
         """Bring a change into the files; doing so again changes nothing."""
         paths.make_private_dir(self.folder)
+        for path in (self.history, self.memory):  # nothing is written through a link that leads elsewhere
+            self._read(path)
         with _storage_errors(self.history):
             _append(self.history, "".join(f"{line}\n" for line in plan.history))
 
         def edit(text: str) -> str:
             after = edit_lines(text, plan.edits)
             if after != text:
-                self._back_up(_bytes(text), change_id)
+                self._back_up(encode_memory(text, read_bytes(self.memory)), change_id)
             return after
 
         rewrite(self.memory, edit)
@@ -174,7 +189,7 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
     while not replaced:
         with _storage_errors(path):
             before = read_bytes(path)
-        after = _bytes(change(_text(before)))
+        after = encode_memory(change(decode_memory(before)), before)
         replaced = after == before or replace_file(path, after, before)
 
 
@@ -184,29 +199,20 @@ def read_bytes(path: Path) -> bytes:
 
 def _append(path: Path, block: str) -> None:
     """Append `block` once, on a line of its own, also when an earlier try was killed in the middle of it."""
-    content, wanted = read_bytes(path), _bytes(block)
+    content = read_bytes(path)
+    wanted, end = encode_memory(block, content), encode_memory("\n", content)
     if wanted in content:
         return
-    begun = next(
-        (n for n in range(len(wanted) - 1, 0, -1) if content.endswith(wanted[:n]) and _at_line(content, n)), 0
-    )
-    lead = b"" if begun or not content or content.endswith(b"\n") else b"\n"
+    begun = next((n for n in range(len(wanted) - 1, 0, -1) if _ends_with_line(content, wanted[:n], end)), 0)
+    lead = b"" if begun or not content or content.endswith(end) else end
     with path.open("ab", buffering=0) as file:
         file.write(lead + wanted[begun:])
         os.fsync(file.fileno())
 
 
-def _at_line(content: bytes, from_end: int) -> bool:
-    """Whether a line begins `from_end` bytes before the end."""
-    return len(content) == from_end or content[-from_end - 1 : -from_end] == b"\n"
-
-
-def _text(content: bytes) -> str:
-    return content.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _ends_with_line(content: bytes, begun: bytes, end: bytes) -> bool:
+    before = content.removesuffix(begun)
+    return before != content and (not before or before.endswith(end))
 
 
 @contextlib.contextmanager

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanobot.errors import ToolError
 from nanobot.messages import InboundMessage
+from nanobot.security.files import read_inside
 
 if TYPE_CHECKING:
     from nanobot.memory.facts import Fact
+
+log = logging.getLogger(__name__)
 
 _TITLE = "[memory/MEMORY.md]"
 
@@ -69,20 +74,23 @@ class MemorySection:
             about = self._file.stat()
             stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
             if stamp != self._stamp:
-                self._facts = _facts(self._file.read_text(encoding="utf-8", errors="replace"))
+                self._facts = _facts(read_inside(self._file.parent.parent, self._file))
         except OSError:  # none yet
             stamp, self._facts = None, []
+        except ToolError as error:  # a link that leads out of the workspace
+            log.error("MEMORY.md is not read: %s", error)
+            self._facts = []
         if stamp != self._stamp:
             self._stamp, self._shown = stamp, {}
 
 
-def _facts(text: str) -> list[Fact]:
+def _facts(content: bytes) -> list[Fact]:
     """The facts of the file; nothing is imported for one that only has its first comment."""
-    if all(line.startswith(("#", "<!--")) for line in text.split("\n") if line):
+    if all(line.startswith((b"#", b"<!--")) for line in content.split(b"\n") if line):
         return []
-    from nanobot.memory.facts import parse_facts
+    from nanobot.memory.facts import decode_memory, parse_facts
 
-    return parse_facts(text)
+    return parse_facts(decode_memory(content))
 
 
 def _fit(facts: list[Fact], most_bytes: int) -> _Shown:
@@ -90,7 +98,7 @@ def _fit(facts: list[Fact], most_bytes: int) -> _Shown:
     room = most_bytes - len(_TITLE) - len(_rest(len(facts)))
     for fact in facts:
         line = f"- {fact.text}" + (f" ({fact.origin.day})" if fact.origin.day else "")
-        room -= len(line.encode("utf-8", "replace")) + 1
+        room -= len(line.encode()) + 1
         if room < 0:
             break
         lines.append(line)

@@ -17,11 +17,13 @@ from nanobot import paths
 from nanobot.errors import StorageError
 from nanobot.memory import search_rows
 from nanobot.memory.facts import (
+    decode_memory,
     format_entry,
     format_fact,
     message_id,
     parse_facts,
     parse_history,
+    read_memory,
     split_message_id,
 )
 from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
@@ -137,7 +139,11 @@ class MemorySearch:
         """Read the files that have changed, and the next messages; returns how many."""
         position, changed = await self._index.read(_look, self._folder)
         for file, signature in changed.items():
-            lines = await asyncio.to_thread(_line_rows, self._folder / file)
+            try:
+                lines = await asyncio.to_thread(_line_rows, self._folder / file)
+            except StorageError as error:  # the messages are found all the same
+                lines = []
+                self._index.notices.append(str(error))
             await self._index.write(search_rows.put_lines, file, signature, lines)
         mark, unread = await self._store.database.read(_unread, position, _BATCH)
         if mark != position.mark:  # another database than the one indexed
@@ -241,12 +247,7 @@ def _signature(path: Path) -> str:
 
 
 def _line_rows(path: Path) -> list[LineRow]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StorageError(f"Cannot read {path}: {error.strerror}. Check its rights.") from error
+    text = decode_memory(read_memory(path))
     if path.name == FACTS_FILE:
         return [
             LineRow(format_fact(fact), fact.origin.group, fact.text, fact.origin.day)

@@ -249,6 +249,12 @@ class PathPolicy:
         return False
 
 
+def read_inside(root: Path, path: Path) -> bytes:
+    """What a file below `root` holds. Raises AccessDenied when a link leads out of it, and OSError."""
+    with PathPolicy(root, restrict=True).open_file(path) as file:
+        return file.read()
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 

@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=5_028, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_206, target=23_500)
+TOTAL = Ratchet(now=26_275, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=70, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_139, target=9_000)
+HELLO_LINES = Ratchet(now=10_153, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -50,13 +50,13 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_903,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_745,
+    "memory": 3_785,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 546,
     # two wires over one transport, the registry, the local model; target 2,000
     "providers": 2_034,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 1_168,
+    "security": 1_174,
     # finding, reading, previewing and installing skills; target 960
     "skills": 999,
     # the database seam, its adapter, the spine's tables; target 1,560

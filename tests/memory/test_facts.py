@@ -10,6 +10,8 @@ from nanobot.memory.facts import (
     Evidence,
     Fact,
     HistoryEntry,
+    decode_memory,
+    encode_memory,
     fact_id,
     format_entry,
     format_fact,
@@ -157,3 +159,41 @@ def test_keys_that_no_session_can_have_are_no_evidence() -> None:
         assert parse_facts(f"- x y <!-- {key}#1 -->") == [Fact("x y")]
         with pytest.raises(ValueError, match="no message id"):
             split_message_id(f"{key}#1")
+
+
+def test_a_bad_line_is_off_alone_and_named() -> None:
+    bad = ["- " + "x" * 10_000_000, "- Owns\0 a yak.", "- Latin \udce9.", "- Odd day. <!-- 2026-02-30 -->"]
+    text = "\n".join(["- Likes tea.", *bad, "- Plays chess."])
+    assert [fact.text for fact in parse_facts(text)] == [
+        *("Likes tea.", "Owns a yak.", "Latin .", "Odd day.", "Plays chess.")
+    ]
+    assert sorted(unreadable(text)) == [
+        (2, "it is longer than 20,000 characters and left out"),
+        (3, "it has a NUL character"),
+        (4, "it has bytes that are no UTF-8"),
+        (5, "there is no day 2026-02-30"),
+    ]
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_keeps_its_encoding(codec: str, end: str) -> None:
+    mark = "\ufeff" if codec == "utf-16-be" else ""
+    content = (mark + end.join(["# Ich", "- Mag Käse.", "- Hat ein Yak.", ""])).encode(codec)
+    facts = [fact.text for fact in parse_facts(decode_memory(content))]
+    assert facts == ["Mag K se." if codec == "latin-1" else "Mag Käse.", "Hat ein Yak."]
+    assert encode_memory(decode_memory(content), content) == content
+
+
+@given(st.binary())
+def test_any_bytes_come_back(content: bytes) -> None:
+    assert encode_memory(decode_memory(content), content) == content
+    assert encode_memory(decode_memory(b"\xff\xfe" + content), b"\xff\xfe" + content) == b"\xff\xfe" + content
+
+
+def test_an_entry_of_any_number_of_lines_is_read_in_one_go() -> None:
+    lines = [f"line {number} <!-- a#{number} -->" for number in range(100_000)]
+    (entry,) = parse_history("\n".join(["[2026-11-26 14:05] Talked.", *lines]))
+    assert entry.text.startswith("Talked. line 0 line 1 ")
+    assert entry.text.endswith(" line 99999")
+    assert entry.origin.messages[::99_999] == ("a#0", "a#99999")

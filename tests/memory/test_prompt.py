@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanobot.errors import StorageError
 from nanobot.memory.facts import parse_facts
+from nanobot.memory.files import MemoryFiles
+from nanobot.memory.operations import Edit, Plan
 from nanobot.memory.prompt import MemorySection
-from tests.memory.harness import World
+from nanobot.memory.search import MemorySearch
+from nanobot.memory.search_index import SearchIndex
+from tests.memory.harness import EVERYTHING, World
 from tests.talk import message_in
 
 TURN = message_in("cli:direct")
@@ -73,3 +78,32 @@ def test_the_cap_holds_for_any_file(
     for earlier, later in itertools.pairwise(text.splitlines()):
         assert earlier
         assert later
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+async def test_a_link_that_leaves_the_workspace_is_not_followed(world: World, what: str) -> None:
+    await world.say("cli:direct", "I bought a bicycle.")
+    outside, folder = world.folder / "outside", world.folder / "workspace" / "memory"
+    outside.mkdir()
+    (outside / "MEMORY.md").write_text("- The key is topsecret.\n")
+    (folder.parent if what == "folder" else folder).mkdir(parents=True)
+    link, target = (folder, outside) if what == "folder" else (folder / "MEMORY.md", outside / "MEMORY.md")
+    link.symlink_to(target)
+    memory = MemorySection(folder, 6144)
+    assert memory.text(TURN) == memory.text(TURN) == ""
+    search = MemorySearch(world.store, folder, index=SearchIndex(world.folder / "other.db"))
+    assert await search.search("topsecret key", EVERYTHING, 9) == []
+    assert [hit.text for hit in await search.search("bicycle", EVERYTHING, 9)] == ["I bought a bicycle."]
+    await search.aclose()
+    files = MemoryFiles(folder, outside)
+    assert "MEMORY.md is not read" in files.complaints()[0]
+    with pytest.raises(StorageError, match="outside the workspace"):
+        files.apply(Plan(("[2026-01-01 10:00] x",), (Edit("", "- x y"),)), 1)
+    assert [path.name for path in outside.iterdir()] == ["MEMORY.md"]
+    assert (outside / "MEMORY.md").read_text() == "- The key is topsecret.\n"
+
+
+async def test_one_line_of_ten_megabytes_hides_no_other(world: World) -> None:
+    world.remember("- " + "yak " * 2_500_000, "- Likes tea.\0", "- Plays chess.")
+    assert MemorySection(world.folder, 6144).text(TURN) == "[memory/MEMORY.md]\n- Likes tea.\n- Plays chess."
+    assert (await world.texts("chess"))[0] == "Plays chess."

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nanobot import paths
 from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.messages import ContextPart
@@ -82,12 +83,24 @@ async def test_no_line_of_the_memory_files_breaks_a_turn(home: Path, day: str) -
 
 async def test_a_turn_goes_on_when_recall_fails(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with Loopback(*answers(1)) as server, open_app(config_for(server)) as app:
-        history = app.workspace / "memory" / "HISTORY.md"
-        history.mkdir(parents=True)
+        paths.make_private_dir(app.workspace / "memory")
+        (app.workspace / "memory" / "HISTORY.md").write_text("[2026-01-01] The harbour closed.\n")
+        (paths.home() / "search.db").mkdir()
         assert "From memory" not in await say(app, "Is the harbour closed?")
         messages = [entry.message.text for entry in await app.store.sessions.history(SESSION)]
     assert messages == ["Is the harbour closed?", "Fine."]
-    assert "Nothing is recalled: Cannot read" in caplog.text
+    assert "Nothing is recalled: The search index failed" in caplog.text
+
+
+async def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_recalled(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Loopback(*answers(2)) as server, open_app(config_for(server)) as app:
+        (app.workspace / "memory" / "HISTORY.md").mkdir(parents=True)
+        await say(app, "The harbour is closed on Sundays.")
+        await app.store.sessions.start_over(SESSION)
+        assert "closed on Sundays" in await say(app, "Is the harbour closed?")
+    assert caplog.text.count("HISTORY.md: Is a directory") == 1
 
 
 async def test_recall_can_be_switched_off() -> None:
