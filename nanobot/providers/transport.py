@@ -38,33 +38,43 @@ class EventParser:
     def __init__(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
-        self._begun = ""
-        self._other = ""
-        self._has_events = False
+        self._line: list[str] = []  # the pieces of the line that has begun
+        self._data: list[str] = []  # of the event that has begun
+        self._body: list[str] | None = []  # all lines, until there is an event
+        self._size = 0  # characters of these
 
     def feed(self, chunk: bytes, *, final: bool = False) -> Iterator[str]:
         """The events that `chunk` completes. Raises OverflowError beyond MAX_EVENT_CHARS."""
-        *events, self._begun = (self._begun + self._decoder.decode(chunk, final)).split("\n\n")
-        for event in events:
-            yield from self._data(event)
-        if len(self._begun) + len(self._other) > MAX_EVENT_CHARS:
+        first, *others = self._decoder.decode(chunk, final).split("\n")
+        self._line.append(first)
+        self._size += len(first)
+        for other in others:
+            yield from self._end_line("".join(self._line))
+            self._line = [other]
+            self._size += len(other)
+        if self._size > MAX_EVENT_CHARS:
             raise OverflowError
 
     def close(self) -> Iterator[str]:
         """The last event if only its empty line is missing, or the body that held none."""
         yield from self.feed(b"", final=True)
-        body = (self._other + self._begun).strip()
-        yield from self._data(self._begun.rpartition("\n")[0])
-        if not self._has_events and body.startswith(("{", "[", "<")):
+        yield from self._end_line("")
+        body = "\n".join([*(self._body or ()), "".join(self._line)]).strip()
+        if self._body is not None and body.startswith(("{", "[", "<")):
             yield body
 
-    def _data(self, event: str) -> Iterator[str]:
-        lines = [line[5:].removeprefix(" ") for line in event.split("\n") if line.startswith("data:")]
-        if any(lines):
-            self._has_events, self._other = True, ""
-            yield "\n".join(lines)
-        elif not self._has_events:
-            self._other += f"{event}\n\n"
+    def _end_line(self, line: str) -> Iterator[str]:
+        if self._body is not None:
+            self._body.append(line)
+        if line.startswith("data:"):
+            self._data.append(line[5:].removeprefix(" "))
+        elif not line:
+            if any(self._data):
+                self._body = None
+                yield "\n".join(self._data)
+            self._data = []
+            if self._body is None:
+                self._size = 0
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,14 @@ def test_an_endless_event_is_refused() -> None:
     endless = (event for _ in range(5) for event in parser.feed(b"data: " + piece + b"\n"))
     with pytest.raises(OverflowError):
         list(endless)
+
+
+def test_a_body_of_many_lines_and_a_stream_behind_many_comments() -> None:
+    page = b"<html>\n" + b"<p>a</p>\n\n" * 200_000
+    assert parse(*(page[start : start + 1_000] for start in range(0, len(page), 1_000))) == [
+        page.decode().strip()
+    ]
+    comments = b": PROCESSING\n\n" * 100_000
+    assert parse(comments, b"data: a\n\n", comments, b"data: b\n\n") == ["a", "b"]
+    line = b"data: " + b"x" * 4_000_000 + b"\n\n"
+    assert parse(*(line[start : start + 100] for start in range(0, len(line), 100))) == ["x" * 4_000_000]
