@@ -181,6 +181,8 @@ class _Run:
         self._text = message.text
         if not message.tool_calls:
             self._said = message
+            if completion.note:
+                return self._stop(completion.note)
             if why := self._why_unfinished(completion):
                 self._notify(why)
             return "done"
@@ -254,6 +256,9 @@ class _Run:
             elif isinstance(event, Completion):
                 return self._accept(event)
             else:
+                if event.was_text:
+                    self._partial = ""
+                    self._emit(TextDiscarded("The model was still thinking."))
                 self._emit(ReasoningDelta(event.text))
         raise BrokenStreamError(f"{turn.provider.name} ended its answer without finishing it. Try again.")
 

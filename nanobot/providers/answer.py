@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from nanobot.messages import Message, Part, ReasoningPart, TextPart, ToolCall, Usage
@@ -13,15 +13,23 @@ from nanobot.providers import base
 from nanobot.providers.base import Completion, ModelEvent, ModelRequest, ReasoningChunk, TextChunk
 from nanobot.providers.conversation import clean_text
 from nanobot.providers.failures import Failures, error_in
+from nanobot.providers.thinking import ThinkingSplitter
+from nanobot.providers.written_calls import may_begin_calls, parse_arguments, read_calls
 
 _FINISH: dict[str, base.FinishReason] = {
     **dict.fromkeys(("stop", "end_turn", "stop_sequence", "pause_turn", "eos"), "stop"),
-    **dict.fromkeys(("tool_calls", "tool_use", "function_call"), "tool_calls"),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
     **dict.fromkeys(("length", "max_tokens", "model_length", "model_context_window_exceeded"), "length"),
-    **dict.fromkeys(("refusal", "content_filter", "safety", "sensitive"), "refusal"),
+    **dict.fromkeys(("refusal", "content_filter", "safety", "sensitive", "recitation"), "refusal"),
+    **dict.fromkeys(("prohibited_content", "blocklist", "spii", "content_filtered"), "refusal"),
 }
-# OpenRouter, Zhipu, DeepSeek and vLLM end a stream so when the model or its host failed.
-_FAILED = {"error", "network_error", "insufficient_system_resource", "abort"}
+# OpenRouter, Zhipu, DeepSeek, vLLM and Gemini end a stream so when the model or its host failed.
+_FAILED = {"error", "network_error", "insufficient_system_resource", "abort", "malformed_function_call"}
+_NOT_CALLED = (
+    "{model} wrote a tool call as text, which was not run. Let its server read tool calls (llama.cpp: "
+    "--jinja, vLLM: --enable-auto-tool-choice); if it does, this model cannot call tools: use another one."
+)
+_OPENING = 40  # characters, after which it is clear whether tool calls may follow
 
 
 @dataclass
@@ -34,6 +42,8 @@ class Block:
     signature: str = ""
     redacted: str = ""
     pieces: list[str] = field(default_factory=list, init=False)
+    thoughts: list[str] = field(default_factory=list, init=False)  # what a text says in `<think>`
+    splitter: ThinkingSplitter = field(default_factory=ThinkingSplitter, init=False)
     extra: dict[str, Any] = field(default_factory=dict, init=False)
 
 
@@ -49,6 +59,8 @@ class AnswerReader(ABC):
         self.usage_report: dict[str, Any] = {}
         self.complete = False  # the model has finished: a connection that breaks now takes nothing away
         self.done = False  # the stream has ended: what still comes is ignored
+        self._opening = ""  # how the text begins
+        self._held: list[TextChunk] = []  # not shown, as it may turn out to be tool calls
         self._failures = failures
         self._request = request
         self._provider = provider
@@ -67,22 +79,64 @@ class AnswerReader(ABC):
             event = json.loads(data)
         except (ValueError, RecursionError):
             raise self._failures.broken("a part of it is not JSON", data) from None
+        yield from self.take(event)
+
+    def take(self, event: Any) -> Iterator[ModelEvent]:
+        """Take one event. Raises ProviderError."""
         if reported := error_in(event):
             raise self._failures.of_event(reported, self._request.model)
         try:
             yield from self.read(event)
         except (AttributeError, KeyError, TypeError) as error:  # wires do not look at every type first
-            raise self._failures.broken("a part of it has an unknown shape", data) from error
+            raise self._failures.broken("a part of it has an unknown shape", str(event)[:1_000]) from error
 
     def add(self, block: Block, piece: Any) -> Iterator[ModelEvent]:
         """Add a piece to a block and show it if it is words. Raises TypeError for what is no text."""
         if not isinstance(piece, str):
             raise TypeError("text expected")
+        if block.kind == "text":
+            yield from self._sort(block, block.splitter.feed(piece))
+            return
         block.pieces.append(piece)
-        if piece and block.kind == "text":
-            yield TextChunk(clean_text(piece))
-        elif piece and block.kind == "reasoning":
+        if piece and block.kind == "reasoning":
             yield ReasoningChunk(clean_text(piece))
+
+    def _sort(self, block: Block, chunks: Iterator[TextChunk | ReasoningChunk]) -> Iterator[ModelEvent]:
+        """Keep words and thinking of a text apart, and show them; words only if they can be no tool call."""
+        for chunk in chunks:
+            if isinstance(chunk, ReasoningChunk):
+                if chunk.was_text:
+                    block.thoughts += block.pieces
+                    block.pieces, self._held, self._opening = [], [], ""
+                block.thoughts.append(chunk.text)
+                yield replace(chunk, text=clean_text(chunk.text))
+                continue
+            block.pieces.append(chunk.text)
+            self._held.append(TextChunk(clean_text(chunk.text)))
+            if len(self._opening) < _OPENING:
+                self._opening += chunk.text[:_OPENING]
+            if not (self._request.tools and may_begin_calls(self._opening)):
+                yield from self._held
+                self._held = []
+
+    def end(self) -> Iterator[ModelEvent]:
+        """What was held back, when there is no more to read."""
+        for block in self.blocks.values():
+            if block.kind == "text":
+                yield from self._sort(block, block.splitter.feed("", final=True))
+        if not self._written_calls()[0]:
+            yield from self._held
+        self._held = []
+
+    def _written_calls(self) -> tuple[list[ToolCall], bool]:
+        """The calls that the text turns out to be, and whether it tries to be some (see read_calls)."""
+        kinds = {block.kind for block in self.blocks.values()}
+        if not self._request.tools or "call" in kinds or _FINISH.get(self.finish) in ("length", "refusal"):
+            return [], False
+        text = "".join(
+            piece for block in self.blocks.values() if block.kind == "text" for piece in block.pieces
+        )
+        return read_calls(clean_text(text), self._request.tools)
 
     @abstractmethod
     def usage(self) -> Usage:
@@ -90,14 +144,20 @@ class AnswerReader(ABC):
 
     def completion(self) -> Completion:
         """The finished answer; no tool calls if it was cut or filtered. Raises BrokenStreamError."""
+        list(self.end())
         if not self.complete or not self.finish:
             raise self._failures.broken("it ended before the model had finished")
         if self.finish in _FAILED:
             raise self._failures.of_event(f"finish reason {self.finish}", self._request.model)
         reason = self._reason({block.kind for block in self.blocks.values()})
         blocks = [block for block in self.blocks.values() if block.kind != "call" or reason == "tool_calls"]
-        parts = tuple(part for block in blocks for part in self._finished(block))
-        return Completion(Message("assistant", parts), self.usage(), reason)
+        parts = [part for block in blocks for part in self._finished(block)]
+        written, is_tried = self._written_calls()
+        if written:
+            parts = [*(part for part in parts if not isinstance(part, TextPart)), *written]
+            reason = "tool_calls"
+        note = _NOT_CALLED.format(model=self._request.model) if is_tried and not written else ""
+        return Completion(Message("assistant", tuple(parts)), self.usage(), reason, note)
 
     def _reason(self, kinds: set[str]) -> base.FinishReason:
         """Why the model stopped, by its word for it and by what it sent. Raises BrokenStreamError."""
@@ -112,8 +172,10 @@ class AnswerReader(ABC):
 
     def _finished(self, block: Block) -> list[Part]:
         text = clean_text("".join(block.pieces))
-        if block.kind == "text" and text:
-            return [TextPart(text)]
+        if block.kind == "text":
+            thought = clean_text("".join(block.thoughts))
+            thoughts = [ReasoningPart(thought, provider=self._provider)] if thought else []
+            return [*thoughts, *([TextPart(text)] if text else [])]
         if block.kind == "reasoning":
             return [ReasoningPart(text, block.signature, block.redacted, self._provider)]
         if block.kind != "call":
@@ -122,17 +184,6 @@ class AnswerReader(ABC):
             raise self._failures.broken("a tool call has no name")
         arguments, malformed = parse_arguments(text)
         return [ToolCall(clean_text(block.id), clean_text(block.name), arguments, malformed, block.extra)]
-
-
-def parse_arguments(raw: str) -> tuple[dict[str, Any], str]:
-    """The arguments of a finished tool call and, if they are no JSON object, the raw text again."""
-    try:
-        value = json.loads(raw.strip() or "{}")
-        # Escapes may hide lone surrogates, which only show once decoded, and Python reads NaN.
-        value = json.loads(clean_text(json.dumps(value, ensure_ascii=False, allow_nan=False)))
-    except (ValueError, RecursionError):
-        value = None
-    return (value, "") if isinstance(value, dict) else ({}, raw)
 
 
 def token_count(usage: Mapping[str, Any], *path: str) -> int:

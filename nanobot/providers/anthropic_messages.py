@@ -46,6 +46,14 @@ class AnthropicReader(AnswerReader):
                 self._take_usage(event.get("usage"))
             case "message_stop":
                 self.complete = self.done = True
+            case "message":  # whole, from a server that does not stream
+                yield from self.read({"type": "message_start", "message": event})
+                for index, block in enumerate(event["content"]):
+                    yield from self.read(
+                        {"type": "content_block_start", "index": index, "content_block": block}
+                    )
+                yield from self.read({"type": "message_delta", "delta": event})
+                self.complete = True
 
     def _take_usage(self, report: Any) -> None:
         """Later figures replace earlier ones: they are running totals."""

@@ -31,7 +31,10 @@ class TextChunk:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningChunk:
+    """A piece of thinking. `was_text`: the text given so far was thinking, too, and is taken back."""
+
     text: str
+    was_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,14 @@ class Completion:
     """The whole answer; always the last item.
 
     Tool calls appear here only, never from a stream that broke or an answer that was cut or refused. Their
-    ids tell them apart within this answer; the turn makes them unique in the conversation.
+    ids tell them apart within this answer; the turn makes them unique in the conversation. `note`: why the
+    answer is none, for the owner.
     """
 
     message: Message
     usage: Usage
     finish_reason: FinishReason
+    note: str = ""
 
 
 ModelEvent = TextChunk | ReasoningChunk | Retrying | Completion

@@ -38,19 +38,25 @@ _CACHE_MARK = {"type": "ephemeral"}
 class ChatReader(AnswerReader):
     """Maps the chunks of one answer. Only the first choice is read."""
 
+    _is_ending = False  # a chunk said that there is no more, in words that count with `[DONE]` only
+
     def read(self, event: Mapping[str, Any]) -> Iterator[ModelEvent]:
-        choices = [choice for choice in event.get("choices") or () if choice.get("index", 0) == 0]
+        choices = [choice for choice in event.get("choices") or () if not choice.get("index")]
         # Groq, Moonshot and the rest report usage in different places, some of them with every chunk.
         for place in (event.get("x_groq"), event, *choices):
             if isinstance(place, Mapping) and isinstance(place.get("usage"), Mapping):
                 self.usage_report = dict(place["usage"])
         for choice in choices:
             yield from self._take_delta(choice.get("delta") or choice.get("message") or {})
-            if choice.get("finish_reason"):
-                self.finish = str(choice["finish_reason"]).lower()
-                self.complete = True
+        for place in choices or [event]:
+            if finish := place.get("finish_reason"):
+                self.finish, self.complete = str(finish).lower(), True
+            elif finish == "" or (not choices and event.get("usage")):
+                self._is_ending = True
 
     def completion(self) -> Completion:
+        if self.done and self._is_ending and not self.finish:
+            self.finish, self.complete = "stop", True
         thought = self.blocks.get("thought")
         if thought and thought.extra:
             thought.signature = clean_text(dump_json(thought.extra["details"]))
@@ -79,7 +85,8 @@ class ChatReader(AnswerReader):
             content = "".join(part.get("text") or "" for part in content if part.get("type") == "text")
         for text in filter(None, (content, delta.get("refusal"))):
             yield from self.add(self.blocks.setdefault("text", Block("text")), text)
-        for piece in delta.get("tool_calls") or ():
+        old = [{"index": 0, "function": delta["function_call"]}] if delta.get("function_call") else ()
+        for piece in delta.get("tool_calls") or old:
             self._take_call_piece(piece)
 
     def _take_detail(self, detail: Mapping[str, Any]) -> None:
@@ -99,23 +106,26 @@ class ChatReader(AnswerReader):
     def _take_call_piece(self, piece: Mapping[str, Any]) -> None:
         function = piece.get("function") or {}
         name, call_id = str(function.get("name") or ""), str(piece.get("id") or "")
-        call = self._call_for(piece.get("index"), call_id, name)
+        given = function.get("arguments") or ""
+        arguments = given if isinstance(given, str) else dump_json(given)
+        call = self._call_for(piece.get("index"), call_id, name, arguments)
         call.id = call.id or call_id
         if name != call.name:
             call.name += name
-        arguments = function.get("arguments") or ""
-        call.pieces.append(arguments if isinstance(arguments, str) else dump_json(arguments))
+        call.pieces.append(arguments)
         if isinstance(piece.get("extra_content"), Mapping):
             call.extra["extra_content"] = piece["extra_content"]
 
-    def _call_for(self, index: Any, call_id: str, name: str) -> Block:
+    def _call_for(self, index: Any, call_id: str, name: str, arguments: str) -> Block:
         """The call a piece belongs to. Some servers leave the index out or give every call the same."""
         calls = [(key[0], block) for key, block in self.blocks.items() if isinstance(key, tuple)]
         same = [block for key, block in calls if index is None or key == index]
         last = same[-1] if same else Block("call")
         another_id = call_id and last.id and call_id != last.id
-        unindexed_start = index is None and not (call_id and call_id == last.id)
-        if not same or (name and (another_id or unindexed_start)):
+        # Gemini gives every call the index 0, often without an id, and each in one piece.
+        is_whole = index is None or "".join(last.pieces[:1]).strip().endswith("}")
+        begins = arguments.strip()[:1] in ("", "{") and not (call_id and call_id == last.id)
+        if not same or (name and (another_id or (is_whole and begins))):
             last = self.blocks[index, len(self.blocks)] = Block("call")
         return last
 

@@ -82,9 +82,7 @@ class LocalProvider:
         reader = ChatReader(failures, request, self.name)
         try:
             while (chunk := await chunks.get()) is not None:
-                if error := chunk.get("error"):
-                    raise failures.of_event(error, LOCAL_MODEL)
-                for event in reader.read(chunk):
+                for event in reader.take(chunk):
                     yield event
             await job
         finally:
@@ -92,6 +90,8 @@ class LocalProvider:
             self._stops.discard(stop)
             # A job that nobody waits for any more may have failed: asyncio would complain at exit.
             job.add_done_callback(lambda job: job.cancelled() or job.exception())
+        for event in reader.end():
+            yield event
         yield reader.completion()
 
     async def aclose(self) -> None:

@@ -186,6 +186,8 @@ class WireProvider(ABC):
             for data in parser.close():
                 for event in reader.feed(data):
                     yield event
+        for event in reader.end():
+            yield event
         yield reader.completion()
 
     async def _send(self, headers: dict[str, str], body: bytes, model: str) -> httpx2.Response:

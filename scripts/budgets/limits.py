@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_028, target=4_000)
+SPINE = Ratchet(now=5_033, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_275, target=23_500)
+TOTAL = Ratchet(now=26_584, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=70, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_153, target=9_000)
+HELLO_LINES = Ratchet(now=10_163, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 748,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_918,
+    "agent": 1_923,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -53,8 +53,8 @@ ROOMS: dict[str, int] = {
     "memory": 3_785,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 546,
-    # two wires over one transport, the registry, the local model; target 2,000
-    "providers": 2_034,
+    # two wires, what models write as text, the registry, the local model; target 2,150
+    "providers": 2_338,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_174,
     # finding, reading, previewing and installing skills; target 960

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from random import Random
 
 from nanobot.messages import Message, ToolDefinition
-from nanobot.providers.base import Completion, ModelEvent, ModelRequest, Provider, Retrying, TextChunk
+from nanobot.providers.base import (
+    Completion,
+    ModelEvent,
+    ModelRequest,
+    Provider,
+    ReasoningChunk,
+    Retrying,
+    TextChunk,
+)
 from nanobot.providers.transport import TransportSettings
 
 WEATHER = ToolDefinition(
@@ -71,7 +79,9 @@ class Collected:
         for event in self.events:
             if isinstance(event, TextChunk):
                 text += event.text
-            elif isinstance(event, Retrying) and event.discard:
+            elif isinstance(event, Retrying | ReasoningChunk) and (
+                event.discard if isinstance(event, Retrying) else event.was_text
+            ):
                 text = ""
         return text
 

@@ -329,11 +329,22 @@ async def test_headers_and_a_whole_call(server: Loopback) -> None:
     assert "authorization" not in request.headers
 
 
-async def test_an_answer_that_is_no_stream_is_an_error(server: Loopback) -> None:
-    content = [{"type": "tool_use", "id": "t1", "name": "a", "input": {"x": 1}}]
-    server.enqueue(json_answer({"type": "message", "content": content, "stop_reason": "tool_use"}))
+async def test_an_answer_that_is_no_stream_is_read_as_a_whole(server: Loopback) -> None:
+    content: list[dict[str, Any]] = [
+        {"type": "thinking", "thinking": "Hm", "signature": "s"},
+        {"type": "text", "text": "Look."},
+        {"type": "tool_use", "id": "t1", "name": "a", "input": {"x": 1}},
+    ]
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    body = {"type": "message", "content": content, "stop_reason": "tool_use", "usage": usage}
+    server.enqueue(json_answer(body), json_answer({**body, "stop_reason": None}))
     provider = provider_at(server.url, max_retries=0)
-    with pytest.raises(BrokenStreamError):
+    collected = await collect(provider, ask(model=MODEL))
+    assert collected.shown == "Look."
+    (call,) = collected.completion.message.tool_calls
+    assert (call.id, call.name, call.arguments) == ("t1", "a", {"x": 1})
+    assert collected.completion.usage == Usage(3, 2)
+    with pytest.raises(BrokenStreamError):  # it does not say why it ends
         await collect(provider, ask(model=MODEL))
     await provider.aclose()
 

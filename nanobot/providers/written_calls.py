@@ -1,0 +1,137 @@
+"""Tool calls that a model writes as text, because its server does not read them.
+
+An answer counts as calls only as a whole: markers and calls of tools that were offered, with arguments they
+know, and nothing else. So a text that a model repeats becomes a call no more easily than a native one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nanobot.messages import ToolCall, ToolDefinition
+from nanobot.providers.conversation import clean_text
+
+# What chat templates put around calls: Hermes, Qwen and GLM; Llama; Mistral; Granite and Phi; Nemotron;
+# Kimi; DeepSeek; InternLM; Command R; FireFunction.
+_MARKERS = (
+    *("<tool_call>", "</tool_call>", "<tool_calls>", "</tool_calls>", "<function=", "</function>"),
+    *("<|python_tag|>", "<|eom_id|>", "<|eot_id|>", "[TOOL_CALLS]", "[ARGS]", "[/TOOL_CALLS]"),
+    *("<|tool_call|>", "<|/tool_call|>", "<TOOLCALL>", "</TOOLCALL>"),
+    *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+    *("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+    *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),
+    *("<｜tool▁sep｜>", "<|action_start|>", "<|plugin|>", "<|action_end|>"),
+    *("<|START_ACTION|>", "<|END_ACTION|>", "functools"),
+)
+_MARKER = re.compile("|".join(map(re.escape, _MARKERS)))
+_GAP = re.compile(r"(?:\s|[;,]|```(?:json|xml|tool_call|tool_code)?)+")
+_NAME = re.compile(r"(?:functions\.)?([\w.-]{1,64})(?::\d+)?>?")
+# Qwen3-Coder and GLM write every argument between tags: before its name, before its value, behind that.
+_ARGUMENT_TAGS = (("<parameter=", ">", "</parameter>"), ("<arg_key>", "</arg_key>", "</arg_value>"))
+_NAME_KEYS = ("name", "tool_name", "tool", "function", "action")
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input")
+_OTHER_KEYS = {"id", "type", "tool_call_id"}
+# A call spoken of in code is none.
+_MENTIONED = re.compile(r"(?<!`)(?:<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁call)")
+_BEGINNINGS = (*_MARKERS, "{", "[{", "```json", "```xml", "```tool_c", "```{", "```[{", "```<tool_call>")
+_LONGEST_BEGINNING = 40  # characters
+
+
+def may_begin_calls(text: str) -> bool:
+    """Whether an answer that begins with `text` may turn out to be tool calls."""
+    start = "".join(text.split())[:_LONGEST_BEGINNING]
+    return any(start.startswith(known) or known.startswith(start) for known in _BEGINNINGS)
+
+
+def read_calls(text: str, tools: Sequence[ToolDefinition]) -> tuple[list[ToolCall], bool]:
+    """The calls that make up `text`, and whether it tries to call something at all."""
+    schemas = {tool.name: tool.parameters for tool in tools}
+    try:
+        calls = [ToolCall("", name, *parse_arguments(given)) for name, given in _named_calls(text)]
+    except (ValueError, RecursionError):
+        found = _MENTIONED.search(text)
+        return [], found is not None and not text.count("```", 0, found.start()) % 2
+    fit = all(call.name in schemas and _fits(call, schemas[call.name]) for call in calls)
+    return calls if fit else [], bool(calls)
+
+
+def parse_arguments(given: Any) -> tuple[dict[str, Any], str]:
+    """The arguments of a call as they were meant: null and nothing are none, and JSON may be quoted twice.
+
+    When they are no JSON object, nothing and the raw text.
+    """
+    value = given
+    try:
+        for _ in range(3):
+            if isinstance(value, str):
+                # Small models break lines within strings; some servers send `{}` before the arguments.
+                raw = value.strip()
+                value = json.loads(raw.removeprefix("{}") or raw or "{}", strict=False)
+        # Escapes may hide lone surrogates, which only show once decoded, and Python reads NaN.
+        value = json.loads(clean_text(json.dumps(value, ensure_ascii=False, allow_nan=False)))
+    except (ValueError, RecursionError):
+        value = False
+    known = {} if value is None else value
+    return (known, "") if isinstance(known, dict) else ({}, given if isinstance(given, str) else str(given))
+
+
+def _named_calls(text: str) -> Iterator[tuple[str, Any]]:
+    """Names with arguments. Raises ValueError or RecursionError for a text that is something else."""
+    place, is_marked, name = 0, False, ""
+    given: dict[str, str] = {}
+    while place < len(text):
+        if gap := _GAP.match(text, place):
+            place = gap.end()
+        elif marker := _MARKER.match(text, place):
+            place, is_marked = marker.end(), True
+        elif tags := next(
+            (tags for tags in _ARGUMENT_TAGS if name and text.startswith(tags[0], place)), None
+        ):
+            begin, between, end = tags
+            behind = text.index(end, place)
+            key, _, value = text[place + len(begin) : behind].partition(between)
+            given[key.strip()] = value.strip().removeprefix("<arg_value>").strip("\n")
+            place = behind + len(end)
+        elif text[place] in "{[":
+            value, place = json.JSONDecoder(strict=False).raw_decode(text, place)
+            if name and isinstance(value, Mapping):
+                yield name, value
+                name = ""
+            else:
+                yield from _described(value, is_marked)
+        elif is_marked and (found := _NAME.match(text, place)):
+            if name and name != "function":  # DeepSeek writes the type before the name
+                yield name, given
+            name, given, place = found[1], {}, found.end()
+        else:
+            raise ValueError("no tool call")
+    if name:
+        yield name, given
+
+
+def _described(value: Any, is_marked: bool) -> Iterator[tuple[str, Any]]:
+    """The calls that a JSON value describes. Raises ValueError if it is about something else."""
+    if isinstance(value, list) and value:
+        for one in value:
+            yield from _described(one, is_marked)
+        return
+    if not isinstance(value, Mapping):
+        raise ValueError("no tool call")
+    if isinstance(inner := value.get("tool_calls") or value.get("function"), Mapping | list):
+        yield from _described(inner, is_marked)
+        return
+    name = next((value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)), "")
+    given = [value[key] for key in _ARGUMENT_KEYS if key in value]
+    if not name or not (given or is_marked) or set(value) - {*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS}:
+        raise ValueError("no tool call")
+    yield name, given[0] if given else None
+
+
+def _fits(call: ToolCall, schema: Mapping[str, Any]) -> bool:
+    """Whether the arguments are the tool's and none is missing; their values are checked as for any call."""
+    names = set(call.arguments)
+    known = bool(schema.get("additionalProperties")) or names <= set(schema.get("properties", ()))
+    return known and not call.malformed and set(schema.get("required", ())) <= names
