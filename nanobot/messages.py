@@ -346,7 +346,7 @@ def _part_to_json(part: Part) -> dict[str, Any]:
     for item in fields(part):
         value = getattr(part, item.name)
         required = item.default is MISSING and item.default_factory is MISSING
-        if required or (value and value != item.default):
+        if required or value:
             body[item.name] = value
     if isinstance(part, ToolResult) and part.images:
         body["images"] = [_part_to_json(image) for image in part.images]

@@ -115,7 +115,7 @@ def test_the_model_cannot_write_a_plugin(nanobot: Nanobot, tools: Path) -> None:
     results = [
         part for message in nanobot.messages() for part in message["parts"] if part["type"] == "tool_result"
     ]
-    assert [result.get("outcome", "ok") for result in results] == ["error", "error", "ok"]
+    assert [result["outcome"] for result in results] == ["error", "error", "ok"]
     assert "only the owner" in results[0]["content"]
     assert [file.name for file in tools.iterdir()] == ["a.py"]
     assert (tools / "a.py").read_text() == plain("noisy")
