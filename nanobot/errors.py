@@ -1,27 +1,4 @@
-"""Every error nanobot raises on purpose.
-
-NanobotError
-├── ConfigError                 config.json is wrong: names file, path and fix
-├── StorageError                the database or a file cannot be read or written
-│   └── TurnTakenOver           another worker continues this turn; stop writing to it
-├── UsageError                  the caller asked for something that does not exist
-├── ProviderError               a model call failed
-│   ├── AuthError               key or login missing, wrong or expired
-│   ├── QuotaError              out of credit; not retried
-│   ├── RateLimitError          too many requests; retried
-│   ├── OverloadedError         5xx and overload; retried
-│   ├── ContextTooLongError     the request does not fit the model's window
-│   ├── BadRequestError         the provider refused the request as malformed
-│   ├── UnreachableError        no connection, or no answer in time; retried
-│   ├── BrokenStreamError       the answer ended early or made no sense; retried
-│   └── NoProviderError         nothing configured can serve the model
-├── ToolError                   a tool could not do what it was asked (shown to the model)
-│   └── AccessDenied            a path, address or command is not allowed
-├── McpError                    an MCP server cannot be used
-├── ChannelError                a chat platform refused or cannot be reached
-│   ├── MarkupRefused           it does not take the formatting; plain text may pass
-│   └── MessageGone             the message to be edited is not there any more
-└── ScheduleError               a cron expression, time or zone is wrong
+"""Every error nanobot raises on purpose, in one tree.
 
 Every message is one or two sentences for the person reading it: what happened, and what to do.
 """
@@ -37,6 +14,10 @@ class ConfigError(NanobotError):
 
 class StorageError(NanobotError):
     """Disk, database or file trouble."""
+
+
+class HomeUnusable(StorageError):
+    """The home or its database is damaged, too new or not writable: trying again is no use."""
 
 
 class TurnTakenOver(StorageError):

@@ -16,7 +16,6 @@ from nanobot.cli.session import existing_store
 from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError
-from nanobot.store.records import GATEWAY_ROLE
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
@@ -98,4 +97,4 @@ def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]
 
 async def _leading_process() -> int | None:
     async with existing_store() as store:
-        return await store.workers.leader(GATEWAY_ROLE) if store else None
+        return await store.workers.leader() if store else None

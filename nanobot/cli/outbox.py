@@ -7,7 +7,7 @@ import dataclasses
 
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cli.session import existing_store
-from nanobot.store.records import GATEWAY_ROLE, OutboxEntry
+from nanobot.store.records import OutboxEntry
 from nanobot.terminal.screen import clean, one_line
 
 app = new_app()
@@ -44,5 +44,5 @@ async def _retry() -> str:
         count = await store.outbox.retry_parked() if store else 0
         if store is None or not count:
             return "No delivery was parked."
-        running = await store.workers.leader(GATEWAY_ROLE)
+        running = await store.workers.leader()
     return f"To be delivered now: {count}" + ("." if running else ", as soon as `nanobot gateway` runs.")

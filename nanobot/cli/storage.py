@@ -12,7 +12,6 @@ from nanobot.cron.table import JobTable
 from nanobot.errors import NanobotError
 from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.memory.files import open_files
-from nanobot.store.records import GATEWAY_ROLE
 
 
 async def storage_report() -> dict[str, Any]:
@@ -26,7 +25,7 @@ async def storage_report() -> dict[str, Any]:
             if store is not None:
                 storage["sessions"] = len(await store.sessions.newest(1_000_000))
                 storage["bytes"] = file.stat().st_size
-                storage["gateway_pid"] = await store.workers.leader(GATEWAY_ROLE)
+                storage["gateway_pid"] = await store.workers.leader()
                 storage["outbox"] = asdict(await store.outbox.backlog())
                 jobs = await JobTable(store.database).all()
                 storage["jobs"] = {

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.messages import InboundMessage
-from nanobot.store.records import GATEWAY_ROLE
 from nanobot.store.store import Store
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class JobBook:
     async def run_now(self, job_id: str, *, force: bool) -> Job:
         """Make a job due beside its schedule; a disabled one needs `force`. Raises UsageError."""
         job = await self.get(job_id)
-        if await self.store.workers.leader(GATEWAY_ROLE) is None:
+        if await self.store.workers.leader() is None:
             raise UsageError("No gateway is running that could run the job. Start one: nanobot gateway")
         if not job.enabled and not force:
             raise UsageError(f"The job {job_id} is disabled. Run it with --force, or enable it.")

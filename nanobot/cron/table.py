@@ -59,7 +59,7 @@ class JobTable:
 
     async def add(self, jobs: Sequence[Job], imported: str = "") -> bool:
         """Add jobs whose id is new; False when the file `imported` was taken over before."""
-        return await self._db.write(_add, jobs, imported, self._db.clock())
+        return await self._db.write(_add, jobs, imported)
 
     async def remove(self, job_id: str) -> bool:
         """Forget a job; what it has fired already still runs."""
@@ -73,11 +73,11 @@ class JobTable:
         `missed` are older slots; the newest is missed too while an earlier `due` still waits. A job that
         fires for the last time is removed. False when somebody else has moved the job since it was read.
         """
-        return await self._db.write(_advance, job, next_at, missed, due, self._db.clock())
+        return await self._db.write(_advance, job, next_at, missed, due)
 
     async def accept_tick(self, inbound: InboundMessage, slot: float) -> bool:
         """Accept a heartbeat in a fresh context, once a slot and never beside another one."""
-        return await self._db.write(_accept_tick, inbound, slot, self._db.clock())
+        return await self._db.write(_accept_tick, inbound, slot)
 
 
 def _all(connection: Connection) -> list[Job]:
@@ -113,8 +113,8 @@ def _job(row: Row) -> Job | None:
     )
 
 
-def _add(connection: Connection, jobs: Sequence[Job], imported: str, now: float) -> bool:
-    if imported and not note_import(connection, imported, now):
+def _add(connection: Connection, jobs: Sequence[Job], imported: str) -> bool:
+    if imported and not note_import(connection, imported):
         return False
     for job in jobs:
         body = {name: value for name, value in asdict(job).items() if name not in _IN_COLUMNS}
@@ -138,7 +138,6 @@ def _advance(
     next_at: float | None,
     missed: Sequence[float],
     due: InboundMessage | None,
-    now: float,
 ) -> bool:
     """What the job looked like when it was read is the fence between two gateways."""
     connection.hold(f"job:{job.id}", *([due.session_key] if due else []))
@@ -155,24 +154,24 @@ def _advance(
         _close_slot(connection, job.id, slot, "missed")
     if due is None:
         return True
-    if mail.pending(connection, due.session_key, "", 1):
+    if mail.has_pending(connection, due.session_key):
         _close_slot(connection, job.id, due.sent_at, "missed")
         return True
     if _close_slot(connection, job.id, due.sent_at, "fired"):
-        mail.accept(connection, due, now)
+        mail.accept(connection, due)
     if next_at is None:
         _remove(connection, job.id)
     return True
 
 
-def _accept_tick(connection: Connection, inbound: InboundMessage, slot: float, now: float) -> bool:
+def _accept_tick(connection: Connection, inbound: InboundMessage, slot: float) -> bool:
     session = inbound.session_key
     connection.hold(session)
-    busy = sessions.running_turn(connection, session) or mail.pending(connection, session, "", 1)
+    busy = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
     if busy or not _close_slot(connection, session, slot, "fired"):
         return False
     sessions.start_over(connection, session)
-    return mail.accept(connection, inbound, now)
+    return mail.accept(connection, inbound)
 
 
 def _close_slot(connection: Connection, job: str, slot: float, status: str) -> bool:

@@ -27,7 +27,6 @@ from nanobot.errors import ConfigError, StorageError
 from nanobot.gateway.http import HttpSurface, listening_address
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage, OutboundMessage
-from nanobot.store.records import GATEWAY_ROLE
 from nanobot.store.workers import RENEW
 
 log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ class Gateway:
 
     async def _take_lead(self) -> bool:
         try:
-            lead = await self._app.store.workers.lead(GATEWAY_ROLE)
+            lead = await self._app.store.workers.lead()
         except StorageError as error:
             log.error("Cannot claim the lead: %s", error)
             return self.leading  # a failing disk is no other gateway
@@ -156,7 +155,7 @@ class Gateway:
             self.leading = False
             await _cancel_all([keeping, checking, *running])
             with contextlib.suppress(StorageError):
-                await self._app.store.workers.resign(GATEWAY_ROLE)
+                await self._app.store.workers.resign()
         for task in running:
             if not task.cancelled():
                 task.result()  # raises what ended it

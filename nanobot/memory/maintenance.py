@@ -16,7 +16,7 @@ from nanobot.bus.hub import Hub, wait_for
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.memory.consolidation_table import ConsolidationTable
-from nanobot.store.records import GATEWAY_ROLE, StoredMessage
+from nanobot.store.records import StoredMessage
 from nanobot.store.store import Store
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class MemoryMaintenance:
                 await self.forgetter.finish()
             waiting = await table.unconsolidated(self._config.agents.defaults.memory_window)
             due = any(session.retry_at <= time.time() for session in waiting)
-            if (due or await table.pending_changes()) and not await self._store.workers.leader(GATEWAY_ROLE):
+            if (due or await table.pending_changes()) and not await self._store.workers.leader():
                 timeout = min(seconds, self.consolidator.timeout)
                 await dataclasses.replace(self.consolidator, timeout=timeout).run_owed(most=most)
         except NanobotError as error:  # stays owed; `nanobot status` shows it

@@ -8,38 +8,34 @@ from itertools import count, groupby
 
 from nanobot.store.records import ImportedSession
 from nanobot.store.sessions import ensure_session, insert_message
-from nanobot.store.sqlite import Connection, Database
+from nanobot.store.sqlite import Connection, Table, writes
 
 
-class Imports:
-    """Which files of an older nanobot were taken over. All methods raise StorageError."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    async def add(self, session: ImportedSession, name: str) -> str:
-        """Add a conversation, once for each `name`; its key, made unique, or "" if nothing was to add."""
-        return await self._db.write(_add, session, name, self._db.clock())
+class Imports(Table):
+    """Which files of an older nanobot were taken over."""
 
     async def known(self, names: Sequence[str]) -> frozenset[str]:
         """Those of `names` that were imported before."""
         marks = ", ".join("?" * len(names)) or "NULL"
-        rows = await self._db.rows(f"SELECT name FROM imports WHERE name IN ({marks})", *names)
+        rows = await self.database.rows(f"SELECT name FROM imports WHERE name IN ({marks})", *names)
         return frozenset(row["name"] for row in rows)
 
+    @writes
+    def add(self, connection: Connection, session: ImportedSession, name: str) -> str:
+        """Add a conversation, once for each `name`; its key, made unique, or "" if nothing was to add."""
+        connection.hold("imports")
+        if not note_import(connection, name) or not session.messages:
+            return ""
+        return _add(connection, session)
 
-def note_import(connection: Connection, name: str, now: float) -> bool:
+
+def note_import(connection: Connection, name: str) -> bool:
     """Remember that a file was taken over; False when it was before."""
-    added = connection.execute(
-        "INSERT INTO imports (name, imported_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, now)
-    )
-    return added.rowcount > 0
+    insert = "INSERT INTO imports (name, imported_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+    return connection.execute(insert, (name, connection.now)).rowcount > 0
 
 
-def _add(connection: Connection, session: ImportedSession, name: str, now: float) -> str:
-    connection.hold("imports")
-    if not note_import(connection, name, now) or not session.messages:
-        return ""
+def _add(connection: Connection, session: ImportedSession) -> str:
     key = _free_key(connection, session.key)
     title = session.title if key == session.key else f"{session.title or session.key} (imported)"
     times = [stored.created_at for stored in session.messages]

@@ -1,25 +1,26 @@
 """The database schema, one script a version; never edit a script that was released, append one."""
 
+# What 0.2.0 had; not its tables of workers and of lanes that wait.
 _FIRST = """
-CREATE TABLE workers (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  pid INTEGER NOT NULL,
-  seen_at REAL NOT NULL
-);
-CREATE TABLE leaders (
-  role TEXT PRIMARY KEY,                 -- for example: gateway
-  worker INTEGER NOT NULL
-);
+CREATE TABLE leaders (role TEXT PRIMARY KEY, worker INTEGER NOT NULL);
 CREATE TABLE sessions (
   key TEXT PRIMARY KEY,
   title TEXT NOT NULL DEFAULT '',
   created_at REAL NOT NULL,
   updated_at REAL NOT NULL,
-  last_seq INTEGER NOT NULL DEFAULT 0,   -- the newest message
-  start_seq INTEGER NOT NULL DEFAULT 0,  -- the model's context begins after this message
-  settings TEXT NOT NULL DEFAULT '{}'
+  last_seq INTEGER NOT NULL DEFAULT 0,         -- the newest message
+  start_seq INTEGER NOT NULL DEFAULT 0,        -- the model's context begins after this message
+  settings TEXT NOT NULL DEFAULT '{}',
+  is_group INTEGER NOT NULL DEFAULT 0,         -- several people write in it
+  summary TEXT NOT NULL DEFAULT '',            -- what was said before start_seq
+  shortened_seq INTEGER NOT NULL DEFAULT 0,    -- tool results up to it are shown to the model in short
+  context_tokens INTEGER NOT NULL DEFAULT 0,   -- the last request, as the provider counted it
+  context_estimate INTEGER NOT NULL DEFAULT 0, -- and as it had been estimated
+  consolidated_seq INTEGER NOT NULL DEFAULT 0  -- up to it the memory files have it, or a pending change does
 );
 CREATE INDEX sessions_by_update ON sessions (updated_at);
+CREATE INDEX unconsolidated ON sessions (last_seq - consolidated_seq);
+CREATE INDEX left_behind ON sessions (key) WHERE start_seq > consolidated_seq;
 CREATE TABLE messages (
   id INTEGER PRIMARY KEY,
   session TEXT NOT NULL,
@@ -39,11 +40,16 @@ CREATE TABLE turns (
   first_seq INTEGER NOT NULL,
   started_at REAL NOT NULL,
   finished_at REAL,
-  error TEXT NOT NULL DEFAULT ''
+  error TEXT NOT NULL DEFAULT '',
+  family INTEGER,                        -- the turn whose subagents' turns share its model calls
+  calls INTEGER NOT NULL DEFAULT 0,      -- model calls that ended
+  calling INTEGER NOT NULL DEFAULT 0,    -- one is under way
+  tokens INTEGER NOT NULL DEFAULT 0      -- of the whole turn, once it has ended
 );
 CREATE UNIQUE INDEX one_running_turn ON turns (session) WHERE state = 'running';
 CREATE INDEX running_turns ON turns (id) WHERE state = 'running';
 CREATE INDEX turns_of_session ON turns (session, id);
+CREATE INDEX turns_of_family ON turns (family) WHERE family IS NOT NULL;
 CREATE TABLE intents (
   turn INTEGER NOT NULL,
   call_id TEXT NOT NULL,
@@ -55,7 +61,7 @@ CREATE TABLE inbox (
   external_id TEXT NOT NULL,
   session TEXT NOT NULL,
   received_at REAL NOT NULL,
-  state TEXT NOT NULL DEFAULT 'pending', -- pending, claimed, done
+  state TEXT NOT NULL DEFAULT 'pending', -- pending, claimed, done, unreadable
   turn INTEGER,
   body TEXT NOT NULL,
   UNIQUE (channel, external_id)
@@ -68,11 +74,6 @@ CREATE TABLE chats (                     -- who has ever written, and when last
   seen_at REAL NOT NULL,
   PRIMARY KEY (channel, chat_id)
 ) WITHOUT ROWID;
-CREATE TABLE waiting (                   -- sessions with pending messages and no running turn
-  session TEXT PRIMARY KEY,
-  served INTEGER NOT NULL                -- their last turn: the longest unserved session is next
-);
-CREATE INDEX waiting_order ON waiting (served);
 CREATE TABLE outbox (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT NOT NULL UNIQUE,
@@ -101,29 +102,8 @@ CREATE TABLE fired (                     -- the slots of a job, or of the heartb
   status TEXT NOT NULL,                  -- fired, missed
   PRIMARY KEY (job, slot)
 ) WITHOUT ROWID;
-CREATE TABLE imports (                   -- files of the older nanobot that were taken over
-  name TEXT PRIMARY KEY,
-  imported_at REAL NOT NULL
-)
-"""
-
-# is_group: several people write in it. summary: what was said before start_seq. shortened_seq: tool results
-# up to it are shown to the model in short.
-_SESSIONS = """
-ALTER TABLE sessions ADD COLUMN is_group INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sessions ADD COLUMN summary TEXT NOT NULL DEFAULT '';
-ALTER TABLE sessions ADD COLUMN shortened_seq INTEGER NOT NULL DEFAULT 0
-"""
-
-# The last request of the session in tokens: as the provider counted it, and as it had been estimated.
-_CONTEXT_USE = """
-ALTER TABLE sessions ADD COLUMN context_tokens INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sessions ADD COLUMN context_estimate INTEGER NOT NULL DEFAULT 0
-"""
-
-# consolidated_seq: messages up to it are in the memory files, or are about to be by a change that is pending.
-_MEMORY = """
-ALTER TABLE sessions ADD COLUMN consolidated_seq INTEGER NOT NULL DEFAULT 0;
+-- files of the older nanobot that were taken over
+CREATE TABLE imports (name TEXT PRIMARY KEY, imported_at REAL NOT NULL);
 CREATE TABLE setbacks (                  -- sessions whose consolidation failed since it last succeeded
   session TEXT PRIMARY KEY,
   failures INTEGER NOT NULL,
@@ -141,23 +121,8 @@ CREATE TABLE memory_changes (            -- what consolidations put into the mem
 );
 CREATE INDEX pending_changes ON memory_changes (id) WHERE state = 'pending';
 CREATE INDEX changes_of_session ON memory_changes (session, last_seq);
-CREATE INDEX unconsolidated ON sessions (last_seq - consolidated_seq);
-CREATE INDEX left_behind ON sessions (key) WHERE start_seq > consolidated_seq;
-CREATE INDEX unattended_inbox ON inbox (turn) WHERE json_extract(body, '$.metadata.origin') IS NOT NULL;
-CREATE TABLE forgets (                   -- when something was forgotten; never what
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  at REAL NOT NULL
-)
-"""
-
-# family: the turn whose subagents' turns and follow-ups share its model calls. calls: model calls that ended.
-# calling: one is under way. tokens: of the whole turn, once it has ended.
-_SUBAGENTS = """
-ALTER TABLE turns ADD COLUMN family INTEGER;
-ALTER TABLE turns ADD COLUMN calls INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE turns ADD COLUMN calling INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE turns ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX turns_of_family ON turns (family) WHERE family IS NOT NULL;
+-- when something was forgotten; never what
+CREATE TABLE forgets (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL);
 CREATE TABLE subagents (
   number INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,               -- its session is subagent:<id>
@@ -172,8 +137,11 @@ CREATE INDEX subagents_of_session ON subagents (parent, number);
 CREATE INDEX open_subagents ON subagents (parent, number) WHERE ended = ''
 """
 
-# 0.2.0 said it in keys of metadata and in the beginnings of session keys; an order's address was JSON in a
-# string. What is left of metadata belongs to the platform.
+# Where words come from: 0.2.0 said it in keys of metadata and in the beginnings of session keys; an order's
+# address was JSON in a string. What is left of metadata belongs to the platform.
+# turns.name stands in ids that platforms see; that of a turn which 0.2.0 has begun stays as it was.
+# outbox.turn is the turn that replies, or whose tool call it is. forgets.request is what is being forgotten,
+# until that is done.
 _PROVENANCE = """
 ALTER TABLE sessions ADD COLUMN kind TEXT NOT NULL DEFAULT 'chat';
 UPDATE sessions SET kind = CASE WHEN key = 'heartbeat' THEN 'heartbeat' WHEN key GLOB 'cron:*' THEN 'job'
@@ -182,7 +150,7 @@ ALTER TABLE inbox ADD COLUMN source TEXT NOT NULL DEFAULT 'person';
 ALTER TABLE inbox ADD COLUMN trust TEXT NOT NULL DEFAULT 'owner';
 ALTER TABLE inbox ADD COLUMN family INTEGER;
 ALTER TABLE inbox ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-DROP INDEX unattended_inbox;
+DROP INDEX IF EXISTS unattended_inbox;
 UPDATE inbox SET
   source = CASE json_extract(body, '$.metadata.origin') WHEN 'cron' THEN 'schedule' WHEN 'heartbeat'
     THEN 'heartbeat' ELSE iif(json_extract(body, '$.metadata.profile') IS NULL, 'report', 'order') END,
@@ -207,39 +175,16 @@ UPDATE inbox SET body = json_remove(body, '$.metadata.origin', '$.metadata.turn_
 UPDATE jobs SET body = json_remove(json_set(body, '$.is_group', json('true')), '$.metadata.group')
   WHERE json_valid(body) AND json_extract(body, '$.metadata.group') IS NOT NULL;
 CREATE INDEX unattended_inbox ON inbox (turn) WHERE source <> 'person';
-CREATE INDEX owned_inbox ON inbox (owner, id) WHERE state = 'pending' AND owner <> ''
-"""
-
-# turns.name: stands in ids that platforms see; that of a turn which 0.2.0 has begun stays as it was.
-# outbox.turn: the turn that replies, or whose tool call it is. waiting.since: the first message that waits.
-# Workers give their signs of life in files (workers.py).
-_TURN_KEYS = """
+CREATE INDEX waiting_inbox ON inbox (owner, session, id) WHERE state = 'pending';
 ALTER TABLE turns ADD COLUMN name TEXT NOT NULL DEFAULT '';
 UPDATE turns SET name = CAST(id AS TEXT) WHERE state = 'running';
 ALTER TABLE outbox ADD COLUMN turn INTEGER;
 UPDATE outbox SET turn = CAST(substr(key, 6) AS INTEGER) WHERE key LIKE 'turn-%';
 CREATE INDEX outbox_of_turn ON outbox (turn) WHERE turn IS NOT NULL;
-ALTER TABLE waiting ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
-UPDATE waiting SET since =
-  (SELECT COALESCE(MIN(id), 0) FROM inbox WHERE inbox.session = waiting.session AND state = 'pending');
-DROP INDEX waiting_order;
-CREATE INDEX waiting_order ON waiting (served, since);
-DROP TABLE workers
+ALTER TABLE forgets ADD COLUMN request TEXT NOT NULL DEFAULT '';
+DROP TABLE IF EXISTS waiting;
+DROP TABLE IF EXISTS workers
 """
 
-# request: what is being forgotten, until that is done. A database that is made now leaves no trace of what is
-# deleted (see Database.scrub), an older one from its first forgetting on.
-_FORGETTING = """
-ALTER TABLE forgets ADD COLUMN request TEXT NOT NULL DEFAULT ''
-"""
-
-MIGRATIONS: tuple[str, ...] = (
-    _FIRST,
-    _SESSIONS,
-    _CONTEXT_USE,
-    _MEMORY,
-    _SUBAGENTS,
-    _PROVENANCE,
-    _TURN_KEYS,
-    _FORGETTING,
-)
+# The version that each script makes of the one before.
+MIGRATIONS = {5: _FIRST, 9: _PROVENANCE}

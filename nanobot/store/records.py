@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage
 
-GATEWAY_ROLE = "gateway"  # for `lead`, `resign` and `leader`
-
-TurnOrigin = Literal["terminal", "inbox"]
 # What a session is for: people who talk, a job, the heartbeat, a subagent.
 SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
@@ -60,7 +57,7 @@ class OpenSession:
 
     window: Window
     messages: list[StoredMessage]
-    settings: Mapping[str, str]
+    settings: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +86,6 @@ class Claim:
     session_key: str
     epoch: int
     turn_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class InterruptedTurn:
-    """A turn that was cut off. `text` is what the user had asked; "" if it told of a subagent."""
-
-    turn_id: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

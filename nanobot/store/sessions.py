@@ -6,52 +6,70 @@ import json
 
 from nanobot.messages import ContextUse, message_from_json, message_to_json
 from nanobot.store.records import OpenSession, SessionInfo, SessionKind, StoredMessage, Window
-from nanobot.store.sqlite import Connection, Database, Row
+from nanobot.store.sqlite import Connection, Row, Table, reads, writes
 
 _EVERYTHING = 1 << 62
 
 
-class Sessions:
-    """All methods raise StorageError when the disk or the database fails."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
+class Sessions(Table):
+    """Conversations and everything ever said in them."""
 
     async def newest(self, limit: int = 50) -> list[SessionInfo]:
         """Those that changed last, newest first."""
         query = "SELECT * FROM sessions ORDER BY updated_at DESC LIMIT ?"
-        return [_info(row) for row in await self._db.rows(query, limit)]
+        return [_info(row) for row in await self.database.rows(query, limit)]
 
-    async def get(self, key: str) -> SessionInfo | None:
-        row = await self._db.read(_row, key)
+    @reads
+    def get(self, connection: Connection, key: str) -> SessionInfo | None:
+        row = _row(connection, key)
         return _info(row) if row else None
 
-    async def history(self, key: str, *, after: int = 0, limit: int | None = None) -> list[StoredMessage]:
+    @reads
+    def history(
+        self, connection: Connection, key: str, *, after: int = 0, limit: int | None = None
+    ) -> list[StoredMessage]:
         """Everything said after message `after`, oldest first."""
-        return await self._db.read(read_history, key, after, limit)
+        return read_history(connection, key, after, limit)
 
-    async def open(self, key: str, limit: int) -> OpenSession:
+    @reads
+    def open(self, connection: Connection, key: str, limit: int) -> OpenSession:
         """What a turn begins with, its messages as in `context`; of an unknown session, nothing."""
-        return await self._db.read(_open, key, limit)
+        row = _row(connection, key)
+        if row is None:
+            return OpenSession(Window(), [], {})
+        used = ContextUse(row["context_tokens"], row["context_estimate"])
+        window = Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
+        return OpenSession(window, _context(connection, row, limit), json.loads(row["settings"]))
 
     async def context(self, key: str, limit: int) -> list[StoredMessage]:
         """The newest `limit` messages after the session's start, oldest first.
 
         When they begin in the middle of the running turn, its first message is added in front.
         """
-        return await self._db.read(_context, key, limit)
-
-    async def start_over(self, key: str) -> None:
-        """Begin the model's context after the newest message; nothing is deleted."""
-        await self._db.write(start_over, key)
+        return (await self.open(key, limit)).messages
 
     async def window(self, key: str) -> Window:
-        row = await self._db.read(_row, key)
-        return _window(row) if row else Window()
+        return (await self.open(key, 0)).window
+
+    async def settings(self, key: str) -> dict[str, str]:
+        return (await self.open(key, 0)).settings
+
+    @writes
+    def set_setting(self, connection: Connection, key: str, name: str, value: str) -> None:
+        connection.hold(key)
+        ensure_session(connection, key, connection.now)
+        (row,) = connection.execute("SELECT settings FROM sessions WHERE key = ?", (key,))
+        settings = json.dumps(json.loads(row["settings"]) | {name: value})
+        connection.execute("UPDATE sessions SET settings = ? WHERE key = ?", (settings, key))
+
+    @writes
+    def start_over(self, connection: Connection, key: str) -> None:
+        """Begin the model's context after the newest message; nothing is deleted."""
+        start_over(connection, key)
 
     async def move_window(self, key: str, before: Window, after: Window) -> bool:
         """Show the model less; False when somebody has changed the window since `before` was read."""
-        changed = await self._db.change(
+        changed = await self.database.change(
             "UPDATE sessions SET start_seq = ?, shortened_seq = ?, summary = ?"
             " WHERE key = ? AND start_seq = ? AND shortened_seq = ? AND summary = ?",
             *(after.start, after.shortened, storable(after.summary)),
@@ -61,13 +79,7 @@ class Sessions:
 
     async def rename(self, key: str, title: str) -> bool:
         """Set the title; False when there is no such session."""
-        return await self._db.change("UPDATE sessions SET title = ? WHERE key = ?", title, key) > 0
-
-    async def settings(self, key: str) -> dict[str, str]:
-        return await self._db.read(_settings, key)
-
-    async def set_setting(self, key: str, name: str, value: str) -> None:
-        await self._db.write(_set_setting, key, name, value, self._db.clock())
+        return await self.database.change("UPDATE sessions SET title = ? WHERE key = ?", title, key) > 0
 
 
 def ensure_session(connection: Connection, key: str, now: float, kind: SessionKind = "chat") -> None:
@@ -77,6 +89,10 @@ def ensure_session(connection: Connection, key: str, now: float, kind: SessionKi
         " ON CONFLICT (key) DO NOTHING",
         (key, kind, now, now),
     )
+
+
+def start_over(connection: Connection, key: str) -> None:
+    connection.execute("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", (key,))
 
 
 def read_history(connection: Connection, key: str, after: int, limit: int | None) -> list[StoredMessage]:
@@ -106,14 +122,9 @@ def storable(text: str) -> str:
 
 
 def running_turn(connection: Connection, key: str) -> Row | None:
-    row: Row | None = connection.execute(
-        "SELECT * FROM turns WHERE session = ? AND state = 'running'", (key,)
-    ).fetchone()
+    query = "SELECT * FROM turns WHERE session = ? AND state = 'running'"
+    row: Row | None = connection.execute(query, (key,)).fetchone()
     return row
-
-
-def start_over(connection: Connection, key: str) -> None:
-    connection.execute("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", (key,))
 
 
 def _row(connection: Connection, key: str) -> Row | None:
@@ -129,40 +140,14 @@ def _info(row: Row) -> SessionInfo:
     )
 
 
-def _window(row: Row) -> Window:
-    used = ContextUse(row["context_tokens"], row["context_estimate"])
-    return Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
-
-
-def _open(connection: Connection, key: str, limit: int) -> OpenSession:
-    row = _row(connection, key)
-    if row is None:
-        return OpenSession(Window(), [], {})
-    return OpenSession(_window(row), _context(connection, key, limit), json.loads(row["settings"]))
-
-
-def _context(connection: Connection, key: str, limit: int) -> list[StoredMessage]:
+def _context(connection: Connection, session: Row, limit: int) -> list[StoredMessage]:
     rows = connection.execute(
-        "SELECT messages.* FROM messages JOIN sessions ON sessions.key = messages.session"
-        " WHERE session = ? AND seq > start_seq ORDER BY seq DESC LIMIT ?",
-        (key, limit),
+        "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq DESC LIMIT ?",
+        (session["key"], session["start_seq"], limit),
     )
     stored = [stored_message(row) for row in rows][::-1]
-    running = running_turn(connection, key)
-    cut = bool(stored) and stored[0].message.role != "user"
-    if cut and running is not None and stored[0].seq > running["first_seq"]:
-        stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
+    if stored and stored[0].message.role != "user":
+        running = running_turn(connection, session["key"])
+        if running is not None and stored[0].seq > running["first_seq"]:
+            stored = read_history(connection, session["key"], running["first_seq"] - 1, 1) + stored
     return stored
-
-
-def _settings(connection: Connection, key: str) -> dict[str, str]:
-    row = _row(connection, key)
-    settings: dict[str, str] = json.loads(row["settings"]) if row else {}
-    return settings
-
-
-def _set_setting(connection: Connection, key: str, name: str, value: str, now: float) -> None:
-    connection.hold(key)
-    ensure_session(connection, key, now)
-    settings = _settings(connection, key) | {name: value}
-    connection.execute("UPDATE sessions SET settings = ? WHERE key = ?", (json.dumps(settings), key))

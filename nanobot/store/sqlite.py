@@ -8,29 +8,37 @@ one, so fifty busy sessions cost about as many fsyncs as one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from nanobot.errors import StorageError
+from nanobot.errors import HomeUnusable, StorageError
 from nanobot.paths import make_private_dir
 from nanobot.store.changes import Changes
 
 P = ParamSpec("P")
+S = TypeVar("S", bound="Table")
 T = TypeVar("T")
 
 _CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
 _CLEAN = 0x6E616E6F  # the application id of a file in which nothing was ever deleted without overwriting it
+_NOT_ALLOWED = ("EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG")
 Row = sqlite3.Row
 
 
 class Connection(sqlite3.Connection):
-    """What a function runs its SQL on, inside a transaction. Its SQL is what Postgres understands too."""
+    """What a function runs its SQL on, inside a transaction. Its SQL is what Postgres understands too.
+
+    `now` is when the transaction began (Unix seconds).
+    """
+
+    now = 0.0
 
     def hold(self, *keys: str) -> None:
         """Let no other transaction that holds one of `keys` run beside this one.
@@ -39,8 +47,11 @@ class Connection(sqlite3.Connection):
         """
 
 
-class _NoTransaction(StorageError):
-    """Not the fault of any function: the database cannot be opened, or another process keeps it."""
+class _NoTransaction(Exception):
+    """No function's fault: with this `error` the database cannot be opened, or another process keeps it."""
+
+    def __init__(self, error: StorageError) -> None:
+        self.error = error
 
 
 _Function = Callable[[Connection], Any]
@@ -48,16 +59,24 @@ _Job = tuple[_Function, "asyncio.Future[Any]"]
 
 
 class Database:
-    """Runs functions of a connection on its threads. `migrations[n]` brings version n to n + 1.
+    """Runs functions of a connection on its threads. `migrations[n]` makes version n of the one before it.
 
-    `clock` gives Unix seconds. The file is created by the first call.
+    `clock` gives Unix seconds; an older file is not migrated while it is `in_use`. The file
+    is created by the first call.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Mapping[int, str],
+        clock: Callable[[], float] = time.time,
+        in_use: Callable[[], bool] = bool,
+    ) -> None:
         self.path = path
         self.clock = clock
         self.changes = Changes(path.parent / "run")
         self._migrations = migrations
+        self._in_use = in_use
         self._write_thread = ThreadPoolExecutor(1, "nanobot-db-write")
         self._read_thread = ThreadPoolExecutor(1, "nanobot-db-read")
         self._write_connection: Connection | None = None
@@ -118,7 +137,7 @@ class Database:
                 if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                     return
         except sqlite3.Error as error:
-            raise _explain(error) from error
+            raise explain(error) from error
         raise StorageError("Another process is reading the database. Stop it, and forget again.")
 
     async def aclose(self) -> None:
@@ -126,18 +145,11 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
-        self._read_thread.submit(self._close_reader).result()
-        self._write_thread.submit(self._close_writer).result()
-        self._read_thread.shutdown()
-        self._write_thread.shutdown()
-
-    def _close_reader(self) -> None:
-        if self._read_connection is not None:
-            self._read_connection.close()
-
-    def _close_writer(self) -> None:
-        if self._write_connection is not None:
-            self._write_connection.close()
+        for thread in (self._read_thread, self._write_thread):
+            thread.shutdown()
+        for connection in (self._read_connection, self._write_connection):
+            if connection is not None:
+                connection.close()
 
     # -- the event loop's side of group commit
 
@@ -163,7 +175,7 @@ class Database:
         elif len(jobs) == 1 or isinstance(error, _NoTransaction):
             for future in waiting:
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(error.error if isinstance(error, _NoTransaction) else error)
         else:  # one of them failed: in smaller groups, until it is alone and fails nobody else
             self._queued = jobs + self._queued
             self._group = len(jobs) // 2
@@ -179,13 +191,14 @@ class Database:
             connection = self._write_connection = self._write_connection or self._open_for_writing()
             connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError, StorageError) as error:
-            raise _NoTransaction(str(_explain(error))) from error
+            raise _NoTransaction(explain(error)) from error
         before = connection.total_changes
+        connection.now = self.clock()
         try:
             results = [function(connection) for function in functions]
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            raise _explain(error) from error
+            raise explain(error) from error
         finally:
             if connection.in_transaction:  # something was raised, or the commit itself failed
                 connection.execute("ROLLBACK")
@@ -197,12 +210,15 @@ class Database:
     def _read(self, function: _Function) -> Any:
         try:
             connection = self._read_connection = self._read_connection or self._open()
+            connection.now = self.clock()
             return function(connection)
         except (sqlite3.Error, OSError) as error:
-            raise _explain(error) from error
+            raise explain(error) from error
 
     def _open(self) -> Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30, factory=Connection)
+        connection = sqlite3.connect(
+            *(self.path, 30), isolation_level=None, factory=Connection, check_same_thread=False
+        )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous=FULL")
         return connection
@@ -221,23 +237,60 @@ class Database:
         return connection
 
     def _migrate(self, connection: Connection) -> None:
-        if _version(connection) == len(self._migrations):
+        newest = max(self._migrations)
+        if _version(connection) == newest:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
             version = _version(connection)
-            if version > len(self._migrations):
-                raise StorageError(f"{self.path} was written by a newer nanobot. Upgrade this one.")
-            for script in self._migrations[version:]:
-                for statement in script.split(";\n"):
+            if version not in (0, *self._migrations):
+                raise HomeUnusable(f"{self.path} was written by a newer nanobot. Upgrade this one.")
+            if 0 < version < newest and self._in_use():
+                raise HomeUnusable(
+                    f"An older nanobot is running on {self.path}, which this one has to bring up to date."
+                    " Stop the older one, then start again."
+                )
+            for step, script in self._migrations.items():
+                for statement in script.split(";\n") if step > version else ():
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+            connection.execute(f"PRAGMA user_version = {newest}")
             if version == 0:
                 connection.execute(f"PRAGMA application_id = {_CLEAN}")
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+
+class Table:
+    """A class with SQL of its own. All its methods raise StorageError when the disk or the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+
+def writes(
+    method: Callable[Concatenate[S, Connection, P], T],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Make a method of a table a transaction (see `Database.write`): who calls it gives no connection."""
+
+    @functools.wraps(method)
+    def call(table: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return table.database.write(functools.partial(method, table), *args, **kwargs)
+
+    return call
+
+
+def reads(
+    method: Callable[Concatenate[S, Connection, P], T],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """The same for a method that only reads (see `Database.read`)."""
+
+    @functools.wraps(method)
+    def call(table: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return table.database.read(functools.partial(method, table), *args, **kwargs)
+
+    return call
 
 
 def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
@@ -261,22 +314,31 @@ def _version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _explain(error: Exception) -> StorageError:
+def explain(error: Exception) -> StorageError:
+    """What went wrong, and what to do."""
     if isinstance(error, StorageError):
         return error
-    text = str(error).lower()
+    text = str(error)
+    name = getattr(error, "sqlite_errorname", "") or errno.errorcode.get(
+        getattr(error, "errno", None) or 0, ""
+    )
     # On a disk without any room SQLite cannot even grow its shared memory, which it calls an I/O error.
-    kind = getattr(error, "sqlite_errorname", "")
-    if "full" in text or "no space" in text or kind == "SQLITE_IOERR_SHMSIZE":
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC", "EDQUOT"):
         return StorageError("The disk is full: nothing more can be stored. Free some space and try again.")
-    if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
-        return StorageError(
-            f"The nanobot database cannot be written ({error}). Check the rights of the nanobot folder."
+    if name == "EROFS":
+        return HomeUnusable(
+            f"The nanobot database is on a file system that is mounted read-only ({text})."
+            " Mount it writable, or set NANOBOT_HOME to another folder."
         )
-    if "malformed" in text or "not a database" in text:
-        return StorageError(
-            f"The nanobot database is damaged ({error}). Move nanobot.db away or restore a copy of it."
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")) or name in _NOT_ALLOWED:
+        return HomeUnusable(
+            f"The nanobot database cannot be written ({text})."
+            " Check the rights of the nanobot folder, and that its disk is not mounted read-only."
+        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return HomeUnusable(
+            f"The nanobot database is damaged ({text}). Move nanobot.db away or restore a copy of it."
         )
     return StorageError(
-        f"The nanobot database failed: {error}. Check its disk, and that no other program holds nanobot.db."
+        f"The nanobot database failed: {text}. Check its disk, and that no other program holds nanobot.db."
     )

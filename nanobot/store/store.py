@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from nanobot.store.sessions import Sessions
 from nanobot.store.sqlite import Database
 from nanobot.store.subagents import SubagentTable
 from nanobot.store.turns import Turns
-from nanobot.store.workers import Workers
+from nanobot.store.workers import Workers, older_is_running
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,9 @@ def open_store(
     path: Path, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
 ) -> Store:
     """The store in the database file `path`, made by the first call. `clock` gives Unix seconds."""
-    database = Database(path, MIGRATIONS, clock)
+    database = Database(path, MIGRATIONS, clock, functools.partial(older_is_running, path.parent / "run"))
     workers = Workers(database, path.parent / "run", monotonic)
     return Store(
-        database,
-        workers,
-        Sessions(database),
-        Lanes(database, workers),
-        Turns(database),
-        Inbox(database),
-        Outbox(database),
-        SubagentTable(database, workers),
-        Imports(database),
+        *(database, workers, Sessions(database), Lanes(database, workers), Turns(database)),
+        *(Inbox(database), Outbox(database), SubagentTable(database, workers), Imports(database)),
     )

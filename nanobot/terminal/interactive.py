@@ -103,10 +103,8 @@ class _Conversation:
         interrupted = await self._app.store.lanes.last_interrupted(self._session.key)
         if interrupted is None:
             return
-        asked = f"You had asked: {one_line(interrupted.text, 200)}"
-        print(
-            "\nThe last answer was cut off.", asked if interrupted.text else "It told of a subagent's report."
-        )
+        asked = f"You had asked: {one_line(interrupted, 200)}"
+        print("\nThe last answer was cut off.", asked if interrupted else "It told of a subagent's report.")
         print("Go on with it? (y/N)")
         reply = (await self._read() or "").strip()
         if reply.lower() in ("y", "yes"):

@@ -210,7 +210,7 @@ async def test_run_now_is_beside_the_schedule(world: World) -> None:
     await world.book.add(JOB, every=600)
     with pytest.raises(UsageError, match="No gateway is running"):
         await world.book.run_now(JOB.id, force=False)
-    assert await world.open().workers.lead("gateway")
+    assert await world.open().workers.lead()
     await world.book.run_now(JOB.id, force=False)
     assert len(await world.run_turns()) == 1
     assert (await world.only_job()).next_at == START + 600

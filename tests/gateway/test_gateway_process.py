@@ -180,7 +180,7 @@ async def test_systemd_is_told(home: Home, tmp_path: Path, abstract: bool) -> No
 async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
     """An idle gateway looks several times a second; a write each time would wake it up again."""
     watcher, gateway = (open_store(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
-    assert await gateway.workers.lead("gateway")
+    assert await gateway.workers.lead()
 
     async def version() -> int:
         query = (
@@ -189,10 +189,10 @@ async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
         return int(await watcher.database.read(lambda connection: connection.execute(query).fetchone()[0]))
 
     before = await version()
-    assert await gateway.workers.lead("gateway")
+    assert await gateway.workers.lead()
     assert await claim_next(gateway) is None
     assert await version() == before
-    await gateway.workers.resign("gateway")
+    await gateway.workers.resign()
     assert await version() != before
     await watcher.aclose()
     await gateway.aclose()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nanobot.messages import InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
-from nanobot.store.records import GATEWAY_ROLE
 from nanobot.store.store import open_store
 from nanobot.store.workers import LEASE
 from tests.gateway.conftest import config_for, running_gateway
@@ -61,28 +60,28 @@ async def test_a_machine_that_slept_takes_no_turn_from_its_own_workers(home: Pat
     """The clock on the wall goes on while a laptop is closed; the monotonic one does not."""
     wall, monotonic = [1_000_000.0], [500.0]
     first, second = (open_store(home / "nanobot.db", lambda: wall[0], lambda: monotonic[0]) for _ in range(2))
-    assert await first.workers.lead(GATEWAY_ROLE)
+    assert await first.workers.lead()
     await first.inbox.accept(InboundMessage("loopback", "anna", "anna", "hi", "1", "loopback:anna"))
     assert await claim_next(first)
     wall[0] += 8 * 3600
     monotonic[0] += 1
     assert await claim_next(second) is None
-    assert not await second.workers.lead(GATEWAY_ROLE)
+    assert not await second.workers.lead()
     monotonic[0] += LEASE
     assert (await claim_next(second)) is not None
-    assert await second.workers.lead(GATEWAY_ROLE)
+    assert await second.workers.lead()
     await first.aclose()
     await second.aclose()
 
 
 async def test_whoever_gives_up_the_lead_gives_up_its_turns(home: Path) -> None:
     first, second = open_store(home / "nanobot.db"), open_store(home / "nanobot.db")
-    assert await first.workers.lead(GATEWAY_ROLE)
+    assert await first.workers.lead()
     for chat in ("anna", "ben"):
         await first.inbox.accept(InboundMessage("loopback", chat, chat, "hi", chat, f"loopback:{chat}"))
         assert await claim_next(first)
     assert await claim_next(second) is None
-    await first.workers.resign(GATEWAY_ROLE)
+    await first.workers.resign()
     for store in (second, first):
         turn = await claim_next(store)
         assert turn is not None

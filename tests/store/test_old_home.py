@@ -60,7 +60,7 @@ async def check(home: Path) -> None:
         assert jobs == {"tea": "Drink tea.", "Water the plants.": "Water the plants."}
         interrupted = await store.lanes.last_interrupted("cli:cut")
         assert interrupted is not None
-        assert interrupted.text == "hang on"
+        assert interrupted == "hang on"
         (reply,) = await store.outbox.due()
         assert (reply.message.id, reply.message.text) == ("turn-13", "Yes.")
         turn = await claim_next(store)
@@ -124,4 +124,4 @@ async def test_killed_at_every_step_of_the_migration_it_opens_again(home: Path, 
         for path in copy.glob("nanobot.db*"):
             path.unlink()
         step += 4
-    assert step > sum(len(script.split(";\n")) for script in MIGRATIONS[5:])
+    assert step > len(MIGRATIONS[9].split(";\n"))

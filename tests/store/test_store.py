@@ -309,7 +309,7 @@ async def test_a_killed_terminal_leaves_a_valid_history_and_says_what_was_cut(
     assert await store.lanes.claim("", 9, 9) == []  # no gateway goes on with it
     interrupted = await store.lanes.last_interrupted("cli:direct")
     assert interrupted is not None
-    assert interrupted.text == "and that"  # it had not begun
+    assert interrupted == "and that"  # it had not begun
     history = [entry.message for entry in await store.sessions.history("cli:direct")]
     assert [message.text for message in history if message.text] == ["do it", "and that"]
     assert history[2].tool_results[0].outcome == "interrupted"
