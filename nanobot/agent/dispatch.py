@@ -18,7 +18,7 @@ from nanobot.agent.assistant import Assistant
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.config.schema import AgentDefaults
-from nanobot.errors import NanobotError, StorageError, TurnTakenOver
+from nanobot.errors import HomeUnusable, NanobotError, StorageError, TurnTakenOver
 from nanobot.messages import InboundMessage, Usage
 from nanobot.store.records import InboxTurn
 from nanobot.store.store import Store
@@ -162,7 +162,7 @@ class Dispatcher:
             if not self._running:
                 await self._look_for_blocked()
         except StorageError as error:
-            if self._owner:
+            if self._owner or isinstance(error, HomeUnusable):
                 raise
             log.error("Cannot claim messages: %s", error)
             return _STORAGE_PAUSE

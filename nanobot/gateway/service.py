@@ -23,7 +23,7 @@ from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.cron.heartbeat import Heartbeat
 from nanobot.cron.service import CronService
-from nanobot.errors import ConfigError, StorageError
+from nanobot.errors import ConfigError, HomeUnusable, StorageError
 from nanobot.gateway.http import HttpSurface, listening_address
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage, OutboundMessage
@@ -87,7 +87,7 @@ class Gateway:
         """
         if self._http:
             await listening_address(self._app.config.gateway)
-        await self._app.store.workers.lead(GATEWAY_ROLE)
+        await self._app.store.workers.lead()
         while not stop.is_set():
             if await self._take_lead():
                 await self._serve(stop, leading)
@@ -114,6 +114,8 @@ class Gateway:
     async def _take_lead(self) -> bool:
         try:
             lead = await self._app.store.workers.lead()
+        except HomeUnusable:
+            raise
         except StorageError as error:
             log.error("Cannot claim the lead: %s", error)
             return self.leading  # a failing disk is no other gateway
@@ -156,7 +158,7 @@ class Gateway:
             await _cancel_all([keeping, checking, *running])
             with contextlib.suppress(StorageError):
                 await self._app.store.workers.resign()
-        for task in running:
+        for task in [keeping, *running]:
             if not task.cancelled():
                 task.result()  # raises what ended it
 
