@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from nanobot.cron.table import JobTable
+from nanobot.errors import HomeUnusable
 from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.store import open_store
 from tests.talk import claim_next
@@ -69,6 +71,22 @@ async def check(home: Path) -> None:
 
 
 async def test_nothing_is_lost(home: Path) -> None:
+    await check(home)
+
+
+async def test_it_is_left_alone_while_0_2_0_works_on_it(home: Path) -> None:
+    """Which would lose its tables in the middle of its turns."""
+    (home / "run").mkdir()
+    before = (home / "nanobot.db").read_bytes()
+    with (home / "run" / "worker-1.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        async with contextlib.aclosing(open_store(home / "nanobot.db")) as store:
+            with pytest.raises(HomeUnusable, match="Stop the older one"):
+                await store.sessions.newest()
+        with contextlib.closing(sqlite3.connect(home / "nanobot.db")) as database:
+            assert list(database.execute("PRAGMA user_version")) == [(5,)]
+            assert list(database.execute("SELECT COUNT(*) FROM workers"))
+    assert (home / "nanobot.db").stat().st_size == len(before)
     await check(home)
 
 

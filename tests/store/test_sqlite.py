@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nanobot.errors import StorageError
+from nanobot.errors import HomeUnusable, StorageError
 from nanobot.messages import Message
 from nanobot.store.sqlite import Connection
 from nanobot.store.store import open_store
@@ -30,6 +30,23 @@ async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> No
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
         with pytest.raises(StorageError, match="damaged"):
             await store.sessions.newest()
+
+
+async def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if (await asyncio.to_thread(subprocess.run, mount, capture_output=True, check=False)).returncode:
+        pytest.skip("no right to mount")
+    try:
+        async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+            await store.sessions.newest()
+        remount = ["mount", "-o", "remount,ro", str(tmp_path)]
+        await asyncio.to_thread(subprocess.run, remount, check=True)
+        for path in (tmp_path, tmp_path / "new"):
+            async with aclosing(open_store(path / "nanobot.db")) as store:
+                with pytest.raises(HomeUnusable, match=r"[Rr]ead-only .* set NANOBOT_HOME to another folder"):
+                    await store.sessions.newest()
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "-l", str(tmp_path)], check=True)
 
 
 async def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> None:

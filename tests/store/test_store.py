@@ -254,6 +254,31 @@ async def test_a_worker_that_gives_signs_of_life_keeps_its_turn(opener: Opener, 
         assert await claim_next(other) is None
 
 
+async def test_a_terminal_that_was_stopped_keeps_its_turn(opener: Opener, clock: Clock) -> None:
+    """Ctrl-Z, or a debugger: nobody else could go on with what is its own."""
+    terminal, gateway = opener(), opener()
+    claim = await begin(terminal)
+    await gateway.inbox.accept(inbound(1, "cli:direct"))
+    clock.now += 3600
+    assert await claim_next(gateway) is None
+    await terminal.turns.append(claim, Message.user("still here"))
+    await terminal.turns.finish(claim, "done")
+    assert await claim_next(gateway) is not None
+
+
+async def test_a_terminal_that_is_gone_waits_for_the_turn_of_a_gateway(opener: Opener) -> None:
+    """What it had submitted is closed when its lane is free, and breaks nobody before that."""
+    terminal, gateway = opener(), opener()
+    await gateway.inbox.accept(inbound(1))
+    turn = await claim_next(gateway)
+    assert turn is not None
+    await terminal.inbox.accept(own_message(terminal, "tg:1", "and me"))
+    terminal.workers.release()
+    assert await gateway.lanes.last_interrupted("tg:1") is None
+    await gateway.turns.finish(turn.claim, "done")
+    assert await gateway.lanes.last_interrupted("tg:1") == "and me"
+
+
 _DYING_WORKER = """
 import asyncio, os, sys
 from pathlib import Path
