@@ -32,6 +32,7 @@ _STOPPED = TurnFinished("cancelled", "", Usage())
 _BROKEN = failed(NanobotError("Something went wrong inside nanobot; see its log."))
 _MOST_TAKEOVERS = 50  # a turn whose worker died this often is what kills it
 _STORAGE_PAUSE = 5.0  # seconds before the store is tried again after it failed
+_DISK_TROUBLE = (StorageError.__name__, HomeUnusable.__name__)
 _BLOCKED_PAUSE = 0.25  # seconds between two looks at a lane that another process holds
 
 
@@ -42,6 +43,9 @@ class _Running:
     turn: InboxTurn
     work: asyncio.Task[None]
     serving: asyncio.Task[None]
+
+
+_End = tuple[InboxTurn, TurnFinished, Sequence[str]]  # how a turn ended, and what was said beside the answer
 
 
 class Dispatcher:
@@ -63,6 +67,7 @@ class Dispatcher:
         self.fetch_attachments: Callable[[InboundMessage], Awaitable[InboundMessage]] | None = None
         self._owner = ""
         self._running: dict[str, _Running] = {}
+        self._unclosed: list[_End] = []  # the disk has failed them
         self._stopped: set[str] = set()  # sessions whose /stop was not answered yet
         self._idle = asyncio.Event()
         self._blocked = False
@@ -141,7 +146,7 @@ class Dispatcher:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW)
-            if self._running or self._blocked:
+            if self._running or self._unclosed or self._blocked:
                 with contextlib.suppress(StorageError):  # a lost lease shows at the next write
                     self._store.workers.renew()
 
@@ -154,17 +159,21 @@ class Dispatcher:
             self._limits.max_concurrent_turns - len(self._running) + subagents,
             self._limits.max_concurrent_subagents - subagents,
         )
-        if self._draining or not any(room):
-            return RENEW
         try:
+            await self._close_again()
+            if self._draining or not any(room):
+                return RENEW
             for turn in await self._store.lanes.claim(self._owner, *room):
                 self._start(turn, changed)
             if not self._running:
                 await self._look_for_blocked()
         except StorageError as error:
-            if self._owner or isinstance(error, HomeUnusable):
+            if isinstance(error, HomeUnusable) or (self._owner and not self._unclosed):
                 raise
-            log.error("Cannot claim messages: %s", error)
+            if self._owner:  # it has been told, and nobody waits for what cannot be stored
+                self._idle.set()
+            else:
+                log.error("Cannot claim messages: %s", error)
             return _STORAGE_PAUSE
         return _BLOCKED_PAUSE if self._blocked else RENEW
 
@@ -238,7 +247,7 @@ class Dispatcher:
 
     async def _answer(self, turn: InboxTurn) -> None:
         finished, notices = await self._attempt(turn)
-        while finished.error_type == StorageError.__name__ and not self._owner:
+        while finished.error_type in _DISK_TROUBLE and not self._owner:
             log.error("The turn of %s waits for the disk: %s", turn.claim.session_key, finished.error)
             await asyncio.sleep(_STORAGE_PAUSE)
             finished, notices = await self._attempt(replace(turn, resumed=True))
@@ -274,21 +283,28 @@ class Dispatcher:
     # -- its end
 
     async def _finish(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str] = ()) -> None:
-        """Acknowledge and queue the reply in one transaction, however long the disk needs to recover."""
-        while True:
-            try:
-                await self._close(turn, finished, notices)
-                break
-            except TurnTakenOver:
-                raise
-            except StorageError as error:
-                log.error("Cannot store the reply to %s: %s", turn.claim.session_key, error)
-                if self._owner:
-                    finished = finished if finished.error else failed(error)
-                    break
-                await asyncio.sleep(_STORAGE_PAUSE)
+        """Acknowledge and queue the reply in one transaction; if the disk fails, later, before all else."""
+        try:
+            await self._close(turn, finished, notices)
+        except TurnTakenOver:
+            raise
+        except StorageError as error:
+            log.error("Cannot store the reply to %s: %s", turn.claim.session_key, error)
+            self._unclosed.append((turn, finished, notices))
+            if not self._owner:
+                return
+            finished = finished if finished.error else failed(error)  # a terminal is told at once
         self._publish(turn, finished)
         self._hub.notify()
+
+    async def _close_again(self) -> None:
+        while self._unclosed:
+            turn, finished, notices = self._unclosed[0]
+            with contextlib.suppress(TurnTakenOver):
+                await self._close(turn, finished, notices)
+                if not self._owner:
+                    self._publish(turn, finished)
+            del self._unclosed[0]
 
     async def _close(self, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> None:
         inbound, outbound = None, []
