@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=5_033, target=4_000)
+SPINE = Ratchet(now=4_841, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_584, target=23_500)
+TOTAL = Ratchet(now=26_387, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=70, target=60)
+HELLO_FILES = Ratchet(now=69, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_163, target=9_000)
+HELLO_LINES = Ratchet(now=9_971, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,9 +28,9 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 748,
+    "root files": 731,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_923,
+    "agent": 1_939,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -42,9 +42,9 @@ ROOMS: dict[str, int] = {
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 753,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 749,
+    "cron": 747,
     # the service, its HTTP surface
-    "gateway": 348,
+    "gateway": 349,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 304,
     # own stdio transport, logins, supervision and calls apart; target 1,780
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 999,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_242,
+    "store": 2_051,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 361,
     # one reply or a conversation in a terminal; target 1,020

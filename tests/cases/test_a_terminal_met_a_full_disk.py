@@ -1,4 +1,4 @@
-"""A terminal whose disk was full at the end of a turn goes on when there is room; it said "Waiting" for ever."""
+"""A terminal that met a full disk at the end of a turn goes on when there is room; it waited for ever."""
 
 from __future__ import annotations
 
