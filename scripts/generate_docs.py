@@ -29,10 +29,16 @@ the defaults below; a missing file or key means the default.
 - An environment variable beats the file: `NANOBOT_` and the path with `__` between its parts, such as
   `NANOBOT_AGENTS__DEFAULTS__MODEL` or `NANOBOT_CHANNELS__TELEGRAM__ALLOW_FROM='["1234"]'`. Lists and
   objects are JSON; they replace what the file says.
-- `${NAME}` in a text is replaced by that environment variable. An unset variable is an error, except
-  inside something with `"enabled": false`.
-- An unknown key is reported with the nearest known one and otherwise ignored; a value of the wrong type
-  is an error. nanobot never replaces a file it cannot read.
+- `${NAME}` or `${env:NAME}` in a text is replaced by that environment variable, `${NAME:-text}` by the text
+  where it is not set, and `$${` stands for `${`.
+- An MCP server, a provider, a channel or a subagent profile with a wrong value, or with a variable that is
+  not set, is off and named; everything else works. Elsewhere a wrong value is an error, and for a variable
+  that is not set the default counts. What has `"enabled": false` or `"disabled": true` needs no variables.
+- An unknown key is reported, with the known one it may be a slip of, and otherwise ignored. A key that is
+  given twice in one object is an error that names both places.
+- nanobot never replaces a file it cannot read, and what it sets in one leaves the rest byte for byte.
+- Entries of MCP servers, and whole files with them, may be pasted as Claude, Cursor, VS Code, Codex,
+  Windsurf and Gemini have them.
 - `*` stands for a name of your choice. Keys marked 🔑 are secrets and never shown.
 - `config.schema.json`, also printed by `nanobot config schema`, lets editors complete and check the file;
   point `"$schema"` at it.
@@ -102,7 +108,8 @@ def _inner_sections(section: type[Section]) -> dict[type[Section], list[str]]:
 def _row(key: str, field: Field) -> str:
     default = f"`{json.dumps(field.default, ensure_ascii=False)}`"
     secret = "" if field.repr else " 🔑"
-    return _cells(f"`{key}`{secret}", _type_words(field.annotation), default, field.description or "")
+    also = f" Also read as {', '.join(f'`{name}`' for name in field.also)}." if field.also else ""
+    return _cells(f"`{key}`{secret}", _type_words(field.annotation), default, f"{field.description}{also}")
 
 
 def _type_words(kind: Any) -> str:

@@ -36,10 +36,7 @@ _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
 
 
 class ChannelManager:
-    """The enabled channels of a config.
-
-    Raises ConfigError when an `allowFrom` is no list.
-    """
+    """The enabled channels of a config."""
 
     def __init__(
         self,
@@ -55,7 +52,7 @@ class ChannelManager:
         self._commands = commands
         self._jitter = jitter or random.Random()
         self._sections = config.enabled()
-        self._allowed = {name: allow_from(name, section) for name, section in self._sections.items()}
+        self._allowed: dict[str, list[str]] = {}
         self._channels: dict[str, Channel] = {}
         self._seen: dict[str, dict[str, float]] = {name: {} for name in self._sections}
         self.status = {name: ChannelStatus(name) for name in self._sections}
@@ -168,11 +165,12 @@ class ChannelManager:
             self._seen[name],
         )
         kind = await asyncio.to_thread(load_channel, name)  # libraries take long to load
-        if kind.section is not None and isinstance(section, dict):  # a plugin's
-            try:
+        try:
+            self._allowed[name] = allow_from(name, section)
+            if kind.section is not None and isinstance(section, dict):  # a plugin's
                 section = kind.section.model_validate(section)
-            except ConfigError as error:
-                raise ChannelError(f"channels.{name}: {error}", permanent=True) from error
+        except ConfigError as error:
+            raise ChannelError(f"channels.{name}: {error}", permanent=True) from error
         if not self._allowed[name]:
             log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
         return kind(name, section, host)

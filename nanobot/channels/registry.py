@@ -21,10 +21,8 @@ def allow_from(name: str, section: Any) -> list[str]:
     if isinstance(section, ChannelConfig):
         return section.allow_from
     value = section.get("allowFrom", section.get("allow_from", []))
-    if not isinstance(value, list) or not all(isinstance(entry, str | int) for entry in value):
-        raise ConfigError(
-            f'channels.{name}.allowFrom must be a list of ids, for example ["12345"]; [] admits everyone.'
-        )
+    if not isinstance(value, list) or not all(type(entry) in (str, int) and entry != "" for entry in value):
+        raise ConfigError('allowFrom must be a list of ids, for example ["12345"]; [] admits everyone.')
     return [str(entry) for entry in value]
 
 

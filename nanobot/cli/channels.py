@@ -31,11 +31,15 @@ def show_channels(json_output: Json = False) -> None:
     config = load_and_warn().config
     pid = asyncio.run(_leading_process())
     note, live = _ask(pid, config.gateway) if pid else ("not running. Start it with `nanobot gateway`.", {})
-    enabled = config.channels.enabled()
+    enabled, faults = config.channels.enabled(), config.channels.faults()
     channels: list[dict[str, Any]] = [
-        {"name": name, "enabled": name in enabled, "problem": _problem(name) if name in enabled else ""}
+        {
+            "name": name,
+            "enabled": name in enabled,
+            "problem": _problem(name) if name in enabled else faults.get(name, ""),
+        }
         | live.get(name, {})
-        for name in dict.fromkeys([*enabled, *(spec.name for spec in CHANNELS)])
+        for name in dict.fromkeys([*enabled, *faults, *(spec.name for spec in CHANNELS)])
     ]
     if json_output:
         print_json({"gateway_pid": pid, "note": note, "channels": channels})

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from nanobot.cli.options import Json, new_app, print_json
-from nanobot.config.schema import Config, McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
+from nanobot.config.schema import Config
 from nanobot.mcp.inspection import server_row, summary_of, try_servers
 from nanobot.mcp.servers import find_server
 from nanobot.mcp.source import ServerReport

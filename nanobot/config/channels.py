@@ -55,13 +55,16 @@ PLANNED = ("whatsapp", "feishu", "mochat", "dingtalk", "slack", "email", "qq")
 class ChannelConfig(Section):
     """What all channels share. Ids written as numbers are read as text."""
 
+    alone: ClassVar[str] = "this channel is off"
     numbers_as_text: ClassVar[bool] = True
     enabled: bool = key(False, "Whether the gateway connects to this platform.")
-    allow_from: list[str] = key([], "Ids of those who may talk to the bot; empty or `*`: everyone.")
+    allow_from: list[str] = key(
+        [], "Ids of those who may talk to the bot; `[]` or `*`: everyone.", min_length=1
+    )
     group_policy: GroupPolicy = key(
         "mention", "In groups: answer mentions, everything, or everything in listed ones."
     )
-    group_allow_from: list[str] = key([], "Ids of the groups of the policy `allowlist`.")
+    group_allow_from: list[str] = key([], "Ids of the groups of the policy `allowlist`.", min_length=1)
 
 
 class ChannelsConfig(Section):
@@ -92,8 +95,13 @@ class ChannelsConfig(Section):
         """The sections of the enabled channels by name."""
         return {name: section for name, section in self.model_extra.items() if _is_enabled(section)}
 
+    def faults(self) -> dict[str, str]:
+        """What is wrong with sections that are off because of it, by name."""
+        sections = self.model_extra.items()
+        return {name: section.fault for name, section in sections if getattr(section, "fault", "")}
+
 
 def _is_enabled(section: Any) -> bool:
     if isinstance(section, ChannelConfig):
-        return section.enabled
+        return section.enabled and not section.fault
     return isinstance(section, dict) and bool(section.get("enabled"))

@@ -4,18 +4,21 @@ The environment beats the file, the file beats the defaults. Nothing here ever r
 cannot be read, and unknown keys stay where they are. No message quotes a value: it may be a secret.
 """
 
+import codecs
+import contextlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nanobot import paths
 from nanobot.config.channels import PLANNED
+from nanobot.config.json_text import Step, loads, set_value
 from nanobot.config.schema import Config
-from nanobot.config.section import Reader, entry_of, fields_of, to_camel
+from nanobot.config.section import Reader, entry_of, fields_of
 from nanobot.errors import ConfigError
 
 _PREFIX = "NANOBOT_"
@@ -34,93 +37,84 @@ class LoadedConfig:
 def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) -> LoadedConfig:
     """Reads `path` (default: config.json in nanobot's home); a missing file means all defaults.
 
-    Raises ConfigError for an unreadable file, broken JSON, wrong types and unset `${VAR}`s.
+    Raises ConfigError for an unreadable file, broken JSON, keys given twice and wrong types. What is wrong
+    with a section that is `alone` with it is a warning.
     """
     path = paths.config_file() if path is None else path
     env = os.environ if env is None else env
-    reader, wanted = Reader(env), _read_json(path) or {}
-    wanted.pop("$schema", None)
-    for variable, text in sorted(env.items()):
+    reader, (_, text) = Reader(env), _read(path)
+    for variable, given in sorted(env.items()):
         if variable.upper().startswith(_PREFIX) and "__" in variable:
-            _overlay(reader, wanted, variable, text)
-    config = reader.read(Config, wanted)
-    _refuse(path, reader.problems)
+            text = _overlay(reader, text, variable, given)
+    data = json.loads(text)
+    data.pop("$schema", None)
+    config = reader.read(Config, data)
+    if reader.problems:
+        _refuse(path, reader)
     if missing := [f"channels.{name}" for name in config.channels.enabled() if name in PLANNED]:
         reader.warnings.append(f"{', '.join(missing)}: not in this version yet, so kept and not used")
-    return LoadedConfig(config, tuple(reader.warnings))
+    return LoadedConfig(config, (*reader.warnings, *reader.off, *_open_to_everyone(path)))
 
 
 def update_config_file(path: Path, changes: Mapping[str, object]) -> None:
     """Sets keys such as `agents.defaults.model` in the file, which is created if missing.
 
-    Everything else in the file stays: unknown keys, order, spelling. Raises ConfigError when the file
-    does not parse, a key is unknown or a value has the wrong type; nothing is written then.
+    Everything else in the file stays byte for byte. Raises ConfigError when the file does not parse, a key
+    is unknown or a value has the wrong type; nothing is written then.
     """
-    targets = [(_find(dotted.split("."))[0], value) for dotted, value in changes.items()]
-    wanted: dict[str, Any] = {}
-    for target, value in targets:
-        _put(wanted, target, value)
-    reader = Reader()
-    reader.read(Config, wanted)
-    _refuse(path, reader.problems + reader.warnings)
-    data = _read_json(path) or {}
-    for target, value in targets:
-        _put(data, target, value)
-    _write(path, data)
+    reader, wanted, (mark, text) = Reader(), "{}", _read(path)
+    for dotted, value in changes.items():
+        steps, _ = _find(dotted.split("."))
+        wanted, text = set_value(wanted, steps, value), set_value(text, steps, value)
+    reader.read(Config, json.loads(wanted))
+    if reader.all_problems() or reader.warnings:
+        _refuse(path, reader)
+    _write(path, mark + text)
 
 
 def write_default_config(path: Path) -> bool:
     """Writes a short starter file, unless there is anything at `path`. Says whether it did."""
     if os.path.lexists(path):
         return False
-    _write(path, {"agents": {}, "providers": {}, "channels": {}, "tools": {}})
+    _write(path, '{\n  "agents": {},\n  "providers": {},\n  "channels": {},\n  "tools": {}\n}\n')
     return True
 
 
-def _overlay(reader: Reader, data: dict[str, Any], variable: str, value: Any) -> None:
-    """Puts what a variable such as NANOBOT_GATEWAY__PORT says over what the file says."""
-    path, kind = _find(variable[len(_PREFIX) :].split("__"))
+def _overlay(reader: Reader, text: str, variable: str, given: str) -> str:
+    """The text with what a variable such as NANOBOT_GATEWAY__PORT says in its place."""
+    steps, kind = _find(variable[len(_PREFIX) :].split("__"))
+    value: object = given
     if kind is None:
         reader.warnings.append(f"environment variable {variable}: sets no known key, ignored")
-        return
-    if kind is not str and value.startswith(("[", "{")):
-        with suppress(ValueError):  # then it is refused as text, or is an address such as [::1]:80
-            value = json.loads(value)
-    _put(data, path, value)
-    reader.origins[".".join(path)] = f" (from {variable})"
+        return text
+    if kind is not str and given.startswith(("[", "{")):
+        with contextlib.suppress(ValueError):  # then it is refused as text, or is an address such as [::1]:80
+            value = loads(given, f"environment variable {variable}")
+    reader.origins[".".join(step.name for step in steps)] = f" (from {variable})"
+    return set_value(text, steps, value)
 
 
-def _find(steps: list[str]) -> tuple[list[str], Any]:
-    """The path of a key given in any spelling, and its type, which is None if there is no such key."""
+def _find(words: list[str]) -> tuple[list[Step], Any]:
+    """The way to a key given in any spelling, and its type, which is None if there is no such key."""
     kind: Any = Config
-    path: list[str] = []
-    for step in steps:
+    steps: list[Step] = []
+    for word in words:
         fields = fields_of(kind)
-        letters = step.replace("_", "").lower()
-        name = next((name for name in fields if name.lower() == letters), None)
-        kind = fields[name].annotation if name else entry_of(kind)
-        path.append(name or step)
-    return path, kind
+        letters = word.replace("_", "").lower()
+        field = next((field for name, field in fields.items() if name.lower() == letters), None)
+        steps.append(Step(field.alias, field.spellings) if field else Step(word))
+        kind = field.annotation if field else entry_of(kind)
+    return steps, kind
 
 
-def _put(data: dict[str, Any], path: list[str], value: object) -> None:
-    """Sets what is at `path`, in the spelling that is already there. Raises ConfigError."""
-    name = next((name for name in data if path[0] in (name, to_camel(name))), path[0])
-    if len(path) == 1:
-        data[name] = value
-    elif isinstance(data.setdefault(name, {}), dict):
-        _put(data[name], path[1:], value)
-    else:
-        raise ConfigError(f"config.json: {name!r} should be an object. Correct it; the file was not changed.")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in the file, or None when there is no file."""
+def _read(path: Path) -> tuple[str, str]:
+    """The byte order mark and the JSON object in the file; without a file, an empty object."""
     try:
         raw = path.read_bytes()
-        data = json.loads(raw.decode("utf-8-sig"))
+        text = raw.decode("utf-8-sig")
+        data = loads(text, str(path))
     except FileNotFoundError:
-        return None
+        return "", "{}\n"
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}. Check its owner and mode.") from error
     except json.JSONDecodeError as error:
@@ -134,16 +128,23 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         raise ConfigError(f"{path} is nested too deeply or holds an absurdly long number.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}, line 1: the file must hold one JSON object: {{ … }}.")
-    return data
+    return "\ufeff" if raw.startswith(codecs.BOM_UTF8) else "", text
 
 
-def _refuse(path: Path, problems: list[str]) -> None:
-    if problems:
-        lines = "\n  ".join(problems)
-        raise ConfigError(f"{path} cannot be used. Correct this; the file was not changed:\n  {lines}")
+def _refuse(path: Path, reader: Reader) -> NoReturn:
+    lines = "\n  ".join([*reader.all_problems(), *reader.warnings])
+    raise ConfigError(f"{path} cannot be used. Correct this; the file was not changed:\n  {lines}")
 
 
-def _write(path: Path, data: Mapping[str, Any]) -> None:
+def _open_to_everyone(path: Path) -> Iterator[str]:
+    """Whoever can write to the file or its folder can have nanobot run anything."""
+    for place in (path.parent, path):
+        with contextlib.suppress(OSError):
+            mode = place.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                yield f"{place}: everyone on this machine may write to it. Run: chmod o-w {place}"
+
+
+def _write(path: Path, text: str) -> None:
     paths.make_private_dir(path.resolve().parent)
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     paths.write_atomic(path, text.encode(errors="backslashreplace"))  # half a \\u pair stays its JSON escape

@@ -1,16 +1,18 @@
 """Every key of config.json, its type, default and meaning. docs/config.md is generated from here."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from nanobot import paths
 from nanobot.config.channels import ChannelsConfig
-from nanobot.config.section import Section, key, part
+from nanobot.config.mcp_servers import INPUTS, McpServerConfig, gather_servers
+from nanobot.config.section import Section, key
 
 
 class AgentDefaults(Section):
-    workspace: str = key("~/.nanobot/workspace", "Folder the assistant works in.", min_length=1)
+    workspace: str = key("~/.nanobot/workspace", "Folder the assistant works in.", guard=True, min_length=1)
     model: str = key("anthropic/claude-opus-4-5", "Model, with or without a provider prefix.")
     max_tokens: int = key(8192, "Most tokens of one model reply.", ge=1)
     temperature: float = key(0.1, "Sampling temperature.", ge=0, le=2)
@@ -25,6 +27,7 @@ class AgentDefaults(Section):
 
 
 class SubagentProfile(Section):
+    alone: ClassVar[str] = "this profile cannot be used"
     tools: list[str] = key([], "Tools it may use; empty: all that subagents may have.")
     skills: list[str] = key([], "Skills loaded into its prompt.")
     model: str | None = key(None, "Its model; null: the model of the conversation.")
@@ -32,11 +35,12 @@ class SubagentProfile(Section):
 
 
 class AgentsConfig(Section):
-    defaults: AgentDefaults = part(AgentDefaults, "How the assistant works.")
+    defaults: AgentDefaults = key(AgentDefaults, "How the assistant works.")
     subagent_profiles: dict[str, SubagentProfile] = key({}, "Kinds of subagents, by name.")
 
 
 class ProviderConfig(Section):
+    alone: ClassVar[str] = "this provider is off"
     api_key: str = key("", "API key.", secret=True)
     api_base: str | None = key(None, "Base URL; null: the provider's public one.")
     extra_headers: dict[str, str] | None = key(None, "Headers added to every request.", secret=True)
@@ -68,6 +72,7 @@ class ProvidersConfig(BaseModel):
 
 
 class GatewayConfig(Section):
+    alone: ClassVar[str] = "/health and /status are off"
     host: str = key("127.0.0.1", "Address the gateway listens on.")
     port: int = key(18790, "Port of `/health` and `/status`.", ge=0, le=65535)
     token: str = key("", "Bearer token; required when host is not loopback.", secret=True)
@@ -93,7 +98,7 @@ class MemoryConfig(Section):
     prompt_bytes: int = key(6144, "Bytes of MEMORY.md that are in every prompt.", ge=0)
     model: str | None = key(None, "Model that consolidates memory; null: that of the conversation.")
     timeout_seconds: int = key(120, "Longest time of one consolidation (s).", ge=1)
-    recall: RecallConfig = part(RecallConfig, "Recall before a turn.")
+    recall: RecallConfig = key(RecallConfig, "Recall before a turn.")
 
 
 class SkillsConfig(Section):
@@ -102,10 +107,10 @@ class SkillsConfig(Section):
 
 
 class ExecConfig(Section):
-    enabled: bool = key(True, "Whether there is an exec tool at all, subagents included.")
+    enabled: bool = key(True, "Whether there is an exec tool at all, subagents included.", guard=True)
     timeout: int = key(60, "Longest time of one command (s).", ge=1)
     env: list[str] = key([], "Names of further environment variables that commands may see.")
-    restrict_to_workspace: bool = key(False, "Older place of tools.restrictToWorkspace.")
+    restrict_to_workspace: bool = key(False, "Older place of tools.restrictToWorkspace.", guard=True)
 
 
 class WebSearchConfig(Section):
@@ -114,32 +119,15 @@ class WebSearchConfig(Section):
 
 
 class WebConfig(Section):
-    search: WebSearchConfig = part(WebSearchConfig, "Web search.")
+    search: WebSearchConfig = key(WebSearchConfig, "Web search.")
     allow_private: list[str] = key([], "Private hosts or networks that may be opened (`10.1.0.0/16`).")
 
 
-class McpServerConfig(Section):
-    numbers_as_text: ClassVar[bool] = True
-    command: str = key("", "Program to start (stdio).")
-    args: list[str] = key([], "Its arguments.", secret=True)
-    env: dict[str, str] = key({}, "Its environment, beyond the safe basics.", secret=True)
-    url: str = key("", "Address of a remote server.", secret=True)
-    headers: dict[str, str] = key({}, "Headers of every request to it.", secret=True)
-    type: str = key("", "`stdio`, `http` or `sse`; empty: from command or url.")
-    tool_timeout: float = key(30, "Longest time of one call (s).", gt=0)
-    enabled: bool = key(True, "Whether the server is used.")
-    disabled: bool = key(False, "The opposite of enabled, as some programs write it.")
-    auto_approve: list[str] = key([], "Accepted from configurations of other programs; not used.")
-    enabled_tools: list[str] | None = key(None, "Tools that are offered; null: all.")
-
-    def __post_init__(self) -> None:
-        self.enabled = self.enabled and not self.disabled
-
-
 class ToolsConfig(Section):
-    restrict_to_workspace: bool = key(False, "Whether all tools are confined to the workspace.")
-    exec: ExecConfig = part(ExecConfig, "Shell commands.")
-    web: WebConfig = part(WebConfig, "Web access.")
+    hints: ClassVar[Mapping[str, str]] = INPUTS
+    restrict_to_workspace: bool = key(False, "Whether all tools are confined to the workspace.", guard=True)
+    exec: ExecConfig = key(ExecConfig, "Shell commands.")
+    web: WebConfig = key(WebConfig, "Web access.")
     mcp_servers: dict[str, McpServerConfig] = key({}, "MCP servers by name, as in Claude Desktop.")
 
     def __post_init__(self) -> None:
@@ -148,15 +136,20 @@ class ToolsConfig(Section):
 
 
 class Config(Section):
-    agents: AgentsConfig = part(AgentsConfig, "The assistant.")
-    providers: ProvidersConfig = part(ProvidersConfig, "Model providers.")
-    channels: ChannelsConfig = part(ChannelsConfig, "Chat platforms.")
-    tools: ToolsConfig = part(ToolsConfig, "Tools.")
-    gateway: GatewayConfig = part(GatewayConfig, "The gateway.")
-    heartbeat: HeartbeatConfig = part(HeartbeatConfig, "Periodic tasks.")
-    cron: CronConfig = part(CronConfig, "Scheduled jobs.")
-    memory: MemoryConfig = part(MemoryConfig, "Long-term memory.")
-    skills: SkillsConfig = part(SkillsConfig, "Skills.")
+    hints: ClassVar[Mapping[str, str]] = INPUTS
+    agents: AgentsConfig = key(AgentsConfig, "The assistant.")
+    providers: ProvidersConfig = key(ProvidersConfig, "Model providers.")
+    channels: ChannelsConfig = key(ChannelsConfig, "Chat platforms.")
+    tools: ToolsConfig = key(ToolsConfig, "Tools.")
+    gateway: GatewayConfig = key(GatewayConfig, "The gateway.")
+    heartbeat: HeartbeatConfig = key(HeartbeatConfig, "Periodic tasks.")
+    cron: CronConfig = key(CronConfig, "Scheduled jobs.")
+    memory: MemoryConfig = key(MemoryConfig, "Long-term memory.")
+    skills: SkillsConfig = key(SkillsConfig, "Skills.")
+
+    @classmethod
+    def adopt(cls, data: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+        return gather_servers(data, warnings)
 
     @property
     def workspace_path(self) -> Path:

@@ -4,17 +4,24 @@ The names are pydantic's, and this is the part of it that is needed here: to imp
 validators took a third of the time of a whole `nanobot agent -m`.
 """
 
+import contextlib
+import itertools
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
+from nanobot.config.json_text import to_camel
 from nanobot.errors import ConfigError
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+# `$${` for `${`, what only VS Code fills in, and ${NAME}, ${env:NAME}, ${NAME:-default}
+_REFERENCE = re.compile(
+    r"\$\$\{|\$\{((?:input|command|config):[^{}]*)\}"
+    r"|\$\{(?:env:)?([A-Za-z_]\w*)(?::-((?:[^{}]|\$\{[^{}]*\})*))?\}"
+)
 _HALF_A_PAIR = re.compile(r"[\ud800-\udfff]")  # JSON can write what no file, page or program can be given
 _BOOLEANS = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True)
 _BOOLEANS |= dict.fromkeys(("0", "false", "f", "no", "n", "off"), False)
@@ -24,13 +31,16 @@ _LIMITS: dict[str, tuple[Callable[[Any, float], bool], str]] = {
     "le": (operator.le, "less than or equal to"),
     "min_length": (lambda text, least: len(text) >= least, "a text of a length of at least"),
 }
+_LEFT_OUT: Any = object()  # stands for a value that cannot be used
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """A key of a section. One with `repr` False is a secret: it stays out of `repr` and error texts.
 
-    The default of a section within a section is its class. `limits` may hold ge, gt, le and min_length.
+    The default of a section within a section is its class. `limits` may hold ge, gt, le and min_length, which
+    in a list are those of its entries. `also` is what other programs call the key. The default stands in for
+    a variable that is not set, unless the value is a `guard`: then nothing is as safe as what was meant.
     """
 
     default: Any
@@ -40,29 +50,43 @@ class Field:
     annotation: Any = None
     alias: str = ""  # how the key is written
     numbers_as_text: bool = False
+    also: tuple[str, ...] = ()
+    guard: bool = False
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All names of the key in camelCase, ours first."""
+        return (self.alias, *self.also)
 
 
 _ANY = Field(None)
 
 
-def key(default: Any, meaning: str, *, secret: bool = False, **limits: float) -> Any:
-    """Declares a key of a section; for `limits` see Field."""
-    return Field(default, meaning, not secret, limits)
-
-
-def part(section: "type[Section]", meaning: str) -> Any:
-    """Declares a section within a section."""
-    return Field(section, meaning)
+def key(
+    default: Any,
+    meaning: str,
+    *,
+    secret: bool = False,
+    also: tuple[str, ...] = (),
+    guard: bool = False,
+    **limits: float,
+) -> Any:
+    """Declares a key of a section, see Field."""
+    return Field(default, meaning, not secret, limits, also=also, guard=guard)
 
 
 class Section:
     """Attributes are snake_case; keys are written in camelCase and read in both spellings.
 
     `model_fields_set` names the attributes that were given, `model_extra` holds the values of `extra_kind`.
+    `alone` says what is off when something in the section is wrong; `fault` tells that, and all else works.
     """
 
     model_fields: ClassVar[dict[str, Field]] = {}
     numbers_as_text: ClassVar[bool] = False  # whether 12 will do where a text is expected
+    alone: ClassVar[str] = ""
+    hints: ClassVar[Mapping[str, str]] = {}  # what to write instead of keys that are not ours
+    fault = ""
 
     def __init_subclass__(cls) -> None:
         cls.model_fields = {}
@@ -94,6 +118,11 @@ class Section:
         return None
 
     @classmethod
+    def adopt(cls, data: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+        """A JSON object as it is written here, of one that may be written as in other programs."""
+        return data
+
+    @classmethod
     def extra_names(cls) -> Iterable[str]:
         """Keys that `extra_kind` knows, as far as they can be told beforehand."""
         return ()
@@ -103,8 +132,8 @@ class Section:
         """The section that a JSON object describes. Raises ConfigError; unknown keys are left out."""
         reader = Reader()
         section: Self = reader.read(cls, data)
-        if reader.problems:
-            raise ConfigError("\n".join(reader.problems))
+        if problems := reader.all_problems():
+            raise ConfigError("\n".join(problems))
         return section
 
     def model_dump(self, *, by_alias: bool = False) -> dict[str, Any]:
@@ -137,13 +166,6 @@ def entry_of(kind: Any) -> Any:
     return get_args(kind)[1] if get_origin(kind) is dict else None
 
 
-def to_camel(name: str) -> str:
-    if "_" not in name and name[:1].islower():
-        return name
-    first, *rest = name.lower().split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
 def _dumped(value: Any, by_alias: bool) -> Any:
     if isinstance(value, Section):
         return value.model_dump(by_alias=by_alias)
@@ -153,16 +175,23 @@ def _dumped(value: Any, by_alias: bool) -> Any:
 
 
 class Reader:
-    """Makes values of the types that fields have. `problems` and `warnings` name keys, never values.
+    """Makes values of the types that fields have. `problems` and `warnings` name keys, never values. `faults`
+    are the problems of sections that are alone with them, by their paths, and `off` tells what is off.
 
     With an `environment` the `${VAR}`s in texts are replaced. `origins` tells of a path who gave its value.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = environment
+        self._within = 0  # how many sections that would be alone with a fault are being read
         self.origins: dict[str, str] = {}
         self.warnings: list[str] = []
         self.problems: list[str] = []
+        self.faults: dict[str, list[str]] = {}
+        self.off: list[str] = []
+
+    def all_problems(self) -> list[str]:
+        return [*self.problems, *itertools.chain(*self.faults.values())]
 
     def read(self, kind: Any, value: Any, path: str = "", field: Field = _ANY, expand: bool = True) -> Any:
         """`value` as a `kind`, which is the type of `field` or a part of it, such as that of an entry.
@@ -172,64 +201,123 @@ class Reader:
         options, origin = get_args(kind), get_origin(kind)
         if NoneType in options:
             return None if value is None else self.read(options[0], value, path, field, expand)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            with self._alone(path, kind.alone) if kind.alone else contextlib.nullcontext():
+                section = self._section(kind, value, path, expand)
+            section.fault = "; ".join(self.faults.get(path, ()))
+            return section
         if isinstance(value, str) and expand and self._environment is not None:
-            value = _REFERENCE.sub(lambda match: self._variable(match[1], path), value)
-        elif isinstance(value, dict):
-            expand = expand and value.get("enabled") is not False  # what is switched off needs no variables
-            if isinstance(kind, type) and issubclass(kind, Section):
-                return self._section(kind, value, path, expand)
-            if origin is dict or kind is Any:
-                inner = options[1] if options else Any
-                return {
-                    name: self.read(inner, item, f"{path}.{name}", field, expand)
-                    for name, item in value.items()
-                }
+            value = self._expanded(value, path, field)
+        elif isinstance(value, dict) and (origin is dict or kind is Any):
+            inner, expand = (options[1] if options else Any), expand and not _is_off(value)
+            read = {
+                name: self.read(inner, item, f"{path}.{name}", field, expand) for name, item in value.items()
+            }
+            return {name: item for name, item in read.items() if item is not _LEFT_OUT}
         elif isinstance(value, list) and (origin is list or kind is Any):
             inner = options[0] if options else Any
-            return [
-                self.read(inner, item, f"{path}.{index}", field, expand) for index, item in enumerate(value)
-            ]
+            items = [self.read(inner, item, f"{path}.{at}", field, expand) for at, item in enumerate(value)]
+            return [item for item in items if item is not _LEFT_OUT]
         try:
-            return _plain(kind, value, field)
+            return value if value is _LEFT_OUT else _plain(kind, value, field)
         except ValueError as error:
-            return self._problem(path, f"expected {error}")
+            self._problem(path, f"expected {error}")
+            return _LEFT_OUT
 
-    def _section(self, kind: type[Section], data: dict[str, Any], path: str, expand: bool) -> Section:
-        names = {field.alias: name for name, field in kind.model_fields.items()}
+    def _section(self, kind: type[Section], data: Any, path: str, expand: bool) -> Section:
+        if not isinstance(data, dict):
+            self._problem(path, "expected a valid dictionary")
+            return kind()
+        data = kind.adopt(data, self.warnings)
+        expand = expand and not _is_off(data)  # what is switched off needs no variables
+        names = {word: name for name, field in kind.model_fields.items() for word in field.spellings}
         values: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         seen: set[str] = set()
         for given, value in data.items():
             alias = to_camel(given) if to_camel(given) in names else given
-            place, faults = f"{path}.{alias}".lstrip("."), len(self.problems)
-            if alias in seen:
+            place, name = f"{path}.{alias}".lstrip("."), names.get(alias, alias)
+            if name in seen:
                 self.warnings.append(f"{place}: given in two spellings, the first one counts")
             elif alias in names:
-                field = kind.model_fields[names[alias]]
+                field = kind.model_fields[name]
                 found = self.read(field.annotation, value, place, field, expand)
-                if len(self.problems) == faults:
-                    values[names[alias]] = found
+                if found is not _LEFT_OUT:
+                    values[name] = found
             elif (inner := kind.extra_kind(alias)) is not None:
-                extra[alias] = self.read(inner, value, place, _ANY, expand)
+                with self._alone(place, "it is off"):
+                    extra[alias] = self.read(inner, value, place, _ANY, expand)
+                if place in self.faults and not isinstance(extra[alias], Section):
+                    extra[alias] = Section()
+                    extra[alias].fault = "; ".join(self.faults[place])
             else:
-                import difflib
-
-                near = difflib.get_close_matches(alias, [*names, *kind.extra_names()], n=1, cutoff=0.7)
-                hint = f"did you mean {near[0]}?" if near else "ignored"
+                hint = kind.hints.get(to_camel(given)) or _hint(
+                    to_camel(given), [*names, *kind.extra_names()]
+                )
                 self.warnings.append(f"{place}: unknown key, {hint}")
-            seen.add(alias)
+            seen.add(name)
         section = kind(**values)
         section.model_extra = extra
         return section
 
-    def _variable(self, name: str, path: str) -> str:
-        known = self._environment or {}
-        if name not in known:
-            self._problem(path, f"the environment variable {name} is not set")
-        return known.get(name, "")
+    @contextlib.contextmanager
+    def _alone(self, path: str, off: str) -> Iterator[None]:
+        """What is wrong in the block is a fault of what is at `path` and of nothing else."""
+        before = len(self.problems)
+        self._within += 1
+        yield
+        self._within -= 1
+        if found := self.problems[before:]:
+            del self.problems[before:]
+            self.faults[path] = found
+            self.off.append(f"{'; '.join(found)}, so {off}")
+
+    def _expanded(self, text: str, path: str, field: Field) -> str:
+        """`text` with its variables; _LEFT_OUT if one is missing."""
+        missing: list[str] = []
+
+        def value_of(match: re.Match[str]) -> str:
+            foreign, name, default = match.groups()
+            known = (self._environment or {}).get(name or "")
+            if known or (known is not None and default is None):
+                return known
+            if default is not None:
+                return _REFERENCE.sub(value_of, default)
+            if foreign:
+                fix = "write ${NAME} and set that environment variable"
+                missing.append(f"${{{foreign}}} is filled in by VS Code alone; {fix}")
+            elif name:
+                missing.append(f"the environment variable {name} is not set")
+            return "${"
+
+        text = _REFERENCE.sub(value_of, text)
+        for fault in missing:
+            if self._within or field.guard:
+                self._problem(path, fault)
+            else:
+                self.warnings.append(f"{path}: {fault}, so the default counts")
+        return _LEFT_OUT if missing else text
 
     def _problem(self, path: str, text: str) -> None:
         self.problems.append(f"{path}{self.origins.get(path, '')}: {text}")
+
+
+def _is_off(data: Mapping[str, Any]) -> bool:
+    enabled, disabled = data.get("enabled", data.get("isActive")), data.get("disabled")
+    return _BOOLEANS.get(str(enabled).lower()) is False or _BOOLEANS.get(str(disabled).lower()) is True
+
+
+def _hint(given: str, names: Iterable[str]) -> str:
+    """The key that differs by a slip of the keyboard; another word may be the opposite, or another unit."""
+    for name in names:
+        if len(given) < len(name) + 2 and _slips(given) & _slips(name):
+            return f"did you mean {name}?"
+    return "ignored"
+
+
+def _slips(word: str) -> set[str]:
+    """The word in lower case, and without one of its letters."""
+    return {(word[:at] + word[at + 1 :]).lower() for at in range(len(word) + 1)}
 
 
 def _plain(kind: Any, value: Any, field: Field) -> Any:

@@ -47,7 +47,8 @@ class Gateway:
         self, app: App, *, http: bool = False, standing_by: Callable[[], None] = lambda: None
     ) -> None:
         self._app = app
-        self._http = HttpSurface(app.config.gateway, self.report) if http else None
+        usable = http and not app.config.gateway.fault
+        self._http = HttpSurface(app.config.gateway, self.report) if usable else None
         self._standing_by = standing_by
         self._stands_by = False  # another gateway leads
         self._stood_by = False  # once, since this one was started

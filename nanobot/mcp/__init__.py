@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def configured_servers(config: Config) -> McpTools | None:
     """The tools of the servers that are switched on, not started yet; None when there are none."""
-    if not any(server.enabled for server in config.tools.mcp_servers.values()):
+    if not any(server.usable for server in config.tools.mcp_servers.values()):
         return None
     from nanobot.mcp.source import McpTools
 

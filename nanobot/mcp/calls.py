@@ -13,7 +13,6 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from nanobot.agent.tools.base import ToolOutput, report_output
-from nanobot.config.schema import McpServerConfig
 from nanobot.errors import ToolError
 from nanobot.mcp.connection import ServerConnection
 from nanobot.mcp.names import MESSAGE_CHARS, printable_text
@@ -27,9 +26,8 @@ _VERDICT = 5.0  # seconds to wait for the reason of a loss
 class ToolCalls:
     """Calls tools of one server. A call waits for a connection that is being made."""
 
-    def __init__(self, connection: ServerConnection, server: McpServerConfig) -> None:
+    def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
-        self._server = server
         self._name = f"MCP server {connection.name}"
         self._given_up: set[asyncio.Task[Any]] = set()
 
@@ -38,7 +36,7 @@ class ToolCalls:
 
         Cancelling the call tells the server.
         """
-        seconds = self._server.tool_timeout
+        seconds = self._connection.server.tool_timeout
         try:
             return await within(seconds, self._call_twice(tool, arguments), self._given_up)
         except TimeoutError as error:
@@ -93,7 +91,7 @@ class ToolCalls:
         return self._failure(tool, error.message)
 
     def _failure(self, tool: str, said: str) -> ToolError:
-        return ToolError(f"{self._name}, {tool}: {safe_text(said, self._server)}")
+        return ToolError(f"{self._name}, {tool}: {safe_text(said, self._connection.server)}")
 
 
 class _SessionGone(Exception):

@@ -16,11 +16,11 @@ from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
 from nanobot.mcp.oauth import Credentials, open_auth
-from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds
+from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds, with_env_file
 from nanobot.mcp.session import (
     LiveSession,
     RemoteTool,
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 State = Literal["starting", "ready", "needs login", "failed"]
 
-_CONNECT = 60.0  # seconds for a start with handshake and list; npx may have to download the program first
+_LIST = 60.0  # seconds for a new list of tools
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
@@ -68,7 +68,7 @@ class ServerConnection:
         sign_in: BrowserSignIn | None = None,
         credentials: Credentials | None = None,
         client_url: str | None = None,
-        patience: float = _CONNECT,
+        patience: float | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = name
@@ -80,13 +80,13 @@ class ServerConnection:
         self.settled = asyncio.Event()  # it was ready or failed at least once
         self.current = asyncio.Event()  # no change of its tools is known that `tools` does not have
         self.current.set()
-        self._server = server
+        self.server = server
         self._allow_private = allow_private
         self._sign_in = sign_in
         self._client_url = client_url
         self._pause = pause
         self._credentials = credentials or Credentials(name, server.url)
-        self._patience = patience
+        self._patience = patience or server.startup_timeout
         self._kinds: Sequence[TransportKind] = ()
         self._kind = 0  # which of them is in use
         self._failures = 0
@@ -98,7 +98,8 @@ class ServerConnection:
     async def run(self) -> None:
         """Stay connected until cancelled; then the connection is closed in good order."""
         try:
-            self._kinds = transport_kinds(self.name, self._server)
+            self.server = with_env_file(self.name, self.server)
+            self._kinds = transport_kinds(self.name, self.server)
             while True:
                 await self._one_round()
         except ConfigError as error:
@@ -149,7 +150,7 @@ class ServerConnection:
                     live.ended, self._live = True, None
                     self._ready.clear()
         except Exception as error:  # noqa: BLE001 (logged without secrets)
-            trace = scrubbed(traceback.format_exc(), self._server)
+            trace = scrubbed(traceback.format_exc(), self.server)
             log.debug("MCP server %s: %s", self.name, trace)
             return error
         return None
@@ -183,13 +184,13 @@ class ServerConnection:
     def _open_transport(self) -> StdioServer | HttpServer:
         kind = self._kinds[self._kind]
         if kind == "stdio":
-            return StdioServer(self.name, self._server)
+            return StdioServer(self.name, self.server)
         auth = None
         if self._sign_in is not None or self._credentials.exist():
             auth = open_auth(
                 self._credentials, self._sign_in, client_url=self._client_url, expired=self._renew_token
             )
-        return HttpServer(self._server, kind, self._allow_private, auth)
+        return HttpServer(self.server, kind, self._allow_private, auth)
 
     async def _serve(self, live: LiveSession) -> None:
         """React to the server until its connection ends."""
@@ -201,7 +202,7 @@ class ServerConnection:
                 await within(_CHECK, ping(live.session), self._given_up)
             if live.changed and not live.ended:
                 live.changed = False
-                tools = await within(_CONNECT, all_tools(live.session), self._given_up)
+                tools = await within(_LIST, all_tools(live.session), self._given_up)
                 self._publish(live, tools)
                 await self._pause(_BETWEEN_LISTS)
 
@@ -225,14 +226,14 @@ class ServerConnection:
             error = error.exceptions[0]
         status = live.last_status
         if isinstance(error, NanobotError):
-            return "failed", safe_text(str(error), self._server)
+            return "failed", safe_text(str(error), self.server)
         if self._sign_in is not None and not isinstance(error, MCPError):
             unknown = isinstance(error, OAuthRegistrationError)
             hint = " Register an app at the service and give its --client-id." if unknown else ""
-            reason = safe_text(str(error), self._server).rstrip(".")
+            reason = safe_text(str(error), self.server).rstrip(".")
             return "needs login", f"the login failed: {reason}.{hint}"
         if status == _UNAUTHORIZED or isinstance(error, OAuthFlowError):
-            hint = " Or correct its headers." if self._server.headers else ""
+            hint = " Or correct its headers." if self.server.headers else ""
             return "needs login", f"needs login: nanobot mcp login {self.name}.{hint}"
         if isinstance(error, TimeoutError):
             return "failed", "it did not answer in time."
@@ -243,7 +244,7 @@ class ServerConnection:
         if status >= 300:
             hint = "Its url leads elsewhere; write the final address." if status < 400 else "Check its url."
             return "failed", f"the server answered with HTTP status {status}. {hint}"
-        text = safe_text(str(error or "the connection ended"), self._server) or type(error).__name__
+        text = safe_text(str(error or "the connection ended"), self.server) or type(error).__name__
         return "failed", f"{text.rstrip('.')}."
 
     def _try_otherwise(self, live: LiveSession, state: State) -> bool:

@@ -16,7 +16,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from nanobot import __version__
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.servers import TransportKind
 from nanobot.security.addresses import url_port
 from nanobot.security.net import guarded_client

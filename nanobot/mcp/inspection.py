@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.servers import address_of
 from nanobot.mcp.source import McpTools, ServerReport
 
@@ -26,8 +26,8 @@ async def try_servers(
 
 def server_row(name: str, server: McpServerConfig, report: ServerReport | None) -> dict[str, Any]:
     """A server as JSON; `report` is None for one that was not tried."""
-    state = report.state if report else "off" if not server.enabled else "failed"
-    error = report.error if report else ""
+    state = report.state if report else "failed" if server.usable else "off"
+    error = report.error if report else server.fault
     if state == "starting":
         state, error = "failed", "it did not answer in time."
     return {

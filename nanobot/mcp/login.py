@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mcp.shared.auth import OAuthClientInformationFull
 from pydantic import AnyUrl
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError, UsageError
 from nanobot.mcp.connection import ServerConnection
 from nanobot.mcp.oauth import Credentials

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError, UsageError
 from nanobot.mcp.names import MESSAGE_CHARS, printable_text
 
 TransportKind = Literal["stdio", "http", "sse"]
 
-_TYPES: dict[str, TransportKind] = {"stdio": "stdio", "http": "http", "streamablehttp": "http", "sse": "sse"}
+_TYPES: dict[str, TransportKind] = {"stdio": "stdio", "local": "stdio", "http": "http", "sse": "sse"}
+_TYPES |= {"streamablehttp": "http", "streaminghttp": "http"}
 _SECRET_FLAG = re.compile(r"key|token|secret|passw|auth|header", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # characters; hiding shorter values would garble words
 
@@ -55,11 +58,36 @@ def _remote_kinds(place: str, url: str, kind: TransportKind | None) -> tuple[Tra
 
 def server_problem(name: str, server: McpServerConfig) -> str:
     """What is wrong with the entry, and what to do; "" when it can be tried."""
+    if server.fault:
+        return f"{server.fault}."
     try:
         transport_kinds(name, server)
     except ConfigError as error:
         return str(error)
     return ""
+
+
+def with_env_file(name: str, server: McpServerConfig) -> McpServerConfig:
+    """The entry with the lines of its envFile in its environment, where that does not say otherwise.
+
+    Raises ConfigError.
+    """
+    if not server.env_file:
+        return server
+    try:
+        lines = Path(server.env_file).expanduser().read_text("utf-8-sig").splitlines()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"tools.mcpServers.{name}.envFile cannot be read: {error}. Correct it.") from error
+    found: dict[str, str] = {}
+    for line in lines:
+        variable, is_set, value = line.strip().removeprefix("export ").partition("=")
+        value = value.strip()
+        if is_set and not variable.startswith("#"):
+            is_quoted = len(value) > 1 and value[0] in "'\"" and value[0] == value[-1]
+            found[variable.strip()] = value[1:-1] if is_quoted else value.partition(" #")[0].rstrip()
+    whole = copy(server)
+    whole.env = found | server.env
+    return whole
 
 
 def address_of(server: McpServerConfig) -> str:
@@ -119,7 +147,7 @@ def find_server(servers: Mapping[str, McpServerConfig], name: str) -> McpServerC
 def entries_of(servers: Mapping[str, McpServerConfig]) -> dict[str, Any]:
     """What `nanobot status` knows of the servers without connecting."""
     return {
-        name: {"enabled": server.enabled, "problem": server_problem(name, server)}
+        name: {"enabled": server.usable, "problem": server_problem(name, server)}
         for name, server in servers.items()
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanobot.agent.tools.base import Tool, ToolOutput
 from nanobot.agent.tools.registry import ToolReport
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, printable_text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class McpTools:
         allow_private: Sequence[str] = (),
         sign_in: BrowserSignIn | None = None,
     ) -> None:
-        self._servers = {name: server for name, server in servers.items() if server.enabled}
+        self._servers = {name: server for name, server in servers.items() if server.usable}
         self._allow_private = tuple(allow_private)
         self._sign_in = sign_in
         self._names = ToolNames()
@@ -182,7 +182,7 @@ class McpTools:
         connection = self._connections[name]
         offer = self._offers.get(name)
         if offer is None or offer.remote is not connection.tools:
-            offer = _Offer.of(connection, self._servers[name], self._names)
+            offer = _Offer.of(connection, self._names)
             self._offers[name] = offer
         return offer
 
@@ -196,16 +196,19 @@ class _Offer:
     skipped: tuple[tuple[str, str], ...]
 
     @staticmethod
-    def of(connection: ServerConnection, server: McpServerConfig, names: ToolNames) -> _Offer:
+    def of(connection: ServerConnection, names: ToolNames) -> _Offer:
         from nanobot.mcp.calls import ToolCalls
 
-        calls, enabled = ToolCalls(connection, server), server.enabled_tools
+        calls, server = ToolCalls(connection), connection.server
+        enabled = server.enabled_tools
         tools: dict[str, Tool] = {}
         skipped: list[tuple[str, str]] = []
         for remote in connection.tools:
             name = names.name(connection.name, remote.name)
             if enabled is not None and not {remote.name, name, "*"} & {*enabled}:
                 skipped.append((remote.name, "not in enabledTools"))
+            elif {remote.name, name} & {*server.disabled_tools}:
+                skipped.append((remote.name, "in disabledTools"))
             elif name in tools:
                 skipped.append((remote.name, "listed twice"))
             else:

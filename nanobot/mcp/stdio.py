@@ -21,7 +21,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError
 from nanobot.mcp.servers import safe_text
 from nanobot.security.process import Process, start
@@ -91,10 +91,13 @@ class StdioServer:
 
     async def _start(self) -> Process:
         command = os.path.expanduser(self._server.command)  # noqa: PTH111 (a command is no path)
+        folder = Path.home() / os.path.expanduser(self._server.cwd)  # noqa: PTH111 (Path's raises)
+        if self._server.cwd and not folder.is_dir():
+            raise McpError(f"tools.mcpServers.{self._name}.cwd is no folder. Correct it.")
         try:
             return await start(
                 [command, *self._server.args],
-                folder=Path.home() if Path.home().is_dir() else None,
+                folder=folder if folder.is_dir() else None,
                 variables=self._server.env,
                 with_input=True,
                 limit=_LONGEST_LINE,

@@ -165,7 +165,7 @@ def _accesses(config: Config, env: Mapping[str, str]) -> list[_Access]:
     accesses: list[_Access] = []
     for spec in PROVIDERS:
         entry: ProviderConfig | None = getattr(config.providers, spec.name, None)
-        if entry is None or spec.oauth:
+        if entry is None or entry.fault or spec.oauth:
             continue
         key, base, source = entry.api_key.strip(), (entry.api_base or "").strip(), "config"
         is_configured = bool(key or (base and not spec.needs_key))

@@ -92,6 +92,8 @@ class Subagents:
         if name and name not in profiles:
             raise UsageError(f"There is no subagent profile {name!r}. Profiles: {_listed(profiles)}.")
         profile = profiles[name] if name else SubagentProfile()
+        if profile.fault:
+            raise UsageError(f"Subagent profile {name!r} cannot be used. {profile.fault}.")
         for tool in profile.tools:
             if tool != "exec" and tool not in allowed and not self._is_mcp_tool(tool, allowed):
                 raise UsageError(

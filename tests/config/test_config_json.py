@@ -55,6 +55,50 @@ def test_a_syntax_fault_is_told_with_place_and_fix(
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize(
+    ("content", "path", "places"),
+    [
+        ('{"a": 1, "b": 2, "a": 3}', "a", "line 1, column 2 and line 1, column 18"),
+        ('{\n  "a": {"b": {}},\n  "a":\n{}}', "a", "line 2, column 3 and line 3, column 3"),
+        ('{"a": [{"b": {}}, {"b": 1, "\\u0062": 1}]}', "a.1.b", "line 1, column 20 and line 1, column 28"),
+        (
+            '{"channels": {"telegram": {"allowFrom": ["7"], "token": "}\\"", "allowFrom": []}}}',
+            "channels.telegram.allowFrom",
+            "line 1, column 28 and line 1, column 64",
+        ),
+        ('{"": {"": 1, "": 1}}', ".", "line 1, column 7 and line 1, column 14"),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_places(
+    tmp_path: Path, content: str, path: str, places: str
+) -> None:
+    message = message_for(tmp_path / "config.json", content)
+    assert f"config.json: {path} is given twice, at {places}." in message
+
+
+def test_a_key_given_twice_in_a_variable_is_refused(tmp_path: Path) -> None:
+    variable = {"NANOBOT_CHANNELS__TELEGRAM": '{"allowFrom": ["7"], "allowFrom": []}'}
+    with pytest.raises(
+        ConfigError, match="environment variable NANOBOT_CHANNELS__TELEGRAM: allowFrom is given"
+    ):
+        load_config(tmp_path / "config.json", variable)
+
+
+def test_what_everyone_may_write_to_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    assert load_config(path, {}).warnings == ()
+    path.chmod(0o666)
+    tmp_path.chmod(0o777)
+    assert [warning.split(": ")[0] for warning in load_config(path, {}).warnings] == [
+        f"{tmp_path}",
+        f"{path}",
+    ]
+    path.chmod(0o644)
+    tmp_path.chmod(0o1777)
+    assert load_config(path, {}).warnings == ()
+
+
 def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b'\xef\xbb\xbf{"gateway": {"port": 1}}')

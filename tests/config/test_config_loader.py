@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nanobot.config.channels import PLANNED
 from nanobot.config.loader import LoadedConfig, load_config
+from nanobot.config.mcp_servers import INPUTS
 from nanobot.config.schema import Config
 from nanobot.errors import ConfigError
 from tests.config.keys import key_paths
@@ -31,6 +32,12 @@ def load(file: Path, data: object, **env: str) -> LoadedConfig:
     file.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
     file.chmod(0o600)
     return load_config(file, env)
+
+
+def split(loaded: LoadedConfig) -> tuple[Config, dict[str, str]]:
+    """The configuration, and the warnings by the path they begin with."""
+    parts = [warning.partition(": ") for warning in loaded.warnings]
+    return loaded.config, {path: words for path, _, words in parts}
 
 
 def refusal(file: Path, data: object, **env: str) -> str:
@@ -83,7 +90,8 @@ def test_the_fixture_names_every_key_older_releases_had() -> None:
     new |= {f"channels.discord.{key}" for key in keys}
     new |= {f"agents.defaults.{key}" for key in ("contextWindow", "turnTimeoutSeconds", "queueMode")}
     new |= {"agents.defaults.maxConcurrentTurns", "agents.defaults.maxConcurrentSubagents"}
-    new |= {f"tools.mcpServers.*.{key}" for key in ("enabledTools", "disabled", "autoApprove")}
+    keys = ("enabledTools", "disabledTools", "disabled", "autoApprove", "envFile", "cwd", "startupTimeout")
+    new |= {f"tools.mcpServers.*.{key}" for key in keys}
     new |= {"tools.restrictToWorkspace", "tools.web.allowPrivate"}
     data = json.loads(LEGACY.read_text(encoding="utf-8"))
     missing = [
@@ -218,10 +226,64 @@ def test_variables_in_text_are_replaced(file: Path) -> None:
     assert (config.gateway.port, config.gateway.host) == (7, "$HOME x")
 
 
-def test_an_unset_variable_is_named_with_its_path(file: Path) -> None:
-    data = {"tools": {"mcpServers": {"a": {"args": ["x", "${NOT_SET}"]}}}}
-    message = refusal(file, data)
-    assert "tools.mcpServers.a.args.1: the environment variable NOT_SET is not set" in message
+def test_an_unset_variable_is_named_with_its_path_and_switches_off_its_section_alone(file: Path) -> None:
+    servers = {"a": {"command": "x", "args": ["x", "${NOT_SET}"]}, "b": {"command": "y"}}
+    data = {
+        "tools": {"mcpServers": servers, "web": {"allowPrivate": ["${NET}", "10.0.0.1"]}},
+        "providers": {"groq": {"apiKey": "${KEY}"}, "openai": {"apiKey": "k"}},
+        "channels": {"telegram": {"enabled": True, "allowFrom": ["${ME}"]}, "discord": {"enabled": True}},
+        "gateway": {"token": "${TOKEN}"},
+    }
+    config, warnings = split(load(file, data))
+    unset = "the environment variable {} is not set, so {}"
+    assert warnings == {
+        "tools.web.allowPrivate.0": unset.format("NET", "the default counts"),
+        "tools.mcpServers.a.args.1": unset.format("NOT_SET", "this server is off"),
+        "providers.groq.apiKey": unset.format("KEY", "this provider is off"),
+        "channels.telegram.allowFrom.0": unset.format("ME", "this channel is off"),
+        "gateway.token": unset.format("TOKEN", "/health and /status are off"),
+    }
+    assert {name: server.usable for name, server in config.tools.mcp_servers.items()} == {
+        "a": False,
+        "b": True,
+    }
+    assert (config.providers.groq.fault != "", config.providers.openai.fault) == (True, "")
+    assert list(config.channels.enabled()) == ["discord"]
+    assert list(config.channels.faults()) == ["telegram"], "an id that is missing opens nothing"
+    assert config.gateway.fault
+    assert config.tools.web.allow_private == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"tools": {"restrictToWorkspace": "${NO}"}},
+        {"tools": {"exec": {"enabled": "${NO}"}}},
+        {"tools": {"exec": {"restrictToWorkspace": "${NO}"}}},
+        {"agents": {"defaults": {"workspace": "${NO}/bot"}}},
+    ],
+)
+def test_no_default_stands_in_for_a_variable_that_guards_something(file: Path, data: object) -> None:
+    assert "the environment variable NO is not set" in refusal(file, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${env:KEY}", "k"),
+        ("${KEY:-other}", "k"),
+        ("${NO:-other}", "other"),
+        ("${env:NO:-}", ""),
+        ("${EMPTY:-other}", "other"),
+        ("${EMPTY}", ""),
+        ("${NO:-a${KEY}b}", "akb"),
+        ("$${KEY}", "${KEY}"),
+        ("$$${KEY} $${NO:-x}", "$${KEY} ${NO:-x}"),
+        ("$KEY ${1} ${KEY%%.*} ${", "$KEY ${1} ${KEY%%.*} ${"),
+    ],
+)
+def test_references_in_the_forms_of_other_programs(file: Path, text: str, value: str) -> None:
+    assert load(file, {"gateway": {"host": text}}, KEY="k", EMPTY="").config.gateway.host == value
 
 
 def test_variables_of_things_switched_off_may_be_missing(file: Path) -> None:
@@ -284,7 +346,16 @@ def test_all_wrong_types_are_listed_with_path_and_expectation(file: Path) -> Non
             "did you mean allowFrom?",
         ),
         ({"channels": {"slak": {}}}, "channels.slak", "did you mean slack?"),
-        ({"mcpServers": {}}, "mcpServers", "ignored"),
+        ({"inputs": []}, "inputs", INPUTS["inputs"]),
+        ({"channels": {"telegram": {"disallowFrom": []}}}, "channels.telegram.disallowFrom", "ignored"),
+        ({"agents": {"defaults": {"minTokens": 5}}}, "agents.defaults.minTokens", "ignored"),
+        ({"agents": {"defaults": {"modle": "m"}}}, "agents.defaults.modle", "did you mean model?"),
+        ({"tools": {"exec": {"timeoutMs": 5}}}, "tools.exec.timeoutMs", "ignored"),
+        (
+            {"tools": {"mcpServers": {"a": {"timeout": 5000}}}},
+            "tools.mcpServers.a.timeout",
+            "whose unit differs between programs; write toolTimeout, in seconds",
+        ),
         ({"tools": {"mcpServers": {"a": {"urll": ""}}}}, "tools.mcpServers.a.urll", "did you mean url?"),
         ({"providers": {"zzz": {}}}, "providers.zzz", "ignored"),
         ({"gateway": {"$schema": "${NO}"}}, "gateway.$schema", "ignored"),

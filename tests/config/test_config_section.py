@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from nanobot.config.section import Reader, Section, key, part
+from nanobot.config.section import Reader, Section, key
 from nanobot.errors import ConfigError
 
 KINDS: list[Any] = [
@@ -89,7 +89,7 @@ class Outer(Section):
     name: str = key("x", "A name.", min_length=2)
     rate: float = key(0.5, "A rate.", gt=0)
     secret: str = key("", "A key.", secret=True)
-    inner: Inner = part(Inner, "A part.")
+    inner: Inner = key(Inner, "A part.")
     many: dict[str, Inner] = key({}, "Parts by name.")
     plain: Inner = Inner(size=5)
 

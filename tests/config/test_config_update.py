@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -65,10 +67,90 @@ def test_unknown_content_survives_any_number_of_updates(unknown: dict[str, Any],
         assert written == {**unknown, "agents": {"defaults": {"maxTokens": tokens + 1}}}
 
 
+def spaces(draw: st.DrawFn) -> str:
+    return draw(st.sampled_from(["", " ", "\t", "\n", "\r\n", "\n\n    ", "\r\n\t"]))
+
+
+@st.composite
+def written(draw: st.DrawFn, value: Any) -> str:
+    """`value` as JSON as a person may lay it out."""
+    if isinstance(value, dict):
+        colon = draw(st.sampled_from([":", ": ", " : "]))
+        members = [f"{draw(written(key))}{colon}{draw(written(inner))}" for key, inner in value.items()]
+    elif isinstance(value, list):
+        members = [draw(written(inner)) for inner in value]
+    elif isinstance(value, str):
+        return json.dumps(value, ensure_ascii=draw(st.booleans()))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return draw(st.sampled_from([f"{value}", f"{value}.0", f"{value}.00e0", f"{value}E+0"]))
+    else:
+        return json.dumps(value)
+    inside = f"{spaces(draw)},{spaces(draw)}".join(members)
+    first, last = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    return f"{first}{spaces(draw)}{inside}{spaces(draw)}{last}"
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_all_but_the_changed_value_stays_byte_for_byte(data: st.DataObject) -> None:
+    content: dict[str, Any] = data.draw(st.dictionaries(st.text('xyzé"\\', min_size=1), JSON, max_size=3))
+    before = data.draw(st.sampled_from([None, {}, {"gateway": {}}, {"gateway": {"port": 17, "é": [{}]}}]))
+    content |= before or {}
+    text = data.draw(st.sampled_from(["", "\ufeff"])) + data.draw(written(content)) + spaces(data.draw)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_bytes(text.encode())
+        update_config_file(path, {"gateway.port": 18})
+        after = path.read_bytes().decode()
+    expected: dict[str, Any] = {**content, "gateway": {**content.get("gateway", {}), "port": 18}}
+    assert list(json.loads(after.removeprefix("\ufeff")).items()) == list(expected.items())
+    start = len(os.path.commonprefix([text, after]))  # noqa: RUF071
+    end = len(os.path.commonprefix([text[start:][::-1], after[start:][::-1]]))  # noqa: RUF071
+    gone = text[start : len(text) - end]
+    assert re.fullmatch(r"\s*|1?7?(\.?0*)?([eE]\+?0)?", gone), gone
+    assert after.endswith(text[len(text.rstrip()) :])
+
+
+@pytest.mark.parametrize(
+    ("content", "added"),
+    [
+        ("", '{\n  "gateway": {\n    "port": 1\n  }\n}\n'),
+        ("{}", '{\n  "gateway": {\n    "port": 1\n  }\n}'),
+        ('{"a":1}', '{"a":1,"gateway":{"port": 1}}'),
+        ('{"a": 1}', '{"a": 1, "gateway": {"port": 1}}'),
+        ('{\r\n\t"a": 1\r\n}\r\n', '{\r\n\t"a": 1,\r\n\t"gateway": {\r\n\t\t"port": 1\r\n\t}\r\n}\r\n'),
+        ('{\n    "gateway": {}\n}', '{\n    "gateway": {\n        "port": 1\n    }\n}'),
+        (
+            '{\n    "gateway": {"host": "::1"}\n}',
+            '{\n    "gateway": {"host": "::1", "port": 1}\n}',
+        ),
+    ],
+)
+def test_what_is_added_is_laid_out_as_its_neighbours(tmp_path: Path, content: str, added: str) -> None:
+    path = tmp_path / "config.json"
+    if content:
+        path.write_bytes(content.encode())
+    update_config_file(path, {"gateway.port": 1})
+    assert path.read_bytes().decode() == added
+
+
+def test_a_key_in_another_programs_spelling_is_changed_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        '{"tools": {"mcpServers": {"my_a": {"serverUrl": "http://a"}, "myA": {"tool_timeout": 1}}}}'
+    )
+    update_config_file(path, {"tools.mcpServers.my_a.url": "http://b", "tools.mcpServers.myA.toolTimeout": 2})
+    assert path.read_text() == (
+        '{"tools": {"mcpServers": {"my_a": {"serverUrl": "http://b"}, "myA": {"tool_timeout": 2}}}}'
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "reason"),
     [
         ('{"a": 1,}', {"gateway.port": 1}, "Remove the comma"),
+        ('{"a": 1, "a": 1}', {"gateway.port": 1}, "a is given twice"),
+        ("{}", {"tools.mcpServers.a.args": "x"}, "tools.mcpServers.a.args: expected a valid list"),
         ("", {"gateway.port": 1}, "line 1, column 1"),
         ('{"gateway": 5}', {"gateway.port": 1}, "'gateway' should be an object"),
         ("{}", {"gateway.port": "hunter2"}, "gateway.port: expected a valid integer"),

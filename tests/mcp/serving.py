@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.agent.tools.base import ToolOutput, tool_surroundings
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.source import McpTools
 from tests.talk import turn_in
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError
 from nanobot.mcp.connection import ServerConnection
 from nanobot.mcp.servers import address_of, scrubbed, transport_kinds

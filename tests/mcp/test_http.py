@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError, ToolError, UsageError
 from nanobot.mcp.login import log_in
 from nanobot.mcp.oauth import Credentials

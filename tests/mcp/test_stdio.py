@@ -12,7 +12,7 @@ import pytest
 
 from nanobot.agent.tools.base import tool_surroundings
 from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ToolError
 from nanobot.mcp.source import McpTools
 from tests.mcp.serving import faulty, run, serving, until
@@ -218,14 +218,41 @@ async def test_the_program_sees_harmless_variables_and_its_own(monkeypatch: pyte
     assert not {"OPENAI_API_KEY", "NANOBOT_TOOLS__X", "PYTEST_CURRENT_TEST"} & {*seen}
 
 
+async def test_a_file_may_hold_its_environment_and_a_folder_be_named(tmp_path: Path) -> None:
+    lines = (
+        "# of the server\n\nexport A=one two # why\nB='quoted # text'\nOWN=from file\nC=\nno line\nD = =d \n"
+    )
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode())
+    server = faulty(env={"OWN": "value"}, env_file=str(tmp_path / ".env"), cwd=str(tmp_path))
+    wrong = faulty(env_file=str(tmp_path / "missing")), faulty(cwd=str(tmp_path / "missing"))
+    async with serving(s=server, file=wrong[0], folder=wrong[1]) as tools:
+        await tools.wait(20)
+        seen = json.loads((await run(tools, "mcp_s_environment")).text)
+        assert "tools.mcpServers.file.envFile cannot be read" in error(tools, "file")
+        assert "tools.mcpServers.folder.cwd is no folder" in error(tools, "folder")
+    assert {name: seen[name] for name in "ABCD"} == {"A": "one two", "B": "quoted # text", "C": "", "D": "=d"}
+    assert (seen["OWN"], seen["CWD"]) == ("value", os.path.realpath(tmp_path))
+
+
+async def test_tools_may_be_left_out() -> None:
+    async with serving(s=faulty(disabled_tools=["echo", "mcp_s_look"])) as tools:
+        await tools.wait(20)
+        assert not {"mcp_s_echo", "mcp_s_look"} & {tool.name for tool in await tools.tools()}
+        [report] = tools.servers()
+        assert ("echo", "in disabledTools") in report.skipped
+
+
 async def test_secrets_of_the_configuration_stay_out_of_errors_and_logs(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
     script = 'echo "using $TOKEN, $1 and $2" >&2; exit 1'
     server = McpServerConfig(
-        command="sh", args=["-c", script, "sh", "--api-key", "argument-secret"], env={"TOKEN": "env-secret"}
+        command="sh",
+        args=["-c", script, "sh", "--api-key", "argument-secret"],
+        env_file=str(tmp_path / "env"),
     )
+    (tmp_path / "env").write_text("TOKEN=env-secret")
     async with serving(s=server) as tools:
         await tools.wait(20)
         told = error(tools, "s")

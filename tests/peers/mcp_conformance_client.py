@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import httpx2
 
 from nanobot.bus.events import ToolFinished
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.login import log_in
 from nanobot.mcp.sign_in import BrowserSignIn
 from nanobot.mcp.source import McpTools

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nanobot.bus.events import ToolOutputDelta
-from nanobot.config.schema import McpServerConfig
+from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.source import McpTools
 from nanobot.messages import ToolCall, ToolResult
 from nanobot.providers.scripted import Reply
