@@ -29,6 +29,7 @@ from nanobot.channels.base import trust_of
 from nanobot.channels.incoming import Incoming, attachment
 from nanobot.channels.splitting import utf16_len
 from nanobot.channels.telegram_config import TelegramConfig
+from nanobot.config.proxies import proxy_for
 from nanobot.errors import ChannelError, MarkupRefused, MessageGone
 from nanobot.messages import Attachment, Quoted
 
@@ -66,7 +67,9 @@ async def open_bot(config: TelegramConfig) -> AsyncIterator[tuple[Bot, HTTPXRequ
         )
     _keep_addresses_out_of_logs()
     server = (config.api_base or _OFFICIAL_SERVER).rstrip("/")
-    polls, calls = _new_request(config.proxy, 1), _new_request(config.proxy, _CONNECTIONS)
+    named = proxy_for(server)
+    proxy = config.proxy or (named.url if named else None)
+    polls, calls = _new_request(proxy, 1), _new_request(proxy, _CONNECTIONS)
     try:
         # Not `initialize`d: that would check the token with an error that spells it out.
         yield Bot(token, f"{server}/bot", f"{server}/file/bot", request=calls), polls
@@ -119,7 +122,7 @@ def _new_request(proxy: str | None, connections: int) -> HTTPXRequest:
     # The reasons are left out below: they would spell out the address with its password.
     try:
         return _Request(
-            proxy=proxy or None,
+            proxy=proxy,
             connection_pool_size=connections,
             read_timeout=_SEND_TIMEOUT,
             write_timeout=_SEND_TIMEOUT,

@@ -12,6 +12,7 @@ from nanobot.cli.options import print_json
 from nanobot.cli.storage import memory_report, storage_report
 from nanobot.config.channels import PLANNED
 from nanobot.config.loader import load_config
+from nanobot.config.proxies import without_secrets
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError
 from nanobot.mcp.servers import entries_of, lines_about
@@ -80,7 +81,7 @@ async def _model(config: Config, wanted: str) -> dict[str, Any]:
         "configured": wanted,
         "used": resolution.model,
         "provider": resolution.provider_name,
-        "address": resolution.api_base,
+        "address": without_secrets(resolution.api_base),
         "steps": list(resolution.steps),
         "error": "",
     }

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanobot import errors
+from nanobot.config.proxies import without_secrets
 from nanobot.errors import ProviderError
 from nanobot.providers.registry import ProviderSpec
 
@@ -51,6 +52,7 @@ _KINDS: dict[int, tuple[type[ProviderError], str, str]] = {
     402: (errors.QuotaError, "says that no credit is left", "Top it up or use another model."),
     403: (errors.AuthError, "denies access", "Check the account behind {at.key}."),
     404: (errors.BadRequestError, "does not know the model", "Check its name and {at.base_key}."),
+    407: (errors.AuthError, "is behind a proxy that wants a login", "Put it into the address of {at.proxy}."),
     413: (errors.ContextTooLongError, "cannot read that much", "Begin anew with /new or use a larger model."),
     429: (errors.RateLimitError, "limits requests", "{when}"),
     500: (errors.OverloadedError, "is failing or overloaded", "{when}"),
@@ -105,7 +107,8 @@ class Failures:
         words = [word for secret in secrets for word in (secret, *secret.split()) if len(word) >= 8]
         self._secrets = sorted(words, key=len, reverse=True)
         self.title = spec.title
-        self.base = self._clean(re.sub(r"//[^/?]*@", "//", base).partition("?")[0])
+        self.base = self._clean(without_secrets(base))
+        self.proxy = ""  # on the way there
         self.base_key = f"providers.{spec.name}.apiBase in config.json"
         self.key = f"providers.{spec.name}.apiKey in config.json"
 
@@ -140,9 +143,13 @@ class Failures:
 
     def unreachable(self, reason: str, *, retryable: bool = True) -> ProviderError:
         why = self._clean(reason).rstrip(".") or "no connection"
-        error = errors.UnreachableError(
-            f"Cannot reach {self.title} at {self.base}: {why}. Check the network and {self.base_key}."
-        )
+        way, advice = "", f"Check the network and {self.base_key}."
+        if self.proxy:
+            way, advice = (
+                f" through the proxy {self.proxy}",
+                "Check that proxy, or name the host in no_proxy.",
+            )
+        error = errors.UnreachableError(f"Cannot reach {self.title} at {self.base}{way}: {why}. {advice}")
         error.retryable = retryable
         return error
 

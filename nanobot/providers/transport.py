@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nanobot import __version__
-from nanobot.errors import AuthError, ProviderError
+from nanobot.config.proxies import open_transport, proxy_for
+from nanobot.errors import AuthError, ProviderError, UsageError
 from nanobot.providers.answer import AnswerReader
 from nanobot.providers.base import ModelEvent, ModelRequest, ModelTraits, Retrying
 from nanobot.providers.conversation import clean_text, dump_json
@@ -251,15 +252,15 @@ class WireProvider(ABC):
 
             # Plain HTTP to this machine needs neither trust store nor proxy; https is always verified.
             near = re.match(r"http://(localhost|127\.[\d.]+|\[::1\])(:\d+)?([/?]|$)", self.api_base.lower())
-            timeout = httpx2.Timeout(None, connect=self.settings.connect_timeout)
+            proxy = None if near else proxy_for(self.url())
+            self.failures.proxy = str(proxy or "")
             limits = httpx2.Limits(keepalive_expiry=60.0)  # a tool may well run for a while
             try:
-                self._http = httpx2.AsyncClient(
-                    verify=not near, trust_env=not near, timeout=timeout, limits=limits
-                )
-            except (ImportError, ValueError) as error:
-                reason = f"the proxy that the environment names cannot be used: {error}"
-                raise self.failures.unreachable(reason, retryable=False) from None
+                transport = open_transport(proxy, verify=not near, trust_env=not near, limits=limits)
+            except UsageError as error:
+                raise self.failures.unreachable(str(error), retryable=False) from None
+            timeout = httpx2.Timeout(None, connect=self.settings.connect_timeout)
+            self._http = httpx2.AsyncClient(transport=transport, timeout=timeout)
         return self._http
 
 
@@ -272,8 +273,10 @@ def _translated(failures: Failures) -> Iterator[None]:
 
     try:
         yield
-    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+    except httpx2.UnsupportedProtocol as error:
         raise failures.unreachable(str(error), retryable=False) from None
+    except httpx2.InvalidURL:  # its text may quote a password
+        raise failures.unreachable("this is no valid address", retryable=False) from None
     except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.DecodingError) as error:
         raise failures.broken(f"the connection broke ({type(error).__name__})") from None
     except OverflowError:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nanobot.errors import ToolError
+from nanobot.config.proxies import open_transport, proxy_for
+from nanobot.errors import ToolError, UsageError
 
 BRAVE_URL = "https://api.search.brave.com/res/v1/web/search"
 
@@ -42,14 +43,20 @@ class BraveSearch:
         import httpx2
 
         headers = {"X-Subscription-Token": self._api_key, "Accept": "application/json"}
+        proxy = proxy_for(self._url)
         try:
-            async with httpx2.AsyncClient(timeout=20) as client:
+            async with httpx2.AsyncClient(timeout=20, transport=open_transport(proxy)) as client:
                 response = await client.get(self._url, params={"q": query, "count": count}, headers=headers)
+        except UsageError as error:
+            raise ToolError(f"Brave Search cannot be reached: {error}.") from error
         except (httpx2.RequestError, UnicodeEncodeError) as error:
             reason = (
                 "the API key has characters no key has" if isinstance(error, UnicodeError) else str(error)
             )
-            raise ToolError(f"Brave Search cannot be reached: {reason or type(error).__name__}.") from error
+            way = f" through the proxy {proxy}" if proxy else ""
+            raise ToolError(
+                f"Brave Search cannot be reached{way}: {reason or type(error).__name__}."
+            ) from error
         if response.status_code != 200:
             raise ToolError(_brave_problem(response.status_code, response.text))
         try:

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_841, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_738, target=23_500)
+TOTAL = Ratchet(now=26_847, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
@@ -36,11 +36,11 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_685,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_886,
+    "cli": 1_887,
     # thirteen slash commands; target 480
     "commands": 500,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_062,
+    "config": 1_150,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 747,
     # the service, its HTTP surface
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 546,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_338,
+    "providers": 2_348,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_174,
     # finding, reading, previewing and installing skills; target 960
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_288,
     # the built-in tools; target 1,700
-    "tools": 1_769,
+    "tools": 1_776,
     # what a new workspace holds
     "workspace": 35,
 }

@@ -156,3 +156,14 @@ def test_commands_import_what_they_need(nanobot: Nanobot, arguments: list[str], 
     assert done.returncode == 0
     assert "nanobot" in imported
     assert not imported & unneeded
+
+
+def test_status_shows_no_secret_of_an_address(nanobot: Nanobot) -> None:
+    base = "http://user:hunter22@127.0.0.1:9/v1?api-key=hunter22"
+    nanobot.home.mkdir()
+    section = {"providers": {"custom": {"apiBase": base}}, "agents": {"defaults": {"model": "m"}}}
+    (nanobot.home / "config.json").write_text(json.dumps(section))
+    for options in ([], ["--json"]):
+        done = nanobot.run("status", *options)
+        assert "http://127.0.0.1:9/v1" in done.stdout
+        assert "hunter22" not in done.stdout + done.stderr
