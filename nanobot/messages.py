@@ -5,13 +5,11 @@ All values are frozen. `to_json` and `from_json` are the one storage and wire-ne
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from dataclasses import astuple, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["user", "assistant", "tool"]
 Outcome = Literal["ok", "error", "cancelled", "interrupted"]
@@ -38,31 +36,27 @@ Trust = Literal["owner", "guest", "foreign"]
 Origin = Literal["author", "quote", "forward", "file", "page", "mail", "mcp", "tool"]
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
+class TextPart(NamedTuple):
     """Words somebody wrote. `origin` other than `author`: whoever sent the message has not written them."""
 
     text: str
     origin: Origin = "author"
 
 
-@dataclass(frozen=True, slots=True)
-class ContextPart:
+class ContextPart(NamedTuple):
     """A note nanobot adds to a user message (clock, channel, recalled memories); not shown to people."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePart:
+class ImagePart(NamedTuple):
     """An image, base64 without the data-URL prefix. `media_type` is for example `image/png`."""
 
     media_type: str
     data: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningPart:
+class ReasoningPart(NamedTuple):
     """A model's thinking.
 
     `signature` and `redacted` are opaque and replayed byte for byte, to `provider` only.
@@ -74,8 +68,7 @@ class ReasoningPart:
     provider: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """A model's request to run a tool.
 
     `malformed` holds the raw argument text when it was no JSON object; such a call is answered with
@@ -86,11 +79,10 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any]
     malformed: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(NamedTuple):
     """What a tool call came to. Every ToolCall in a valid history has exactly one. `origin`: whose words."""
 
     call_id: str
@@ -104,8 +96,7 @@ class ToolResult:
 Part = TextPart | ContextPart | ImagePart | ReasoningPart | ToolCall | ToolResult
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One entry of a conversation. Tool results travel in messages of role `tool`, one result each."""
 
     role: Role
@@ -147,8 +138,7 @@ def unanswered_calls(messages: Sequence[Message]) -> list[ToolCall]:
     return [call for message in messages for call in message.tool_calls if call.id not in answered]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolDefinition:
+class ToolDefinition(NamedTuple):
     """A tool as a model sees it. `parameters` is a JSON Schema object."""
 
     name: str
@@ -171,13 +161,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        return Usage(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +265,7 @@ def parse_command(text: str) -> tuple[str, str] | None:
     return (match[1].lower(), (match[2] or "").strip()) if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class TurnContext:
+class TurnContext(NamedTuple):
     """The turn a tool runs in, and the message that began it. Tools read it with `current_turn()`.
 
     `turn_id` is its name in ids that others see, `number` its row in the database. `supports_images`: the
@@ -342,20 +325,16 @@ def message_from_json(data: Mapping[str, Any]) -> Message:
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:
-    body: dict[str, Any] = {"type": _PART_NAMES[type(part)]}
-    for item in fields(part):
-        value = getattr(part, item.name)
-        required = item.default is MISSING and item.default_factory is MISSING
-        if required or value:
-            body[item.name] = value
+    defaults = part._field_defaults
+    said = {name: value for name, value in part._asdict().items() if value or name not in defaults}
     if isinstance(part, ToolResult) and part.images:
-        body["images"] = [_part_to_json(image) for image in part.images]
-    return body
+        said["images"] = [_part_to_json(image) for image in part.images]
+    return {"type": _PART_NAMES[type(part)], **said}
 
 
-def known_fields(cls: type[DataclassInstance], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What `data` says of the fields of a dataclass; what a newer version has added is left out."""
-    return {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+def known_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `data` says of the fields of a class; what a newer version has added is left out."""
+    return {name: value for name, value in data.items() if name in cls.__annotations__}
 
 
 def _part_from_json(data: Mapping[str, Any]) -> Part:

@@ -170,7 +170,7 @@ class Assistant:
             only_words=not traits.supports_tools,
         )
         return Turn(
-            context=replace(context, supports_images=traits.supports_images),
+            context=context._replace(supports_images=traits.supports_images),
             provider=provider,
             model=resolution.model,
             system=system,

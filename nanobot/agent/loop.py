@@ -286,7 +286,7 @@ class _Run:
             number += 1
             unique = f"{call.id or 'call'}_{number}"
         self._call_ids.add(unique)
-        return replace(call, id=unique)
+        return call._replace(id=unique)
 
     def _why_unfinished(self, completion: Completion) -> str:
         """What ended an answer before the model had finished, and what helps; "" when nothing did."""

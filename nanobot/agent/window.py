@@ -340,8 +340,8 @@ def _shown_part(part: Part, seq: int, limit: int, images: bool) -> Part:
         cut = len(content) - len(head) - len(tail)
         content = f"{head}\n[… {cut} characters left out; {pointer} the whole …]\n{tail}"
     if part.images and not images:
-        return replace(part, content=content + seen, images=())
-    return replace(part, content=content)
+        return part._replace(content=content + seen, images=())
+    return part._replace(content=content)
 
 
 def _joined(old: str, new: str, limit: int) -> str:

@@ -13,11 +13,11 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from nanobot.errors import UsageError
 from nanobot.messages import (
@@ -164,8 +164,8 @@ class _Reader:
             for part in stored.message.parts:
                 if isinstance(part, ToolCall):
                     found = left.pop(part.id, lost)
-                    part = replace(part, id=_unused(part.id, used))
-                    result = replace(found.message.tool_results[0], call_id=part.id, name=part.name)
+                    part = part._replace(id=_unused(part.id, used))
+                    result = found.message.tool_results[0]._replace(call_id=part.id, name=part.name)
                     answers.append(replace(found, message=Message("tool", (result,))))
                 parts.append(part)
             yield replace(stored, message=Message(stored.message.role, tuple(parts)))
@@ -175,11 +175,11 @@ class _Reader:
 
 def _checked(message: Message) -> Message:
     """Raises ValueError for what could not have been exported."""
-    kinds = {"str": str, "Mapping[str, Any]": dict}
+    kinds: dict[Any, type] = {str: str, Mapping[str, Any]: dict}
     for part in message.parts:
+        hints = get_type_hints(type(part))
         if any(
-            not isinstance(getattr(part, item.name), kinds.get(str(item.type), object))
-            for item in fields(part)
+            not isinstance(value, kinds.get(hints[name], object)) for name, value in part._asdict().items()
         ):
             raise ValueError("a part is of the wrong type")
     if len(message.tool_results) != (message.role == "tool") or message.role not in get_args(Role):
@@ -226,4 +226,4 @@ def _older_call(data: dict[str, Any]) -> ToolCall:
     with contextlib.suppress(ValueError, TypeError):
         known = json.loads(arguments)
     call = ToolCall(str(data["id"]), str(data["function"]["name"]), known)
-    return call if isinstance(known, dict) else replace(call, arguments={}, malformed=str(arguments))
+    return call if isinstance(known, dict) else call._replace(arguments={}, malformed=str(arguments))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolResult
@@ -23,7 +22,7 @@ def framed(messages: Sequence[Message]) -> list[Message]:
     for message in messages:
         last = whole[-1] if whole else None
         if last and last.role == message.role != "tool" and not last.tool_calls:
-            whole[-1] = replace(last, parts=last.parts + message.parts)
+            whole[-1] = last._replace(parts=last.parts + message.parts)
         else:
             whole.append(message)
     return [*whole, Message.user(_NO_END)] if whole[-1].role == "assistant" else whole

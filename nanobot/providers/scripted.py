@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def _as_reply(step: Reply | str) -> Reply:
 def _completion(reply: Reply, request: ModelRequest) -> Completion:
     place = len(request.messages)
     made = () if reply.finish_reason in ("length", "refusal") else reply.tool_calls
-    calls = [replace(call, id=call.id or f"call_{place}_{index}") for index, call in enumerate(made)]
+    calls = [call._replace(id=call.id or f"call_{place}_{index}") for index, call in enumerate(made)]
     text = reply.text or "".join(reply.chunks)
     reasoning = [ReasoningPart(reply.reasoning, provider="scripted")] if reply.reasoning else []
     prompt = len(request.system) + sum(len(message.text) for message in request.messages)

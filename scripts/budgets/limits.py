@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_841, target=4_000)
+SPINE = Ratchet(now=4_820, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_847, target=23_500)
+TOTAL = Ratchet(now=26_825, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_282, target=9_000)
+HELLO_LINES = Ratchet(now=10_261, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 731,
+    "root files": 710,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_939,
     # the events of a turn, the one way in and out; target 190

@@ -404,7 +404,14 @@ _parts = st.one_of(
     st.builds(ContextPart, _words),
     st.builds(ImagePart, st.just("image/png"), _words),
     st.builds(ReasoningPart, _words, _words, _words, _words),
-    st.builds(ToolCall, _words, _words, st.dictionaries(_words, st.integers() | _words), _words),
+    st.builds(
+        ToolCall,
+        _words,
+        _words,
+        st.dictionaries(_words, st.integers() | _words),
+        _words,
+        st.dictionaries(_words, _words),
+    ),
     st.builds(
         ToolResult,
         _words,
