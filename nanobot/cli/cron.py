@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Annotated, TypeVar
 
 import typer
 
 from nanobot import paths
 from nanobot.cli.options import Json, new_app, print_json
-from nanobot.cron.jobs import JobBook
+from nanobot.cron.jobs import JobBook, next_run_text
 from nanobot.cron.table import Job
 from nanobot.errors import UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.screen import one_line
+from nanobot.terminal.screen import clean, one_line
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def add(
     _check_target(deliver, channel, to)
     job = Job("", name, message, {}, channel or "cli", to or "direct", deliver)
     job = _with_jobs(lambda book: book.add(job, every=every, cron=cron, tz=tz, at=at))
-    print(f"Added job {job.id}, next run {_when(job)}.")
+    print(f"Added job {job.id}, next run {next_run_text(job)}.")
     if not deliver:
         print(f"Its output stays in the session cron:{job.id}; --deliver --channel NAME --to CHAT sends it.")
 
@@ -54,7 +54,7 @@ def list_jobs(
 ) -> None:
     """List jobs with their next and their last run."""
     jobs = _with_jobs(lambda book: book.all())
-    shown = [job for job in jobs if everything or job.enabled or job.last_status == "skipped"]
+    shown = [job for job in jobs if everything or job.enabled or job.fault or job.last_status == "skipped"]
     if json_output:
         print_json([dataclasses.asdict(job) for job in shown])
         return
@@ -79,7 +79,7 @@ def enable(
 ) -> None:
     """Enable a job, or disable it."""
     job = _with_jobs(lambda book: book.enable(job_id, not disable))
-    print(f"Job {job.id} ({job.name}): " + ("disabled." if disable else f"next run {_when(job)}."))
+    print(f"Job {job.id} ({job.name}): " + ("disabled." if disable else f"next run {next_run_text(job)}."))
 
 
 @app.command("run")
@@ -98,8 +98,8 @@ def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
     async def open_and_work() -> T:
         store = open_store(paths.database_file())
         try:
-            await import_jobs(store, paths.home(), datetime.now().timestamp())
-            return await work(JobBook(store))
+            left_out = await import_jobs(store, paths.home(), time.time())
+            return await work(JobBook(store, left_out=left_out))
         finally:
             await store.aclose()
 
@@ -120,12 +120,22 @@ def _print_table(jobs: list[Job]) -> None:
     for job in jobs:
         target = f"{job.channel}:{job.chat_id}" if job.deliver else "-"
         missed = f"{job.missed} missed" if job.missed else ""
-        last = ", ".join(part for part in (job.last_status, job.last_error, missed) if part) or "-"
-        cells = (job.id, job.name, _schedule(job), _when(job), target, last)
+        last = (
+            ", ".join(
+                part
+                for part in (job.last_status, job.last_error, missed, job.fault and "cannot be read")
+                if part
+            )
+            or "-"
+        )
+        cells = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
         rows.append([one_line(cell, 100) for cell in cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for job in jobs:
+        if job.fault:
+            print(f"{job.id}: {clean(job.fault)}")
 
 
 def _schedule(job: Job) -> str:
@@ -134,10 +144,4 @@ def _schedule(job: Job) -> str:
             return f"every {seconds:g} s"
         case {"kind": "cron", "expr": expr, "tz": tz}:
             return f"{expr} {tz or ''}".strip()
-    return "once"
-
-
-def _when(job: Job) -> str:
-    return (
-        f"{datetime.fromtimestamp(job.next_at):%Y-%m-%d %H:%M:%S}" if job.next_at is not None else "disabled"
-    )
+    return "-" if job.fault else "once"

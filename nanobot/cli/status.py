@@ -114,7 +114,9 @@ def _print(report: dict[str, Any]) -> None:
     _rows("Gateway", f"runs (process {gateway})" if gateway else "not running")
     parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
     _rows("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
-    _rows("Jobs", f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed")
+    unreadable = f", {jobs['unreadable']} cannot be read: nanobot cron list" if jobs["unreadable"] else ""
+    counts = f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed"
+    _rows("Jobs", counts + unreadable)
     _rows("Sessions", str(storage["sessions"]))
     if "memory" in report:
         _rows("Memory", report["memory"]["text"], *report["memory"]["unreadable"])

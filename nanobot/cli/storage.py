@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from nanobot.cli.session import existing_store
 from nanobot.config.schema import Config
 from nanobot.cron.table import JobTable
 from nanobot.errors import NanobotError
+from nanobot.legacy.jobs_file import unreadable_jobs
 from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.memory.files import open_files
 
@@ -19,7 +21,7 @@ async def storage_report() -> dict[str, Any]:
     file = paths.database_file()
     storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "error": ""}
     storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
-    storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0}
+    storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0, "unreadable": 0}
     try:
         async with existing_store() as store:
             if store is not None:
@@ -32,9 +34,11 @@ async def storage_report() -> dict[str, Any]:
                     "enabled": sum(job.enabled for job in jobs),
                     "failed": sum(job.last_status == "error" for job in jobs),
                     "missed": sum(job.missed for job in jobs),
+                    "unreadable": sum(bool(job.fault) for job in jobs),
                 }
     except NanobotError as error:
         storage["error"] = str(error)
+    storage["jobs"]["unreadable"] += len(unreadable_jobs(paths.home(), time.time()))
     return storage
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nanobot.cron.table import Job, JobTable
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
 
 class JobBook:
-    """Every method raises StorageError when the database fails."""
+    """Every method raises StorageError when the database fails. `left_out` are jobs that stay elsewhere."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], float] = time.time, left_out: Sequence[Job] = ()
+    ) -> None:
         self.store = store
+        self._left_out = left_out
         self._table = JobTable(store.database)
         self._clock = clock
 
@@ -42,11 +46,11 @@ class JobBook:
         return job
 
     async def all(self) -> list[Job]:
-        return await self._table.all()
+        return [*await self._table.all(), *self._left_out]
 
     async def get(self, job_id: str) -> Job:
         """Raises UsageError for an unknown id."""
-        for job in await self._table.all():
+        for job in await self.all():
             if job.id == job_id:
                 return job
         raise UsageError(f"There is no job {job_id}. `nanobot cron list --all` shows them.")
@@ -54,16 +58,18 @@ class JobBook:
     async def remove(self, job_id: str) -> Job:
         """Returns what was removed. Raises UsageError for an unknown id."""
         job = await self.get(job_id)
-        await self._table.remove(job_id)
+        if not await self._table.remove(job_id):
+            raise UsageError(f"The job {job_id} is not stored here. {job.fault}")
         return job
 
     async def enable(self, job_id: str, on: bool) -> Job:
         """Switch a job on from now, or off. Raises UsageError."""
-        from nanobot.cron.schedule import next_run, schedule_from_json
+        from nanobot.cron.schedule import counted_from, next_run, schedule_from_json
 
         while True:  # a gateway may move the job meanwhile
-            job = await self.get(job_id)
-            next_at = next_run(schedule_from_json(job.schedule), self._clock()) if on else None
+            job = await self._working(job_id)
+            now = self._clock()
+            next_at = next_run(counted_from(schedule_from_json(job.schedule), now), now) if on else None
             if on and next_at is None:
                 raise UsageError(f"The time of job {job_id} has passed. Remove it and add it anew.")
             if await self._table.advance(job, next_at):
@@ -71,7 +77,7 @@ class JobBook:
 
     async def run_now(self, job_id: str, *, force: bool) -> Job:
         """Make a job due beside its schedule; a disabled one needs `force`. Raises UsageError."""
-        job = await self.get(job_id)
+        job = await self._working(job_id)
         if await self.store.workers.leader() is None:
             raise UsageError("No gateway is running that could run the job. Start one: nanobot gateway")
         if not job.enabled and not force:
@@ -79,6 +85,19 @@ class JobBook:
         now = self._clock()
         await self.store.inbox.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
         return job
+
+    async def _working(self, job_id: str) -> Job:
+        job = await self.get(job_id)
+        if job.fault:
+            raise UsageError(f"The job {job_id} cannot run. {job.fault}")
+        return job
+
+
+def next_run_text(job: Job) -> str:
+    """When a job runs next, with the offset of the machine's zone, or `disabled`."""
+    if job.next_at is None or not job.enabled:
+        return "disabled"
+    return datetime.fromtimestamp(job.next_at).astimezone().isoformat(" ", "seconds")
 
 
 def _parse(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:

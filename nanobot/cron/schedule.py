@@ -1,8 +1,8 @@
-"""When a job runs: pure functions over three kinds of schedule, with no clock inside.
+"""When a job runs: pure functions over three kinds of schedule, with no clock inside. Times are Unix seconds.
 
-All times are Unix seconds. Cron expressions have five fields and are read by `cronsim` as Debian
-cron reads them; what daylight saving does to them is decided here (cronsim only walks the calendar,
-because its own handling misses slots in zones that shift by half an hour):
+Cron expressions are read by `cronsim` as Debian cron reads them; what daylight saving does to them is
+decided here (cronsim only walks the calendar, because its own handling misses slots in zones that shift
+by half an hour):
 
 * A job at fixed times (neither minute nor hour field starts with `*`) runs once a day for each of
   its times. A time that the clocks skip runs right after the gap; a time that comes twice runs the
@@ -15,15 +15,21 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nanobot.errors import ScheduleError
 
-_ALIASES = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
+_ALIASES = {
+    **dict.fromkeys(("@yearly", "@annually"), "0 0 1 1 *"),
+    **dict.fromkeys(("@daily", "@midnight"), "0 0 * * *"),
+    **{"@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0", "@hourly": "0 * * * *"},
+}
+_LAST_ON = re.compile(r"\bL([0-7])")  # the last Friday is L5 for some, 5L for others
 _BIGGEST_SHIFT = timedelta(hours=2)  # by which clocks are set back anywhere
 _LAST_SECOND = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
@@ -45,7 +51,7 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A five-field cron expression in the IANA zone `tz`, or in the machine's zone when None."""
+    """Five fields, or six with the second last, in the IANA zone `tz` or, when None, the machine's."""
 
     expr: str
     tz: str | None = None
@@ -73,14 +79,25 @@ def parse_every(seconds: float, *, anchor: float) -> Every:
 
 
 def parse_cron(expr: str, *, tz: str | None = None) -> Cron:
-    """A checked cron expression (or `@daily` and its kind). Raises ScheduleError."""
+    """A checked cron expression, or `@daily` and its kind. Raises ScheduleError."""
     fields = _ALIASES.get(expr.strip().lower(), expr).split()
-    if len(fields) != 5:
-        raise ScheduleError(f"The cron expression {expr!r} needs five fields, for example `0 9 * * 1-5`.")
-    schedule = Cron(" ".join(fields), tz or None)
+    second = fields[5:]
+    if not 5 <= len(fields) <= 6 or not all(re.fullmatch("[0-5]?[0-9]", field) for field in second):
+        also = f"one of {', '.join(_ALIASES)}, or a sixth field with the one second at which it runs"
+        raise ScheduleError(
+            f"The cron expression {expr!r} needs five fields, for example `0 9 * * 1-5`; {also}."
+        )
+    fields = ["*" if field == "?" else field for field in fields[:5]]
+    fields[4] = _LAST_ON.sub(r"\1L", fields[4].upper())
+    schedule = Cron(" ".join(fields + [field for field in second if int(field)]), tz or None)
     _zone(schedule.tz)
-    _walk(schedule.expr, datetime(2000, 1, 1))
+    _walk(" ".join(fields), datetime(2000, 1, 1))
     return schedule
+
+
+def counted_from(schedule: Schedule, moment: float) -> Schedule:
+    """The same schedule; an interval counts from `moment`."""
+    return replace(schedule, anchor=moment) if isinstance(schedule, Every) else schedule
 
 
 def next_run(schedule: Schedule, after: float) -> float | None:
@@ -88,10 +105,16 @@ def next_run(schedule: Schedule, after: float) -> float | None:
     match schedule:
         case At(at):
             return at if at > after else None
-        case Every():
-            return _next_interval(schedule, after)
+        case Every(seconds, anchor):
+            count = max(1, math.floor((after - anchor) / seconds))
+            # The division may be off by one in the last bit, so the product decides.
+            slots = (anchor + n * seconds for n in itertools.count(count))
+            return next(slot for slot in slots if slot > after)
         case Cron(expr, tz):
-            return _next_cron(expr, _zone(tz), after)
+            fields = expr.split()
+            second = int(fields[5]) if len(fields) > 5 else 0
+            found = _next_minute(fields[:5], _zone(tz), after - second)
+            return None if found is None else found + second
 
 
 def slots_between(schedule: Schedule, after: float, until: float) -> Iterator[float]:
@@ -118,44 +141,43 @@ def schedule_to_json(schedule: Schedule) -> dict[str, Any]:
 
 
 def schedule_from_json(data: Mapping[str, Any]) -> Schedule:
-    """Inverse of `schedule_to_json`."""
-    kinds: dict[str, type[Schedule]] = {"at": At, "every": Every, "cron": Cron}
-    fields = {name: value for name, value in data.items() if name != "kind"}
-    return kinds[data["kind"]](**fields)
+    """Inverse of `schedule_to_json`. Raises ScheduleError for what another version may have stored."""
+    try:
+        match data:
+            case {"kind": "at", "at": at}:
+                return At(float(at))
+            case {"kind": "every", "seconds": seconds, "anchor": anchor}:
+                return parse_every(float(seconds), anchor=float(anchor))
+            case {"kind": "cron", "expr": str(expr), "tz": tz}:
+                return parse_cron(expr, tz=tz)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ScheduleError(f"Its schedule {dict(data)} cannot be read: {error}.") from error
+    raise ScheduleError(f"Its schedule {dict(data)} cannot be read by this nanobot.")
 
 
 def _zone(tz: str | None) -> ZoneInfo | None:
     try:
         return None if tz is None else ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+    except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as error:
         raise ScheduleError(
             f"There is no time zone {tz!r}. Use an IANA name such as Europe/Berlin or America/New_York."
         ) from error
 
 
-def _next_interval(schedule: Every, after: float) -> float:
-    count = max(1, math.floor((after - schedule.anchor) / schedule.seconds))
-    # The division may be off by one in the last bit, so the product decides.
-    slots = (schedule.anchor + n * schedule.seconds for n in itertools.count(count))
-    return next(slot for slot in slots if slot > after)
+def _next_minute(fields: list[str], zone: ZoneInfo | None, after: float) -> float | None:
+    """The first instant after `after` at which a job of five fields runs.
 
-
-def _next_cron(expr: str, zone: ZoneInfo | None, after: float) -> float | None:
-    minute, hour, *_ = expr.split()
-    if minute.startswith("*") or hour.startswith("*"):
-        return _next_on_the_wall(expr, zone, after)
-    slots = (_resolve(moment, zone) for moment in _walk(expr, _wall_time(zone, after)))
-    return next((slot for slot in slots if slot > after), None)
-
-
-def _next_on_the_wall(expr: str, zone: ZoneInfo | None, after: float) -> float | None:
-    """The first instant after `after` whose wall time matches; a wall time has none, one or two."""
+    A wall time has one instant, two, or none: all that the clocks may show near the first are compared.
+    """
+    fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
     found: list[float] = []
-    for moment in _walk(expr, _wall_time(zone, after) - _BIGGEST_SHIFT):
+    for moment in _walk(" ".join(fields), _wall_time(zone, after) - _BIGGEST_SHIFT):
         if found and moment > _wall_time(zone, min(found)) + _BIGGEST_SHIFT:
             break
         instants = {moment.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1)}
-        found += [slot for slot in instants if slot > after and _wall_time(zone, slot) == moment]
+        shown = [instant for instant in instants if _wall_time(zone, instant) == moment]
+        slots = [_resolve(moment, zone)] if fixed else shown
+        found += [slot for slot in slots if slot > after]
     return min(found, default=None)
 
 

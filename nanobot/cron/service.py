@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.cron.jobs import due_message
-from nanobot.cron.schedule import newest_slots, next_run, schedule_from_json
+from nanobot.cron.schedule import At, Every, counted_from, newest_slots, next_run, schedule_from_json
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, StorageError
 from nanobot.store.store import Store
@@ -24,14 +24,14 @@ _MOST_SLOTS = 30  # the newest slots of a job that are looked at after a pause
 class CronService:
     """`catch_up` is how many seconds late the newest missed slot of a job may still fire.
 
-    `take_over(now)` adds the jobs of an older nanobot, once.
+    `take_over(now)` adds the jobs of an older nanobot, each once, and returns those that it cannot.
     """
 
     def __init__(
         self,
         store: Store,
         hub: Hub,
-        take_over: Callable[[float], Awaitable[None]],
+        take_over: Callable[[float], Awaitable[Sequence[Job]]],
         *,
         catch_up: float,
         clock: Callable[[], float] = time.time,
@@ -46,7 +46,8 @@ class CronService:
     async def run(self) -> None:
         """Fire what is due until cancelled; a change of the jobs is noticed at once."""
         try:
-            await self._take_over(self._clock())
+            for job in await self._take_over(self._clock()):
+                log.warning("Job %s (%s) was left out. %s", job.id, job.name, job.fault)
         except StorageError as error:
             log.error("The jobs of the older nanobot are not taken over: %s", error)
         with self._hub.changes() as changed:
@@ -61,7 +62,9 @@ class CronService:
         try:
             for job in await self._jobs.all():
                 next_at = job.next_at if job.enabled else None
-                if next_at is not None and (next_at <= now or set_back):
+                was_missed = not job.enabled and job.last_status == "skipped"  # perhaps by a wrong clock
+                is_due = next_at is not None and (set_back or next_at <= now)
+                if is_due or (set_back and was_missed):
                     next_at = await self._advance(job, next_at, now)
                 if next_at is not None:
                     wait = min(wait, next_at - now)
@@ -69,15 +72,24 @@ class CronService:
             log.error("Cannot look after the jobs: %s", error)
         return max(0.0, wait)
 
-    async def _advance(self, job: Job, due: float, now: float) -> float | None:
+    async def _advance(self, job: Job, due: float | None, now: float) -> float | None:
         """Fire the newest slot of a job if it is due, and say when the next one is."""
+        slots: list[float] = []
         try:
             schedule = schedule_from_json(job.schedule)
-            next_at = next_run(schedule, now)
-            slots = newest_slots(schedule, due, now, _MOST_SLOTS) if due <= now else []
+            if due is None and not isinstance(schedule, At):
+                return None  # the owner has switched it off
+            next_at = next_run(counted_from(schedule, due or now), now)
+            if due is not None and due <= now:
+                slots = newest_slots(counted_from(schedule, due), due, now, _MOST_SLOTS)
+            elif due is not None and isinstance(schedule, Every):
+                # Only a clock that was set back leaves more than an interval to wait: it begins anew, a
+                # millisecond beside the times that are over.
+                begin = now - 0.001 + schedule.seconds
+                next_at = due if due <= now + schedule.seconds else begin
         except ScheduleError as error:
             log.error("Job %s (%s) is switched off: %s", job.id, job.name, error)
-            next_at, slots = None, []
+            next_at = None
         fires = bool(slots) and now - slots[-1] <= self._catch_up
         message = due_message(job, slots.pop()) if fires else None
         if slots:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nanobot.messages import InboundMessage, Trust, known_fields
 from nanobot.store import mail, sessions
 from nanobot.store.imports import note_import
-from nanobot.store.sqlite import Connection, Database, Row
-
-log = logging.getLogger(__name__)
+from nanobot.store.sqlite import Connection, Row, Table, reads, writes
 
 _KEPT = 100  # slots of a job that are remembered
-_IN_COLUMNS = {"id", "enabled", "next_at", "created_at", "last_status", "last_error", "missed"}
+_IN_COLUMNS = {"id", "enabled", "next_at", "created_at", "fault", "last_status", "last_error", "missed"}
 _STATUS = {"done": "ok", "running": "running"}  # of a turn's state; everything else is an error
 
 
@@ -26,7 +23,8 @@ class Job:
 
     The channel `cli` has no chat to deliver to. `metadata` is what the channel needs to reply; `trust` is
     that of whoever set it up.
-    The last three fields tell how it went so far; they are derived and not stored with the job.
+    The last four fields are derived and not stored with the job. One with a `fault`, which says why this
+    nanobot cannot read it and what to do, is kept and does nothing.
     """
 
     id: str
@@ -42,141 +40,123 @@ class Job:
     enabled: bool = True
     next_at: float | None = None
     created_at: float = 0.0
+    fault: str = ""
     last_status: str = ""  # ok, error, running, skipped, or empty when it never ran
     last_error: str = ""
     missed: int = 0  # slots among the latest that nobody was there for
 
 
-class JobTable:
-    """All methods raise StorageError when the disk or the database fails."""
+class JobTable(Table):
+    """Jobs, with how their latest slot and turn went."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    @reads
+    def all(self, connection: Connection) -> list[Job]:
+        """All jobs, oldest first."""
+        rows = connection.execute(
+            "SELECT jobs.*, turns.state, turns.error,"
+            " (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND status = 'missed') AS missed,"
+            " (SELECT status FROM fired WHERE job = jobs.id ORDER BY slot DESC LIMIT 1) AS newest"
+            " FROM jobs LEFT JOIN turns ON turns.id ="
+            " (SELECT MAX(id) FROM turns WHERE session = 'cron:' || jobs.id) ORDER BY created_at, jobs.id"
+        )
+        return [_job(row) for row in rows]
 
-    async def all(self) -> list[Job]:
-        """All jobs with how their latest slot and turn went, oldest first."""
-        return await self._db.read(_all)
+    @writes
+    def add(self, connection: Connection, jobs: Sequence[Job], imported: str = "") -> int:
+        """Add jobs whose id is new, each once from the file `imported`; how many there were."""
+        added = 0
+        for job in jobs:
+            if imported and not note_import(connection, f"{imported}:{job.id}"):
+                continue
+            body = {name: value for name, value in asdict(job).items() if name not in _IN_COLUMNS}
+            added += connection.execute(
+                "INSERT INTO jobs (id, enabled, next_at, created_at, body) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO NOTHING",
+                (job.id, int(job.enabled), job.next_at, job.created_at, json.dumps(body)),
+            ).rowcount
+        return added
 
-    async def add(self, jobs: Sequence[Job], imported: str = "") -> bool:
-        """Add jobs whose id is new; False when the file `imported` was taken over before."""
-        return await self._db.write(_add, jobs, imported)
+    @writes
+    def remove(self, connection: Connection, job_id: str) -> bool:
+        """Forget a job; what it has fired already still runs. False when it is not there."""
+        return _remove(connection, job_id)
 
-    async def remove(self, job_id: str) -> bool:
-        """Forget a job; what it has fired already still runs."""
-        return await self._db.write(_remove, job_id)
-
-    async def advance(
-        self, job: Job, next_at: float | None, missed: Sequence[float] = (), due: InboundMessage | None = None
+    @writes
+    def advance(
+        self,
+        connection: Connection,
+        job: Job,
+        next_at: float | None,
+        missed: Sequence[float] = (),
+        due: InboundMessage | None = None,
     ) -> bool:
         """Move a job on to `next_at` (None: switch it off), and accept `due` for its newest slot, at once.
 
         `missed` are older slots; the newest is missed too while an earlier `due` still waits. A job that
-        fires for the last time is removed. False when somebody else has moved the job since it was read.
+        fires for the last time is removed. False when somebody else has moved the job since it was read:
+        what it looked like is the fence between two gateways.
         """
-        return await self._db.write(_advance, job, next_at, missed, due)
+        connection.hold(f"job:{job.id}", *([due.session_key] if due else []))
+        moved = connection.execute(
+            "UPDATE jobs SET next_at = ?, enabled = ?"
+            " WHERE id = ? AND enabled = ? AND COALESCE(next_at, -1) = ?",
+            (
+                *(next_at, int(next_at is not None)),
+                *(job.id, int(job.enabled), -1.0 if job.next_at is None else job.next_at),
+            ),
+        )
+        if not moved.rowcount:
+            return False
+        waits = due is not None and mail.has_pending(connection, due.session_key)
+        for slot in [*missed, due.sent_at] if due and waits else missed:
+            _close_slot(connection, job.id, slot, "missed")
+        if due and not waits:
+            if _close_slot(connection, job.id, due.sent_at, "fired"):
+                mail.accept(connection, due)
+            if next_at is None:
+                _remove(connection, job.id)
+        return True
 
-    async def accept_tick(self, inbound: InboundMessage, slot: float) -> bool:
+    @writes
+    def accept_tick(self, connection: Connection, inbound: InboundMessage, slot: float) -> bool:
         """Accept a heartbeat in a fresh context, once a slot and never beside another one."""
-        return await self._db.write(_accept_tick, inbound, slot)
+        session = inbound.session_key
+        connection.hold(session)
+        busy = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
+        if busy or not _close_slot(connection, session, slot, "fired"):
+            return False
+        sessions.start_over(connection, session)
+        return mail.accept(connection, inbound)
 
 
-def _all(connection: Connection) -> list[Job]:
-    rows = connection.execute(
-        "SELECT jobs.*, turns.state, turns.error,"
-        " (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND status = 'missed') AS missed,"
-        " (SELECT status FROM fired WHERE job = jobs.id ORDER BY slot DESC LIMIT 1) AS newest"
-        " FROM jobs LEFT JOIN turns ON turns.id ="
-        " (SELECT MAX(id) FROM turns WHERE session = 'cron:' || jobs.id) ORDER BY created_at, jobs.id"
-    )
-    return [job for row in rows if (job := _job(row)) is not None]
-
-
-def _job(row: Row) -> Job | None:
+def _job(row: Row) -> Job:
+    columns = {name: row[name] for name in ("id", "created_at", "missed")}
     try:
-        body = known_fields(Job, json.loads(row["body"]))
-    except (ValueError, TypeError):
-        log.error("The job %s cannot be read by this nanobot", row["id"])
-        return None
+        job = Job(**known_fields(Job, json.loads(row["body"])), **columns)
+    except (ValueError, TypeError, AttributeError):
+        fault = "This nanobot cannot read it. A newer one may; else remove it."
+        return Job(name="", message="", schedule={}, enabled=False, fault=fault, **columns)
     status, error = "", ""
     if row["newest"] == "missed":
         status = "skipped"
     elif row["state"]:
         status = _STATUS.get(row["state"], "error")
         error = (row["error"] or f"The turn ended: {row['state']}.") if status == "error" else ""
-    columns = {name: row[name] for name in ("id", "next_at", "created_at", "missed")}
-    return Job(
-        **body,
-        **columns,
-        enabled=bool(row["enabled"]),
-        last_status=status,
-        last_error=error,
-    )
-
-
-def _add(connection: Connection, jobs: Sequence[Job], imported: str) -> bool:
-    if imported and not note_import(connection, imported):
-        return False
-    for job in jobs:
-        body = {name: value for name, value in asdict(job).items() if name not in _IN_COLUMNS}
-        connection.execute(
-            "INSERT INTO jobs (id, enabled, next_at, created_at, body) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO NOTHING",
-            (job.id, int(job.enabled), job.next_at, job.created_at, json.dumps(body)),
-        )
-    return True
+    enabled = bool(row["enabled"])
+    return replace(job, enabled=enabled, next_at=row["next_at"], last_status=status, last_error=error)
 
 
 def _remove(connection: Connection, job_id: str) -> bool:
-    """Forget a job; what it has fired already still runs."""
     connection.execute("DELETE FROM fired WHERE job = ?", (job_id,))
     return connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,)).rowcount > 0
 
 
-def _advance(
-    connection: Connection,
-    job: Job,
-    next_at: float | None,
-    missed: Sequence[float],
-    due: InboundMessage | None,
-) -> bool:
-    """What the job looked like when it was read is the fence between two gateways."""
-    connection.hold(f"job:{job.id}", *([due.session_key] if due else []))
-    moved = connection.execute(
-        "UPDATE jobs SET next_at = ?, enabled = ? WHERE id = ? AND enabled = ? AND COALESCE(next_at, -1) = ?",
-        (
-            *(next_at, int(next_at is not None)),
-            *(job.id, int(job.enabled), -1.0 if job.next_at is None else job.next_at),
-        ),
-    )
-    if not moved.rowcount:
-        return False
-    for slot in missed:
-        _close_slot(connection, job.id, slot, "missed")
-    if due is None:
-        return True
-    if mail.has_pending(connection, due.session_key):
-        _close_slot(connection, job.id, due.sent_at, "missed")
-        return True
-    if _close_slot(connection, job.id, due.sent_at, "fired"):
-        mail.accept(connection, due)
-    if next_at is None:
-        _remove(connection, job.id)
-    return True
-
-
-def _accept_tick(connection: Connection, inbound: InboundMessage, slot: float) -> bool:
-    session = inbound.session_key
-    connection.hold(session)
-    busy = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
-    if busy or not _close_slot(connection, session, slot, "fired"):
-        return False
-    sessions.start_over(connection, session)
-    return mail.accept(connection, inbound)
-
-
 def _close_slot(connection: Connection, job: str, slot: float, status: str) -> bool:
-    """Record how a slot ended; False when that is known already."""
-    insert = "INSERT INTO fired (job, slot, status) VALUES (?, ?, ?) ON CONFLICT (job, slot) DO NOTHING"
+    """Record how a slot ended; False when it is over already. A missed one fires if it comes once more."""
+    insert = (
+        "INSERT INTO fired (job, slot, status) VALUES (?, ?, ?) ON CONFLICT (job, slot)"
+        " DO UPDATE SET status = excluded.status WHERE fired.status = 'missed' AND excluded.status = 'fired'"
+    )
     added = connection.execute(insert, (job, slot, status)).rowcount
     connection.execute(
         "DELETE FROM fired WHERE job = ? AND slot <="

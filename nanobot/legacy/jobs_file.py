@@ -1,10 +1,12 @@
-"""Takes over `cron/jobs.json` of the older nanobot, once. The file itself is never changed."""
+"""Takes over `cron/jobs.json` of the older nanobot, each job once. The file itself is never changed."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +19,67 @@ log = logging.getLogger(__name__)
 
 _NAME = "cron/jobs.json"
 _WRONG = (ScheduleError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_READ_BY_0_2 = ("@hourly", "@daily", "@weekly", "@monthly")
 
 
-async def import_jobs(store: Store, home: Path, now: float) -> None:
-    """Add the jobs of the file below `home`. Entries that make no sense are reported and left out."""
-    path = home / _NAME
-    if not await asyncio.to_thread(path.is_file):
+async def import_jobs(store: Store, home: Path, now: float) -> list[Job]:
+    """Add the jobs of the file below `home`, each once. Returns what cannot be read: that is tried anew
+    each time, so a mended file or a newer nanobot takes it over.
+    """
+    entries = await asyncio.to_thread(lambda: list(_read(home / _NAME, now)))
+    jobs = [(job, entry) for job, entry in entries if not job.fault]
+    if jobs and await store.imports.known([_NAME]):
+        # 0.2.0 took the file over as a whole, without what it could not read.
+        jobs = [(job, entry) for job, entry in jobs if _was_left_out(entry["schedule"])]
+    if added := await JobTable(store.database).add([job for job, _ in jobs], imported=_NAME):
+        log.warning("%d jobs of %s were taken over; see `nanobot cron list --all`.", added, home / _NAME)
+    return [job for job, _ in entries if job.fault]
+
+
+def unreadable_jobs(home: Path, now: float) -> list[Job]:
+    """The jobs of the file below `home` that cannot be taken over as they are, each with its fault."""
+    return [job for job, _ in _read(home / _NAME, now) if job.fault]
+
+
+def _read(path: Path, now: float) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Every entry of the file as a job, beside what stands there."""
+    if not path.is_file():
         return
-    jobs, problems = [], []
     try:
-        for entry in json.loads(await asyncio.to_thread(path.read_text, "utf-8"))["jobs"]:
-            try:
-                jobs.append(_job(entry, now))
-            except _WRONG as error:
-                problems.append(f"{json.dumps(entry)[:200]}: {error!r}")
+        entries = list(json.loads(path.read_text("utf-8-sig"))["jobs"])
     except (OSError, *_WRONG) as error:
-        log.warning("%s cannot be read: %r. Mend or remove it; its jobs are not taken over.", path, error)
+        yield _unreadable("-", path.name, f"{path} cannot be read: {error!r}. Mend or remove it."), {}
         return
-    if await JobTable(store.database).add(jobs, imported=_NAME):
-        log.warning("%d jobs of %s were taken over; see `nanobot cron list --all`.", len(jobs), path)
-        for problem in problems:
-            log.warning("A job of %s was left out: %s", path, problem)
+    seen: set[str] = set()
+    for entry in entries:
+        text = json.dumps(entry)
+        job_id = str(entry.get("id")) if isinstance(entry, dict) else ""
+        if not job_id.isalnum() or job_id in seen or job_id == "None":
+            job_id = hashlib.sha256(text.encode()).hexdigest()[:8]
+        seen.add(job_id)
+        try:
+            yield _job(job_id, entry, now), entry
+        except _WRONG as error:
+            reason = str(error) if isinstance(error, ScheduleError) else f"It makes no sense: {error!r}."
+            name = str(entry.get("name")) if isinstance(entry, dict) else text[:30]
+            yield _unreadable(job_id, name, f"{reason} Mend or delete it in {path}."), {}
 
 
-def _job(entry: dict[str, Any], now: float) -> Job:
+def _unreadable(job_id: str, name: str, fault: str) -> Job:
+    return Job(job_id, name, "", {}, deliver=False, enabled=False, fault=fault)
+
+
+def _job(job_id: str, entry: dict[str, Any], now: float) -> Job:
     payload, schedule = entry["payload"], _schedule(entry, now)
     done = isinstance(schedule, At) and (entry.get("state") or {}).get("lastRunAtMs") is not None
     enabled = entry.get("enabled", True) is True and not done
     next_at = schedule.at if isinstance(schedule, At) else next_run(schedule, now)
     chat = (payload.get("channel"), payload.get("to"))
-    if not str(entry["id"]).isalnum():
-        raise ValueError("its id is no id")
+    message = str(payload["message"])
     return Job(
-        id=str(entry["id"]),
-        name=str(entry["name"]),
-        message=str(payload["message"]),
+        id=job_id,
+        name=str(entry.get("name") or message[:30]),
+        message=message,
         schedule=schedule_to_json(schedule),
         channel=str(chat[0]) if all(chat) else "cli",
         chat_id=str(chat[1]) if all(chat) else "direct",
@@ -66,9 +94,17 @@ def _schedule(entry: dict[str, Any], now: float) -> Schedule:
     data = entry["schedule"]
     match data["kind"]:
         case "at":
-            return At(data["atMs"] / 1000)
+            return At(float(data["atMs"]) / 1000)
         case "every":
-            return parse_every(data["everyMs"] / 1000, anchor=(entry.get("createdAtMs") or now * 1000) / 1000)
+            anchor = float(entry.get("createdAtMs") or now * 1000) / 1000
+            return parse_every(float(data["everyMs"]) / 1000, anchor=anchor)
         case "cron":
             return parse_cron(data["expr"], tz=data.get("tz"))
-    raise ValueError("its schedule is of an unknown kind")
+    raise ScheduleError(f"Its schedule is of the unknown kind {data['kind']!r}.")
+
+
+def _was_left_out(schedule: dict[str, Any]) -> bool:
+    if schedule["kind"] != "cron" or schedule["expr"].strip().lower() in _READ_BY_0_2:
+        return False
+    fields = schedule["expr"].upper().split()
+    return len(fields) != 5 or parse_cron(schedule["expr"]).expr.split() != fields

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
@@ -119,6 +118,7 @@ class CronTool(Tool):
 
 
 def _line(job: Job) -> str:
-    due = datetime.fromtimestamp(job.next_at).astimezone() if job.next_at is not None else None
-    when = f"next {due:%Y-%m-%d %H:%M:%S %z}" if due and job.enabled else "disabled"
-    return f"{job.id} {job.name!r}, {when}" + (f", last run: {job.last_status}" if job.last_status else "")
+    from nanobot.cron.jobs import next_run_text
+
+    last = f", last run: {job.last_status}" if job.last_status else ""
+    return f"{job.id} {job.name!r}, next run: {next_run_text(job)}{last}{job.fault and f', {job.fault}'}"

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_820, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_825, target=23_500)
+TOTAL = Ratchet(now=26_904, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
@@ -36,17 +36,17 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_685,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_887,
+    "cli": 1_897,
     # thirteen slash commands; target 480
     "commands": 500,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_150,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 747,
+    "cron": 780,
     # the service, its HTTP surface
     "gateway": 350,
     # conversations and jobs of the older nanobot, taken over once
-    "legacy": 304,
+    "legacy": 340,
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_936,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def test_the_commands_of_the_readme(nanobot: Nanobot) -> None:
     table = nanobot.run("cron", "list").stdout.splitlines()
     assert [line.split()[0] for line in table] == ["ID", daily["id"], hourly["id"]]
     assert "0 9 * * *" in table[1]
+    assert re.search(r"09:00:00[+-]\d\d:\d\d", table[1])  # the next run says its zone
     assert "2 enabled, 0 failed, 0 times missed" in nanobot.run("status").stdout
     assert nanobot.run("cron", "enable", daily["id"], "--disable").returncode == 0
     assert [job["name"] for job in jobs(nanobot)] == ["hourly"]

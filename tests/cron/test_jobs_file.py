@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanobot.cron.jobs import JobBook
 from nanobot.cron.table import Job, JobTable
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
@@ -93,39 +94,106 @@ async def test_a_removed_job_does_not_come_back(tmp_path: Path) -> None:
     await store.aclose()
 
 
-BAD: list[Any] = [
-    None,
-    [],
-    {},
-    entry(id="../../x"),
-    entry(id=None) | {"id": ""},
-    entry(schedule={"kind": "moon"}),
-    entry(schedule={"kind": "cron", "expr": "61 * * * *"}),
-    entry(schedule={"kind": "cron", "expr": "0 9 * * *", "tz": "Mars/Olympus"}),
-    entry(schedule={"kind": "every", "everyMs": 0}),
-    entry(schedule={"kind": "every", "everyMs": "often"}),
-    entry(schedule={"kind": "at", "atMs": None}),
-    entry(payload=None),
-    entry(payload={}),
+BAD: list[tuple[Any, str]] = [
+    (None, "makes no sense"),
+    ([], "makes no sense"),
+    ({}, "makes no sense"),
+    (entry(schedule={"kind": "moon"}), "unknown kind 'moon'"),
+    (entry(schedule={"kind": "cron", "expr": "61 * * * *"}), "bad minute"),
+    (entry(schedule={"kind": "cron", "expr": "@reboot"}), "@reboot"),
+    (entry(schedule={"kind": "cron", "expr": "* * * * * */10"}), "one second"),
+    (entry(schedule={"kind": "cron", "expr": "0 9 15W * *"}), "bad day-of-month"),
+    (entry(schedule={"kind": "cron", "expr": "0 9 * * *", "tz": "Mars/Olympus"}), "no time zone"),
+    (entry(schedule={"kind": "every", "everyMs": 0}), "every 0 seconds"),
+    (entry(schedule={"kind": "every", "everyMs": "often"}), "makes no sense"),
+    (entry(schedule={"kind": "at", "atMs": None}), "makes no sense"),
+    (entry(payload=None), "makes no sense"),
+    (entry(payload={}), "makes no sense"),
 ]
 
 
-@pytest.mark.parametrize("bad", BAD)
-async def test_a_bad_entry_is_reported_and_left_out(
-    tmp_path: Path, bad: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def left_out(home: Path) -> list[Job]:
+    """The jobs that cannot be taken over, as the command line lists them."""
+    store = open_store(home / "nanobot.db")
+    try:
+        unread = await import_jobs(store, home, NOW)
+        stored = await JobTable(store.database).all()
+        assert await JobBook(store, left_out=unread).all() == [*stored, *unread]
+        return unread
+    finally:
+        await store.aclose()
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD)
+async def test_a_bad_entry_stops_no_other_and_says_why(tmp_path: Path, bad: Any, reason: str) -> None:
     jobs = await imported(tmp_path, file_of(bad, entry(id="good")))
     assert [job.id for job in jobs] == ["good"]
-    assert len([line for line in caplog.messages if "left out" in line]) == 1
+    for _ in range(2):
+        (job,) = await left_out(tmp_path)
+        assert reason in job.fault
+        assert str(tmp_path / "cron/jobs.json") in job.fault
+        assert not job.enabled
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"version": 1}', '{"jobs": 5}'])
-async def test_a_file_that_cannot_be_read_is_tried_again_when_mended(
-    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_mended_entry_is_taken_over_and_a_removed_one_stays_away(tmp_path: Path) -> None:
+    bad = entry(id="b", schedule={"kind": "cron", "expr": "61 * * * *"})
+    (good,) = await imported(tmp_path, file_of(bad, entry(id="good")))
+    store = open_store(tmp_path / "nanobot.db")
+    await JobTable(store.database).remove(good.id)
+    await store.aclose()
+    (mended,) = await imported(tmp_path, file_of(entry(id="b"), entry(id="good", name="changed")))
+    assert (mended.id, mended.enabled) == ("b", True)
+    assert await left_out(tmp_path) == []
+
+
+@pytest.mark.parametrize("job_id", [None, "", "../../x", "1a2b3c4d", 7])
+async def test_every_id_does_also_one_that_comes_twice(tmp_path: Path, job_id: Any) -> None:
+    other = entry(id=job_id, name="other")
+    jobs = await imported(tmp_path, file_of(entry(), other))
+    assert sorted(job.name for job in jobs) == ["daily", "other"]
+    assert all(job.id.isalnum() for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("expr", "stored"),
+    [
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@midnight", "0 0 * * *"),
+        ("0 9 * * * 0", "0 9 * * *"),
+        ("0 9 * * * 30", "0 9 * * * 30"),
+        ("0 9 ? * MON", "0 9 * * MON"),
+        ("0 9 * JAN,jul mon-fri", "0 9 * JAN,jul MON-FRI"),
+        ("0 9 L * *", "0 9 L * *"),
+        ("0 9 * * 5#2", "0 9 * * 5#2"),
+        ("0 9 * * L5", "0 9 * * 5L"),
+    ],
+)
+async def test_all_that_the_older_nanobot_could_read_runs(tmp_path: Path, expr: str, stored: str) -> None:
+    (job,) = await imported(tmp_path, file_of(entry(schedule={"kind": "cron", "expr": expr, "tz": None})))
+    assert (job.schedule["expr"], job.enabled) == (stored, True)
+    assert job.next_at is not None
+
+
+async def test_what_0_2_0_has_left_out_comes_in_and_what_was_removed_since_does_not(tmp_path: Path) -> None:
+    """0.2.0 marked the file as taken over as a whole."""
+    exprs = {"a": "0 9 * * *", "b": "@daily", "c": "@midnight", "d": "0 9 * * mon", "e": "0 9 ? * *"}
+    exprs["f"] = "0 9 * * * 30"
+    jobs = [entry(id=name, schedule={"kind": "cron", "expr": expr}) for name, expr in exprs.items()]
+    store = open_store(tmp_path / "nanobot.db")
+    await store.database.change("INSERT INTO imports (name, imported_at) VALUES ('cron/jobs.json', 1)")
+    await store.aclose()
+    every = entry(id="g", schedule={"kind": "every", "everyMs": 60_000})
+    assert [job.id for job in await imported(tmp_path, file_of(*jobs, every))] == ["c", "e", "f"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"version": 1}', '{"jobs": 5}', "\x80"])
+async def test_a_file_that_cannot_be_read_is_tried_again_when_mended(tmp_path: Path, content: str) -> None:
     assert await imported(tmp_path, content) == []
-    assert "cannot be read" in caplog.text
+    (job,) = await left_out(tmp_path)
+    assert "cannot be read" in job.fault
     assert len(await imported(tmp_path, file_of(entry()))) == 1
+    assert await left_out(tmp_path) == []
 
 
 json_values = st.recursive(

@@ -76,8 +76,12 @@ class Tick:
 
 
 def year_of_minutes(zone: ZoneInfo) -> Iterator[Tick]:
-    latest = datetime.fromtimestamp(YEAR_START.timestamp() - 60, zone).replace(tzinfo=None)
-    for epoch in range(int(YEAR_START.timestamp()), int(YEAR_END.timestamp()), 60):
+    return minutes_between(zone, int(YEAR_START.timestamp()), int(YEAR_END.timestamp()))
+
+
+def minutes_between(zone: ZoneInfo, start: int, end: int) -> Iterator[Tick]:
+    latest = datetime.fromtimestamp(start - 60, zone).replace(tzinfo=None, fold=0)
+    for epoch in range(start, end, 60):
         wall = datetime.fromtimestamp(epoch, zone).replace(tzinfo=None, fold=0)
         new = []
         while latest < wall:
@@ -134,6 +138,36 @@ def test_a_year_has_no_slot_missed_or_doubled(zone: str) -> None:
     start, end = YEAR_START.timestamp() - 1, YEAR_END.timestamp() - 1
     for expr, oracle in oracles.items():
         assert list(slots_between(Cron(expr, zone), start, end)) == oracle.slots, expr
+
+
+# Clocks that leave out a day, half an hour or two hours, and that go back at odd times.
+TRANSITIONS = {
+    "Pacific/Apia": "2011-12-30T10:00",
+    "Australia/Lord_Howe": "2026-04-04T15:00",
+    "Antarctica/Troll": "2026-03-29T01:00",
+    "America/St_Johns": "2010-11-07T03:31",
+    "Africa/Casablanca": "2026-02-15T02:00",
+    "Europe/Dublin": "2026-10-25T01:00",
+    "America/Sao_Paulo": "2018-11-04T03:00",
+    "Asia/Beirut": "2026-03-28T22:00",
+}
+parts = st.sampled_from(["*/4", "*/7", "0", "1", "2", "3", "0,30", "1-3", "23"])
+days = st.sampled_from([("*", "*"), ("*/2", "*"), ("*", "0-3"), ("1-7,25-31", "5"), ("*/2", "1-5")])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(sorted(TRANSITIONS)), parts, parts, days)
+def test_no_change_of_the_clocks_loses_or_doubles_a_slot(
+    zone: str, minute: str, hour: str, day: tuple[str, str]
+) -> None:
+    hour = {"0,30": "*"}.get(hour, hour)
+    oracle = Oracle(f"{minute} {hour} {day[0]} * {day[1]}")
+    around = seconds(TRANSITIONS[zone])
+    start, end = int(around - 18 * 3600), int(around + 18 * 3600)
+    for tick in minutes_between(ZoneInfo(zone), start, end):
+        oracle.see(tick)
+    expr = f"{minute} {hour} {day[0]} * {day[1]}"
+    assert list(slots_between(Cron(expr, zone), start - 1, end - 1)) == oracle.slots
 
 
 def wall_times(schedule: Schedule, start: str, end: str) -> list[str]:
@@ -194,18 +228,37 @@ def test_the_machines_zone_knows_daylight_saving(expr: str, day: str) -> None:
     [
         ("@hourly", "0 * * * *"),
         ("@Daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
         ("@weekly", "0 0 * * 0"),
         (" @monthly ", "0 0 1 * *"),
+        ("@YEARLY", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("0 9 ? * mon-fri", "0 9 * * MON-FRI"),
+        ("0  9 * * * 00", "0 9 * * *"),
+        ("0 9 * * L5,1#2", "0 9 * * 5L,1#2"),
     ],
 )
-def test_aliases(alias: str, expr: str) -> None:
+def test_aliases_and_other_spellings(alias: str, expr: str) -> None:
     assert parse_cron(alias) == Cron(expr)
+
+
+def test_a_sixth_field_is_the_second() -> None:
+    job = parse_cron("30 2 * * * 15", tz="Europe/Berlin")
+    start, end = seconds("2026-03-28T00:00"), seconds("2026-03-31T00:00")
+    minutes = slots_between(parse_cron("30 2 * * *", tz="Europe/Berlin"), start - 15, end)
+    assert list(slots_between(job, start, end)) == [slot + 15 for slot in minutes]
+    assert next_run(job, seconds("2026-06-01T00:30:14")) == seconds("2026-06-01T00:30:15")
+    assert next_run(job, seconds("2026-06-01T00:30:15")) == seconds("2026-06-02T00:30:15")
 
 
 @pytest.mark.parametrize(
     ("expr", "tz", "words"),
     [
         ("0 9 * *", None, "five fields"),
+        ("0 9 * * * */10", None, "one second"),
+        ("0 9 * * * 60", None, "one second"),
+        ("0 9 * * * 0 2026", None, "five fields"),
+        ("@reboot", None, "'@reboot' needs"),
         ("0 0 9 * * *", None, "five fields"),
         ("@reboot", None, "five fields"),
         ("", None, "five fields"),
@@ -320,6 +373,23 @@ def _sparse(schedule: Schedule) -> bool:
 
 def test_the_newest_slots_of_a_year_of_seconds_are_found_at_once() -> None:
     assert newest_slots(Every(1, 0), 1, 31_536_000.5, 2) == [31_535_999, 31_536_000]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"kind": "moon"},
+        {"kind": "every", "seconds": 0, "anchor": 1},
+        {"kind": "every", "seconds": "often", "anchor": 1},
+        {"kind": "at", "at": None},
+        {"kind": "cron", "expr": "61 * * * *", "tz": None},
+        {"kind": "cron", "expr": "0 9 * * *", "tz": ["UTC"]},
+    ],
+)
+def test_what_another_version_has_stored_is_no_crash(data: dict[str, object]) -> None:
+    with pytest.raises(ScheduleError):
+        schedule_from_json(data)
 
 
 @given(schedules)

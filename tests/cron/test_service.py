@@ -195,6 +195,93 @@ async def test_a_clock_set_back_neither_repeats_nor_stops_a_job(world: World) ->
     assert (await world.only_job()).next_at == START + 10_800
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("back", [50, 3000, 86_400, 400 * 86_400])
+async def test_an_interval_goes_on_after_the_clock_was_set_back(
+    world: World, back: float, restarted: bool
+) -> None:
+    """Also to before it was made, and to times at which it has run already."""
+    await world.book.add(JOB, every=600)
+    for _ in range(6):
+        world.now += 600
+        await world.service().fire_due()
+        assert len(await world.run_turns()) == 1
+    world.now -= back
+    running = world.service()
+    await running.fire_due()
+    for _ in range(3):
+        next_at = (await world.only_job()).next_at
+        assert next_at is not None
+        assert world.now < next_at <= world.now + 600
+        world.now = next_at
+        await (world.service() if restarted else running).fire_due()
+        assert len(await world.run_turns()) == 1
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_a_one_shot_survives_a_clock_that_was_wrong_for_a_moment(world: World, restarted: bool) -> None:
+    await world.book.add(JOB, at="2027-01-15T08:05:00Z")
+    service = world.service()
+    await service.fire_due()
+    world.now += 10 * 86_400
+    await service.fire_due()
+    assert (await world.only_job()).last_status == "skipped"
+    world.now = START + 60
+    await (world.service() if restarted else service).fire_due()
+    job = await world.only_job()
+    assert (job.enabled, job.next_at) == (True, START + 300)
+    world.now = START + 300
+    await service.fire_due()
+    assert [message.sent_at for message in await world.run_turns()] == [START + 300]
+    assert await JobTable(world.store.database).all() == []
+
+
+async def test_times_missed_by_a_wrong_clock_are_served_when_they_come(world: World) -> None:
+    await world.book.add(JOB, cron="0 * * * *", tz="UTC")
+    service = world.service()
+    world.now += 5 * 3600 + 1
+    await service.fire_due()
+    assert [message.sent_at for message in await world.run_turns()] == [START + 5 * 3600]
+    world.now = START + 60
+    await service.fire_due()
+    for hour in (1, 2):
+        world.now = START + hour * 3600
+        await service.fire_due()
+        assert [message.sent_at for message in await world.run_turns()] == [world.now]
+
+
+async def test_what_the_owner_switched_off_stays_off_when_the_clock_is_set_back(world: World) -> None:
+    await world.book.add(JOB, every=60)
+    world.now += 30 * 60
+    service = world.service(catch_up=0)
+    world.now += 120
+    await service.fire_due()
+    await world.book.enable(JOB.id, False)
+    world.now -= 86_400
+    await service.fire_due()
+    assert not (await world.only_job()).enabled
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{", "[]", "5", '{"message": 1}', '{"name": "x", "message": "m", "schedule": {"kind": "moon"}}'],
+)
+async def test_a_job_that_cannot_be_read_is_shown_and_stops_no_other(world: World, body: str) -> None:
+    await world.book.add(JOB, every=60)
+    await world.store.database.change(
+        "INSERT INTO jobs (id, enabled, next_at, created_at, body) VALUES ('odd', 1, ?, 0, ?)", START, body
+    )
+    world.now += 60
+    await world.service().fire_due()
+    assert [message.session_key for message in await world.run_turns()] == ["cron:0badcafe"]
+    odd = await world.book.get("odd")
+    assert not odd.enabled
+    with pytest.raises((ScheduleError, UsageError), match="cannot"):
+        await world.book.enable("odd", True)
+    await world.book.remove("odd")
+    assert (await world.only_job()).id == JOB.id
+
+
 async def test_disabled_jobs_rest_and_enabled_ones_begin_anew(world: World) -> None:
     await world.book.add(JOB, every=10)
     await world.book.enable(JOB.id, False)
