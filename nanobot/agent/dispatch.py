@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nanobot.agent.assistant import Assistant
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
@@ -179,21 +179,22 @@ class Dispatcher:
 
     async def _look_for_blocked(self) -> None:
         """A terminal's message may have to wait for the turn of another process."""
-        blocked = await self._store.lanes.blocked(self._owner) if self._owner else None
-        if blocked is None:
+        found = await self._store.lanes.blocked(self._owner) if self._owner else None
+        if found is None:
             self._blocked = False
             self._idle.set()
-        elif blocked.given_up:
-            key = blocked.inbound.session_key
+            return
+        inbound, is_given_up = found
+        if is_given_up:
             error = StorageError(
-                f"The session {key} has an unfinished message that only the gateway can continue. "
-                "Run `nanobot gateway`, or talk in another session with -s NAME."
+                f"The session {inbound.session_key} has an unfinished message that only the gateway can"
+                " continue. Run `nanobot gateway`, or talk in another session with -s NAME."
             )
-            self._hub.publish(blocked.inbound, failed(error))
+            self._hub.publish(inbound, failed(error))
             self._blocked = True  # look again at once
         elif not self._blocked:
             self._blocked = True
-            self._hub.publish(blocked.inbound, Notice("Waiting: another turn of this session is running."))
+            self._hub.publish(inbound, Notice("Waiting: another turn of this session is running."))
 
     def _start(self, turn: InboxTurn, changed: asyncio.Event) -> None:
         self._idle.clear()
@@ -250,7 +251,7 @@ class Dispatcher:
         while finished.error_type in _DISK_TROUBLE and not self._owner:
             log.error("The turn of %s waits for the disk: %s", turn.claim.session_key, finished.error)
             await asyncio.sleep(_STORAGE_PAUSE)
-            finished, notices = await self._attempt(replace(turn, resumed=True))
+            finished, notices = await self._attempt(turn)
         await self._finish(turn, finished, notices)
 
     async def _attempt(self, turn: InboxTurn) -> tuple[TurnFinished, list[str]]:

@@ -27,7 +27,7 @@ class Changes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._own = ""
+        self._own = folder / "changes-"
         self._listener: Callable[[], None] | None = None
         self._news = False
         self._pausing: asyncio.TimerHandle | None = None
@@ -36,45 +36,40 @@ class Changes:
     def listen(self, listener: Callable[[], None]) -> Iterator[None]:
         """Call `listener` when something was stored. One at a time."""
         self._listener = listener
+        loop, descriptor = asyncio.get_running_loop(), self._open_pipe()
+        if descriptor is not None:
+            loop.add_reader(descriptor, self._heard, descriptor)
         try:
-            with self._pipe():
-                yield
+            yield
         finally:
             self._listener = None
             if self._pausing is not None:
                 self._pausing.cancel()
                 self._pausing = None
+            if descriptor is not None:
+                loop.remove_reader(descriptor)
+                self._own.unlink(missing_ok=True)
+                os.close(descriptor)
 
-    @contextlib.contextmanager
-    def _pipe(self) -> Iterator[None]:
+    def _open_pipe(self) -> int | None:
         name = secrets.token_hex(8)
-        making, pipe = self._folder / f"new-{name}", self._folder / f"changes-{name}"
+        making, self._own = self._folder / f"new-{name}", self._folder / f"changes-{name}"
         try:
             make_private_dir(self._folder)
             os.mkfifo(making, 0o600)
             descriptor = os.open(making, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            making.rename(pipe)  # only now: without a reader it would be taken for one left behind
+            making.rename(self._own)  # only now: without a reader it would be taken for one left behind
         except (OSError, StorageError) as error:
             log.warning("What other processes store is noticed some seconds later: no pipe, %s", error)
-            yield
-            return
-        self._own = pipe.name
-        loop = asyncio.get_running_loop()
-        loop.add_reader(descriptor, self._heard, descriptor)
-        try:
-            yield
-        finally:
-            self._own = ""
-            loop.remove_reader(descriptor)
-            pipe.unlink(missing_ok=True)
-            os.close(descriptor)
+            return None
+        return descriptor
 
     def announce(self) -> None:
         """Tell the other processes that something is on the disk."""
         with contextlib.suppress(OSError):  # what is stored is stored
-            for path in self._folder.iterdir():
-                if path.name.startswith("changes-") and path.name != self._own:
-                    _write_into(path)
+            for path in self._folder.glob("changes-*"):
+                if path != self._own:
+                    _ring(path)
 
     def stored(self) -> None:
         """Tell this process."""
@@ -94,14 +89,12 @@ class Changes:
             self._pausing = asyncio.get_running_loop().call_later(PAUSE, self._tell)
 
 
-def _write_into(pipe: Path) -> None:
+def _ring(pipe: Path) -> None:
     try:
         descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # nobody reads it: its process was killed
         pipe.unlink(missing_ok=True)
         return
-    try:
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it has much to read already; or is gone
-            os.write(descriptor, b"\n")
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):  # it has much to read already; or is gone
+        os.write(descriptor, b"\n")
+    os.close(descriptor)

@@ -7,9 +7,9 @@ own alone.
 
 from __future__ import annotations
 
-from nanobot.messages import Message
+from nanobot.messages import InboundMessage, Message
 from nanobot.store import mail
-from nanobot.store.records import BlockedMessage, InboxTurn, SessionKind
+from nanobot.store.records import InboxTurn, SessionKind
 from nanobot.store.sessions import read_history, running_turn
 from nanobot.store.sqlite import Connection, Database, Table, writes
 from nanobot.store.turns import append, claim_message, claim_of, close, end, open_turn
@@ -58,7 +58,7 @@ class Lanes(Table):
             number, inbound = found
             claim = open_turn(connection, inbound, me)
             claim_message(connection, number, claim)
-            taken.append(InboxTurn(claim, inbound, False, lane == "subagent"))
+            taken.append(InboxTurn(claim, inbound, lane == "subagent"))
             room[lane] -= 1
         return taken
 
@@ -93,13 +93,13 @@ class Lanes(Table):
             elif (found := mail.first(connection, "turn = ? AND state = 'claimed'", claim.turn_id)) is None:
                 end(connection, claim, "error", _UNREADABLE)
             else:
-                taken.append(InboxTurn(claim, found[1], True, lane == "subagent"))
+                taken.append(InboxTurn(claim, found[1], lane == "subagent"))
                 room[lane] -= 1
         return taken
 
     @writes
-    def blocked(self, connection: Connection, owner: str) -> BlockedMessage | None:
-        """The owner's first message that waits; given up when only a gateway could free its lane."""
+    def blocked(self, connection: Connection, owner: str) -> tuple[InboundMessage, bool] | None:
+        """The owner's first message that waits, and whether it is given up: only a gateway frees its lane."""
         found = mail.first(connection, "owner = ? AND state = 'pending'", owner)
         if found is None:
             return None
@@ -115,7 +115,7 @@ class Lanes(Table):
             connection.execute(
                 "UPDATE inbox SET state = 'done' WHERE id = ? AND state = 'pending'", (number,)
             )
-        return BlockedMessage(inbound, given_up)
+        return inbound, given_up
 
     @writes
     def last_interrupted(self, connection: Connection, key: str) -> str | None:

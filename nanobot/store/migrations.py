@@ -50,11 +50,7 @@ CREATE UNIQUE INDEX one_running_turn ON turns (session) WHERE state = 'running';
 CREATE INDEX running_turns ON turns (id) WHERE state = 'running';
 CREATE INDEX turns_of_session ON turns (session, id);
 CREATE INDEX turns_of_family ON turns (family) WHERE family IS NOT NULL;
-CREATE TABLE intents (
-  turn INTEGER NOT NULL,
-  call_id TEXT NOT NULL,
-  PRIMARY KEY (turn, call_id)
-) WITHOUT ROWID;
+CREATE TABLE intents (turn INTEGER, call_id TEXT, PRIMARY KEY (turn, call_id)) WITHOUT ROWID;
 CREATE TABLE inbox (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   channel TEXT NOT NULL,
@@ -69,10 +65,7 @@ CREATE TABLE inbox (
 CREATE INDEX pending_inbox ON inbox (session, id) WHERE state = 'pending';
 CREATE INDEX claimed_inbox ON inbox (turn) WHERE state = 'claimed';
 CREATE TABLE chats (                     -- who has ever written, and when last
-  channel TEXT NOT NULL,
-  chat_id TEXT NOT NULL,
-  seen_at REAL NOT NULL,
-  PRIMARY KEY (channel, chat_id)
+  channel TEXT, chat_id TEXT, seen_at REAL NOT NULL, PRIMARY KEY (channel, chat_id)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -96,19 +89,13 @@ CREATE TABLE jobs (
   created_at REAL NOT NULL,
   body TEXT NOT NULL
 );
-CREATE TABLE fired (                     -- the slots of a job, or of the heartbeat, that are over
-  job TEXT NOT NULL,
-  slot REAL NOT NULL,
-  status TEXT NOT NULL,                  -- fired, missed
-  PRIMARY KEY (job, slot)
+CREATE TABLE fired (                     -- the slots of a job, or of the heartbeat: fired or missed
+  job TEXT, slot REAL, status TEXT NOT NULL, PRIMARY KEY (job, slot)
 ) WITHOUT ROWID;
 -- files of the older nanobot that were taken over
 CREATE TABLE imports (name TEXT PRIMARY KEY, imported_at REAL NOT NULL);
 CREATE TABLE setbacks (                  -- sessions whose consolidation failed since it last succeeded
-  session TEXT PRIMARY KEY,
-  failures INTEGER NOT NULL,
-  retry_at REAL NOT NULL,
-  error TEXT NOT NULL
+  session TEXT PRIMARY KEY, failures INTEGER NOT NULL, retry_at REAL NOT NULL, error TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE memory_changes (            -- what consolidations put into the memory files
   id INTEGER PRIMARY KEY AUTOINCREMENT,

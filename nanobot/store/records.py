@@ -90,23 +90,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class InboxTurn:
-    """A claimed turn of an accepted message; `resumed` when another worker had begun it."""
+    """A claimed turn of an accepted message."""
 
     claim: Claim
     inbound: InboundMessage
-    resumed: bool
     is_subagent: bool = False  # its session is a subagent's
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedMessage:
-    """A terminal's message whose session is held by a turn of another process.
-
-    `given_up`: that process is gone, and only a gateway can go on with its turn.
-    """
-
-    inbound: InboundMessage
-    given_up: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ T = TypeVar("T")
 _CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
 _CLEAN = 0x6E616E6F  # the application id of a file in which nothing was ever deleted without overwriting it
-_NOT_ALLOWED = ("EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG")
+_NOT_WRITABLE = (
+    *("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
+    *("EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP"),
+)
 Row = sqlite3.Row
 
 
@@ -269,9 +272,11 @@ class Table:
         self.database = database
 
 
-def writes(
-    method: Callable[Concatenate[S, Connection, P], T],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+_Method = Callable[Concatenate[S, Connection, P], T]
+_Told = Callable[Concatenate[S, P], Coroutine[Any, Any, T]]
+
+
+def writes(method: _Method[S, P, T]) -> _Told[S, P, T]:
     """Make a method of a table a transaction (see `Database.write`): who calls it gives no connection."""
 
     @functools.wraps(method)
@@ -281,9 +286,7 @@ def writes(
     return call
 
 
-def reads(
-    method: Callable[Concatenate[S, Connection, P], T],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+def reads(method: _Method[S, P, T]) -> _Told[S, P, T]:
     """The same for a method that only reads (see `Database.read`)."""
 
     @functools.wraps(method)
@@ -318,27 +321,19 @@ def explain(error: Exception) -> StorageError:
     """What went wrong, and what to do."""
     if isinstance(error, StorageError):
         return error
-    text = str(error)
-    name = getattr(error, "sqlite_errorname", "") or errno.errorcode.get(
-        getattr(error, "errno", None) or 0, ""
-    )
+    number = error.errno if isinstance(error, OSError) else None
+    name: str = getattr(error, "sqlite_errorname", None) or errno.errorcode.get(number or 0, "")
     # On a disk without any room SQLite cannot even grow its shared memory, which it calls an I/O error.
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC", "EDQUOT"):
         return StorageError("The disk is full: nothing more can be stored. Free some space and try again.")
-    if name == "EROFS":
+    what = f"The nanobot database cannot be used: {error}."
+    if name.startswith(_NOT_WRITABLE):
         return HomeUnusable(
-            f"The nanobot database is on a file system that is mounted read-only ({text})."
-            " Mount it writable, or set NANOBOT_HOME to another folder."
-        )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")) or name in _NOT_ALLOWED:
-        return HomeUnusable(
-            f"The nanobot database cannot be written ({text})."
-            " Check the rights of the nanobot folder, and that its disk is not mounted read-only."
+            f"{what} Check the rights of the nanobot folder and whether its disk is mounted read-only,"
+            " or set NANOBOT_HOME to another folder."
         )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return HomeUnusable(
-            f"The nanobot database is damaged ({text}). Move nanobot.db away or restore a copy of it."
-        )
+        return HomeUnusable(f"{what} It is damaged: move nanobot.db away or restore a copy of it.")
     return StorageError(
-        f"The nanobot database failed: {text}. Check its disk, and that no other program holds nanobot.db."
+        f"The nanobot database failed: {error}. Check its disk, and that no other program holds nanobot.db."
     )
