@@ -170,9 +170,8 @@ class Dispatcher:
         except StorageError as error:
             if isinstance(error, HomeUnusable) or (self._owner and not self._unclosed):
                 raise
-            if self._owner:  # it has been told, and nobody waits for what cannot be stored
-                self._idle.set()
-            else:
+            self._idle.set()  # nobody waits for what cannot be stored
+            if not self._owner:  # who has been told
                 log.error("Cannot claim messages: %s", error)
             return _STORAGE_PAUSE
         return _BLOCKED_PAUSE if self._blocked else RENEW
