@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_784, target=4_000)
+SPINE = Ratchet(now=4_783, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_868, target=23_500)
+TOTAL = Ratchet(now=26_867, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_225, target=9_000)
+HELLO_LINES = Ratchet(now=10_224, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
