@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 NAME_CHARS = 64  # what OpenAI, Anthropic and Gemini take, out of [a-zA-Z0-9_-]
@@ -19,10 +20,12 @@ class ToolNames:
     """Gives each tool of each server a name that providers take and no other tool has.
 
     A name once given stays with its tool as long as nanobot runs, whatever comes and goes beside it:
-    a call must never reach another tool than the one the model saw under that name.
+    a call must never reach another tool than the one the model saw under that name. Nor does it depend on who
+    is faster: a plain name is for the server among `servers` whose own name is the longest that begins it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, servers: Iterable[str] = ()) -> None:
+        self._beginnings = [_REFUSED.sub("_", f"mcp_{server}_") for server in servers]
         self._names: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
@@ -32,8 +35,10 @@ class ToolNames:
         if known is not None:
             return known
         plain = name = _REFUSED.sub("_", f"mcp_{server}_{tool}")
+        own = _REFUSED.sub("_", f"mcp_{server}_")
+        claims = [begin for begin in self._beginnings if len(begin) >= len(own) and plain.startswith(begin)]
         seed = f"{server}\0{tool}"
-        while len(name) > NAME_CHARS or name in self._taken:
+        while len(name) > NAME_CHARS or name in self._taken or (name == plain and len(claims) > 1):
             seed = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
             name = f"{plain[: NAME_CHARS - 9]}_{seed[:8]}"
         self._names[server, tool] = name
@@ -81,10 +86,12 @@ def fit_properties(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, st
     """The schema with property names that providers take, and the real name of each that had to change."""
     real: dict[str, str] = {}
     fitted: dict[str, Any] = {}
+    taken: dict[str, int] = {}
     for key, value in schema["properties"].items():
-        name = _REFUSED_KEY.sub("_", key)[: NAME_CHARS - 4] or "_"
+        name = plain = _REFUSED_KEY.sub("_", key)[: NAME_CHARS - 8] or "_"
         while name != key and (name in schema["properties"] or name in fitted):
-            name += "_"
+            taken[plain] = taken.get(plain, 1) + 1
+            name = f"{plain}_{taken[plain]}"
         if name != key:
             real[name] = key
         fitted[name] = value
@@ -102,18 +109,6 @@ def _tidied(value: Any) -> Any:
     for key, inner in value.items():
         if isinstance(inner, str) and key in ("description", "title"):
             tidy[key] = printable_text(inner, _FIELD_CHARS)
-        elif isinstance(inner, str) and key == "pattern":
-            if _is_python_pattern(inner):
-                tidy[key] = inner
         else:
             tidy[key] = inner if key in _DATA else _tidied(inner)
     return tidy
-
-
-def _is_python_pattern(pattern: str) -> bool:
-    """Servers write patterns for JavaScript; one that only it understands is left to the server to check."""
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
-        return False
-    return True

@@ -78,7 +78,7 @@ class McpTools:
         self._servers = {name: server for name, server in servers.items() if server.usable}
         self._allow_private = tuple(allow_private)
         self._sign_in = sign_in
-        self._names = ToolNames()
+        self._names = ToolNames(servers)
         self._connections: dict[str, ServerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ JSON = st.recursive(
 
 @given(st.lists(st.tuples(st.text(max_size=70), st.text(max_size=70)), unique=True, max_size=30))
 def test_names_are_valid_unique_and_stay(pairs: list[tuple[str, str]]) -> None:
-    names = ToolNames()
+    names = ToolNames(server for server, _ in pairs)
     first = [names.name(*pair) for pair in pairs]
     assert all(VALID.fullmatch(name) for name in first)
     assert len({*first}) == len(first)
@@ -33,15 +35,23 @@ def test_a_plain_name_is_kept_and_a_clash_gets_the_same_suffix_in_every_process(
     one, two = ToolNames(), ToolNames()
     assert one.name("github", "create_issue") == "mcp_github_create_issue"
     assert one.name("a", "b.c") == two.name("a", "b.c") == "mcp_a_b_c"
-    assert one.name("a_b", "c") == two.name("a_b", "c") != "mcp_a_b_c"
     assert one.name("s", "n" * 100) == two.name("s", "n" * 100)
 
 
-def test_a_name_does_not_change_hands_when_its_clash_appears_first() -> None:
-    names = ToolNames()
-    late = names.name("a_b", "c")
-    assert names.name("a", "b_c") != late
-    assert names.name("a_b", "c") == late
+@pytest.mark.parametrize("order", list(itertools.permutations([("a", "b_c"), ("a_b", "c"), ("a", "c")])))
+def test_a_name_belongs_to_the_server_it_names_whoever_is_faster(order: list[tuple[str, str]]) -> None:
+    names = ToolNames(["a", "a_b"])
+    given = {pair: names.name(*pair) for pair in order}
+    assert given["a_b", "c"] == "mcp_a_b_c"
+    assert given["a", "c"] == "mcp_a_c"
+    assert given["a", "b_c"] == ToolNames(["a_b", "a"]).name("a", "b_c") != "mcp_a_b_c"
+
+
+def test_of_two_servers_whose_names_look_alike_neither_has_the_plain_name() -> None:
+    names = ToolNames(["a.b", "a_b"])
+    given = [names.name("a.b", "c"), names.name("a_b", "c")]
+    assert "mcp_a_b_c" not in given
+    assert given == [ToolNames(["a_b", "a.b"]).name(server, "c") for server in ("a.b", "a_b")]
 
 
 @given(st.text(), st.integers(2, 50))
@@ -99,9 +109,16 @@ def test_property_names_that_providers_refuse_are_changed_and_known() -> None:
         {"properties": {"$filter": {}, "_filter": {}, "ok": {}}, "required": ["$filter", "ok"]}
     )
     fitted, real = fit_properties(schema)
-    assert [*fitted["properties"]] == ["_filter_", "_filter", "ok"]
-    assert fitted["required"] == ["_filter_", "ok"]
-    assert real == {"_filter_": "$filter"}
+    assert [*fitted["properties"]] == ["_filter_2", "_filter", "ok"]
+    assert fitted["required"] == ["_filter_2", "ok"]
+    assert real == {"_filter_2": "$filter"}
+
+
+def test_many_property_names_that_look_alike_are_told_apart_in_one_pass() -> None:
+    schema = tidy_schema({"properties": {chr(0x4E00 + number): {} for number in range(20_000)}})
+    fitted, real = fit_properties(schema)
+    assert len(fitted["properties"]) == len(real) == 20_000
+    assert all(len(name) <= 64 for name in fitted["properties"])
 
 
 def test_only_words_about_a_schema_are_touched() -> None:

@@ -164,6 +164,36 @@ def test_schemas_of_others_are_checked_in_full_and_never_fetched() -> None:
     )
 
 
+LADDER = {f"s{n}": {"allOf": [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(60)} | {"s60": {}}
+
+
+@pytest.mark.parametrize(
+    ("inner", "more", "value"),
+    [
+        ({"type": "string", "pattern": "^(a+)+$"}, {}, "a" * 60 + "!"),
+        ({"type": "array", "items": {"pattern": "^(a+)+$"}}, {}, ["a" * 60 + "!"]),
+        ({"type": "object", "patternProperties": {"^(a+)+$": {"type": "null"}}}, {}, {"a" * 60 + "!": 1}),
+        ({"type": "object", "propertyNames": {"pattern": "^(a|a)*$"}}, {}, {"a" * 60 + "!": 1}),
+        ({"$ref": "#/$defs/s0"}, {"$defs": LADDER}, 1),
+        ({"anyOf": [{"$ref": "#/$defs/r"}]}, {"$defs": {"r": {"anyOf": [{"$ref": "#/$defs/r"}] * 3}}}, 1),
+        ({"type": "array", "uniqueItems": True}, {}, [{"n": number} for number in range(20_000)]),
+        ({"type": "array", "items": {"enum": list(range(100_000))}}, {}, [-1] * 10_000),
+        ({"type": "nonsense", "pattern": "("}, {"patternProperties": {"^(a+)+$": {}}}, "x"),
+        ({"type": ["string", "null"]}, {}, 5),
+    ],
+)
+def test_what_an_mcp_server_wants_of_values_is_judged_by_the_server(
+    inner: dict[str, Any], more: dict[str, Any], value: Any
+) -> None:
+    tool = Sample(
+        {"type": "object", "properties": {"x": inner, "n": {"type": "integer"}}, "required": ["x"], **more}
+    )
+    tool.origin = "mcp"
+    assert validate(tool, x=value, n="5") == {"x": value, "n": 5}
+    assert "'x' is a required property" in failure(tool, n=5)
+    assert "'n'" in failure(tool, x=value, n="many")
+
+
 VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.text("ab1", max_size=3)
 PROPERTY = st.fixed_dictionaries(
     {},

@@ -101,6 +101,7 @@ class ToolRegistry:
             for name, value in arguments.items()
             if (name in properties or takes_anything) and (value is not None or name in required)
         }
+        schema = _shallow(schema) if tool.origin == "mcp" else schema
         if not _fits_plainly(schema, fitted):
             problem = _problem(schema, fitted, arguments)
             if problem:
@@ -152,6 +153,14 @@ def _fits_simply(value: Any, schema: Any) -> bool:
         schema.get("minimum", value) <= value <= schema.get("maximum", value)
     )
     return within and _is(value, schema["type"])
+
+
+def _shallow(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What can be checked of a stranger's schema in no time: a pattern or a reference may take for ever."""
+    properties = schema.get("properties", {}).items()
+    types = {name: inner.get("type") for name, inner in properties if isinstance(inner, dict)}
+    known = {name: {"type": kind} for name, kind in types.items() if isinstance(kind, str) and kind in _TYPES}
+    return {"type": "object", "properties": known, "required": schema.get("required", [])}
 
 
 def _problem(schema: Mapping[str, Any], arguments: Mapping[str, Any], given: Mapping[str, Any]) -> str:
