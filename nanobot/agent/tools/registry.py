@@ -155,7 +155,7 @@ def _fits_simply(value: Any, schema: Any) -> bool:
     return within and _is(value, schema["type"])
 
 
-def _shallow(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _shallow(schema: Mapping[str, Any]) -> dict[str, Any]:
     """What can be checked of a stranger's schema in no time: a pattern or a reference may take for ever."""
     properties = schema.get("properties", {}).items()
     types = {name: inner.get("type") for name, inner in properties if isinstance(inner, dict)}
