@@ -184,7 +184,7 @@ class Attachment:
     """A file that came with a message or goes out with one.
 
     `path` is local and absolute; empty while an inbound file is still on its platform, where `ref`
-    names it. `error` says why it could not be fetched.
+    names it. `error` says why it could not be fetched. `origin`: whose file it is.
     """
 
     path: str
@@ -192,15 +192,20 @@ class Attachment:
     media_type: str = "application/octet-stream"
     ref: str = ""
     error: str = ""
+    origin: Origin = "author"
 
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """Words in a message that its sender did not write; `reply`: what it answers. `author` is for people."""
+    """Words in a message that its sender did not write. `author` is for people; `own`: the bot wrote them.
 
-    kind: Literal["reply", "quote", "forward"]
+    `reply`: what it answers, `quote`: a part of that, `preview`: the beginning of a page it links.
+    """
+
+    kind: Literal["reply", "quote", "forward", "preview"]
     text: str
     author: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

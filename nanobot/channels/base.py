@@ -7,6 +7,7 @@ of `Platform` (`platform.py`) says only how one event is read and one part is se
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 from nanobot.config.channels import ChannelConfig
 from nanobot.errors import ChannelError, NanobotError
 from nanobot.messages import Attachment, InboundMessage, OutboundMessage, Trust
+from nanobot.paths import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,11 @@ class Channel(ABC):
         """
 
     async def fetch(self, attachment: Attachment, target: Path) -> None:
-        """Download the file `attachment.ref` names to `target`. Raises ChannelError."""
+        """Write the file that `attachment.ref` names to `target`. Raises ChannelError."""
+        await asyncio.to_thread(write_atomic, target, await self.download(attachment.ref))
+
+    async def download(self, ref: str) -> bytes:
+        """The file that `ref` names, for channels that have no better `fetch`. Raises ChannelError."""
         raise ChannelError(f"{self.name} cannot download files.", permanent=True)
 
 
@@ -116,6 +122,15 @@ def contained(name: str) -> Iterator[None]:
     except Exception as error:
         log.exception("Channel %s failed", name)
         raise ChannelError(f"{name} failed: {type(error).__name__}: {error}") from error
+
+
+async def attempt(name: str, what: str, work: Awaitable[None]) -> None:
+    """Do what the channel `name` can do without."""
+    try:
+        with contained(name):
+            await work
+    except ChannelError as error:
+        log.warning("Channel %s could not %s: %s", name, what, error)
 
 
 def trust_of(allow_from: Collection[str], sender_id: str, names: Collection[str] = ()) -> Trust | None:

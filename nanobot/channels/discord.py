@@ -15,7 +15,6 @@ import io
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import aiohttp
@@ -24,15 +23,14 @@ import yarl
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
-from nanobot.channels.base import Capabilities, ChannelHost
+from nanobot.channels.base import Capabilities, attempt, contained
 from nanobot.channels.dialects import DISCORD_MARKDOWN
 from nanobot.channels.discord_config import DiscordConfig
-from nanobot.channels.incoming import Incoming, attachment
+from nanobot.channels.incoming import UNSEEN, Incoming, attachment, described
 from nanobot.channels.outgoing import OutgoingPart
 from nanobot.channels.platform import Platform, missed_since, until_first_ends
 from nanobot.errors import ChannelError, MessageGone
-from nanobot.messages import Attachment, InboundMessage, OutboundMessage, Quoted
-from nanobot.paths import write_atomic
+from nanobot.messages import Attachment, InboundMessage, Origin, OutboundMessage, Quoted
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,6 @@ EventKind = Literal["READY", "GUILD_CREATE", "MESSAGE_CREATE", "INTERACTION_CREA
 Dispatch = tuple[EventKind, Any]
 
 _LONGEST_WAIT = 30.0  # seconds the library waits for a rate limit; longer ones wait in the outbox
-_DOWNLOAD_LIMIT = 20 * 1024 * 1024
 _PAGE = 100  # messages of a chat that are looked at after an absence
 _CHATS = 50  # direct messages that are looked at, those that were used last
 _WRITTEN = (discord.MessageType.default, discord.MessageType.reply)  # by people
@@ -63,7 +60,7 @@ _MEANINGS = {
 }
 
 
-class DiscordChannel(Platform):
+class DiscordChannel(Platform[discord.Client]):
     """A bot, in direct messages, in the channels of servers, and in their threads and forums."""
 
     title = "Discord"
@@ -73,25 +70,18 @@ class DiscordChannel(Platform):
     caption_limit = DISCORD_MARKDOWN.limit
     config: DiscordConfig
 
-    def __init__(self, name: str, config: DiscordConfig, host: ChannelHost) -> None:
-        super().__init__(name, config, host)
-        self._connected: discord.Client | None = None
-
     async def run(self) -> None:
         events: asyncio.Queue[Dispatch] = asyncio.Queue()
         client = _new_client(self.config, events)
         try:
             with _channel_errors():
                 await client.login(self.config.token)
-                self._connected = client
+                self.connection = client
                 # A new connection is the manager's: what is missed meanwhile is read from the history.
                 await until_first_ends(client.connect(reconnect=False), self._receive(events))
         finally:
-            self._connected = None
-            await self.stop_growing()
+            await self.ended()
             await client.close()
-
-    # Receiving
 
     async def _receive(self, events: asyncio.Queue[Dispatch]) -> None:
         """Take events in order: what a chat said before the connection comes before what it says now."""
@@ -106,16 +96,17 @@ class DiscordChannel(Platform):
             elif kind == "GUILD_CREATE":
                 rooms = [*data.get("channels", ()), *data.get("threads", ())]
                 found = await self._missed(seen, rooms, guild_id=data["id"])
-            async for event, accepted in self.receive(found):
-                if accepted and event[0] == "INTERACTION_CREATE":
-                    await self._confirm(event[1])
+            for one in found:  # alone, as they come live: what is joined has another id
+                async for event, accepted in self.receive([one]):
+                    if accepted and event[0] == "INTERACTION_CREATE":
+                        await attempt(self.name, "confirm a command", self._confirm(event[1]))
 
     async def _private_chats(self) -> list[Any]:
         """Discord does not list direct messages: we know them."""
         chats = []
         for chat_id in sorted(filter(None, self.host.seen), key=self.host.seen.__getitem__)[-_CHATS:]:
             with contextlib.suppress(discord.HTTPException):  # it is gone
-                chats.append(await self._client().http.get_channel(chat_id))
+                chats.append(await self.client.http.get_channel(chat_id))
         return [chat for chat in chats if chat["type"] == discord.ChannelType.private.value]
 
     async def _missed(self, seen: dict[str, float], rooms: list[Any], **place: str) -> list[Dispatch]:
@@ -124,16 +115,16 @@ class DiscordChannel(Platform):
         for room in rooms:
             seconds = missed_since(seen, room.get("parent_id") or room["id"], room["id"])
             since = (int(seconds * 1000) - discord.utils.DISCORD_EPOCH) << 22  # the first id of that moment
-            if int(room.get("last_message_id") or 0) > since:
+            if _number(room, "last_message_id") > since:
                 with contextlib.suppress(discord.HTTPException):  # the bot may not read its history
-                    page = await self._client().http.logs_from(room["id"], _PAGE)
-                    found += [{**message, **place} for message in page if int(message["id"]) > since]
-        found.sort(key=lambda message: int(message["id"]))
+                    page = await self.client.http.logs_from(room["id"], _PAGE)
+                    found += [{**message, **place} for message in page if _number(message) > since]
+        found.sort(key=_number)
         return [("MESSAGE_CREATE", message) for message in found]
 
     def parse(self, event: Dispatch) -> Incoming | None:
         kind, data = event
-        client = self._client()
+        client = self.client
         if kind == "INTERACTION_CREATE":  # we offer only commands, so there are no others
             used = discord.Interaction(data=data, state=client._connection)
             return _incoming(used, used.user, _command(used), addressed=True)
@@ -143,24 +134,19 @@ class DiscordChannel(Platform):
 
     async def _confirm(self, data: Any) -> None:
         """Show a command in its chat: Discord wants an answer within three seconds."""
-        interaction = discord.Interaction(data=data, state=self._client()._connection)
-        try:
-            with _channel_errors():
-                await interaction.response.send_message(_command(interaction), suppress_embeds=True)
-        except ChannelError as error:  # it is safe and will be answered
-            log.warning("Discord was not told that a command has arrived: %s", error)
-
-    async def fetch(self, attachment: Attachment, target: Path) -> None:
+        used = discord.Interaction(data=data, state=self.client._connection)
         with _channel_errors():
-            data = await self._client().http.get_from_cdn(attachment.ref)
-        await asyncio.to_thread(write_atomic, target, data)
+            await used.response.send_message(_command(used), suppress_embeds=True)
 
-    # Sending
+    async def download(self, ref: str) -> bytes:
+        with _channel_errors():
+            return await self.client.http.get_from_cdn(ref)
 
     async def react(self, inbound: InboundMessage) -> None:
         if self.config.react_emoji:
+            chat = self._chat(inbound.chat_id, inbound.metadata)
             with _channel_errors():
-                message = self._message(inbound.chat_id, inbound.metadata, inbound.metadata["message_id"])
+                message = chat.get_partial_message(int(inbound.metadata["message_id"]))
                 await message.add_reaction(self.config.react_emoji)
 
     async def show_typing(self, inbound: InboundMessage) -> None:
@@ -168,15 +154,14 @@ class DiscordChannel(Platform):
             await self._chat(inbound.chat_id, inbound.metadata).typing()
 
     def upload_limit_of(self, message: OutboundMessage) -> int:
-        chat = self._client().get_channel(self._chat(message.chat_id, {}).id)
-        guild = getattr(chat, "guild", None)
+        guild = getattr(self.client.get_channel(self._chat(message.chat_id, {}).id), "guild", None)
         return guild.filesize_limit if guild else self.upload_limit
 
     async def send_part(self, part: OutgoingPart) -> str:
         chat = self._chat(part.chat_id, part.metadata)
         more: dict[str, Any] = {}
         if part.quotes and self.config.reply_to_message and "message_id" in part.metadata:
-            asked = self._message(part.chat_id, part.metadata, part.metadata["message_id"])
+            asked = chat.get_partial_message(int(part.metadata["message_id"]))
             more["reference"] = asked.to_reference(fail_if_not_exists=False)
         if part.file is not None:  # under the key of a text, it is another message
             more["file"] = discord.File(io.BytesIO(part.data), part.file.name)
@@ -188,66 +173,81 @@ class DiscordChannel(Platform):
         return str(sent.id)
 
     async def edit_part(self, part: OutgoingPart, message_id: str) -> None:
+        chat = self._chat(part.chat_id, part.metadata)
         with _channel_errors():
-            await self._message(part.chat_id, part.metadata, message_id).edit(content=part.text)
-
-    # Around both
-
-    def _client(self) -> discord.Client:
-        if self._connected is None:
-            raise ChannelError("Discord is not connected.")
-        return self._connected
+            await chat.get_partial_message(int(message_id)).edit(content=part.text)
 
     def _chat(self, chat_id: str, metadata: Mapping[str, str]) -> discord.PartialMessageable:
         """A channel, a direct message, or a thread, which is a channel of its own."""
         room = metadata.get("thread", chat_id)
         if not room.isdigit():
             raise ChannelError(f"{room} is no id of Discord: those are numbers.", permanent=True)
-        return self._client().get_partial_messageable(int(room))
-
-    def _message(self, chat_id: str, metadata: Mapping[str, str], message_id: str) -> discord.PartialMessage:
-        return self._chat(chat_id, metadata).get_partial_message(int(message_id))
+        return self.client.get_partial_messageable(int(room))
 
     async def show_menu(self, commands: list[tuple[str, str]]) -> None:
         option = {"type": 3, "name": "text", "description": "What stands behind the command"}
         menu = [{"name": name, "description": text[:100], "options": [option]} for name, text in commands]
-        client = self._client()
         with _channel_errors():
-            await client.http.bulk_upsert_global_commands(client.application_id or 0, menu)
+            await self.client.http.bulk_upsert_global_commands(self.client.application_id or 0, menu)
 
 
-def _read_message(message: discord.Message, me: discord.ClientUser | None) -> Incoming | None:
+def _number(thing: Any, key: str = "id") -> int:
+    """An id, or 0 where there is none."""
+    return int(thing[key]) if str(thing.get(key)).isdecimal() else 0
+
+
+def _read_message(message: discord.Message, me: Any) -> Incoming | None:
     """What somebody wrote, or None. Bots are never answered, or two of them might talk for ever."""
-    assert me is not None, "only a connected channel receives"
     if message.author.bot or message.webhook_id or message.type not in _WRITTEN:
         return None
-    names = [f"<@!?{me.id}>"]
-    if message.guild is not None and message.guild.self_role is not None:  # the role that is made for the bot
-        names.append(message.guild.self_role.mention)
-    message.content, named = re.subn(f"(?:{'|'.join(names)}) ?", "", message.content)
-    original = message.reference.resolved if message.reference is not None else None
-    quoted = [Quoted("forward", one.content) for one in message.message_snapshots if one.content]
-    if isinstance(original, discord.Message):
-        named = named or original.author.id == me.id
-        if original.content:
-            quoted.append(Quoted("reply", original.clean_content, original.author.display_name))
-    lines = [message.clean_content.strip(), *(f"[sticker: {sticker.name}]" for sticker in message.stickers)]
+    role = message.guild and message.guild.self_role  # made for the bot
+    names = f"<@!?{me.id}>|{role.mention if role else '$^'}"
+    message.content, named = re.subn(f"(?:{names}) ?", "", message.content)
+    text, files = _words(message), [_file(one, "author") for one in message.attachments]
     if message.id == message.channel.id and isinstance(message.channel, discord.Thread):
-        lines.insert(0, message.channel.name)  # the title of a post is half of its question
-    if message.poll is not None:
-        lines.append(f"[poll: {message.poll.question}]")
-    files = message.attachments + [file for one in message.message_snapshots for file in one.attachments]
+        text = f"{message.channel.name}\n{text}"  # the title of a post is half of its question
+    quoted = [Quoted("preview", _card(one), one.provider.name or "") for one in message.embeds]
+    reference = message.reference or discord.MessageReference(message_id=0, channel_id=0)
+    for snapshot in message.message_snapshots:
+        place = getattr(message._state.get_channel(reference.channel_id), "name", "")
+        quoted.append(Quoted("forward", _theirs(snapshot), place and f"#{place}"))
+        files += [_file(one, "forward") for one in snapshot.attachments]
+    original = reference.resolved
+    if isinstance(original, discord.Message):
+        own = original.author.id == me.id
+        quoted.append(Quoted("reply", _theirs(original), original.author.display_name, own))
+        files += [_file(one, "quote") for one in original.attachments]
+        named = named or own
+    elif message.type is discord.MessageType.reply:
+        quoted.append(Quoted("reply", UNSEEN))
     return _incoming(
-        message,
-        message.author,
-        "\n".join(filter(None, lines)),
-        addressed=bool(named),
-        quoted=tuple(quoted),
-        attachments=tuple(
-            attachment(file.url, file.filename, file.content_type, size=file.size, limit=_DOWNLOAD_LIMIT)
-            for file in files
-        ),
+        message, message.author, text, addressed=bool(named), quoted=tuple(quoted), attachments=tuple(files)
     )
+
+
+def _words(message: discord.Message | discord.MessageSnapshot) -> str:
+    """What a message says, also with stickers and polls; snapshots have less of it."""
+    lines = [getattr(message, "clean_content", message.content).strip()]
+    lines += [described("sticker", sticker.name) for sticker in message.stickers]
+    if asked := getattr(message, "poll", None):
+        lines.append(described("poll", asked.question, *(answer.text for answer in asked.answers)))
+    return "\n".join(filter(None, lines))
+
+
+def _theirs(message: discord.Message | discord.MessageSnapshot) -> str:
+    """What somebody else's message says, with its cards; without words, the names of its files."""
+    said = "\n".join(filter(None, [_words(message), *map(_card, message.embeds)]))
+    return said or "\n".join(described(file.filename) for file in message.attachments) or UNSEEN
+
+
+def _card(embed: discord.Embed) -> str:
+    title = f"[{embed.title or embed.url}]({embed.url})" if embed.url else embed.title
+    fields = [f"{field.name}: {field.value}" for field in embed.fields]
+    return "\n".join(filter(None, [title, embed.description, *fields]))
+
+
+def _file(file: discord.Attachment, origin: Origin) -> Attachment:
+    return attachment(file.url, file.filename, file.content_type, size=file.size, origin=origin)
 
 
 def _command(interaction: discord.Interaction) -> str:
@@ -283,8 +283,7 @@ def _new_client(config: DiscordConfig, events: asyncio.Queue[Dispatch]) -> disco
     # Constants of the program in the library, not of a client.
     Route.BASE = config.api_base.rstrip("/") or Route.BASE
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(config.gateway_url)
-    intents = discord.Intents.none()
-    intents.value = config.intents
+    intents = discord.Intents._from_value(config.intents)
     if not intents.message_content and config.group_policy != "mention":
         log.warning("channels.discord.intents lacks Message Content (32768): only mentions can be read.")
     client = discord.Client(
@@ -298,14 +297,18 @@ def _new_client(config: DiscordConfig, events: asyncio.Queue[Dispatch]) -> disco
     )
     parsers: dict[str, Callable[[Any], None]] = client._connection.parsers
 
-    def take(kind: EventKind, read: Callable[[Any], None] | None, data: Any) -> None:
-        if read is not None:
-            read(data)
+    ready, guild = parsers["READY"], parsers["GUILD_CREATE"]
+
+    def take(kind: EventKind, data: Any) -> None:
+        if kind == "READY":
+            ready(data)
+        elif kind == "GUILD_CREATE":
+            with contextlib.suppress(ChannelError), contained("discord"):  # one that is odd stops no other
+                guild(data)
         events.put_nowait((kind, data))
 
     for kind in get_args(EventKind):
-        read = parsers[kind] if kind in ("READY", "GUILD_CREATE") else None
-        parsers[kind] = functools.partial(take, kind, read)
+        parsers[kind] = functools.partial(take, kind)
     return client
 
 
@@ -314,22 +317,19 @@ def _channel_errors() -> Iterator[None]:
     """Turns the library's errors into ChannelError."""
     try:
         yield
+    except discord.LoginFailure as error:
+        raise ChannelError(_CLOSED[4004], permanent=True) from error
+    except discord.ConnectionClosed as error:
+        unknown = f"Discord closed the connection ({error.code})."
+        raise ChannelError(_CLOSED.get(error.code, unknown), permanent=error.code in _CLOSED) from error
     except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _channel_error(error) from error
-
-
-def _channel_error(error: Exception) -> ChannelError:
-    match error:
-        case discord.LoginFailure():
-            return ChannelError(_CLOSED[4004], permanent=True)
-        case discord.ConnectionClosed():
-            unknown = f"Discord closed the connection ({error.code})."
-            return ChannelError(_CLOSED.get(error.code, unknown), permanent=error.code in _CLOSED)
-        case discord.RateLimited() | discord.HTTPException(status=429):
-            return ChannelError("Discord asks to wait.", retry_after=getattr(error, "retry_after", 60.0))
-        case discord.NotFound(code=10008) | discord.Forbidden(code=50005):
-            return MessageGone("The message is not there any more.", permanent=True)
-        case discord.HTTPException() if error.status < 500:
-            reason = _MEANINGS.get(error.code) or f"Discord refused it: {error.text or error.status}."
-            return ChannelError(reason, permanent=True)
-    return ChannelError(f"Discord cannot be reached ({str(error) or type(error).__name__}).")
+        match error:
+            case discord.RateLimited() | discord.HTTPException(status=429):
+                wait = getattr(error, "retry_after", 60.0)
+                raise ChannelError("Discord asks to wait.", retry_after=wait) from error
+            case discord.NotFound(code=10008) | discord.Forbidden(code=50005):
+                raise MessageGone("The message is not there any more.", permanent=True) from error
+            case discord.HTTPException() if error.status < 500:
+                reason = _MEANINGS.get(error.code) or f"Discord refused it: {error.text or error.status}."
+                raise ChannelError(reason, permanent=True) from error
+        raise ChannelError(f"Discord cannot be reached ({str(error) or type(error).__name__}).") from error

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nanobot.config.channels import GroupPolicy
-from nanobot.messages import Attachment, InboundMessage, Quoted
+from nanobot.messages import Attachment, InboundMessage, Origin, Quoted
 from nanobot.paths import safe_name
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+UNSEEN = "[a message that cannot be read here]"
+_LARGEST = 20 << 20  # bytes of a file that is fetched
 _TOGETHER = 2.0  # seconds between two messages that a program sends as one
 
 
@@ -25,7 +27,8 @@ class Incoming:
     `allowFrom` may list, `sender_name` is the one people see. `addressed`: it names the bot, answers it or
     is a command to it. `quoted` is what the sender did not write; `text` only what they did.
 
-    Messages of the same `album` are one; `cut` says that the sender's program had to cut the text here.
+    Messages of the same `album` are one. `cut`: what was lost behind this text, where a longer one may have
+    been cut; None: it was not. `joined_ids` are those of messages that became part of this one.
     """
 
     chat_id: str
@@ -41,7 +44,8 @@ class Incoming:
     attachments: tuple[Attachment, ...] = ()
     quoted: tuple[Quoted, ...] = ()
     album: str = ""
-    cut: bool = False
+    cut: str | None = None
+    joined_ids: tuple[str, ...] = ()
 
     def inbound(self, channel: str) -> InboundMessage:
         """What the turn gets."""
@@ -51,7 +55,7 @@ class Incoming:
             chat_id=self.chat_id,
             sender_id=self.sender_id,
             text=self.text,
-            external_id=f"{self.chat_id}:{self.message_id}",
+            external_id=f"{self.chat_id}:{'+'.join((self.message_id, *self.joined_ids))}",
             session_key=":".join([channel, self.chat_id, *thread]),
             sent_at=self.sent_at,
             attachments=self.attachments,
@@ -72,34 +76,48 @@ def is_meant(message: Incoming, policy: GroupPolicy, chats: Sequence[str]) -> bo
 
 
 def continues(before: Incoming, after: Incoming) -> bool:
-    """Whether both are one: parts of an album, of a text that was cut, or a comment and its forwards."""
-    if (before.chat_id, before.thread, before.sender_id) != (after.chat_id, after.thread, after.sender_id):
-        return False
+    """Whether both, of one sender and chat, are one: an album, a text that was cut, comment and forwards."""
     if before.album or after.album:
         return before.album == after.album
-    forwarded = not after.text and any(quoted.kind == "forward" for quoted in after.quoted)
-    commented = forwarded and not before.text.startswith("/")  # a command stands for itself
-    return (before.cut or commented) and after.sent_at - before.sent_at <= _TOGETHER
+    commands = any(message.text.startswith("/") for message in (before, after))  # stand for themselves
+    forwards = _only_forwards(before) or _only_forwards(after)
+    return (
+        (before.cut is not None or forwards) and not commands and after.sent_at - before.sent_at <= _TOGETHER
+    )
+
+
+def _only_forwards(message: Incoming) -> bool:
+    return not message.text and any(quoted.kind == "forward" for quoted in message.quoted)
 
 
 def joined(before: Incoming, after: Incoming) -> Incoming:
-    """Both as one message, known by the id of the first."""
-    separator = "" if before.cut else "\n"
+    """Both as one message, known by the id of the first; or by all, where the first may be known alone."""
+    separator = "\n" if before.cut is None else before.cut
     return replace(
         before,
         text=separator.join(text for text in (before.text, after.text) if text),
         addressed=before.addressed or after.addressed,
-        attachments=before.attachments + after.attachments,
+        attachments=before.attachments
+        + tuple(item for item in after.attachments if item not in before.attachments),
         quoted=before.quoted + tuple(item for item in after.quoted if item not in before.quoted),
         sent_at=after.sent_at,
         cut=after.cut,
+        joined_ids=before.joined_ids if before.album else (*before.joined_ids, after.message_id),
     )
 
 
-def attachment(ref: str, name: str, media_type: str | None, *, size: int = 0, limit: int = 0) -> Attachment:
+def described(kind: str, *facts: object) -> str:
+    """A message that is neither words nor a file, in words: `[kind: fact, fact]`."""
+    known = ", ".join(str(fact) for fact in facts if fact not in (None, ""))
+    return f"[{kind}: {known}]" if known else f"[{kind}]"
+
+
+def attachment(
+    ref: str, name: str, media_type: str | None, *, size: int = 0, origin: Origin = "author"
+) -> Attachment:
     """A file on its platform. Name and type are what the sender's program claims; sizes are in bytes."""
-    kind = media_type or ""
+    name, kind = safe_name(name or "file"), media_type or ""
     if not _MEDIA_TYPE.fullmatch(kind):
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    error = f"it is larger than {limit >> 20} MB" if limit and size > limit else ""
-    return Attachment("", safe_name(name or "file"), kind, ref=ref, error=error)
+    error = f"it is larger than {_LARGEST >> 20} MB" if size > _LARGEST else ""
+    return Attachment("", name, kind, ref=ref, error=error, origin=origin)

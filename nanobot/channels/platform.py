@@ -10,9 +10,9 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from nanobot.channels.base import Channel, ChannelHost
+from nanobot.channels.base import Channel, ChannelHost, attempt
 from nanobot.channels.incoming import Incoming, continues, is_meant, joined
 from nanobot.channels.markup import Dialect, render_pieces
 from nanobot.channels.outgoing import OutgoingPart, check_files, parts_of, text_part
@@ -21,6 +21,8 @@ from nanobot.errors import ChannelError, MarkupRefused, MessageGone, StorageErro
 from nanobot.messages import OutboundMessage
 
 log = logging.getLogger(__name__)
+
+Client = TypeVar("Client")
 
 _PATIENCE = 3  # failed polls in a row that are only waited for; one more ends the connection
 _QUIET_AFTER_ERROR = 5.0  # seconds
@@ -47,7 +49,7 @@ class _Shown:
     closed: bool = False
 
 
-class Platform(Channel):
+class Platform(Channel, Generic[Client]):
     """A channel that says how its platform reads an event and sends a part; the rest is done here.
 
     `title` is the platform's name for people, `upload_limit` in bytes, `caption_limit` in the dialect's
@@ -63,6 +65,14 @@ class Platform(Channel):
     def __init__(self, name: str, config: Any, host: ChannelHost) -> None:
         super().__init__(name, config, host)
         self._shown: dict[str, _Shown] = {}
+        self.connection: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The library's connection, while there is one. Raises ChannelError."""
+        if self.connection is None:
+            raise ChannelError(f"{self.title} is not connected.")
+        return self.connection
 
     @abstractmethod
     def parse(self, event: Any) -> Incoming | None:
@@ -90,10 +100,8 @@ class Platform(Channel):
     async def started(self) -> None:
         """The platform is reached: tell nanobot, and offer the commands; the bot works without them, too."""
         self.host.connected()
-        try:
-            await self.show_menu([item for item in self.host.commands if _MENU_NAME.fullmatch(item[0])])
-        except ChannelError as error:
-            log.warning("The commands could not be put into the menu of %s: %s", self.title, error)
+        menu = [item for item in self.host.commands if _MENU_NAME.fullmatch(item[0])]
+        await attempt(self.name, "offer its commands in the menu", self.show_menu(menu))
 
     # Receiving
 
@@ -103,26 +111,41 @@ class Platform(Channel):
         With it everything before it is safe; the boolean says whether it was accepted just now. Events that
         cannot be parsed come back like others. Raises ChannelError when nothing more can be stored.
         """
-        for message, last in self._read(events):
+        messages, last = self._read(events)
+        waiting: list[tuple[Any, bool]] = []
+        whole = 0  # up to which event all messages are complete
+        for number, message in enumerate(messages):
             accepted = False
             if message and is_meant(message, self.config.group_policy, self.config.group_allow_from):
                 try:
                     accepted = await self.host.accept(message.inbound(self.name), message.sender_names)
                 except StorageError as error:
                     raise ChannelError(f"Messages wait at {self.title}: {error}") from error
-            yield last, accepted
+            waiting.append((events[number], accepted))
+            whole = max(whole, last[number])
+            if number == whole:
+                for done in waiting:
+                    yield done
+                waiting.clear()
 
-    def _read(self, events: Sequence[Any]) -> list[tuple[Incoming | None, Any]]:
-        """The messages, each with the last event it was made of."""
-        read: list[tuple[Incoming | None, Any]] = []
-        for event in events:
-            message = self._parsed(event)
-            before = read[-1][0] if read else None
-            if before is not None and message is not None and continues(before, message):
-                read[-1] = joined(before, message), event
+    def _read(self, events: Sequence[Any]) -> tuple[list[Incoming | None], list[int]]:
+        """The message that begins with each event, if one does, and the number of its last event. What one
+        person sends at once is one message, also when others write in between.
+        """
+        messages = [self._parsed(event) for event in events]
+        last = list(range(len(events)))
+        begun: dict[tuple[str, str, str], int] = {}
+        for number, message in enumerate(messages):
+            if message is None:
+                continue
+            writer = message.chat_id, message.thread, message.sender_id
+            first = begun.get(writer, number)
+            before = messages[first]
+            if before is not None and first != number and continues(before, message):
+                messages[first], messages[number], last[first] = joined(before, message), None, number
             else:
-                read.append((message, event))
-        return read
+                begun[writer] = number
+        return messages, last
 
     def _parsed(self, event: Any) -> Incoming | None:
         try:
@@ -131,20 +154,6 @@ class Platform(Channel):
             self.host.status.unreadable += 1
             log.exception("Channel %s: a message that cannot be read was skipped", self.name)
             return None
-
-    async def keep_polling(self, poll: Callable[[], Awaitable[None]], pause: float) -> None:
-        """Poll for ever. Failures in a row are waited for, `pause` seconds and longer; then it raises."""
-        failures = 0
-        while True:
-            try:
-                await poll()
-                failures = 0
-            except ChannelError as error:
-                failures += 1
-                if failures > _PATIENCE or error.permanent:
-                    raise
-                log.warning("Channel %s: %s", self.name, error)
-                await asyncio.sleep(error.retry_after or pause * 2.0 ** (failures - 1))
 
     # Showing a running turn
 
@@ -180,8 +189,9 @@ class Platform(Channel):
         full = len(message.text) > enough
         shown.quiet_until = math.inf if full else clock() + self.edit_pause(message.chat_id)
 
-    async def stop_growing(self) -> None:
-        """Give up what is being shown; for the end of a connection."""
+    async def ended(self) -> None:
+        """The connection is no more: give up what is being shown."""
+        self.connection = None
         tasks = [shown.growing for shown in self._shown.values() if shown.growing is not None]
         for task in tasks:
             task.cancel()
@@ -229,6 +239,21 @@ class Platform(Channel):
             del self._shown[next(iter(self._shown))]  # the one that was not used for the longest time
         self._shown[message_id] = shown
         return shown
+
+
+async def keep_polling(name: str, poll: Callable[[], Awaitable[None]], pause: float) -> None:
+    """Poll for ever. Failures in a row are waited for, `pause` seconds and longer; then it raises."""
+    failures = 0
+    while True:
+        try:
+            await poll()
+            failures = 0
+        except ChannelError as error:
+            failures += 1
+            if failures > _PATIENCE or error.permanent:
+                raise
+            log.warning("Channel %s: %s", name, error)
+            await asyncio.sleep(error.retry_after or pause * 2.0 ** (failures - 1))
 
 
 def missed_since(seen: Mapping[str, float], *chat_ids: str) -> float:

@@ -341,7 +341,7 @@ async def test_a_forgotten_session_is_caught_up(server: DiscordServer, host: Hos
     async with running_channel(server, host) as channel:
         ann.send("one")
         await host.got("one")
-        client = channel._client()
+        client = channel.client
 
         async def at_once(shard: int | None, *, initial: bool = False) -> None: ...
 

@@ -60,7 +60,7 @@ async def test_in_a_server_the_bot_waits_to_be_addressed(server: DiscordServer, 
         ann.send("@everyone four", general, mention_everyone=True)
         accepted = await host.got("hey one", "two", "ask @Ann in #general", "three")
     assert all(inbound.is_group for inbound in accepted)
-    assert accepted[3].quoted == (Quoted("reply", "an answer", "nano_bot"),)
+    assert accepted[3].quoted == (Quoted("reply", "an answer", "nano_bot", own=True),)
 
 
 async def test_a_server_that_the_library_does_not_know_is_no_direct_message(
@@ -123,7 +123,7 @@ async def test_replies_forwards_files_and_the_rest(server: DiscordServer, host: 
         ann.send("", sticker_items=[{"id": "1", "name": "wave", "format_type": 1}])
         ann.send("", poll=poll)
         accepted = await host.got("", "quoted", "what is it?", "look", "[sticker: wave]", "[poll: tea?]")
-    assert accepted[0].quoted == (Quoted("forward", "the plan"),)
+    assert accepted[0].quoted == (Quoted("forward", "the plan", "#general"),)
     assert [item.name for item in accepted[0].attachments] == ["plan.txt"]
     assert accepted[2].quoted == (Quoted("reply", "quoted", "Ann"),)
     assert [(item.name, item.media_type) for item in accepted[3].attachments] == [

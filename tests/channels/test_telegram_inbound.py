@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telegram import Message, User
+from telegram import User
 
 from nanobot.channels.incoming import is_meant
-from nanobot.channels.telegram_api import read_message
 from nanobot.channels.telegram_config import TelegramConfig
+from nanobot.channels.telegram_inbound import read_message
 from nanobot.messages import InboundMessage
 from tests.peers.telegram_world import Chat, Json, World
 
@@ -29,8 +29,7 @@ def message(text: str, **fields: object) -> Json:
 
 def read(shown: Json, *, policy: str = "mention") -> InboundMessage | None:
     config = TelegramConfig.model_validate({"groupPolicy": policy})
-    parsed = Message.de_json(shown, None)
-    received = read_message(parsed, BOT, config.allow_from)
+    received = read_message(shown, BOT, config.allow_from)
     if received is None or not is_meant(received, config.group_policy, config.group_allow_from):
         return None
     return received.inbound("telegram")
@@ -139,4 +138,4 @@ def test_who_writes_as_a_chat_is_heard_if_listed(
 ) -> None:
     channel = Chat(-200, "channel", "News", "news").to_json()
     shown = message(f"{MENTION} hi", sender_chat=channel, **posted)
-    assert (read_message(Message.de_json(shown, None), BOT, allowed) is not None) == heard
+    assert (read_message(shown, BOT, allowed) is not None) == heard

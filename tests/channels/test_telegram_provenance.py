@@ -155,6 +155,27 @@ async def test_a_comment_and_its_forwards_are_one_question(server: TelegramServe
     assert "so is the sun" in message.all_text, "to be found again, and forgotten"
 
 
+async def test_what_is_known_alone_takes_nothing_with_it(server: TelegramServer) -> None:
+    """Killed before it confirmed the comment, nanobot gets it again, now with the forward that came after."""
+    ann, taken = server.user(7), list[InboundMessage]()
+
+    async def accept(inbound: InboundMessage, names: Any) -> bool:
+        taken.append(inbound)
+        return True
+
+    comment = ann.send("is this true?")
+    async with running_channel(server, accept):
+        await server.wait_for(lambda: not server.updates)
+    server.add_update("message", comment)
+    forwarded = server.new_message(server.chats[7], ann.to_json())
+    server.add_update("message", {**forwarded, "text": "the moon is cheese", "forward_origin": BY_BEN})
+    async with running_channel(server, accept):
+        await server.wait_for(lambda: not server.updates)
+    assert [bool(inbound.quoted) for inbound in taken] == [False, True]
+    assert taken[0].external_id != taken[1].external_id
+    assert taken[1].metadata["message_id"] == str(comment["message_id"])
+
+
 async def test_what_came_later_or_is_a_command_stands_for_itself(server: TelegramServer) -> None:
     ann = server.user(7)
     long = server.new_message(server.chats[7], ann.to_json())
