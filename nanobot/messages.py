@@ -255,9 +255,14 @@ class InboundMessage:
 
     @property
     def command(self) -> str:
-        """The slash command it is, without the slash, known or not; "" when it is none."""
-        parsed = parse_command(self.text) if self.source == "person" else None
-        return parsed[0] if parsed else ""
+        """What it may be as a slash command: its text, or "" when it cannot be one."""
+        may_be = self.source == "person" and not self.attachments and parse_command(self.text)
+        return self.text if may_be else ""
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether it is `/stop`, which acts at once."""
+        return (parse_command(self.command.lower()) or ("", "-")) in (("stop", ""), ("stop", "now"))
 
 
 # A path such as /etc/hosts is no command.

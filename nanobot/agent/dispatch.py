@@ -63,7 +63,7 @@ class Dispatcher:
         self._hub = hub
         self._subagents = subagents
         self._limits = limits
-        self.run_command: Callable[[InboundMessage], Awaitable[str]] | None = None
+        self.run_command: Callable[[InboundMessage], Awaitable[str | None]] | None = None
         self.fetch_attachments: Callable[[InboundMessage], Awaitable[InboundMessage]] | None = None
         self._owner = ""
         self._running: dict[str, _Running] = {}
@@ -108,7 +108,7 @@ class Dispatcher:
     async def stop(self, session_key: str) -> bool:
         """Stop what runs in a session and, silently, its subagents; whether a turn will say so."""
         running = self._running.get(session_key)
-        if running is not None and running.turn.inbound.command != "stop":  # which is what asks
+        if running is not None and not running.turn.inbound.is_stop:  # which is what asks
             self._stopped.add(session_key)
             running.work.cancel()
         with contextlib.suppress(StorageError):  # whoever asked finds them at work
@@ -236,14 +236,16 @@ class Dispatcher:
     async def _work(self, turn: InboxTurn) -> None:
         if turn.claim.epoch > _MOST_TAKEOVERS:
             await self._finish(turn, failed(NanobotError("This message stopped nanobot again and again.")))
-        elif turn.inbound.command and self.run_command:
-            try:
-                text = await self.run_command(turn.inbound)
-            except NanobotError as error:
-                text = str(error)
+        elif (text := await self._answer_to_command(turn.inbound)) is not None:
             await self._finish(turn, TurnFinished("done", text, Usage()))
         else:
             await self._answer(turn)
+
+    async def _answer_to_command(self, inbound: InboundMessage) -> str | None:
+        try:
+            return await self.run_command(inbound) if inbound.command and self.run_command else None
+        except NanobotError as error:
+            return str(error)
 
     async def _answer(self, turn: InboxTurn) -> None:
         finished, notices = await self._attempt(turn)

@@ -74,7 +74,7 @@ class Hub:
         `/stop` acts at once; its answer comes in the session's order. Raises StorageError.
         """
         accepted = await self.inbox.accept(inbound)
-        if accepted and inbound.command == "stop":
+        if accepted and inbound.is_stop:
             self._to_stop.add(inbound.session_key)
         self.notify()
         return accepted

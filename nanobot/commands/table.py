@@ -6,6 +6,7 @@ To add a command, write its handler and add a row to COMMANDS: help and completi
 from __future__ import annotations
 
 import difflib
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _QUEUE_MODES = {
     "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
     "steer": "Mode steer: a message that comes while an answer is being written joins it.",
 }
+_AGENTS = r"\S*|stop\s+\S+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A row of the table. `name` has no slash; `arguments` is as shown in the help."""
+    """A row of the table. `name` has no slash; `arguments` is as shown in the help.
+
+    `form` is what they look like: with anything else behind it, the name only begins a message.
+    """
 
     name: str
     arguments: str
     description: str
     run: Callable[[Request], Awaitable[str]]
+    form: str = ""
 
     @property
     def usage(self) -> str:
@@ -54,22 +60,18 @@ class Command:
 async def run_command(text: str, session_key: str, context: CommandContext) -> str | None:
     """The answer to a slash command, or None when `text` is an ordinary message.
 
-    Raises UsageError for an unknown command, naming the nearest one, and whatever its handler raises.
+    Raises UsageError for a word alone that is no command, or a mistyped one, and what a handler raises.
     """
-    parsed = parse_command(text)
-    if parsed is None:
+    name, arguments = parse_command(text) or ("", "")
+    for command in COMMANDS:
+        if command.name == name and re.fullmatch(command.form, arguments, re.DOTALL):
+            return await command.run(Request(arguments, session_key, context))
+    known, words = [command.name for command in COMMANDS], arguments.split()
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75 if words else 0.6)
+    if not name or name in known or len(words) > 1 or (words and not nearest):
         return None
-    name, arguments = parsed
-    command = next((command for command in COMMANDS if command.name == name), None)
-    if command is None:
-        raise UsageError(_unknown(name))
-    return await command.run(Request(arguments, session_key, context))
-
-
-def _unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=1)
     advice = f"Did you mean /{nearest[0]}?" if nearest else "/help lists the commands."
-    return f"There is no command /{name}. {advice}"
+    raise UsageError(f"There is no command /{name}. {advice} With more words it is a message.")
 
 
 async def _new(request: Request) -> str:
@@ -222,15 +224,19 @@ async def _forget(request: Request) -> str:
 COMMANDS: tuple[Command, ...] = (
     Command("new", "", "Begin a new conversation; the earlier one is kept.", _new),
     Command("help", "", "List the commands.", _help),
-    Command("stop", "", "Stop the answer that is being written, and its subagents.", _stop),
+    Command("stop", "", "Stop the answer that is being written, and its subagents.", _stop, "(?i:now)?"),
     Command("status", "", "Show model, workspace and session.", _status),
-    Command("model", "[NAME]", "Show or change the model.", _model),
-    Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue),
-    Command("agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents),
+    Command("model", "[NAME]", "Show or change the model.", _model, r"\S*"),
+    Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue, r"\S*"),
+    Command(
+        "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS
+    ),
     Command("sessions", "", "List the latest conversations.", _sessions),
-    Command("resume", "[NUMBER|NAME]", "Go on with another conversation; 0: the one before /new.", _resume),
-    Command("rename", "TITLE", "Give this conversation a title.", _rename),
+    Command(
+        "resume", "[NUMBER|NAME]", "Go on with another conversation; 0: the one before /new.", _resume, ".*"
+    ),
+    Command("rename", "TITLE", "Give this conversation a title.", _rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),
-    Command("forget", "TEXT|ID", "Forget something for good, after a confirmation.", _forget),
+    Command("forget", "TEXT|ID", "Forget something for good, after a confirmation.", _forget, ".*"),
 )

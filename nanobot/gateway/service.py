@@ -207,9 +207,9 @@ class Gateway:
                     self.hub.notify()
                     await asyncio.sleep(0.05)
 
-    async def _run_command(self, inbound: InboundMessage) -> str:
+    async def _run_command(self, inbound: InboundMessage) -> str | None:
         context = CommandContext(self._app, only=inbound.session_key)
-        return await run_command(inbound.text, inbound.session_key, context) or ""
+        return await run_command(inbound.command, inbound.session_key, context)
 
     async def _send(self, message: OutboundMessage) -> str:
         await self._progress.finish(message)

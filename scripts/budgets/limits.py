@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_803, target=4_000)
+SPINE = Ratchet(now=4_810, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_951, target=23_500)
+TOTAL = Ratchet(now=26_964, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_238, target=9_000)
+HELLO_LINES = Ratchet(now=10_245, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,9 +28,9 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 715,
+    "root files": 720,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_954,
+    "agent": 1_956,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_897,
     # thirteen slash commands; target 480
-    "commands": 500,
+    "commands": 506,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_150,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 546,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_348,
+    "providers": 2_347,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_174,
     # finding, reading, previewing and installing skills; target 960
