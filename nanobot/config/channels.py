@@ -67,6 +67,17 @@ class ChannelConfig(Section):
     group_allow_from: list[str] = key([], "Ids of the groups of the policy `allowlist`.", min_length=1)
 
 
+class OtherChannel(Section):
+    """The section of a plugin, which reads it itself, or of a channel that is not in this version."""
+
+    alone: ClassVar[str] = ChannelConfig.alone
+    verbatim: ClassVar[bool] = True
+
+    @classmethod
+    def extra_kind(cls, name: str) -> Any:
+        return Any
+
+
 class ChannelsConfig(Section):
     """What is the same for all platforms. Their sections are in `model_extra`: those of bundled channels as
     the channel declares them, others as they are written.
@@ -85,11 +96,10 @@ class ChannelsConfig(Section):
         for spec in CHANNELS:
             if spec.name == name:
                 return spec.load(spec.section)
-        if name in PLANNED:
-            return Any
         from importlib.metadata import entry_points
 
-        return Any if name in entry_points(group=ENTRY_POINTS).names else None
+        known = name in PLANNED or name in entry_points(group=ENTRY_POINTS).names
+        return OtherChannel if known else None
 
     def enabled(self) -> dict[str, Any]:
         """The sections of the enabled channels by name."""
@@ -102,6 +112,6 @@ class ChannelsConfig(Section):
 
 
 def _is_enabled(section: Any) -> bool:
-    if isinstance(section, ChannelConfig):
-        return section.enabled and not section.fault
-    return isinstance(section, dict) and bool(section.get("enabled"))
+    if isinstance(section, dict):
+        return bool(section.get("enabled"))
+    return not section.fault and section.enabled

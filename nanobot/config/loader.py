@@ -4,11 +4,9 @@ The environment beats the file, the file beats the defaults. Nothing here ever r
 cannot be read, and unknown keys stay where they are. No message quotes a value: it may be a secret.
 """
 
-import codecs
 import contextlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +47,12 @@ def load_config(path: Path | None = None, env: Mapping[str, str] | None = None) 
     data = json.loads(text)
     data.pop("$schema", None)
     config = reader.read(Config, data)
-    if reader.problems:
+    off = [f"{problem.text}, so {problem.off}" for problem in reader.problems if problem.off]
+    if len(off) < len(reader.problems):
         _refuse(path, reader)
     if missing := [f"channels.{name}" for name in config.channels.enabled() if name in PLANNED]:
         reader.warnings.append(f"{', '.join(missing)}: not in this version yet, so kept and not used")
-    return LoadedConfig(config, (*reader.warnings, *reader.off, *_open_to_everyone(path)))
+    return LoadedConfig(config, (*reader.warnings, *off, *_open_to_everyone(path)))
 
 
 def update_config_file(path: Path, changes: Mapping[str, object]) -> None:
@@ -67,7 +66,7 @@ def update_config_file(path: Path, changes: Mapping[str, object]) -> None:
         steps, _ = _find(dotted.split("."))
         wanted, text = set_value(wanted, steps, value), set_value(text, steps, value)
     reader.read(Config, json.loads(wanted))
-    if reader.all_problems() or reader.warnings:
+    if reader.problems or reader.warnings:
         _refuse(path, reader)
     _write(path, mark + text)
 
@@ -90,7 +89,10 @@ def _overlay(reader: Reader, text: str, variable: str, given: str) -> str:
     if kind is not str and given.startswith(("[", "{")):
         with contextlib.suppress(ValueError):  # then it is refused as text, or is an address such as [::1]:80
             value = loads(given, f"environment variable {variable}")
-    reader.origins[".".join(step.name for step in steps)] = f" (from {variable})"
+    place = ".".join(step.name for step in steps)
+    if place in reader.origins:
+        reader.warnings.append(f"{place}: set by two environment variables, {variable} counts")
+    reader.origins[place] = f" (from {variable})"
     return set_value(text, steps, value)
 
 
@@ -128,11 +130,11 @@ def _read(path: Path) -> tuple[str, str]:
         raise ConfigError(f"{path} is nested too deeply or holds an absurdly long number.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}, line 1: the file must hold one JSON object: {{ … }}.")
-    return "\ufeff" if raw.startswith(codecs.BOM_UTF8) else "", text
+    return "\ufeff" if raw.startswith(b"\xef\xbb\xbf") else "", text
 
 
 def _refuse(path: Path, reader: Reader) -> NoReturn:
-    lines = "\n  ".join([*reader.all_problems(), *reader.warnings])
+    lines = "\n  ".join([*(problem.text for problem in reader.problems), *reader.warnings])
     raise ConfigError(f"{path} cannot be used. Correct this; the file was not changed:\n  {lines}")
 
 
@@ -140,8 +142,9 @@ def _open_to_everyone(path: Path) -> Iterator[str]:
     """Whoever can write to the file or its folder can have nanobot run anything."""
     for place in (path.parent, path):
         with contextlib.suppress(OSError):
-            mode = place.stat().st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            if (
+                place.stat().st_mode & 0o1002 == 0o002
+            ):  # with the sticky bit only owners replace what is theirs
                 yield f"{place}: everyone on this machine may write to it. Run: chmod o-w {place}"
 
 

@@ -4,11 +4,9 @@ The names are pydantic's, and this is the part of it that is needed here: to imp
 validators took a third of the time of a whole `nanobot agent -m`.
 """
 
-import contextlib
-import itertools
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from types import NoneType
@@ -46,12 +44,12 @@ class Field:
     default: Any
     description: str = ""
     repr: bool = True
+    also: tuple[str, ...] = ()
+    guard: bool = False
     limits: Mapping[str, float] | None = None
     annotation: Any = None
     alias: str = ""  # how the key is written
     numbers_as_text: bool = False
-    also: tuple[str, ...] = ()
-    guard: bool = False
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -62,17 +60,9 @@ class Field:
 _ANY = Field(None)
 
 
-def key(
-    default: Any,
-    meaning: str,
-    *,
-    secret: bool = False,
-    also: tuple[str, ...] = (),
-    guard: bool = False,
-    **limits: float,
-) -> Any:
-    """Declares a key of a section, see Field."""
-    return Field(default, meaning, not secret, limits, also=also, guard=guard)
+def key(default: Any, meaning: str, *, secret: bool = False, also: tuple[str, ...] = (), **more: Any) -> Any:
+    """Declares a key of a section; see Field, whose `guard` and single limits are the rest."""
+    return Field(default, meaning, not secret, also, more.pop("guard", False), more)
 
 
 class Section:
@@ -80,11 +70,13 @@ class Section:
 
     `model_fields_set` names the attributes that were given, `model_extra` holds the values of `extra_kind`.
     `alone` says what is off when something in the section is wrong; `fault` tells that, and all else works.
+    `verbatim` sections are read as they are written, into a dict, unless they have a fault.
     """
 
     model_fields: ClassVar[dict[str, Field]] = {}
     numbers_as_text: ClassVar[bool] = False  # whether 12 will do where a text is expected
     alone: ClassVar[str] = ""
+    verbatim: ClassVar[bool] = False
     hints: ClassVar[Mapping[str, str]] = {}  # what to write instead of keys that are not ours
     fault = ""
 
@@ -132,8 +124,8 @@ class Section:
         """The section that a JSON object describes. Raises ConfigError; unknown keys are left out."""
         reader = Reader()
         section: Self = reader.read(cls, data)
-        if problems := reader.all_problems():
-            raise ConfigError("\n".join(problems))
+        if reader.problems:
+            raise ConfigError("\n".join(problem.text for problem in reader.problems))
         return section
 
     def model_dump(self, *, by_alias: bool = False) -> dict[str, Any]:
@@ -174,24 +166,26 @@ def _dumped(value: Any, by_alias: bool) -> Any:
     return value
 
 
-class Reader:
-    """Makes values of the types that fields have. `problems` and `warnings` name keys, never values. `faults`
-    are the problems of sections that are alone with them, by their paths, and `off` tells what is off.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, with the path but no value, and what is `off` for it; if nothing is named, all is."""
 
-    With an `environment` the `${VAR}`s in texts are replaced. `origins` tells of a path who gave its value.
+    text: str
+    off: str = ""
+
+
+class Reader:
+    """Makes values of the types that fields have. With an `environment` the `${VAR}`s in texts are replaced.
+
+    `warnings` name keys, never values. `origins` tells of a path who gave its value.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = environment
-        self._within = 0  # how many sections that would be alone with a fault are being read
+        self._off = ""  # what is off if the value being read is wrong
         self.origins: dict[str, str] = {}
         self.warnings: list[str] = []
-        self.problems: list[str] = []
-        self.faults: dict[str, list[str]] = {}
-        self.off: list[str] = []
-
-    def all_problems(self) -> list[str]:
-        return [*self.problems, *itertools.chain(*self.faults.values())]
+        self.problems: list[Problem] = []
 
     def read(self, kind: Any, value: Any, path: str = "", field: Field = _ANY, expand: bool = True) -> Any:
         """`value` as a `kind`, which is the type of `field` or a part of it, such as that of an entry.
@@ -202,75 +196,53 @@ class Reader:
         if NoneType in options:
             return None if value is None else self.read(options[0], value, path, field, expand)
         if isinstance(kind, type) and issubclass(kind, Section):
-            with self._alone(path, kind.alone) if kind.alone else contextlib.nullcontext():
-                section = self._section(kind, value, path, expand)
-            section.fault = "; ".join(self.faults.get(path, ()))
-            return section
+            return self._section(kind, value, path, expand)
+        is_dict = isinstance(value, dict) and (origin is dict or kind is Any)
+        if is_dict or (isinstance(value, list) and (origin is list or kind is Any)):
+            inner, expand = (options[-1] if options else Any), expand and not _is_off(value)
+            parts = value.items() if is_dict else enumerate(value)
+            read = {at: self.read(inner, part, f"{path}.{at}", field, expand) for at, part in parts}
+            kept = {at: part for at, part in read.items() if part is not _LEFT_OUT}
+            return kept if is_dict else list(kept.values())
         if isinstance(value, str) and expand and self._environment is not None:
             value = self._expanded(value, path, field)
-        elif isinstance(value, dict) and (origin is dict or kind is Any):
-            inner, expand = (options[1] if options else Any), expand and not _is_off(value)
-            read = {
-                name: self.read(inner, item, f"{path}.{name}", field, expand) for name, item in value.items()
-            }
-            return {name: item for name, item in read.items() if item is not _LEFT_OUT}
-        elif isinstance(value, list) and (origin is list or kind is Any):
-            inner = options[0] if options else Any
-            items = [self.read(inner, item, f"{path}.{at}", field, expand) for at, item in enumerate(value)]
-            return [item for item in items if item is not _LEFT_OUT]
         try:
             return value if value is _LEFT_OUT else _plain(kind, value, field)
         except ValueError as error:
             self._problem(path, f"expected {error}")
             return _LEFT_OUT
 
-    def _section(self, kind: type[Section], data: Any, path: str, expand: bool) -> Section:
+    def _section(self, kind: type[Section], data: Any, path: str, expand: bool) -> Section | dict[str, Any]:
+        begin, around = len(self.problems), self._off
+        self._off = around or kind.alone
         if not isinstance(data, dict):
             self._problem(path, "expected a valid dictionary")
-            return kind()
+            data = {}
         data = kind.adopt(data, self.warnings)
         expand = expand and not _is_off(data)  # what is switched off needs no variables
         names = {word: name for name, field in kind.model_fields.items() for word in field.spellings}
         values: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        seen: set[str] = set()
-        for given, value in data.items():
-            alias = to_camel(given) if to_camel(given) in names else given
-            place, name = f"{path}.{alias}".lstrip("."), names.get(alias, alias)
-            if name in seen:
+        for written, value in data.items():
+            camel = to_camel(written)
+            alias = camel if camel in names else written
+            place, name = f"{path}.{alias}".lstrip("."), names.get(alias, "")
+            if name in values:
                 self.warnings.append(f"{place}: given in two spellings, the first one counts")
-            elif alias in names:
+            elif name:
                 field = kind.model_fields[name]
-                found = self.read(field.annotation, value, place, field, expand)
-                if found is not _LEFT_OUT:
-                    values[name] = found
+                values[name] = self.read(field.annotation, value, place, field, expand)
             elif (inner := kind.extra_kind(alias)) is not None:
-                with self._alone(place, "it is off"):
-                    extra[alias] = self.read(inner, value, place, _ANY, expand)
-                if place in self.faults and not isinstance(extra[alias], Section):
-                    extra[alias] = Section()
-                    extra[alias].fault = "; ".join(self.faults[place])
+                extra[alias] = self.read(inner, value, place, _ANY, expand)
             else:
-                hint = kind.hints.get(to_camel(given)) or _hint(
-                    to_camel(given), [*names, *kind.extra_names()]
-                )
+                hint = kind.hints.get(camel) or _hint(camel, [*names, *kind.extra_names()])
                 self.warnings.append(f"{place}: unknown key, {hint}")
-            seen.add(name)
-        section = kind(**values)
+        self._off = around
+        section = kind(**{name: value for name, value in values.items() if value is not _LEFT_OUT})
         section.model_extra = extra
-        return section
-
-    @contextlib.contextmanager
-    def _alone(self, path: str, off: str) -> Iterator[None]:
-        """What is wrong in the block is a fault of what is at `path` and of nothing else."""
-        before = len(self.problems)
-        self._within += 1
-        yield
-        self._within -= 1
-        if found := self.problems[before:]:
-            del self.problems[before:]
-            self.faults[path] = found
-            self.off.append(f"{'; '.join(found)}, so {off}")
+        if kind.alone:
+            section.fault = "; ".join(problem.text for problem in self.problems[begin:])
+        return extra if kind.verbatim and not section.fault else section
 
     def _expanded(self, text: str, path: str, field: Field) -> str:
         """`text` with its variables; _LEFT_OUT if one is missing."""
@@ -292,19 +264,21 @@ class Reader:
 
         text = _REFERENCE.sub(value_of, text)
         for fault in missing:
-            if self._within or field.guard:
+            if self._off or field.guard:
                 self._problem(path, fault)
             else:
                 self.warnings.append(f"{path}: {fault}, so the default counts")
         return _LEFT_OUT if missing else text
 
     def _problem(self, path: str, text: str) -> None:
-        self.problems.append(f"{path}{self.origins.get(path, '')}: {text}")
+        self.problems.append(Problem(f"{path}{self.origins.get(path, '')}: {text}", self._off))
 
 
-def _is_off(data: Mapping[str, Any]) -> bool:
-    enabled, disabled = data.get("enabled", data.get("isActive")), data.get("disabled")
-    return _BOOLEANS.get(str(enabled).lower()) is False or _BOOLEANS.get(str(disabled).lower()) is True
+def _is_off(data: Any) -> bool:
+    switches = {"enabled": False, "isActive": False, "disabled": True}
+    return isinstance(data, dict) and any(
+        _BOOLEANS.get(str(data[name]).lower()) is off for name, off in switches.items() if name in data
+    )
 
 
 def _hint(given: str, names: Iterable[str]) -> str:

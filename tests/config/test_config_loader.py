@@ -163,6 +163,9 @@ def test_environment_mistakes_are_named(file: Path) -> None:
         "environment variable NANOBOT_GATEWAY__PORT__X",
         "environment variable NANOBOT_TOOLS__",
     ]
+    twice = load(file, {}, NANOBOT_GATEWAY__PORT="1", nanobot_gateway__port="2")
+    assert twice.config.gateway.port == 2
+    assert twice.warnings == ("gateway.port: set by two environment variables, nanobot_gateway__port counts",)
     message = refusal(file, {}, NANOBOT_AGENTS__DEFAULTS__MAXTOKENS="many")
     assert "agents.defaults.maxTokens (from NANOBOT_AGENTS__DEFAULTS__MAXTOKENS)" in message
     assert "'gateway' should be an object" in refusal(file, {"gateway": 5}, NANOBOT_GATEWAY__PORT="1")
