@@ -252,15 +252,15 @@ class Conversation:
         first = max(before, start - _SUMMARISED_AT_ONCE)
         unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
         left = await self._store.sessions.history(self._key, after=first, limit=start - first)
+        told = ""
         try:
             async with asyncio.timeout(_PATIENCE):
-                if self._summarise and (summary := await self._summarise(self._key, left)):
-                    return unread + summary
+                told = await self._summarise(self._key, left) if self._summarise and left else ""
         except (NanobotError, TimeoutError) as error:
             log.warning("%s is summarised without a model: %s", self._key, error)
         from nanobot.agent.digest import digest
 
-        return unread + digest(left) if left else ""
+        return f"{unread}{told}\n{digest(left)}".strip()
 
 
 def _joins(answered: InboundMessage, other: InboundMessage) -> bool:

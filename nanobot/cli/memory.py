@@ -122,6 +122,36 @@ async def _consolidate() -> int:
     return int(bool(after.messages))
 
 
+@app.command("confirm")
+def confirm(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Facts; none: show them.")
+    ] = None,
+) -> None:
+    """Show what others wrote that would be facts by your word, or make these facts yours."""
+    raise typer.Exit(asyncio.run(_confirm(ids or [])))
+
+
+async def _confirm(ids: list[str]) -> int:
+    """1 when one of them does not wait."""
+    from nanobot.memory.files import hold, open_files
+    from nanobot.terminal.config import load_and_warn
+    from nanobot.terminal.screen import complain, one_line
+
+    files = open_files(load_and_warn().config.workspace_path)
+    async with hold("memory"):
+        waiting = {fact.id: fact for fact in files.unconfirmed()}
+        for fact in waiting.values() if not ids else ():
+            print(one_line(f"{fact.id}: {fact.text} ({' '.join(fact.origin.messages)})", 300))
+        for name in ids:
+            if name in waiting:
+                files.confirm(waiting[name])
+    unknown = [name for name in ids if name not in waiting]
+    if unknown:
+        complain(f"No unconfirmed fact has the id {unknown[0]}. `nanobot memory confirm` shows them.")
+    return int(bool(unknown))
+
+
 @app.command("forget")
 def forget(
     wanted: Annotated[str, typer.Argument(metavar="TEXT|ID", help="Words, or an id of a fact or message.")],

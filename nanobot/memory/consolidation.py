@@ -19,9 +19,9 @@ from nanobot.errors import NanobotError, ProviderError, StorageError
 from nanobot.memory.consolidation_table import ConsolidationTable, Unconsolidated
 from nanobot.memory.facts import Fact, format_entry, parse_history, plain_text
 from nanobot.memory.files import MemoryFiles, hold, open_files, to_the_end
-from nanobot.memory.grounding import words
 from nanobot.memory.operations import Plan, plan_reply
-from nanobot.memory.transcript import Transcript
+from nanobot.memory.transcript import Transcript, others_texts
+from nanobot.memory.words import content_words
 from nanobot.messages import Message
 from nanobot.providers.base import Completion, ModelRequest, Provider
 from nanobot.store.records import StoredMessage
@@ -128,25 +128,13 @@ class Consolidator:
         ]
 
     async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
-        """What stands for these messages in later prompts: their summaries, and a list of what has none yet.
+        """What people said in these messages, as far as it is consolidated. Raises StorageError.
 
-        A chat waits for this, so no model is asked; the rest is owed from now on. "" when nothing of it is
-        consolidated. Raises StorageError.
+        A chat waits for this, so no model is asked; the rest is owed from now on.
         """
-        first, last = messages[0].seq, messages[-1].seq
-        lines = [
-            line
-            for change in await self._table.changes_of(session_key, first, last)
-            for line in Plan.from_json(change.body).history[:1]
-        ]
-        told = [f"[{entry.origin.day}] {entry.text}" for entry in parse_history("\n".join(lines))]
-        if not told:
-            return ""
-        session = (await self._table.unconsolidated(self.window, session_key))[0]
-        if left := [entry for entry in messages if entry.seq > session.consolidated]:
-            turns = await self._table.unattended_turns(session_key, left[0].seq - 1, last)
-            told.append(Transcript(session_key, session.is_group, left, turns).digest())
-        return "\n".join(told)
+        changes = await self._table.changes_of(session_key, messages[0].seq, messages[-1].seq)
+        lines = [line for change in changes for line in Plan.from_json(change.body).history[:1]]
+        return "\n".join(f"[{entry.origin.day}] {entry.text}" for entry in parse_history("\n".join(lines)))
 
     async def _attempt(self, session: Unconsolidated, until: int) -> bool:
         """Consolidate the next messages of a session; False when that did not work this time."""
@@ -172,7 +160,7 @@ class Consolidator:
         return await self._commit(session, transcript, _mechanical(transcript))
 
     async def _commit(self, session: Unconsolidated, transcript: Transcript, plan: Plan) -> bool:
-        committed = await self._table.commit_change(session, transcript.last, plan.to_json())
+        committed = await self._table.commit_change(session, transcript.messages[-1].seq, plan.to_json())
         await self.finish_pending()
         return committed
 
@@ -186,14 +174,20 @@ class Consolidator:
                     await self._table.change_applied(change.id)
 
     async def _read(self, session: Unconsolidated, until: int) -> Transcript | None:
-        """The next messages to consolidate: whole turns, no more than one model call takes."""
+        """The next messages to consolidate: whole turns, no more than one model call takes.
+
+        The messages before them, which the model may have seen with them, tell whether others were read.
+        """
         first = session.consolidated
         messages = await self.store.sessions.history(session.session, after=first, limit=_RANGE_READ)
         end = _range_end(messages, until)
         if not end:
             return None
-        turns = await self._table.unattended_turns(session.session, first, messages[end - 1].seq)
-        return Transcript(session.session, session.is_group, messages[:end], turns)
+        earlier, last = max(0, first - self.window), messages[end - 1].seq
+        before = await self.store.sessions.history(session.session, after=earlier, limit=first - earlier)
+        turns = await self._table.unattended_turns(session.session, earlier, last)
+        read = any(entry.turn_id in turns or any(others_texts(entry.message)) for entry in before)
+        return Transcript(session.session, session.is_group, messages[:end], turns, read)
 
     async def _ask(self, transcript: Transcript) -> Plan:
         """The model's plan, checked. Raises NanobotError."""
@@ -241,8 +235,8 @@ def open_consolidator(
 
 def relevant(facts: Sequence[Fact], said: str) -> list[Fact]:
     """The facts most like what was said, then the first ones, as many as a prompt has room for."""
-    spoken = words(said)
-    ranked = sorted(facts, key=lambda fact: -len(spoken & words(fact.text)))
+    spoken = set(content_words(said))
+    ranked = sorted(facts, key=lambda fact: -len(spoken.intersection(content_words(fact.text))))
     shown, size = [], 0
     for fact in ranked:
         size += len(fact.text) + 24

@@ -41,12 +41,9 @@ class ConsolidationTable:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def unconsolidated(self, window: int, key: str = "") -> list[Unconsolidated]:
-        """Sessions in which people speak, with `window` such messages or some before their start.
-
-        With `key` that session alone, as it is.
-        """
-        return await self._db.read(_unconsolidated, window, key)
+    async def unconsolidated(self, window: int) -> list[Unconsolidated]:
+        """Sessions in which people speak, with `window` such messages or some before their start."""
+        return await self._db.read(_unconsolidated, window)
 
     async def unattended_turns(self, key: str, after: int, until: int) -> frozenset[int]:
         """The turns of these messages that nobody wrote: schedules, results of subagents."""
@@ -79,23 +76,21 @@ class ConsolidationTable:
         await self._db.write(_consolidation_failed, key, error, retry_at)
 
 
-_SESSIONS = (
+# In the sessions that are left out nobody speaks.
+_OWING = (
     "SELECT key AS session, is_group, consolidated_seq AS consolidated, start_seq AS start,"
     " COALESCE(failures, 0) AS failures, COALESCE(retry_at, 0.0) AS retry_at, COALESCE(error, '') AS error,"
     " COALESCE((SELECT first_seq - 1 FROM turns WHERE session = key AND state = 'running'), last_seq)"
     " AS settled, (SELECT COALESCE(MAX(id), 0) FROM forgets) AS forgets"
-    " FROM sessions LEFT JOIN setbacks ON setbacks.session = key WHERE "
-)
-# In the sessions that are left out nobody speaks.
-_OWING = (
-    "key IN (SELECT key FROM sessions WHERE last_seq - consolidated_seq >= ?"
+    " FROM sessions LEFT JOIN setbacks ON setbacks.session = key"
+    " WHERE key IN (SELECT key FROM sessions WHERE last_seq - consolidated_seq >= ?"
     " UNION SELECT key FROM sessions WHERE start_seq > consolidated_seq)"
     " AND kind = 'chat' ORDER BY updated_at"
 )
 
 
-def _unconsolidated(connection: Connection, window: int, key: str) -> list[Unconsolidated]:
-    rows = connection.execute(_SESSIONS + ("key = ?" if key else _OWING), (key or window,))
+def _unconsolidated(connection: Connection, window: int) -> list[Unconsolidated]:
+    rows = connection.execute(_OWING, (window,))
     return [Unconsolidated(**{**dict(row), "is_group": bool(row["is_group"])}) for row in rows]
 
 

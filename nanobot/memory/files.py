@@ -19,6 +19,7 @@ from nanobot.memory.facts import (
     HistoryEntry,
     decode_memory,
     encode_memory,
+    format_fact,
     parse_facts,
     parse_history,
     read_memory,
@@ -78,6 +79,11 @@ class MemoryFiles:
     def history(self) -> Path:
         return self.folder / "HISTORY.md"
 
+    @property
+    def waiting(self) -> Path:
+        """Unconfirmed facts, written like those of MEMORY.md."""
+        return self.folder / "UNCONFIRMED.md"
+
     def facts(self) -> list[Fact]:
         """The facts as they are now."""
         return parse_facts(decode_memory(self._read(self.memory)))
@@ -86,8 +92,19 @@ class MemoryFiles:
         """What HISTORY.md says now."""
         return parse_history(decode_memory(self._read(self.history)))
 
+    def unconfirmed(self) -> list[Fact]:
+        """What others wrote that would be facts if the owner said so, and has not."""
+        known = {fact.id for fact in self.facts()}
+        waiting = parse_facts(decode_memory(self._read(self.waiting)))
+        return list({fact.id: fact for fact in waiting if fact.id not in known}.values())
+
+    def confirm(self, fact: Fact) -> None:
+        """Make an unconfirmed fact one of the owner's. For the holder of the lock `memory`."""
+        edit = Edit("", format_fact(fact), fact.origin.group)
+        rewrite(self.memory, lambda text: edit_lines(text, (edit,)))
+
     def complaints(self) -> list[str]:
-        """What cannot be read in the files, a sentence each; the rest of such a line counts."""
+        """What the owner should look at, a sentence each: what cannot be read, what is unconfirmed."""
         found = []
         for path in (self.memory, self.history):
             try:
@@ -96,6 +113,9 @@ class MemoryFiles:
                 found.append(str(error))
                 continue
             found += [f"{path.name}, line {line}: {problem}." for line, problem in unreadable(text)]
+        with contextlib.suppress(StorageError):
+            if waiting := len(self.unconfirmed()):
+                found.append(f"UNCONFIRMED.md has {waiting} facts: `nanobot memory confirm` shows them.")
         return found
 
     def _read(self, path: Path) -> bytes:
@@ -104,10 +124,16 @@ class MemoryFiles:
     def apply(self, plan: Plan, change_id: int) -> None:
         """Bring a change into the files; doing so again changes nothing."""
         paths.make_private_dir(self.folder)
-        for path in (self.history, self.memory):  # nothing is written through a link that leads elsewhere
+        for path in (
+            self.history,
+            self.memory,
+            self.waiting,
+        ):  # nothing is written through a link that leads elsewhere
             self._read(path)
         with _storage_errors(self.history):
             _append(self.history, "".join(f"{line}\n" for line in plan.history))
+        for line in plan.unconfirmed:
+            _append(self.waiting, f"{line}\n")
 
         def edit(text: str) -> str:
             after = edit_lines(text, plan.edits)

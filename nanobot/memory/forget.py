@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ from nanobot.errors import UsageError
 from nanobot.memory.consolidation import Consolidator
 from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history, split_message_id
 from nanobot.memory.files import hold, rewrite, to_the_end
-from nanobot.memory.grounding import without_accents, words
 from nanobot.memory.redaction import CLEANING, Matches, Redaction, Target
 from nanobot.memory.search import MemorySearch, message_named
+from nanobot.memory.words import content_words
 from nanobot.store.records import StoredMessage
 
 _FACT_ID = re.compile(r"[0-9a-f]{8}")
 _EVIDENCE = re.compile(r"<!--[^>]*#[\d,-]+ -->")  # where a line comes from: no words of it
+_MARKS = re.compile("[\u0300-\u036f]")
+_STEM = 4  # letters by which the words of a fact are found in another form
 _SHORTEST = 3  # bytes; less would match nearly everything, but one Chinese character may be a word
 
 Item = TypeVar("Item", Fact, HistoryEntry)
@@ -185,8 +188,8 @@ class Forgetter:
             return _without(text, {number for span in spans for number in span}, found)
 
         rewrite(files.history, clean_history)
-        for backup in files.backups.glob("*.md"):
-            rewrite(backup, clean_facts)
+        for copy in [files.waiting, *files.backups.glob("*.md")]:
+            rewrite(copy, clean_facts)
         if not found.scope.session:
             _clean_other_files(self.workspace, target)
         for stale in [*files.folder.glob(".*.md.*"), *files.backups.glob(".*.md.*")]:  # of killed processes
@@ -248,15 +251,20 @@ def _says(wanted: str, *, closely: bool = True) -> Matches:
     needle = _plain(wanted).rstrip(".!?")
     if len(needle.encode()) < _SHORTEST:
         raise UsageError("That is too little to search for. Give at least three letters, or an id.")
-    stems = set() if closely else words(wanted)
+    stems = set() if closely else {_bare(word)[:_STEM] for word in content_words(wanted)}
 
     def matches(text: str) -> bool:
         if needle in _plain(text):
             return True
-        bare = without_accents(text) if len(stems) > 1 else ""
+        bare = _bare(text) if len(stems) > 1 else ""
         return bare != "" and all(stem in bare for stem in stems)
 
     return matches
+
+
+def _bare(text: str) -> str:
+    """`text` in small letters, "á" as "a"."""
+    return _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold()))
 
 
 def _plain(text: str) -> str:

@@ -11,15 +11,15 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nanobot.errors import ProviderError
-from nanobot.memory.facts import Fact, fact_id, format_entry, format_fact, parse_facts, plain_text, superseded
-from nanobot.memory.grounding import addresses, is_order, share_said, unsaid_details, words
+from nanobot.memory.facts import Fact, format_entry, format_fact, parse_facts, plain_text, superseded
 from nanobot.memory.secrets import has_secret, mask_secrets
 from nanobot.memory.transcript import Transcript
+from nanobot.memory.words import content_words, words
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,9 @@ _MOST_OPERATIONS = 30
 _MOST_STARTS = 20  # places at which the object is looked for
 _MOST_SHRINK = 0.3  # of the facts that are not expired by name
 _FREE_EXPIRIES = 3  # that many may always go, beyond that 30 % of all
-_SAID = 0.5  # which part of the words must have been said where somebody else could have put in the others
-_ORDERED = 0.8  # and of a rule's, when what was said does not sound like one
 _ECHO = 40  # characters of our own instructions that no honest reply repeats
-_LABEL = re.compile(r"\[\d+\] (?:user|assistant|untrusted)\b")
+_LABEL = re.compile(r"\[\d+\] (?:user|assistant|program)\b")
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +48,25 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a consolidation changes: lines for HISTORY.md and edits of MEMORY.md."""
+    """What a consolidation changes: lines for HISTORY.md, edits of MEMORY.md, lines for UNCONFIRMED.md."""
 
     history: tuple[str, ...]
     edits: tuple[Edit, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         edits = [[edit.old, edit.new, edit.group] for edit in self.edits]
-        return json.dumps({"history": self.history, "edits": edits}, ensure_ascii=False)
+        body = {"history": self.history, "edits": edits, "unconfirmed": self.unconfirmed}
+        return json.dumps(body, ensure_ascii=False)
 
     @staticmethod
     def from_json(body: str) -> Plan:
         data = json.loads(body)
-        return Plan(tuple(data["history"]), tuple(Edit(*edit) for edit in data["edits"]))
+        edits = tuple(Edit(*edit) for edit in data["edits"])
+        return Plan(tuple(data["history"]), edits, tuple(data.get("unconfirmed", ())))
+
+
+_ENDS = ".,;:!?)]}'\""
 
 
 class _Refused(Exception):
@@ -75,20 +80,16 @@ def plan_reply(reply: str, instructions: str, transcript: Transcript, facts: Seq
     operations = data.get("operations")
     if not isinstance(operations, list) or len(operations) > _MOST_OPERATIONS:
         raise _bad(f"its operations are no list of at most {_MOST_OPERATIONS}")
-    lines = [format_entry(transcript.entry(history))]
-    edits: list[Edit] = []
     own = [f for f in facts if f.origin.visible_in(transcript.session, is_group=transcript.is_group)]
-    checker = _Checker(transcript, {fact.id: fact for fact in own}, instructions)
+    checker = _Checker(transcript, own, instructions)
     for operation in operations:
         try:
-            edit, past = checker.check(operation)
+            checker.check(operation)
         except _Refused as why:
             log.info("An operation on %s is left out: %s", transcript.session, why)
-            continue
-        edits.append(edit)
-        lines += past
-    _check_shrink(own, edits)
-    return Plan(tuple(lines), tuple(edits))
+    _check_shrink(own, checker.edits)
+    lines = [format_entry(transcript.entry(history)), *checker.past]
+    return Plan(tuple(lines), tuple(checker.edits), tuple(checker.unconfirmed))
 
 
 def _bad(reason: str) -> ProviderError:
@@ -111,20 +112,17 @@ def _parse(reply: str) -> dict[str, Any]:
 
 
 def _history(value: object, instructions: str, transcript: Transcript) -> str:
-    """The history entry without what could steer a later reader."""
+    """The history entry without what others wrote and without addresses that nobody said."""
     if not isinstance(value, str) or len(value) > _LONGEST_HISTORY:
         raise _bad(f"its history is no text of at most {_LONGEST_HISTORY:,} characters")
     if _is_echo(value, instructions):
         raise _bad("it repeats what it was given")
-    said = transcript.users_words
-    spoken = words(said)
     sentences = _sentences(plain_text(mask_secrets(value)))
-    if transcript.foreign:  # which may have smuggled in an order
-        sentences = [one for one in sentences if not is_order(one) or share_said(one, spoken) >= _SAID]
-    text = " ".join(sentences)
-    for address in addresses(text):
-        if address.casefold() not in said.casefold():
-            text = text.replace(address, "[address]")
+    text = " ".join(one for one in sentences if not transcript.is_others(one, ()))
+    said = transcript.users_words.casefold()
+    text = _ADDRESS.sub(
+        lambda found: found[0] if found[0].casefold().rstrip(_ENDS) in said else "[address]", text
+    )
     if sum(char.isalnum() for char in text) < 3:
         raise _bad("its history says nothing")
     return text
@@ -142,44 +140,64 @@ def _is_echo(text: str, instructions: str) -> bool:
 
 
 class _Checker:
-    """Checks the operations of one reply, one after the other."""
+    """Checks the operations of one reply, one after the other, and collects what comes of them."""
 
-    def __init__(self, transcript: Transcript, known: dict[str, Fact], instructions: str) -> None:
+    def __init__(self, transcript: Transcript, facts: Sequence[Fact], instructions: str) -> None:
+        self.edits: list[Edit] = []
+        self.past: list[str] = []
+        self.unconfirmed: list[str] = []
         self._transcript = transcript
         self._group = transcript.session if transcript.is_group else ""
-        self._known = known
-        self._new: set[str] = set()
+        self._known = {fact.id: fact for fact in facts}
+        self._ids = set(self._known)
         self._instructions = instructions
-        self._expiries = max(_FREE_EXPIRIES, int(_MOST_SHRINK * len(known)))
+        self._expiries = max(_FREE_EXPIRIES, int(_MOST_SHRINK * len(self._known)))
 
-    def check(self, operation: object) -> tuple[Edit, list[str]]:
-        """The edit and the lines for HISTORY.md. Raises _Refused."""
+    def check(self, operation: object) -> None:
+        """Take in one operation. Raises _Refused."""
         if not isinstance(operation, dict):
             raise _Refused("it is no object")
         evidence = self._evidence(operation.get("evidence"))
         match operation.get("op"):
             case "add":
-                return Edit("", self._new_line(operation.get("text"), evidence), self._group), []
+                self._add(self._text(operation.get("text")), evidence, None)
             case "supersede":
                 old = self._old(operation.get("id"))
-                line = self._new_line(operation.get("text"), evidence, old.text)
-                return self._replace(old, line, evidence, plain_text(str(operation["text"])))
+                self._add(self._text(operation.get("text")), evidence, old)
             case "expire":
-                old = self._old(operation.get("id"))
-                self._expiries -= 1
-                if self._expiries < 0:
-                    raise _Refused("too many facts would expire")
-                said = words(self._transcript.said(evidence))
-                if self._transcript.foreign and not share_said(old.text, said):
-                    raise _Refused(f"nobody spoke of {old.id}")
-                return self._replace(old, "", evidence, "")
+                self._expire(self._old(operation.get("id")), evidence)
             case kind:
                 raise _Refused(f"there is no operation {kind!r}")
 
-    def _replace(self, old: Fact, line: str, evidence: Sequence[int], new: str) -> tuple[Edit, list[str]]:
+    def _add(self, text: str, evidence: Sequence[int], old: Fact | None) -> None:
+        """What has not the owner's word waits for it, and takes the place of nothing."""
+        transcript = self._transcript
+        fact = Fact(text, transcript.origin(evidence, transcript.day(evidence)))
+        if fact.id in self._ids:
+            raise _Refused("it is known")
+        self._ids.add(fact.id)
+        own = all(map(transcript.is_own, evidence))
+        if not own or transcript.is_others(text, evidence, old.text if old else ""):
+            self.unconfirmed.append(format_fact(fact))
+            return
+        self.edits.append(Edit(old.id if old else "", format_fact(fact), self._group))
+        if old:
+            self._leave(old, text, evidence)
+
+    def _expire(self, old: Fact, evidence: Sequence[int]) -> None:
+        self._expiries -= 1
+        if self._expiries < 0:
+            raise _Refused("too many facts would expire")
+        transcript = self._transcript
+        spoken = transcript.is_clean or set(content_words(old.text)) & set(words(transcript.own(evidence)))
+        if not spoken or not all(map(transcript.is_own, evidence)):
+            raise _Refused(f"nobody spoke of {old.id}")
+        self.edits.append(Edit(old.id, "", self._group))
+        self._leave(old, "", evidence)
+
+    def _leave(self, old: Fact, new: str, evidence: Sequence[int]) -> None:
         del self._known[old.id]
-        past = superseded(old, new, self._transcript.day(evidence))
-        return Edit(old.id, line, self._group), [format_entry(past)]
+        self.past.append(format_entry(superseded(old, new, self._transcript.day(evidence))))
 
     def _evidence(self, value: object) -> list[int]:
         if not isinstance(value, list) or not value:
@@ -196,41 +214,18 @@ class _Checker:
             raise _Refused(f"there is no fact {value!r}")
         return fact
 
-    def _new_line(self, value: object, evidence: Sequence[int], replaced: str = "") -> str:
-        """The line of a new fact. Raises _Refused."""
-        if not isinstance(value, str) or not any(char.isalnum() for char in plain_text(value)):
+    def _text(self, value: object) -> str:
+        """The text of a new fact. Raises _Refused."""
+        text = plain_text(value) if isinstance(value, str) else ""
+        if not any(char.isalnum() for char in text):
             raise _Refused("it has no text")
-        text = plain_text(value)
-        for problem in self._problems(text, evidence, replaced):
-            raise _Refused(problem)
-        self._new.add(fact_id(text))
-        return format_fact(Fact(text, self._transcript.origin(evidence, self._transcript.day(evidence))))
-
-    def _problems(self, text: str, evidence: Sequence[int], replaced: str) -> Iterator[str]:
-        transcript = self._transcript
-        said = f"{transcript.said(evidence)}\n{replaced}"
         if len(text) > _LONGEST_FACT:
-            yield "it is too long"
-        if fact_id(text) in self._known or fact_id(text) in self._new:
-            yield "it is known"
+            raise _Refused("it is too long")
         if has_secret(text):
-            yield "it holds a secret"
+            raise _Refused("it holds a secret")
         if _is_echo(text, self._instructions):
-            yield "it repeats what it was given"
-        others_before = transcript.foreign | transcript.answered(max(evidence))
-        others = transcript.foreign | transcript.answered(
-            transcript.last + 1
-        )  # may tell of what was read long ago
-        unsaid = words(text) - words(said)
-        share = share_said(text, words(said))
-        if share < _SAID and (unsaid & others_before or (transcript.foreign and not share)):
-            yield "the messages it names do not say so"
-        if details := unsaid_details(text, said, others):
-            yield f"nobody said {details[0][:40]!r}"
-        begins = transcript.said(evidence, first_paragraph=True)
-        enough = _SAID if is_order(begins) else _ORDERED
-        if is_order(text) and (share_said(text, words(begins)) < enough or unsaid & others):
-            yield "it gives an order that no user gave"
+            raise _Refused("it repeats what it was given")
+        return text
 
 
 def _check_shrink(facts: Sequence[Fact], edits: Sequence[Edit]) -> None:

@@ -1,55 +1,57 @@
-"""A part of a conversation as it is consolidated: who said what, and what of it may be believed."""
+"""A part of a conversation as it is consolidated: the words of its people, and what is not theirs.
+
+Whose words they are is recorded with each part (`TextPart.origin`, tool results, turns that nobody began).
+The model that makes facts is shown nothing of what others wrote, nor answers given after reading it: what it
+was never shown cannot talk it into anything. Where others' words turn up in its reply all the same, as after
+a pasted mail, they are found out by comparing.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 
 from nanobot.memory.facts import Evidence, HistoryEntry, message_id, plain_text
-from nanobot.memory.grounding import words
 from nanobot.memory.secrets import mask_secrets
-from nanobot.messages import TextPart
+from nanobot.memory.words import says_something, words
+from nanobot.messages import Message, TextPart
 from nanobot.store.records import StoredMessage
 
 _SHOWN = 2_000  # characters of one message that are shown to the model
-_SHOWN_RESULT = 300
+_STEM = 4
 _READ = 20_000  # characters of one text that are looked at
 _QUOTED = 100  # characters of a message in a digest
-_SHORT = 80
-# What people paste instead of saying it: quoted mail, code, long quotations.
+# What people paste: quoted lines, code, long quotations.
 _PASTED = re.compile(
-    r"^[>|][^\n]*|```.*?(?:```|\Z)|[\"“„«][^\"”“„«»]{25,}[\"”“»]"
-    r"|\b(?:summari[sz]e|translate|proofread|übersetz\w*|fasse?\b[^\n:]{0,40}\bzusammen"
-    r"|(?:this|following|forwarded|diese[rs]?|folgende[rs]?) (?:e-?mail|mail|message|page|article|text|letter"
-    r"|nachricht|seite|artikel|brief))\b[^\n:]{0,40}:.*"
-    r"|^\W*(?:from|von|de|subject|betreff|-+ ?original|-+ ?forwarded|begin forwarded)\b.{0,80}:.*",
-    re.MULTILINE | re.DOTALL | re.IGNORECASE,
+    r"^[ ]*[>|][^\n]*|```.*?(?:```|\Z)|[\"“„«「『](?:[^\"”“„«»」』]{25,}|[\u3040-\u9fff、。]{8,})[\"”“»」』]",
+    re.MULTILINE | re.DOTALL,
 )
-_CONFIRMS = re.compile(
-    r"\W*(?:yes|yep|yeah|ok|okay|right|correct|exactly|sure|true|remember|keep that|note that|ja|genau|stimmt"
-    r"|richtig|merk|oui|exact|sí|si|claro|sim|da|はい|そう|是|对|好|嗯)(?!\w)",
-    re.IGNORECASE,
-)
-_KEEP = re.compile(
-    r"\b(?:remember|keep|note|save|merk|speicher|retiens|recuerda|guarda|ricorda)|覚え|记住|запомни", re.I
-)
+_COLON = re.compile(r"[:：](?=\s|\Z)|：")
+# Addresses, numbers, codes: nobody writes these by chance as somebody else has written them.
+_EXACT = re.compile(r"[a-z0-9]+(?:[.@/:+'’_-]+[a-z0-9]+)*")
+_CODE = re.compile(r"@|\w\.[^\W\d]{2}|(?=\S{4})\S*\d")
+_NAME = re.compile(r"(?<=\S )[^\W\d_a-z]\w+")  # with a capital, inside a sentence
+_GROUPS = re.compile(r"(?<=\d)[.,'’ ](?=\d{3}(?!\d))")
+_DATE = re.compile(r"(?:19|20)\d\d(?:-\d\d){0,2}|\d{1,2}:\d\d")
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """Messages of one session, oldest first. Nobody wrote what is in `unattended` turns."""
+    """Messages of one session, oldest first.
+
+    Nobody wrote what is in `unattended` turns. `read_before`: answers may repeat what others wrote from the
+    first one on; of the others it is known.
+    """
 
     session: str
     is_group: bool
     messages: Sequence[StoredMessage]
     unattended: frozenset[int] = frozenset()
-
-    @property
-    def last(self) -> int:
-        return self.messages[-1].seq
+    read_before: bool = True
 
     @cached_property
     def by_seq(self) -> dict[int, StoredMessage]:
@@ -60,88 +62,103 @@ class Transcript:
         entry = self.by_seq.get(seq)
         return entry is not None and entry.message.role == "user" and entry.turn_id not in self.unattended
 
+    def is_own(self, seq: int) -> bool:
+        """Whether a person says something in message `seq`, or it is an answer made of what people said."""
+        message = self.by_seq[seq].message
+        if message.role == "assistant":
+            return seq < self._read_from
+        return self.is_users(seq) and bool(message.text.strip())
+
+    @cached_property
+    def _read_from(self) -> int:
+        """From this message on answers may repeat what others wrote."""
+        if self.read_before:
+            return 0
+        read = (entry.seq for entry in self.messages if any(self._theirs(entry)))
+        return next(read, self.messages[-1].seq + 1)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing in it can have been written by others."""
+        return self._read_from > self.messages[-1].seq and not self._others_texts
+
+    def _theirs(self, entry: StoredMessage) -> Iterator[str]:
+        """The texts of a message that no person of this chat wrote."""
+        if entry.message.role == "user" and entry.turn_id in self.unattended:
+            yield entry.message.text
+        yield from others_texts(entry.message)
+
     def as_text(self) -> str:
-        """The conversation for the model: numbered, dated, secrets masked, foreign text marked and short."""
-        return "\n".join(line for entry in self.messages for line in self._lines(entry))
+        """The conversation for the model: numbered, dated, secrets masked, without the words of others."""
+        return "\n".join(f"[{entry.seq}] {line}" for entry in self.messages if (line := self._line(entry)))
 
-    def _lines(self, entry: StoredMessage) -> list[str]:
-        text, role = entry.message.text, str(entry.message.role)
+    def _line(self, entry: StoredMessage) -> str:
+        message, role = entry.message, str(entry.message.role)
+        text = _one_line(message.text, _SHOWN)
         if role == "user" and not self.is_users(entry.seq):
-            role, text = "untrusted program", text[:_SHOWN_RESULT]
-        lines = (
-            [f"{role} ({_moment(entry):%Y-%m-%d %H:%M}): {_one_line(text, _SHOWN)}"] if text.strip() else []
+            role, text = "program", "(not shown)"
+        elif role == "assistant" and entry.seq >= self._read_from and text:
+            text = "(not shown)"
+        notes = [f"(used {call.name})" for call in message.tool_calls]
+        if role != "tool" and any(others_texts(message)):
+            notes.append("(with words of others, not shown)")
+        said = " ".join(filter(None, [text, *notes]))
+        return f"{role} ({_moment(entry):%Y-%m-%d %H:%M}): {said}" if said else ""
+
+    def own(self, seqs: Iterable[int]) -> str:
+        """What people say themselves in these messages, without what they paste."""
+        return "\n".join(
+            _own_and_pasted(self.by_seq[seq].message.text)[0] for seq in seqs if self.is_users(seq)
         )
-        lines += [
-            f"untrusted {part.origin}: {_one_line(part.text, _SHOWN_RESULT)}"
-            for part in entry.message.parts
-            if isinstance(part, TextPart) and part.origin != "author"
-        ]
-        lines += [
-            f"untrusted {part.name}: {_one_line(part.content, _SHOWN_RESULT)}"
-            for part in entry.message.tool_results
-        ]
-        return [f"[{entry.seq}] {line}" for line in lines]
-
-    def said(self, seqs: Sequence[int], *, first_paragraph: bool = False) -> str:
-        """The users' own words in these messages, with the answer before them that they confirm, and dates.
-
-        `first_paragraph`: only how a message begins and no confirmations, for what might be pasted.
-        """
-        found = []
-        for seq in filter(self.is_users, seqs):
-            entry = self.by_seq[seq]
-            own = _own_words(entry.message.text)
-            found.append(own.split("\n\n")[0] if first_paragraph else own)
-            if not first_paragraph:
-                found.append(f"{_moment(entry):%Y-%m-%d %B %A %d}")
-                found.append(self._confirmed(seq, own))
-        return "\n".join(found)
-
-    def _confirmed(self, seq: int, own: str) -> str:
-        """The answer before message `seq`, if that says yes to it; for what was read, thanks are no yes."""
-        answer = next((entry for entry in reversed(self.messages) if entry.seq < seq), None)
-        confirms = _CONFIRMS.match(own) if len(own) <= _SHORT and "?" not in own else None
-        if confirms is None or answer is None or answer.message.role != "assistant":
-            return ""
-        if answer.turn_id in self._reading and not _KEEP.search(own):
-            return ""
-        return answer.message.text if words(own[confirms.end() :]) <= self._answers[answer.seq] else ""
 
     @cached_property
     def users_words(self) -> str:
-        return self.said([entry.seq for entry in self.messages])
+        return self.own(self.by_seq)
+
+    def is_others(self, text: str, seqs: Sequence[int], known: str = "") -> bool:
+        """Whether `text`, which is said to rest on these messages, has something only others wrote.
+
+        That is an address, a number or a code, any word of what one of the messages forwards, or two words
+        in a row when they are names or when most words are others'. What people or `known` say is not.
+        """
+        said, shown = _codes(f"{self.users_words}\n{known}"), _codes(self.own(seqs))
+        if any(code in self._their_codes or shown for code in _codes(text) - said):
+            return True
+        own, stems = self._own_stems | set(_stems(known)), _stems(text)
+        forwarded = {stem for seq in seqs for stem in _stems(_forwarded(self.by_seq[seq].message))}
+        if forwarded.intersection(stems) - own:
+            return True
+        pairs = [pair for pair in pairwise(stems) if pair in self._their_pairs and own.isdisjoint(pair)]
+        names = set(_stems(" ".join(_NAME.findall(text))))
+        most = 2 * len(self._their_stems.intersection(stems) - own) > len(set(stems))
+        return bool(pairs) and (most or any(map(names.issuperset, pairs)))
 
     @cached_property
-    def foreign(self) -> set[str]:
-        """The words of tools, of programs, of what users pasted, and of answers made of those."""
-        texts = [part.content for entry in self.messages for part in entry.message.tool_results]
+    def _own_stems(self) -> set[str]:
+        return {word for seq in self.by_seq for word in _stems(self.own([seq]))}
+
+    @cached_property
+    def _others_texts(self) -> list[str]:
+        """What others wrote, what people may have pasted of it, and the answers that may repeat it."""
+        found = [text for entry in self.messages for text in self._theirs(entry)]
         for entry in self.messages:
-            if entry.turn_id in self._reading and not self._is_own(entry):
-                texts.append(entry.message.all_text)
-        return words("\n".join(text[:_READ] for text in texts))
+            if self.is_users(entry.seq):
+                found.append(_own_and_pasted(entry.message.text)[1])
+            elif entry.message.role == "assistant" and entry.seq >= self._read_from:
+                found.append(entry.message.text)
+        return [text[:_READ] for text in found if text]
 
     @cached_property
-    def _reading(self) -> set[int]:
-        """The turns in which something was read that the users did not say."""
-        return {
-            entry.turn_id
-            for entry in self.messages
-            if entry.message.tool_results or (entry.message.role == "user" and not self._is_own(entry))
-        }
-
-    def _is_own(self, entry: StoredMessage) -> bool:
-        """Whether a user says all of a message."""
-        text, own = entry.message.all_text.strip(), entry.message.text.strip()
-        return self.is_users(entry.seq) and (not text or text == own == _own_words(own))
-
-    def answered(self, before: int) -> set[str]:
-        """The words of answers before this message: somebody who wants them kept says yes to them."""
-        return set().union(*(found for seq, found in self._answers.items() if seq < before))
+    def _their_codes(self) -> set[str]:
+        return {code for text in self._others_texts for code in _codes(text)}
 
     @cached_property
-    def _answers(self) -> dict[int, set[str]]:
-        answers = (entry for entry in self.messages if entry.message.role == "assistant")
-        return {entry.seq: words(entry.message.text[:_READ]) for entry in answers}
+    def _their_stems(self) -> set[str]:
+        return {stem for text in self._others_texts for stem in _stems(text)}
+
+    @cached_property
+    def _their_pairs(self) -> set[tuple[str, str]]:
+        return {pair for text in self._others_texts for pair in pairwise(_stems(text))}
 
     def day(self, seqs: Sequence[int]) -> str:
         """The ISO date of the last of these messages."""
@@ -158,21 +175,52 @@ class Transcript:
 
     def digest(self) -> str:
         """What was asked, without a model: how much, when, and how each message of a user begins."""
-        own = [entry for entry in self.messages if self.is_users(entry.seq)]
         first, last = _moment(self.messages[0]), _moment(self.messages[-1])
         text = f"(mechanical) {len(self.messages)} messages, {first:%Y-%m-%d} to {last:%Y-%m-%d}."
-        for entry in own:
-            said = mask_secrets(plain_text(_own_words(entry.message.text)))
+        for seq in filter(self.is_users, self.by_seq):
+            said = mask_secrets(plain_text(self.own([seq])))
             sentence = re.split(r"(?<=[.!?。!?])\s", said)[0][:_QUOTED]
-            text += f" [{entry.seq}] “{sentence}”" if sentence else ""
+            text += f" [{seq}] “{sentence}”" if sentence else ""
         return text
 
 
-def _own_words(text: str) -> str:
-    """What somebody says in a message. Of a long one it is the beginning and the end: the rest is pasted."""
-    own = _PASTED.sub(" ", text[:_READ]).strip()
-    paragraphs = own.split("\n\n")
-    return own if len(own) <= _SHOWN else "\n\n".join([paragraphs[0][:_SHOWN], paragraphs[-1][-_SHOWN:]])
+def others_texts(message: Message) -> Iterator[str]:
+    """The texts in a message that whoever sent it has not written."""
+    for part in message.parts:
+        if isinstance(part, TextPart) and part.origin != "author":
+            yield part.text
+    yield from (result.content for result in message.tool_results)
+
+
+def _forwarded(message: Message) -> str:
+    return "\n".join(
+        part.text for part in message.parts if isinstance(part, TextPart) and part.origin == "forward"
+    )
+
+
+def _own_and_pasted(text: str) -> tuple[str, str]:
+    """What somebody says in a message, and the rest of it, which somebody else may have written.
+
+    Own is what is no quotation and stands before a colon; of a long message it is the first paragraph.
+    """
+    text = text[:_READ]
+    pasted = _PASTED.findall(text)
+    own, *rest = _COLON.split(_PASTED.sub(" ", text).strip(), maxsplit=1)
+    if len(own) > _SHOWN:
+        own, _, later = own.partition("\n\n")
+        rest.append(later)
+    return own[:_SHOWN], "\n".join([*pasted, *rest])
+
+
+def _codes(text: str) -> set[str]:
+    """The addresses, numbers and codes in `text` without the points in long numbers; dates are reckoned."""
+    tokens = _EXACT.findall(_GROUPS.sub("", text.casefold()))
+    return {token for token in tokens if _CODE.search(token) and not _DATE.fullmatch(token)}
+
+
+def _stems(text: str) -> list[str]:
+    """The words of `text` that say something, by their beginnings: languages change the ends."""
+    return [word[:_STEM] for word in words(text) if says_something(word)]
 
 
 def _one_line(text: str, limit: int) -> str:

@@ -70,3 +70,17 @@ def test_a_hand_edit_is_found(talked: Nanobot) -> None:
     file = talked.home / "workspace/memory/MEMORY.md"
     file.write_text("- The owner plays the cello.\n")
     assert "plays the cello" in talked.run("memory", "search", "cello").stdout
+
+
+def test_what_others_wrote_is_a_fact_by_the_owners_word(talked: Nanobot) -> None:
+    folder = talked.home / "workspace/memory"
+    (folder / "UNCONFIRMED.md").write_text("- Likes tea. <!-- telegram:5#1 -->\n- Bank is Evil.\n")
+    assert "UNCONFIRMED.md has 2 facts" in talked.run("status").stdout
+    shown = talked.run("memory", "confirm").stdout.splitlines()
+    assert [line[8:] for line in shown] == [": Likes tea. (telegram:5#1)", ": Bank is Evil. ()"]
+    assert "Likes tea" not in talked.run("memory", "search", "tea").stdout
+    assert talked.run("memory", "confirm", shown[0][:8]).returncode == 0
+    assert "Likes tea" in talked.run("memory", "search", "tea").stdout
+    assert talked.run("memory", "confirm").stdout.splitlines() == shown[1:]
+    unknown = talked.run("memory", "confirm", "00000000")
+    assert (unknown.returncode, "No unconfirmed fact has the id 00000000" in unknown.stderr) == (1, True)
