@@ -26,6 +26,7 @@ from nanobot.skills.prompt import SkillsSection
 from nanobot.store.store import open_store
 from nanobot.subagents.orders import Subagents
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
+from nanobot.tools.shell import BackgroundPrograms
 from nanobot.tools.spawn import SpawnTool
 from nanobot.workspace import create_workspace
 
@@ -48,7 +49,8 @@ class App:
         self.hub = Hub(store)
         self.subagents = Subagents(config, store, self.hub, self.skills, prompt.owner_parts)
         spawn = SpawnTool(self.subagents, lambda: self.tools.registry())
-        own = build_tools(config, store, BUNDLED, functools.partial(read_record, store))
+        self.programs = BackgroundPrograms(paths.home() / "run" / "exec")
+        own = build_tools(config, store, BUNDLED, functools.partial(read_record, store), self.programs)
         built_in = [*own, spawn, MemorySearchTool(self.recall)]
         taken = {*SWITCHABLE, *(tool.name for tool in built_in)}
         plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
@@ -88,7 +90,8 @@ class App:
 
     async def aclose(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            for part in (self.store, self.models, self.recall, self.tools):  # the last one first
+            # The last one first.
+            for part in (self.store, self.models, self.recall, self.tools, self.programs):
                 stack.push_async_callback(part.aclose)
 
 

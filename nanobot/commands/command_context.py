@@ -127,7 +127,14 @@ class CommandContext:
         """Stop these subagents; the ids of those that had not ended."""
         return await self._app.dispatcher.stop_subagents(session_key, ids)
 
-    async def stop(self, session_key: str) -> bool:
-        """Stop all of a session; whether something was stopped since this was last asked."""
+    async def stop(self, session_key: str) -> str:
+        """Stop what works in a session, or else end what it has left in the background; says what it did."""
         subagents = await self._app.dispatcher.stop_subagents(session_key, None)
-        return self._app.dispatcher.take_stopped(session_key) or bool(subagents)
+        stopped = self._app.dispatcher.take_stopped(session_key) or bool(subagents)
+        programs = self._app.programs.running(session_key)
+        names = ", ".join(map(str, programs))
+        if stopped:
+            return f"Stopped. Still in the background: {names}; /stop ends it." if names else "Stopped."
+        for program in programs:
+            await program.stop()
+        return f"Ended: {names}." if names else "Nothing is running."

@@ -86,8 +86,7 @@ async def _help(request: Request) -> str:
 
 
 async def _stop(request: Request) -> str:
-    stopped = await request.context.stop(request.session_key)
-    return "Stopped." if stopped else "Nothing is running."
+    return await request.context.stop(request.session_key)
 
 
 async def _status(request: Request) -> str:
@@ -224,7 +223,9 @@ async def _forget(request: Request) -> str:
 COMMANDS: tuple[Command, ...] = (
     Command("new", "", "Begin a new conversation; the earlier one is kept.", _new),
     Command("help", "", "List the commands.", _help),
-    Command("stop", "", "Stop the answer that is being written, and its subagents.", _stop, "(?i:now)?"),
+    Command(
+        "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
+    ),
     Command("status", "", "Show model, workspace and session.", _status),
     Command("model", "[NAME]", "Show or change the model.", _model, r"\S*"),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue, r"\S*"),

@@ -10,6 +10,7 @@ from nanobot.agent.tools.base import ToolOutput
 from nanobot.errors import ToolError
 from nanobot.mcp.names import printable_text
 from nanobot.messages import ImagePart
+from nanobot.security.screen import rendered
 
 if TYPE_CHECKING:
     import mcp_types as types
@@ -29,7 +30,7 @@ def tool_output(result: types.CallToolResult) -> ToolOutput:
     texts = [_block(block, images) for block in result.content]
     if result.structured_content is not None and not _says(texts, result.structured_content):
         texts.append(json.dumps(result.structured_content, ensure_ascii=False, indent=1))
-    text = "\n".join(text for text in texts if text)
+    text = rendered("\n".join(text for text in texts if text))
     if result.is_error:
         raise ToolError(text or "The tool failed and did not say why.")
     return ToolOutput(text or ("" if images else "(no output)"), tuple(images))

@@ -25,6 +25,7 @@ from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError
 from nanobot.mcp.servers import safe_text
 from nanobot.security.process import Process, start
+from nanobot.security.screen import rendered
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
@@ -173,9 +174,9 @@ class _StderrLog:
 
     def feed(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[: 4 * _LOG_LINE]
+        self._rest = rest[-4 * _LOG_LINE :]
         for line in lines[-_LOG_LINES - 1 :]:
-            text = line[: 4 * _LOG_LINE].decode("utf-8", "replace")
+            text = rendered(line.decode("utf-8", "replace"))[: 4 * _LOG_LINE]
             text = "".join(char if char.isprintable() else " " for char in text).strip()
             if text:
                 self._log(safe_text(text, self._server)[:_LOG_LINE])

@@ -22,6 +22,7 @@ from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
 from nanobot.plugins.threads import PluginThreads, describe_fault
+from nanobot.security.screen import rendered
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what every provider accepts
 _TYPES = ("string", "integer", "number", "boolean", "array", "object")
@@ -51,7 +52,7 @@ class PluginTool(Tool):
         self._seconds = float(plugin.time_limit or max(context.exec_timeout, _SHORTEST_LIMIT))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ToolError(f"The name {self.name!r} is not 1 to 64 letters, digits, _ or -.")
-        if not isinstance(self.description, str) or _encodable(self.description) != self.description:
+        if not isinstance(self.description, str) or _shown(self.description) != self.description:
             raise ToolError("The description is no text.")
 
     async def execute(self, **kwargs: Any) -> str | ToolOutput:
@@ -130,7 +131,7 @@ def _checked_schema(schema: Any) -> dict[str, Any]:
     """A copy of `parameters`. Raises ToolError when they are no JSON Schema of an object."""
     try:
         text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
-        copy: dict[str, Any] = json.loads(_encodable(text))
+        copy: dict[str, Any] = json.loads(_shown(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"The parameters cannot be written as JSON: {error}.") from error
     if not isinstance(copy, dict) or copy.get("type") != "object":
@@ -169,17 +170,17 @@ def _as_output(result: Any) -> ToolOutput:
     """Text of whatever a tool returns: JSON of data, "(no output)" of None."""
     if isinstance(result, ToolOutput):
         images = tuple(image for image in result.images if isinstance(image, ImagePart))
-        return replace(result, text=_encodable(str(result.text)), images=images)
+        return replace(result, text=_shown(str(result.text)), images=images)
     if isinstance(result, bytes):
-        return ToolOutput(result.decode("utf-8", "replace"))
+        return ToolOutput(_shown(result.decode("utf-8", "replace")))
     if isinstance(result, str):
-        return ToolOutput(_encodable(result))
+        return ToolOutput(_shown(result))
     try:
         text = "(no output)" if result is None else json.dumps(result, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         text = str(result)
-    return ToolOutput(_encodable(text))
+    return ToolOutput(_shown(text))
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+def _shown(text: str) -> str:
+    return rendered(text.encode("utf-8", "replace").decode())

@@ -12,6 +12,22 @@ _ALLOWED = re.compile(
 )
 _PROXY = re.compile(r"(https?|all)_proxy", re.IGNORECASE)
 
+# For programs that nobody sits in front of: editors, pagers and questions end at once. No colours either.
+UNATTENDED: Mapping[str, str] = {
+    "TERM": "dumb",
+    "COLORTERM": "",
+    "NO_COLOR": "1",
+    **dict.fromkeys(("PAGER", "GIT_PAGER", "MANPAGER", "SYSTEMD_PAGER"), "cat"),
+    **dict.fromkeys(("EDITOR", "VISUAL", "GIT_EDITOR", "GIT_SEQUENCE_EDITOR"), "true"),
+    "GIT_TERMINAL_PROMPT": "0",
+    "GCM_INTERACTIVE": "never",
+    "SSH_ASKPASS_REQUIRE": "never",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_NO_INPUT": "1",
+    "VIMINIT": "set shortmess+=A | autocmd VimEnter * cquit",  # what -c asks for is done before
+    "PYTHONUNBUFFERED": "1",  # what a program in the background says can be read at once
+}
+
 
 def child_environment(extra: Iterable[str] = (), source: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables a child may see, taken from `source` (the process environment).

@@ -33,6 +33,11 @@ class Process:
         self._streams = streams
 
     @property
+    def number(self) -> int:
+        """Its process id, which is that of its group."""
+        return self._transport.get_pid()
+
+    @property
     def code(self) -> int | None:
         """The exit code once it has ended, minus the number of the signal that ended it."""
         return self._transport.get_returncode()
@@ -41,11 +46,21 @@ class Process:
         """Whether it ends in time; what it has started may go on."""
         return await _set_in_time(self._streams.exited, seconds)
 
+    async def is_over(self, seconds: float) -> bool:
+        """Whether it ends in time with all it has started."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._streams.closed.wait()
+                while self.lives():  # noqa: ASYNC110 (nobody tells)
+                    await asyncio.sleep(0.05)
+                return True
+        return False
+
     async def stop(self, seconds: float) -> None:
         """Ask the group to end and kill what is left of it after so long, also when this is cancelled."""
         try:
             self._signal(signal.SIGTERM)
-            await _set_in_time(self._streams.closed, seconds)
+            await self.is_over(seconds)
         finally:
             self.kill()
             reaping = asyncio.ensure_future(self.exits(seconds))
@@ -54,6 +69,16 @@ class Process:
             except asyncio.CancelledError:  # cancelled once more: it is over in a moment
                 await reaping
                 raise
+
+    def lives(self) -> bool:
+        """Whether anything of the group still runs."""
+        try:
+            os.killpg(self.number, 0)
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        # Who has ended but is not yet taken note of by its parent still counts for killpg.
+        fields = [_stat(folder) for folder in Path("/proc").glob("[0-9]*")] or [["R", "", str(self.number)]]
+        return any(state not in "ZX" and group == str(self.number) for state, _, group in fields)
 
     def kill(self) -> None:
         """Kill what is left of the group."""
@@ -65,7 +90,15 @@ class Process:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._transport.get_pid(), number)
+            os.killpg(self.number, number)
+
+
+def _stat(folder: Path) -> list[str]:
+    """State, parent and group of a process (proc_pid_stat(5)); its name may hold anything."""
+    try:
+        return (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+    except OSError:
+        return ["X", "", ""]
 
 
 class _Streams(SubprocessStreamProtocol):

@@ -13,7 +13,7 @@ from nanobot.store.store import Store
 from nanobot.tools.cron import CronTool
 from nanobot.tools.filesystem import file_tools
 from nanobot.tools.message import MessageTool
-from nanobot.tools.shell import Exec
+from nanobot.tools.shell import BackgroundPrograms, Exec
 from nanobot.tools.web import WebFetchTool, WebSearchTool
 
 SWITCHABLE = (Exec.name,)  # names that stay nanobot's own when the owner has switched their tools off
@@ -37,10 +37,12 @@ def build_tools(
     store: Store,
     bundled_skills: Path,
     read_record: Callable[[str, int], Awaitable[ToolOutput | None]],
+    programs: BackgroundPrograms,
 ) -> list[Tool]:
     """The tools in the order in which models see them.
 
-    `bundled_skills` may be read wherever tools are confined to; `read_record` gives a message of a session.
+    `bundled_skills` may be read wherever tools are confined to; `read_record` gives a message of a session;
+    `programs` keeps what commands leave running.
     """
     workspace, tools = config.workspace_path, config.tools
     context = tool_context(config)
@@ -48,12 +50,12 @@ def build_tools(
         workspace,
         restrict=tools.restrict_to_workspace,
         private=(paths.home(),),
-        readable=(paths.home() / "media", bundled_skills),
+        readable=(paths.home() / "media", programs.folder, bundled_skills),
         protected=(workspace / "skills", workspace / "tools"),
     )
     built = [*file_tools(files, read_record)]
     if tools.exec.enabled:
-        built.append(Exec(context, files, tools.exec.env))
+        built.append(Exec(context, files, tools.exec.env, programs))
     search = WebSearchTool(brave_api_key=context.brave_api_key, max_results=tools.web.search.max_results)
     fetch = WebFetchTool(allow_private=tools.web.allow_private)
     return [*built, search, fetch, MessageTool(store, files), CronTool(store)]

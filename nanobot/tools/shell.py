@@ -1,22 +1,55 @@
-"""exec: a shell command in its own process group, watched while it runs, never left behind."""
+"""exec: a shell command in its own process group, watched while it runs; what it leaves running is kept."""
 
 from __future__ import annotations
 
 import asyncio
-import codecs
+import logging
+import signal
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput, report_output
+from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput, current_turn
 from nanobot.errors import ToolError
+from nanobot.paths import home
 from nanobot.security.files import PathPolicy
 
-OUTPUT_CHARS = 10_000
-STDERR_CHARS = 3_000
-LIVE_CHARS = 4_000
-LIVE_SECONDS = 0.1
-STOP_SECONDS = 1.0
-DRAIN_SECONDS = 0.5
+if TYPE_CHECKING:
+    from nanobot.tools.background import BackgroundProgram
+
+MOST_PROGRAMS = 20
+
+log = logging.getLogger(__name__)
+
+
+class BackgroundPrograms:
+    """What the commands of this process have left running. `folder` is where their output is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._programs: dict[int, tuple[str, BackgroundProgram]] = {}
+
+    def running(self, session_key: str) -> list[BackgroundProgram]:
+        """Those of a session that have not ended."""
+        return [one for key, one in self._programs.values() if key == session_key and not one.ended]
+
+    def find(self, session_key: str, number: int) -> BackgroundProgram | None:
+        """The one of that number, also when it has ended."""
+        key, found = self._programs.get(number, ("", None))
+        return found if key == session_key else None
+
+    def add(self, session_key: str, program: BackgroundProgram) -> None:
+        """Keep a program of a session in mind; of those that have ended, the newest."""
+        for number in [number for number, (_, one) in self._programs.items() if one.ended][:-MOST_PROGRAMS]:
+            del self._programs[number]
+        self._programs[program.number] = (session_key, program)
+
+    async def aclose(self) -> None:
+        """End them all."""
+        running = [one for _, one in self._programs.values() if not one.ended]
+        if running:
+            log.warning("Ended with nanobot: %s", ", ".join(map(str, running)))
+        await asyncio.gather(*(one.stop() for one in running))
 
 
 class Exec(Tool):
@@ -27,28 +60,55 @@ class Exec(Tool):
 
     errors_are_text = False
     name = "exec"
-    description = "Run a shell command, without a terminal or input. Long output is cut in the middle."
+    description = (
+        "Run a shell command without terminal or input. What `&` leaves running goes on: give its process "
+        "number to see its output, or stop it."
+    )
     parameters = {
         "type": "object",
         "properties": {
             "command": {"type": "string"},
             "working_dir": {"type": "string", "description": "Default: the workspace"},
+            "process": {"type": "integer"},
+            "stop": {"type": "boolean"},
         },
-        "required": ["command"],
     }
 
-    def __init__(self, context: ToolContext, paths: PathPolicy, env_names: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        context: ToolContext,
+        paths: PathPolicy,
+        env_names: Iterable[str] = (),
+        programs: BackgroundPrograms | None = None,
+    ) -> None:
         self._paths = paths
         self._default_dir = context.working_dir
         self._timeout = context.exec_timeout
         self._env_names = tuple(env_names)
-        self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+        self._programs = programs or BackgroundPrograms(home() / "run" / "exec")
 
-    async def execute(self, command: str, working_dir: str = "") -> ToolOutput:
+    async def execute(
+        self, command: str = "", working_dir: str = "", process: int = 0, stop: bool = False
+    ) -> ToolOutput:
+        from nanobot.tools.command import CommandOutput, run_in_shell
+
+        session = _session()
+        if process:
+            return await self._look(session, process, stop)
+        if len(self._programs.running(session)) >= MOST_PROGRAMS:
+            raise ToolError(f"{MOST_PROGRAMS} programs run in the background. Stop one first.")
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
-        output = _Output()
+        output = CommandOutput()
+        left: list[BackgroundProgram] = []
+
+        def keep(program: BackgroundProgram) -> None:
+            left.append(program)
+            self._programs.add(session, program)
+
         # A task of its own: however often this call is cancelled, the clean-up runs to its end.
-        running = asyncio.create_task(self._run(command, folder, output))
+        running = asyncio.create_task(
+            run_in_shell(command, folder, self._env_names, self._timeout, output, self._programs.folder, keep)
+        )
         try:
             code = await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -58,40 +118,25 @@ class Exec(Tool):
         if code is None:
             raise ToolError(
                 f"The command ran longer than {self._timeout} seconds and was stopped. Start long work in "
-                f"the background with its output in a file. Output until then:\n{output.text()}"
+                f"the background (`command &`). Output until then:\n{output.text()}"
             )
-        lines = [output.text()]
-        if output.held_open:
-            lines.append("[a background process still runs; its output is not read]")
-        if code:
-            lines.append(f"Exit code: {code}")
-        return ToolOutput("\n".join(lines), exit_code=code)
+        notes = [
+            f"[goes on in the background until nanobot ends: process {program.number}, "
+            f"output in {program.output.path}]"
+            for program in left
+        ]
+        return ToolOutput(
+            "\n".join([output.text(), *notes, f"Exit code: {_exit_code(code)}"]), exit_code=code
+        )
 
-    async def _run(self, command: str, folder: Path, output: _Output) -> int | None:
-        """The exit code; None when the command had to be stopped."""
-        from nanobot.security.process import start
-
-        try:
-            process = await start([self._shell, "-c", command], folder=folder, inherited=self._env_names)
-        except (OSError, ValueError) as error:
-            raise ToolError(f"The command could not be started: {error}.") from error
-        streams = ((1, process.stdout), (2, process.stderr))
-        reading = [asyncio.create_task(output.read(number, stream)) for number, stream in streams]
-        in_time = False
-        try:
-            in_time = await process.exits(self._timeout)
-        finally:
-            try:
-                if not in_time:
-                    await process.stop(STOP_SECONDS)
-                _, unread = await asyncio.wait(reading, timeout=DRAIN_SECONDS)
-                output.held_open = bool(unread)
-            finally:
-                process.close()
-                for task in reading:
-                    task.cancel()
-                output.flush()
-        return process.code if in_time else None
+    async def _look(self, session: str, number: int, stop: bool) -> ToolOutput:
+        program = self._programs.find(session, number)
+        if program is None:
+            known = ", ".join(map(str, self._programs.running(session))) or "nothing"
+            raise ToolError(f"There is no process {number} of yours. In the background: {known}.")
+        if stop:
+            await program.stop()
+        return ToolOutput(await asyncio.to_thread(program.shown))
 
     def _checked_folder(self, command: str, working_dir: str) -> Path:
         if not command.strip() or "\0" in command:
@@ -108,65 +153,18 @@ class Exec(Tool):
         return folder
 
 
-class _Output:
-    """Collects both pipes in bounded memory and passes them on to whoever watches."""
-
-    def __init__(self) -> None:
-        self.held_open = False  # a process in the background kept the pipes
-        self._pipes = {1: _Pipe(), 2: _Pipe()}
-        self._unseen = ""
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def read(self, number: int, stream: asyncio.StreamReader) -> None:
-        while data := await stream.read(65536):
-            self._take(self._pipes[number].add(data))
-        self._take(self._pipes[number].add(b"", final=True))
-
-    def _take(self, text: str) -> None:
-        self._unseen = (self._unseen + text)[-LIVE_CHARS:]
-        if text and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LIVE_SECONDS, self.flush)
-
-    def flush(self) -> None:
-        """Report what came in since the last time; a flood shows its newest part only."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._unseen:
-            report_output(self._unseen)
-            self._unseen = ""
-
-    def text(self) -> str:
-        """Both outputs within OUTPUT_CHARS; errors keep a share when there is much of both."""
-        out, err = self._pipes[1], self._pipes[2]
-        share = min(err.total, max(STDERR_CHARS, OUTPUT_CHARS - out.total))
-        text, errors = out.text(OUTPUT_CHARS - share), err.text(share)
-        parts = [text] if text else []
-        return "\n".join([*parts, f"STDERR:\n{errors}"] if errors else parts) or "(no output)"
+def _session() -> str:
+    """The session that answers for the running command: for a subagent, the one that asked it."""
+    try:
+        inbound = current_turn().inbound
+    except LookupError:
+        return ""
+    return inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
 
 
-class _Pipe:
-    """The first and the last OUTPUT_CHARS of a stream of bytes, decoded as they come."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._head = ""
-        self._tail = ""
-
-    def add(self, data: bytes, *, final: bool = False) -> str:
-        text = self._decoder.decode(data, final)
-        self.total += len(text)
-        room = OUTPUT_CHARS - len(self._head)
-        self._head += text[:room]
-        self._tail = (self._tail + text[room:])[-OUTPUT_CHARS:]
-        return text
-
-    def text(self, limit: int) -> str:
-        """At most `limit` characters and a note about the middle that is left out."""
-        if self.total <= limit:
-            return (self._head + self._tail).rstrip("\n")
-        first, last = self._head[: limit // 2], (self._head + self._tail)[-(limit // 2) :]
-        return f"{first}\n[… {self.total - len(first) - len(last)} characters left out …]\n{last}".rstrip(
-            "\n"
-        )
+def _exit_code(code: int) -> str:
+    """`3`, `-9 (SIGKILL)`, and `137 (SIGKILL)` as a shell reports it."""
+    try:
+        return f"{code} ({signal.Signals(-code if code < 0 else code - 128).name})"
+    except ValueError:
+        return str(code)

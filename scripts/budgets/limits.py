@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_810, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=26_964, target=23_500)
+TOTAL = Ratchet(now=27_453, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_245, target=9_000)
+HELLO_LINES = Ratchet(now=10_246, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 720,
+    "root files": 723,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_956,
     # the events of a turn, the one way in and out; target 190
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_927,
     # thirteen slash commands; target 480
-    "commands": 506,
+    "commands": 514,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_150,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -52,11 +52,11 @@ ROOMS: dict[str, int] = {
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_757,
     # the owner's tool files, watched, each in threads of its own
-    "plugins": 546,
+    "plugins": 547,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_347,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 1_174,
+    "security": 1_423,
     # finding, reading, previewing and installing skills; target 960
     "skills": 999,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_288,
     # the built-in tools; target 1,700
-    "tools": 1_776,
+    "tools": 2_017,
     # what a new workspace holds
     "workspace": 35,
 }

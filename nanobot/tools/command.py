@@ -1,0 +1,143 @@
+"""One shell command: it is run, watched, and stopped after its time; and what becomes of its output."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from nanobot.agent.tools.base import report_output
+from nanobot.errors import ToolError
+from nanobot.security.environment import UNATTENDED
+from nanobot.security.process import start
+from nanobot.security.screen import TextScreen
+from nanobot.tools.background import OUTPUT_CHARS, BackgroundProgram, OutputFile
+
+STDERR_CHARS = 3_000
+LIVE_CHARS = 4_000
+LIVE_SECONDS = 0.1
+STOP_SECONDS = 1.0
+DRAIN_SECONDS = 0.5
+
+
+async def run_in_shell(
+    command: str,
+    folder: Path,
+    env_names: Collection[str],
+    seconds: float,
+    output: CommandOutput,
+    files: Path,
+    keep: Callable[[BackgroundProgram], None],
+) -> int | None:
+    """The exit code, None when the command had to be stopped. What it has left running is given to `keep`.
+
+    It sees the variables named in `env_names` as they are, beyond the usual harmless ones. `files` is the
+    folder for the output of what goes on.
+    """
+    shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+    variables = {name: value for name, value in UNATTENDED.items() if name not in env_names}
+    try:
+        process = await start([shell, "-c", command], folder=folder, inherited=env_names, variables=variables)
+    except (OSError, ValueError) as error:
+        raise ToolError(f"The command could not be started: {error}.") from error
+    streams = ((1, process.stdout), (2, process.stderr))
+    reading = [asyncio.create_task(output.read(number, stream)) for number, stream in streams]
+    in_time = goes_on = False
+    try:
+        in_time = await process.exits(seconds)
+        if in_time and await process.is_over(DRAIN_SECONDS):
+            await asyncio.wait(reading)
+        elif in_time:
+            output.file = OutputFile(files / f"{process.number}.log")
+            output.file.write(f"{output.text()}\n".encode())
+            keep(BackgroundProgram(command, process, output.file, reading))
+            goes_on = True
+    finally:
+        try:
+            if not in_time:
+                await process.stop(STOP_SECONDS)
+                await asyncio.wait(reading, timeout=DRAIN_SECONDS)
+        finally:
+            output.flush()
+            if not goes_on:
+                process.close()
+                for task in reading:
+                    task.cancel()
+    return process.code if in_time else None
+
+
+class CommandOutput:
+    """Collects both pipes in bounded memory and passes them on to whoever watches."""
+
+    def __init__(self) -> None:
+        self.file: OutputFile | None = None  # where it goes after the command itself has ended
+        self._pipes = {1: _Pipe(), 2: _Pipe()}
+        self._unseen = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, number: int, stream: asyncio.StreamReader) -> None:
+        while data := await stream.read(65536):
+            if self.file is not None:
+                self.file.write(data)
+            else:
+                self._take(self._pipes[number].add(data))
+        if self.file is None:
+            self._take(self._pipes[number].add(b"", final=True))
+
+    def _take(self, text: str) -> None:
+        self._unseen = (self._unseen + text)[-LIVE_CHARS:]
+        if text and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LIVE_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Report what came in since the last time; a flood shows its newest part only."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._unseen:
+            report_output(self._unseen)
+            self._unseen = ""
+
+    def text(self) -> str:
+        """Both outputs within OUTPUT_CHARS; errors keep a share when there is much of both."""
+        out, err = self._pipes[1], self._pipes[2]
+        share = min(err.total, max(STDERR_CHARS, OUTPUT_CHARS - out.total))
+        text, errors = out.text(OUTPUT_CHARS - share), err.text(share)
+        parts = [text] if text else []
+        return "\n".join([*parts, f"STDERR:\n{errors}"] if errors else parts) or "(no output)"
+
+
+class _Pipe:
+    """The first and the last OUTPUT_CHARS of a stream of bytes, as a screen would show them."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._screen = TextScreen()
+        self._total = 0
+        self._head = ""
+        self._tail = ""
+
+    def add(self, data: bytes, *, final: bool = False) -> str:
+        """Take the next bytes; their text as it came."""
+        text = self._decoder.decode(data, final)
+        scrolled = self._screen.feed(text)
+        self._total += len(scrolled)
+        room = OUTPUT_CHARS - len(self._head)
+        self._head += scrolled[:room]
+        self._tail = (self._tail + scrolled[room:])[-OUTPUT_CHARS:]
+        return text
+
+    @property
+    def total(self) -> int:
+        return self._total + len(self._screen.rows())
+
+    def text(self, limit: int) -> str:
+        """At most `limit` characters and a note about the middle that is left out."""
+        rows = self._screen.rows()
+        whole = self._head + self._tail + rows
+        if self.total <= limit:
+            return whole.rstrip("\n")
+        first, last = whole[: limit // 2], whole[-(limit // 2) :]
+        left_out = self.total - len(first) - len(last)
+        return f"{first}\n[… {left_out} characters left out …]\n{last}".rstrip("\n")
