@@ -36,6 +36,11 @@ def port_file() -> Path:
     return home() / "run" / "port"
 
 
+def outgoing_dir() -> Path:
+    """Files that wait to be delivered, as they were when they were queued."""
+    return home() / "outgoing"
+
+
 def make_private_dir(path: Path) -> Path:
     """Create `path` (0700) with its parents. Raises StorageError naming the folder."""
     try:

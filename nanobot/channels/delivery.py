@@ -9,12 +9,14 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import ParamSpec
 
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.channels.base import contained
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage
+from nanobot.paths import outgoing_dir
 from nanobot.store.records import Delivery
 from nanobot.store.store import Store
 
@@ -98,6 +100,9 @@ class DeliveryService:
             await self._failed(delivery, error)
         else:
             await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
+            for file in delivery.message.attachments:
+                if Path(file.path).parent == outgoing_dir():
+                    Path(file.path).unlink(missing_ok=True)
 
     async def _in_time(self, message: OutboundMessage) -> str:
         try:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import mimetypes
 from collections.abc import Sequence
+from pathlib import Path
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
 from nanobot.errors import ToolError
 from nanobot.messages import Attachment, OutboundMessage
+from nanobot.paths import make_private_dir, outgoing_dir, write_atomic
 from nanobot.security.files import PathPolicy
 from nanobot.store.store import Store
+
+_LARGEST = 100 << 20  # bytes: more than any channel takes
 
 
 class MessageTool(Tool):
@@ -55,10 +60,11 @@ class MessageTool(Tool):
             raise ToolError(
                 f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."
             )
-        files = await asyncio.to_thread(self._attachments, media)
+        key = _delivery_key(turn, current_call_id())
+        files = await asyncio.to_thread(self._copies, media, key) if media else ()
         await self._store.outbox.enqueue(
             OutboundMessage(
-                id=_delivery_key(turn, current_call_id()),
+                id=key,
                 channel=target[0],
                 chat_id=target[1],
                 text=content,
@@ -70,17 +76,23 @@ class MessageTool(Tool):
         )
         return f"Queued for {target[0]}:{target[1]}."
 
-    def _attachments(self, media: Sequence[str]) -> tuple[Attachment, ...]:
-        return tuple(self._attachment(path) for path in media)
+    def _copies(self, media: Sequence[str], key: str) -> tuple[Attachment, ...]:
+        """The files as they are now: when they go out, something else may be at their paths."""
+        folder = make_private_dir(outgoing_dir())
+        stem = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return tuple(self._copy(path, folder / f"{stem}-{number}") for number, path in enumerate(media))
 
-    def _attachment(self, path: str) -> Attachment:
+    def _copy(self, path: str, target: Path) -> Attachment:
         try:
-            self._paths.open_file(path).close()
+            with self._paths.open_file(path) as file:
+                data = file.read(_LARGEST + 1)
         except OSError as error:
             raise ToolError(f"Cannot send {path}: {error.strerror}.") from error
-        resolved = self._paths.resolve(path)
-        kind = mimetypes.guess_type(resolved.name)[0] or "application/octet-stream"
-        return Attachment(str(resolved), resolved.name, kind)
+        if len(data) > _LARGEST:
+            raise ToolError(f"Cannot send {path}: it is larger than {_LARGEST >> 20} MB.")
+        write_atomic(target, data)
+        name = self._paths.resolve(path).name
+        return Attachment(str(target), name, mimetypes.guess_type(name)[0] or "application/octet-stream")
 
 
 def _delivery_key(turn: TurnContext, call_id: str) -> str:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_810, target=4_000)
+SPINE = Ratchet(now=4_815, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_453, target=23_500)
+TOTAL = Ratchet(now=27_475, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_246, target=9_000)
+HELLO_LINES = Ratchet(now=10_263, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,13 +28,13 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 723,
+    "root files": 728,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_956,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_746,
+    "channels": 2_751,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_927,
     # thirteen slash commands; target 480
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_288,
     # the built-in tools; target 1,700
-    "tools": 2_017,
+    "tools": 2_029,
     # what a new workspace holds
     "workspace": 35,
 }
@@ -77,7 +77,7 @@ RULES: dict[str, tuple[int, str]] = {
     "function": (60, "lines"),
     # Prices: what one more of a kind may cost. A dearer one shows that the shared part is missing something.
     "channel": (350, "lines, its config included"),
-    "channel base": (1_837, "lines of channels/ that no channel owns; target 1,250"),
+    "channel base": (1_842, "lines of channels/ that no channel owns; target 1,250"),
     "wire protocol": (250, "lines"),
     "OAuth login": (200, "lines"),
     "database adapter": (350, "lines"),
