@@ -10,7 +10,7 @@ import hashlib
 import re
 from itertools import zip_longest
 
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?(?:-->[ \t]*|\Z)", re.DOTALL)
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}\s?/?>")
 _STRUCK_TAG = re.compile(r"</?(?:del|s|strike)>", re.IGNORECASE)
 _STRUCK = re.compile(r"~~[^~]+~~")
@@ -20,7 +20,7 @@ _LINE = re.compile(r"(\s*)((?:[>#]\s*|(?:[-*+•]|\d{1,9}[.)])(?:\s+|\Z))*)(\[.?
 _FENCE = re.compile(r"(?:`{3,}|~{3,})\s*[\w+#.-]*")
 _BOLD = re.compile(r"(\*{2,3}|__)[^*_]+\1\s*[:\uff1a]?")
 _UNDERLINE = re.compile(r"(={3,}|-{3,})\s*")
-_TABLE_RULE = re.compile(r"[\s:|+-]*\|[\s:|+-]*")
+_TABLE_RULE = re.compile(r"[\s:|+-]+")
 _MARKDOWN_COMMENT = re.compile(r"\[[^\]]+\]:\s*(?:#|<>)")
 _NOTHING = 1_000_000_000  # an indent that no line has
 _DONE = {f"[{mark}]" for mark in "xX✓✔✅☑"}
@@ -74,7 +74,7 @@ def _decorates(marks: str, words: str, below: str) -> bool:
     line = _UNDERLINE.fullmatch(below)
     # Dashes below a task are a rule, unless they are made to measure.
     underlined = line and (line[1][0] == "=" or abs(len(line[1]) - len(words)) <= 3)
-    table_head = "|" in words and "-" in below and _TABLE_RULE.fullmatch(below)
+    table_head = "|" in words and "|" in below and _TABLE_RULE.fullmatch(below)
     shapes = (_FENCE.fullmatch(words), _BOLD.fullmatch(words), _MARKDOWN_COMMENT.match(words))
     return bool(underlined or table_head or any(shapes) or _of_the_older_template(words))
 

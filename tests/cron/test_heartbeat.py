@@ -170,7 +170,8 @@ def test_an_open_task_is_seen_among_all_decorations_and_only_then(
 )
 def test_looking_takes_no_time_whatever_is_there(tmp_path: Path, piece: str) -> None:
     """Each is a way in which a careless pattern becomes quadratic."""
-    asks_for_something(tmp_path, "---\n" + piece * 200_000)
+    for content in (f"---\n{piece * 200_000}", f"|\n{piece * 200_000}x", f"{piece}\n" * 50_000):
+        asks_for_something(tmp_path, content)
 
 
 def test_a_link_that_leaves_the_workspace_is_named_and_not_followed(
