@@ -40,6 +40,7 @@ def list_skills(json_output: Json = False) -> None:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         _say("  ".join([*cells, row[3]]).rstrip()[:columns])
     notes = [f"{skill.name}: {skill.fault}." for skill, _ in found if skill.fault]
+    notes += [f"{skill.name}: used as it is, but {'; '.join(skill.odd)}." for skill, _ in found if skill.odd]
     notes += [f"{skill.name}: {item.fix}" for skill in library.usable() for item in library.missing(skill)]
     if notes:
         _say("\n" + "\n".join(notes))

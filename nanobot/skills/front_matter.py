@@ -18,7 +18,20 @@ NESTING = 300  # brackets; PyYAML takes seconds for thousands
 _HEAD = re.compile(r"---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
 _LINE = re.compile(r"([A-Za-z][\w-]*): +(\S.*)")
 _QUOTED = re.compile(r"\"([^\"\\]*)\"|'([^']*)'")
+_LOOSE_LINE = re.compile(r"([A-Za-z][\w-]*)[ \t]*:[ \t]*(.*)")
 _NOT_PLAIN = re.compile(r"[-?:][ \t]|[-?:]$|[\[\]{},#&*!|>'\"%@`]|.*(?::[ \t]|:$|[ \t]#)")
+
+
+def read(text: str) -> tuple[Mapping[str, Any], str, str]:
+    """(keys, what follows, what is wrong) of any SKILL.md; what is no YAML is read line by line."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").strip()
+    head, body = text.partition("\n\n")[0] if text.startswith("---") else "", text
+    try:
+        head, body = split(text)
+        return parse(head), body, ""
+    except ValueError as error:
+        lines = filter(None, map(_LOOSE_LINE.match, head.split("\n")))
+        return {found[1]: found[2].strip("\"' ") for found in lines}, body, str(error)
 
 
 def split(text: str) -> tuple[str, str]:

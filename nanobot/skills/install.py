@@ -67,7 +67,7 @@ def staged(source: str, library: SkillLibrary, allow_private: Sequence[str] = ()
         raise StorageError(f"Cannot write to {library.folder}: {error.strerror}.") from error
     with place as temporary:
         folder = fetch(source, Path(temporary) / "new" / name.removesuffix(".md"), allow_private)
-        skill = load_skill(folder, "workspace", any_name=True)
+        skill = load_skill(folder, "workspace", strict=True)
         if skill.fault:
             raise UsageError(f"This is no usable skill: {skill.fault}.")
         yield Staged(skill, preview(folder), library.folder / skill.name)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
 from nanobot.skills import front_matter
-from nanobot.skills.skill import SKILL_FILE, Missing, Skill, SkillSource, load_skill, missing, read_skill_file
+from nanobot.skills.skill import (
+    Missing,
+    Skill,
+    SkillSource,
+    load_skill,
+    missing,
+    read_skill_file,
+    skill_file_name,
+)
 
 BUNDLED = Path(__file__).parent
+_DEPTH = 3  # folders within folders in which skills are looked for
 
 _Stamp = tuple[int, int, int]
 
@@ -30,7 +39,7 @@ class SkillLibrary:
 
     def all(self) -> list[Skill]:
         """Every folder with a SKILL.md, workspace first, in the order of names; faulty ones included."""
-        return [*self._found(self.folder, "workspace"), *self._found(BUNDLED, "bundled")]
+        return [*self._found(str(self.folder), "workspace", _DEPTH), *self._found(str(BUNDLED), "bundled", 1)]
 
     def usable(self) -> list[Skill]:
         """The skills a model is told about: without fault, and the workspace's in place of bundled ones."""
@@ -60,36 +69,49 @@ class SkillLibrary:
     def instructions(self, skill: Skill) -> str:
         """The instructions of `skill` as they are now. Raises UsageError."""
         try:
-            return front_matter.split(read_skill_file(skill.folder))[1]
+            return front_matter.read(read_skill_file(skill.file))[1]
         except (OSError, ValueError) as error:
             raise UsageError(f"The skill {skill.name!r} cannot be read: {error}.") from error
+
+    def complaint(self) -> str:
+        """One sentence about those skills of the owner's that are faulty or odd; "" when there is none."""
+        skills = self.all()
+        faulty = ", ".join(skill.name for skill in skills if skill.fault)
+        odd = ", ".join(skill.name for skill in skills if skill.odd and not skill.fault)
+        parts = [f"cannot be used: {faulty}"] * bool(faulty) + [f"used, but odd: {odd}"] * bool(odd)
+        return f"Skills {'; '.join(parts)}. `nanobot skills list` says why." if parts else ""
 
     def missing(self, skill: Skill) -> list[Missing]:
         """What keeps `skill` from working on this machine."""
         return missing(skill, self._env_names, has_exec=self._has_exec)
 
-    def _found(self, root: Path, source: SkillSource) -> list[Skill]:
-        try:
-            with os.scandir(root) as entries:
-                folders = sorted(entry.path for entry in entries if not entry.name.startswith((".", "_")))
-        except OSError:
-            return []
-        return [skill for folder in folders if (skill := self._skill(folder, source)) is not None]
+    def _found(self, root: str, source: SkillSource, depth: int) -> Iterator[Skill]:
+        """The skills below `root`, each read anew only if its file changed.
 
-    def _skill(self, folder: str, source: SkillSource) -> Skill | None:
-        """The skill in `folder`, read anew only if its SKILL.md changed; None if there is no such file.
-
-        Every turn asks, so paths are plain text here: making Path objects takes longer than asking the disk.
+        Every turn asks, so paths are plain text here: making Path objects takes longer than the disk.
         """
         try:
-            status = os.lstat(f"{folder}/{SKILL_FILE}")
+            with os.scandir(root) as entries:
+                folders = sorted(
+                    (entry.path, entry.is_symlink()) for entry in entries if entry.name[0] != "."
+                )
         except OSError:
-            return None
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        known = self._read.get(folder)
-        if known is None or known[0] != stamp:
-            known = self._read[folder] = (stamp, load_skill(Path(folder), source))
-        return known[1]
+            return
+        for folder, is_link in folders:
+            try:
+                name = skill_file_name(folder)
+                status = os.lstat(f"{folder}/{name}")
+            except OSError:  # no folder, or gone meanwhile
+                continue
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            known = self._read.get(folder)
+            if not name and depth > 1 and not is_link:
+                yield from self._found(folder, source, depth - 1)
+            elif name and known and known[0] == stamp:
+                yield known[1]
+            elif name:
+                self._read[folder] = (stamp, load_skill(Path(folder), source))
+                yield self._read[folder][1]
 
 
 def library_of(config: Config) -> SkillLibrary:

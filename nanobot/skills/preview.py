@@ -16,7 +16,7 @@ _SHELLS = {"", "sh", "bash", "zsh", "shell", "console", "terminal", "fish", "ps1
 _DATA = {"json", "yaml", "yml", "toml", "ini", "text", "txt", "markdown", "md", "html", "xml", "csv", "diff"}
 _SCRIPTS = {".sh", ".bash", ".zsh", ".py", ".js", ".mjs", ".ts", ".rb", ".pl", ".php", ".lua", ".ps1", ".bat"}
 _FENCE = re.compile(r"\s*(?:[-*>]\s+)*(```+|~~~+)\s*([\w.+-]*)")
-_INLINE = re.compile(r"(`+)(.{1,300}?)\1", re.DOTALL)
+_INLINE = re.compile(r"(?<!`)(`++)(.{1,300}?)\1", re.DOTALL)
 # The first words that make a line or an inline span a command, wherever it stands; in a span, more do.
 _PROGRAMS = """
     apt apt-get base64 bash brew chmod chown clawhub cp crontab curl dd dnf docker eval export git iex iwr
@@ -40,7 +40,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _EMOJI_JOINER = re.compile("(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d")
 _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)|^\[[^\]\n]*\]:[ \t]*(?:#|<>)([^\n]*)", re.DOTALL | re.MULTILINE)
 _BLOB = re.compile(r"[A-Za-z0-9+/]{100,}={0,2}|(?:\\x[0-9a-f]{2}){12,}|(?:[0-9a-f]{2}){60,}", re.IGNORECASE)
-_FAR_RIGHT = re.compile(r"\S[ \t]{60,}\S|\n{30,}\S")
+_FAR_RIGHT = re.compile(r"\S[ \t]{60,}+\S|(?<!\n)\n{30,}+\S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,12 @@ def _once(lines: list[str]) -> tuple[str, ...]:
 
 def _without_punctuation(url: str) -> str:
     """A URL without what belongs to the sentence around it."""
-    url = url.rstrip(".,;:!?*_")
-    while url.endswith((")", "]")) and (url.count(")") > url.count("(") or url.endswith("]")):
-        url = url[:-1].rstrip(".,;:!?*_")
-    return url
+    extra = url.count(")") - url.count("(")
+    end = len(url)
+    while end and (url[end - 1] in ".,;:!?*_]" or (url[end - 1] == ")" and extra > 0)):
+        extra -= url[end - 1] == ")"
+        end -= 1
+    return url[:end]
 
 
 def _is_script(path: Path, data: bytes) -> bool:

@@ -35,12 +35,21 @@ class SkillsSection:
         }
         head = _head(skills, lacking=any(needs.values()))
         for limit in _SHORTER:
-            lines = [_line(skill, needs[skill.name], limit) for skill in skills]
+            lines = [self._line(skill, needs[skill.name], limit) for skill in skills]
             if _size([head, *lines]) <= self._list_bytes:
                 return "\n".join([head, *lines])
         while lines and _size([head, *lines, _more(len(skills))]) > self._list_bytes:
             lines.pop()
         return "\n".join([head, *lines, _more(len(skills) - len(lines))]) if lines else ""
+
+    def _line(self, skill: Skill, needs: str, limit: int) -> str:
+        mark = "*" if skill.source == "workspace" else ""
+        if mark and skill.file != self._library.folder / skill.name / SKILL_FILE:
+            mark = f"* in {skill.file.relative_to(self._library.folder.parent)}"
+        lacks = f" [needs {needs}]" if needs else ""
+        about = skill.description
+        about = about if len(about) <= limit else f"{about[: limit - 1]}…"
+        return f"- {skill.name}{mark}{lacks}: {about}"
 
     def _in_full(self, skills: Sequence[Skill]) -> list[str]:
         room = self._always_bytes
@@ -74,14 +83,6 @@ def _head(skills: Sequence[Skill], *, lacking: bool) -> str:
         "[skills] The owner's instructions for kinds of tasks. When one fits, first read it with read_file: "
         f"{there}.{needs}"
     )
-
-
-def _line(skill: Skill, needs: str, limit: int) -> str:
-    mark = "*" if skill.source == "workspace" else ""
-    lacks = f" [needs {needs}]" if needs else ""
-    about = skill.description
-    about = about if len(about) <= limit else f"{about[: limit - 1]}…"
-    return f"- {skill.name}{mark}{lacks}: {about}"
 
 
 def _more(count: int) -> str:

@@ -48,7 +48,10 @@ class Requirements(NamedTuple):
 
 
 class Skill(NamedTuple):
-    """A skill in `folder`. With a `fault`, a text that says why, it cannot be used."""
+    """A skill in `folder`. With a `fault`, a text that says why, it cannot be used.
+
+    `odd` is in what it is unlike the format; it is used all the same.
+    """
 
     name: str
     folder: Path
@@ -61,11 +64,13 @@ class Skill(NamedTuple):
     always: bool = False
     requires: Requirements = Requirements()
     install: tuple[str, ...] = ()  # commands that would meet requirements, as the skill proposes them
+    file_name: str = SKILL_FILE
+    odd: tuple[str, ...] = ()
     fault: str = ""
 
     @property
     def file(self) -> Path:
-        return self.folder / SKILL_FILE
+        return self.folder / self.file_name
 
 
 class Missing(NamedTuple):
@@ -75,44 +80,69 @@ class Missing(NamedTuple):
     fix: str
 
 
-def load_skill(folder: Path, source: SkillSource, *, any_name: bool = False) -> Skill:
-    """Read the skill in `folder`. Never raises: what is wrong becomes its `fault`.
+def load_skill(folder: Path, source: SkillSource, *, strict: bool = False) -> Skill:
+    """Read the skill in `folder`. Never raises: what keeps it from being used becomes its `fault`.
 
-    It must have its folder's name, unless `any_name` is right; without a name, it takes that of the folder.
+    A folder of the owner's own goes by the folder's name and needs no more than a text, as in the older
+    nanobot. When `strict`, as for what strangers offer, the format is demanded, the name is as declared.
     """
     skill = Skill(folder.name, folder, source)
     try:
-        found = _declared(skill, front_matter.parse(front_matter.split(read_skill_file(folder))[0]))
-        if found.name != folder.name and not any_name:
-            raise ValueError(f"its name {found.name} is not that of its folder, {folder.name}")
-        return found
+        skill = skill._replace(file_name=skill_file_name(str(folder)) or SKILL_FILE)
+        keys, body, problem = front_matter.read(read_skill_file(skill.file))
     except OSError as error:
         return skill._replace(fault=f"{SKILL_FILE} cannot be read: {error.strerror or error}")
     except ValueError as error:
         return skill._replace(fault=str(error))
+    declared, description = _text(keys.get("name")) or folder.name, _text(keys.get("description"))
+    name = declared if strict else folder.name
+    odd = [problem]
+    if skill.file_name != SKILL_FILE:
+        odd.append(f"its file is called {skill.file_name}, not {SKILL_FILE}")
+    if name != declared:
+        odd.append(f"its name {declared} is not that of its folder, {name}")
+    if len(name) > _NAME_CHARS or not NAME.fullmatch(name):
+        rule = f"lowercase letters, digits and single hyphens, at most {_NAME_CHARS} characters"
+        odd.append(f"its name {name[:80]!r} is not made of {rule}")
+    if not description:
+        odd.append("it has no description")
+        description = next(filter(None, (_text(line.strip("#*>-_` ")) for line in body.split("\n"))), name)
+    if len(description) > _DESCRIPTION_CHARS:
+        odd.append(f"its description is longer than {_DESCRIPTION_CHARS:,} characters")
+    odd = [what for what in odd if what]
+    if (strict and odd) or not name.isprintable():
+        return skill._replace(fault=odd[0])
+    return _declared(skill, keys)._replace(
+        name=name, description=description[:_DESCRIPTION_CHARS], odd=tuple(odd)
+    )
 
 
-def read_skill_file(folder: Path) -> str:
-    """The text of SKILL.md. Raises OSError, and ValueError when it is no text or too long."""
-    file = folder / SKILL_FILE
+def skill_file_name(folder: str) -> str:
+    """How SKILL.md is spelled in `folder`; "" if it is not there. Raises OSError when that is no folder."""
+    if os.path.lexists(f"{folder}/{SKILL_FILE}"):
+        return SKILL_FILE
+    with os.scandir(folder) as entries:
+        return next((entry.name for entry in entries if entry.name.upper() == SKILL_FILE.upper()), "")
+
+
+def read_skill_file(file: Path) -> str:
+    """The text of a SKILL.md. Raises OSError, and ValueError when it is no text or too long."""
     status = file.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{SKILL_FILE} is not a regular file")
+        raise ValueError(f"{file.name} is not a regular file")
     if status.st_size > SKILL_BYTES:
-        raise ValueError(f"{SKILL_FILE} is larger than {SKILL_BYTES:,} bytes")
+        raise ValueError(f"{file.name} is larger than {SKILL_BYTES:,} bytes")
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{SKILL_FILE} is not UTF-8 text") from error
+        raise ValueError(f"{file.name} is not UTF-8 text") from error
 
 
 def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
-    """`skill` with what its front matter says. Raises ValueError for what the format does not allow."""
+    """`skill` with what its front matter says beside name and description."""
     extra = _extra(keys)
     requires = _mapping(extra.get("requires", keys.get("requires")))
     return skill._replace(
-        name=_valid_name(_text(keys.get("name")) or skill.name),
-        description=_valid_description(_text(keys.get("description"))),
         license=_text(keys.get("license")),
         compatibility=_text(keys.get("compatibility")),
         homepage=_text(keys.get("homepage") or extra.get("homepage")),
@@ -126,23 +156,6 @@ def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
         ),
         install=tuple(_install_commands(extra.get("install"))),
     )
-
-
-def _valid_name(name: str) -> str:
-    if len(name) > _NAME_CHARS or not NAME.fullmatch(name):
-        raise ValueError(
-            f"its name {name[:80]!r} is not made of lowercase letters, digits and single hyphens,"
-            f" at most {_NAME_CHARS} characters"
-        )
-    return name
-
-
-def _valid_description(description: str) -> str:
-    if not description:
-        raise ValueError("it has no description")
-    if len(description) > _DESCRIPTION_CHARS:
-        raise ValueError(f"its description is longer than {_DESCRIPTION_CHARS:,} characters")
-    return description
 
 
 def _extra(keys: Mapping[str, Any]) -> Mapping[str, Any]:

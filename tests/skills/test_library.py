@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nanobot.errors import UsageError
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.skill import SKILL_BYTES, Missing, Skill, load_skill, missing
-from tests.skills.folders import skill_text, write_skill
+from tests.skills.folders import BODY, skill_text, write_skill
 
 OLDER = '{"emoji": "x", "always": true, "requires": {"bins": ["a", "b"], "env": ["K"]}}'
 NAMES = ["clawhub", "cron", "github", "memory", "skill-creator", "summarize", "tmux", "weather"]
@@ -41,10 +44,10 @@ def test_a_skill_of_the_workspace_shadows_a_bundled_one(tmp_path: Path, skills: 
 
 
 def test_a_faulty_skill_shadows_nothing(tmp_path: Path, skills: Path) -> None:
-    write_skill(skills, "weather", "")
+    (write_skill(skills, "weather") / "SKILL.md").write_bytes(b"\xff")
     library = SkillLibrary(tmp_path)
     assert library.get("weather").source == "bundled"
-    assert library.all()[0].fault == "it has no description"
+    assert library.all()[0].fault == "SKILL.md is not UTF-8 text"
 
 
 def test_changes_are_noticed(tmp_path: Path, skills: Path) -> None:
@@ -59,27 +62,110 @@ def test_changes_are_noticed(tmp_path: Path, skills: Path) -> None:
         library.get("greet")
 
 
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("# No front matter", "does not begin with front matter"),
-        (skill_text("other"), "its name other is not that of its folder, greet"),
-        (skill_text("Greet"), "lowercase letters"),
-        (skill_text("greet--you"), "lowercase letters"),
-        (skill_text("g" * 65), "at most 64 characters"),
-        (skill_text("greet", ""), "no description"),
-        (skill_text("greet", "x" * 1025), "description is longer than 1,024"),
-        ("---\nname: [greet\n---\n", "not valid YAML"),
-        ("---\n- a\n---\n", "not a list of `key: value` lines"),
-        ("x" * (SKILL_BYTES + 1), "larger than"),
-    ],
+ODD = [
+    ("greet", "# No front matter\nmore", "does not begin with front matter", "No front matter"),
+    ("greet", "---\nname: greet\ndescription: Says hi\n\nText", "does not begin with", "Says hi"),
+    ("greet", skill_text("other"), "its name other is not that of its folder, greet", "Does things."),
+    ("Greet_Me", skill_text("Greet_Me"), "lowercase letters", "Does things."),
+    ("greet--you", skill_text("greet--you"), "lowercase letters", "Does things."),
+    ("Grüße an alle", skill_text("Grüße an alle"), "lowercase letters", "Does things."),
+    ("g" * 65, skill_text("g" * 65), "at most 64 characters", "Does things."),
+    ("greet", skill_text("greet", ""), "no description", "Steps"),
+    ("greet", skill_text("greet", "x" * 1025), "description is longer than 1,024", "x" * 1024),
+    ("greet", "---\nname: [greet\ndescription: 'Hi'\n---\nText", "not valid YAML", "Hi"),
+    ("greet", "---\nname:\tgreet\ndescription:Hi\n---\nText", "front matter", "Hi"),
+    ("greet", "---\n- a\n---\n", "not a list of `key: value` lines", "greet"),
+    ("greet", f"---\nname: greet\nx: {'y' * 20_000}\n---\nText", "longer than", ""),
+    ("greet", "", "does not begin with front matter", "greet"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "why", "description"), ODD)
+def test_an_owner_s_odd_skill_is_used_and_a_stranger_s_is_not(
+    tmp_path: Path, skills: Path, name: str, text: str, why: str, description: str
+) -> None:
+    (skills / name).mkdir(parents=True)
+    (skills / name / "SKILL.md").write_text(text, encoding="utf-8")
+    library = SkillLibrary(tmp_path)
+    skill = library.get(name)
+    assert skill.description.startswith(description)
+    assert skill.fault == ""
+    assert why in "; ".join(skill.odd)
+    assert library.text(name) in text
+    assert library.complaint() == f"Skills used, but odd: {name}. `nanobot skills list` says why."
+    if name != "greet" or "its name other" not in why:  # a stranger's folder has no name of its own
+        assert load_skill(skills / name, "workspace", strict=True).fault
+
+
+def test_spellings_and_places_of_an_older_home(tmp_path: Path, skills: Path) -> None:
+    write_skill(skills, "lower").joinpath("SKILL.md").rename(skills / "lower/skill.md")
+    write_skill(skills / "group/more", "inner")
+    write_skill(skills / "a/b/c", "too-deep")
+    write_skill(skills, "outer")
+    write_skill(skills / "outer", "part")  # belongs to the skill around it
+    write_skill(skills, "_private")
+    write_skill(skills, ".hidden")
+    (skills / "linked").symlink_to(skills / "group")
+    library = SkillLibrary(tmp_path)
+    found = {skill.name: skill.file for skill in library.all() if skill.source == "workspace"}
+    assert found == {
+        "_private": skills / "_private/SKILL.md",
+        "inner": skills / "group/more/inner/SKILL.md",
+        "lower": skills / "lower/skill.md",
+        "outer": skills / "outer/SKILL.md",
+    }
+    assert library.get("lower").odd == ("its file is called skill.md, not SKILL.md",)
+    assert library.text("lower") == BODY
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    folder=st.sampled_from(["stock_report", "Stock Report", "stock.report", "股票", "x"]),
+    file=st.sampled_from(["SKILL.md", "skill.md", "Skill.MD"]),
+    start=st.sampled_from(["", "\ufeff", "\n\n", "\ufeff\n"]),
+    lines=st.lists(
+        st.sampled_from(
+            [
+                "name: other",
+                "description: d: e",
+                "always: true",
+                "bad: [",
+                "\tx",
+                "- y",
+                "---",
+                "",
+                "emoji: 📈",
+            ]
+        ),
+        max_size=5,
+    ),
+    closing=st.sampled_from(["---", "", "...", "----"]),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_what_is_wrong_is_told(tmp_path: Path, skills: Path, text: str, fault: str) -> None:
+def test_no_spelling_loses_a_skill_or_its_words(
+    tmp_path: Path, folder: str, file: str, start: str, lines: list[str], closing: str, line_end: str
+) -> None:
+    place = tmp_path / "skills" / folder
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    text = start + line_end.join(["---", *lines, closing, "", "Buy low, sell high."])
+    (place / file).write_text(text, encoding="utf-8", newline="")
+    library = SkillLibrary(tmp_path)
+    assert library.get(folder).description
+    assert library.text(folder).endswith("Buy low, sell high.")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(b"x" * (SKILL_BYTES + 1), "larger than"), ("# Größe".encode("latin-1"), "not UTF-8")],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, skills: Path, content: bytes, fault: str) -> None:
     (skills / "greet").mkdir(parents=True)
-    (skills / "greet/SKILL.md").write_text(text)
+    (skills / "greet/SKILL.md").write_bytes(content)
     library = SkillLibrary(tmp_path)
     assert fault in library.all()[0].fault
     assert library.names() == NAMES
+    assert library.complaint() == "Skills cannot be used: greet. `nanobot skills list` says why."
     with pytest.raises(UsageError, match="'greet' cannot be used"):
         library.text("greet")
 

@@ -137,3 +137,31 @@ def test_long_files_do_not_take_long(tmp_path: Path) -> None:
     (folder / "a.md").write_text("`" * 100_000 + "\n" + "<!--" * 50_000 + "\n" + "curl " * 50_000)
     (folder / "b.md").write_text("\n".join(f"{'`' * (n % 50)} x" for n in range(50_000)) + " " * 500_000)
     assert len(preview(folder).files) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" * 1_000_000,
+        " " * 1_000_000,
+        "x" + "\t " * 500_000,
+        "`" * 1_000_000,
+        "`a`` " * 200_000,
+        "https://x.example/" + ")" * 1_000_000,
+        "https://x.example/" + "(" * 400_000 + ")]." * 400_000,
+        "curl | " * 150_000,
+        "curl" + "|" * 200 + " " * 500_000,
+        "git@" * 250_000,
+        "[x]:" * 250_000,
+        "- " * 500_000,
+        "A=b " * 250_000,
+        "<!--\n" * 200_000,
+        "./" * 500_000,
+    ],
+    ids=range(15),
+)
+def test_a_megabyte_of_anything_is_looked_through(tmp_path: Path, text: str) -> None:
+    """As a line, as many lines, and in a fence: it ends, long before the time that a test may take."""
+    folder = write_skill(tmp_path, "greet", body=f"{text}\n```\n{text}\n```\n")
+    (folder / "x.txt").write_text(text.replace(" ", "\n"))
+    assert len(preview(folder).files) == 2
