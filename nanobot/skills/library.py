@@ -8,21 +8,10 @@ from pathlib import Path
 
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
-from nanobot.skills import front_matter
-from nanobot.skills.skill import (
-    Missing,
-    Skill,
-    SkillSource,
-    load_skill,
-    missing,
-    read_skill_file,
-    skill_file_name,
-)
+from nanobot.skills.skill import Missing, Skill, SkillSource, load_skill, missing, skill_file_name
 
 BUNDLED = Path(__file__).parent
 _DEPTH = 3  # folders within folders in which skills are looked for
-
-_Stamp = tuple[int, int, int]
 
 
 class SkillLibrary:
@@ -35,7 +24,7 @@ class SkillLibrary:
         self.folder = workspace / "skills"
         self._env_names = tuple(env_names)
         self._has_exec = has_exec
-        self._read: dict[str, tuple[_Stamp, Skill]] = {}  # by path of the folder
+        self._read: dict[str, tuple[tuple[int, ...], Skill]] = {}  # by path of the folder
 
     def all(self) -> list[Skill]:
         """Every folder with a SKILL.md, workspace first, in the order of names; faulty ones included."""
@@ -69,7 +58,7 @@ class SkillLibrary:
     def instructions(self, skill: Skill) -> str:
         """The instructions of `skill` as they are now. Raises UsageError."""
         try:
-            return front_matter.read(read_skill_file(skill.file))[1]
+            return skill.read()[1]
         except (OSError, ValueError) as error:
             raise UsageError(f"The skill {skill.name!r} cannot be read: {error}.") from error
 

@@ -72,6 +72,21 @@ class Skill(NamedTuple):
     def file(self) -> Path:
         return self.folder / self.file_name
 
+    def read(self) -> tuple[Mapping[str, Any], str, str]:
+        """(front matter, instructions, what is wrong with the former) of its file as it is now.
+
+        Raises OSError, and ValueError when it is no text or too long.
+        """
+        status = self.file.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{self.file_name} is not a regular file")
+        if status.st_size > SKILL_BYTES:
+            raise ValueError(f"{self.file_name} is larger than {SKILL_BYTES:,} bytes")
+        try:
+            return front_matter.read(self.file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.file_name} is not UTF-8 text") from error
+
 
 class Missing(NamedTuple):
     """An unmet requirement: `what` in two or three words, `fix` says how to meet it."""
@@ -89,32 +104,34 @@ def load_skill(folder: Path, source: SkillSource, *, strict: bool = False) -> Sk
     skill = Skill(folder.name, folder, source)
     try:
         skill = skill._replace(file_name=skill_file_name(str(folder)) or SKILL_FILE)
-        keys, body, problem = front_matter.read(read_skill_file(skill.file))
+        keys, body, problem = skill.read()
     except OSError as error:
         return skill._replace(fault=f"{SKILL_FILE} cannot be read: {error.strerror or error}")
     except ValueError as error:
         return skill._replace(fault=str(error))
-    declared, description = _text(keys.get("name")) or folder.name, _text(keys.get("description"))
+    declared, described = _text(keys.get("name")) or folder.name, _text(keys.get("description"))
     name = declared if strict else folder.name
-    odd = [problem]
-    if skill.file_name != SKILL_FILE:
-        odd.append(f"its file is called {skill.file_name}, not {SKILL_FILE}")
-    if name != declared:
-        odd.append(f"its name {declared} is not that of its folder, {name}")
-    if len(name) > _NAME_CHARS or not NAME.fullmatch(name):
-        rule = f"lowercase letters, digits and single hyphens, at most {_NAME_CHARS} characters"
-        odd.append(f"its name {name[:80]!r} is not made of {rule}")
-    if not description:
-        odd.append("it has no description")
-        description = next(filter(None, (_text(line.strip("#*>-_` ")) for line in body.split("\n"))), name)
-    if len(description) > _DESCRIPTION_CHARS:
-        odd.append(f"its description is longer than {_DESCRIPTION_CHARS:,} characters")
-    odd = [what for what in odd if what]
-    if (strict and odd) or not name.isprintable():
-        return skill._replace(fault=odd[0])
-    return _declared(skill, keys)._replace(
-        name=name, description=description[:_DESCRIPTION_CHARS], odd=tuple(odd)
+    rule = f"lowercase letters, digits and single hyphens, at most {_NAME_CHARS} characters"
+    checks = (
+        (problem, problem),
+        (skill.file_name != SKILL_FILE, f"its file is called {skill.file_name}, not {SKILL_FILE}"),
+        (name != declared, f"its name {declared} is not that of its folder, {name}"),
+        (
+            len(name) > _NAME_CHARS or not NAME.fullmatch(name),
+            f"its name {name[:80]!r} is not made of {rule}",
+        ),
+        (not described, "it has no description"),
+        (
+            len(described) > _DESCRIPTION_CHARS,
+            f"its description is longer than {_DESCRIPTION_CHARS:,} characters",
+        ),
     )
+    odd = tuple(what for wrong, what in checks if wrong)
+    if odd and (strict or not name.isprintable()):
+        return skill._replace(fault=odd[0])
+    first_words = filter(None, (_text(line.strip("#*>-_` ")) for line in body.split("\n")))
+    description = (described or next(first_words, name))[:_DESCRIPTION_CHARS]
+    return _declared(skill, keys)._replace(name=name, description=description, odd=odd)
 
 
 def skill_file_name(folder: str) -> str:
@@ -123,19 +140,6 @@ def skill_file_name(folder: str) -> str:
         return SKILL_FILE
     with os.scandir(folder) as entries:
         return next((entry.name for entry in entries if entry.name.upper() == SKILL_FILE.upper()), "")
-
-
-def read_skill_file(file: Path) -> str:
-    """The text of a SKILL.md. Raises OSError, and ValueError when it is no text or too long."""
-    status = file.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{file.name} is not a regular file")
-    if status.st_size > SKILL_BYTES:
-        raise ValueError(f"{file.name} is larger than {SKILL_BYTES:,} bytes")
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file.name} is not UTF-8 text") from error
 
 
 def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
@@ -208,29 +212,26 @@ def missing(skill: Skill, env_names: Iterable[str] = (), *, has_exec: bool = Tru
     `env_names` are the variables the owner lets commands see (`tools.exec.env`); others do not count, as
     a skill's commands could not use them. Without `has_exec` there are no commands at all.
     """
-    return [*_missing_programs(skill, has_exec), *_missing_variables(skill, env_names), *_wrong_system(skill)]
+    return [*_missing_programs(skill, has_exec), *_missing_surroundings(skill, env_names)]
 
 
 def _missing_programs(skill: Skill, has_exec: bool) -> Iterator[Missing]:
     needs = skill.requires
+    lacking = [program for program in needs.bins if shutil.which(program) is None]
+    if needs.any_bins and not any(map(shutil.which, needs.any_bins)):
+        lacking.append(" or ".join(needs.any_bins))
     if (needs.bins or needs.any_bins) and not has_exec:
         yield Missing("the exec tool", "Set tools.exec.enabled to true in config.json: it runs programs.")
         return
-    for program in needs.bins:
-        if shutil.which(program) is None:
-            yield Missing(program, _how_to_install(program, skill))
-    if needs.any_bins and not any(map(shutil.which, needs.any_bins)):
-        names = " or ".join(needs.any_bins)
-        yield Missing(names, _how_to_install(names, skill))
+    for names in lacking:
+        proposed = " or ".join(f"`{command}`" for command in skill.install)
+        install = (
+            f"The skill proposes: {proposed}." if proposed else f"Install {names} so that it is on PATH."
+        )
+        yield Missing(names, install)
 
 
-def _how_to_install(names: str, skill: Skill) -> str:
-    if not skill.install:
-        return f"Install {names} so that it is on PATH."
-    return f"The skill proposes: {' or '.join(f'`{command}`' for command in skill.install)}."
-
-
-def _missing_variables(skill: Skill, env_names: Iterable[str]) -> Iterator[Missing]:
+def _missing_surroundings(skill: Skill, env_names: Iterable[str]) -> Iterator[Missing]:
     seen = child_environment(env_names) if skill.requires.env else {}
     for name in skill.requires.env:
         if seen.get(name):
@@ -240,10 +241,7 @@ def _missing_variables(skill: Skill, env_names: Iterable[str]) -> Iterator[Missi
             yield Missing(f"${name} for commands", f"{name} is set; {allow}.")
         else:
             yield Missing(f"${name}", f"`export {name}=…` where nanobot is started, and {allow}.")
-
-
-def _wrong_system(skill: Skill) -> Iterator[Missing]:
     here = _SYSTEMS.get(sys.platform, sys.platform)
     if skill.requires.os and here not in skill.requires.os:
-        names = " or ".join(skill.requires.os)
-        yield Missing(names, f"It works on {names} only; this is {here}.")
+        systems = " or ".join(skill.requires.os)
+        yield Missing(systems, f"It works on {systems} only; this is {here}.")

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_815, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_527, target=23_500)
+TOTAL = Ratchet(now=27_514, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
@@ -58,7 +58,7 @@ ROOMS: dict[str, int] = {
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_423,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 1_050,
+    "skills": 1_037,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 2_014,
     # profiles, limits, the spawn tool, reports; target 400
