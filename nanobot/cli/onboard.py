@@ -65,6 +65,7 @@ class _Choice:
             section = getattr(changed.providers, self.spec.name)
             section.api_key = self.api_key or section.api_key
             section.api_base = self.api_base or section.api_base
+            section.fault = "" if self.api_key or self.api_base else section.fault
         return changed
 
 

@@ -1,11 +1,13 @@
 """MCP servers in config.json, also in the words of Claude, Cursor, VS Code, Codex, Windsurf and Gemini."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from nanobot.config.json_text import to_camel
 from nanobot.config.section import Section, key
 
+_BARE = re.compile(r"(Bearer )?\$([A-Za-z_][A-Za-z0-9_]*)")
 _PLACES = ("mcpServers", "mcp_servers", "servers", "mcp")
 INPUTS = {"inputs": "asked for by VS Code alone; write ${NAME}, an environment variable, for ${input:...}"}
 
@@ -48,13 +50,15 @@ class McpServerConfig(Section):
 
         if command := take("command", list):  # in one list with its arguments
             entry |= {"command": command[0], "args": command[1:] + take("args", list)}
-        headers = {name: f"${{{variable}}}" for name, variable in take("envHttpHeaders", dict).items()}
+        headers = {name: f"${variable}" for name, variable in take("envHttpHeaders", dict).items()}
         if variable := take("bearerTokenEnvVar", str):
-            headers["Authorization"] = f"Bearer ${{{variable}}}"
-        if headers:
-            entry["headers"] = headers | take("httpHeaders", dict) | take("headers", dict)
-        if variables := take("envVars", list):
-            entry["env"] = {name: f"${{{name}}}" for name in map(str, variables)} | take("env", dict)
+            headers["Authorization"] = f"Bearer ${variable}"
+        headers |= take("httpHeaders", dict) | take("headers", dict)
+        env = {name: f"${name}" for name in map(str, take("envVars", list))}
+        env |= take("environment", dict) | take("env", dict)
+        for name, texts in (("headers", headers), ("env", env)):
+            if texts:
+                entry[name] = {one: _braced(text) for one, text in texts.items()}
         if tools := take("tools", list):
             entry["enabledTools"] = tools
         return entry
@@ -66,6 +70,12 @@ class McpServerConfig(Section):
     def usable(self) -> bool:
         """Whether it is to be started."""
         return self.enabled and not self.fault
+
+
+def _braced(text: Any) -> Any:
+    """`$NAME`, alone or behind "Bearer ", as ${NAME}."""
+    found = _BARE.fullmatch(text) if isinstance(text, str) else None
+    return f"{found[1] or ''}${{{found[2]}}}" if found else text
 
 
 def gather_servers(data: dict[str, Any], warnings: list[str]) -> dict[str, Any]:

@@ -23,13 +23,11 @@ from nanobot.mcp.oauth import Credentials, open_auth
 from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds, with_env_file
 from nanobot.mcp.session import (
     LiveSession,
-    RemoteTool,
     all_tools,
     greet,
     listening_for_changes,
     open_session,
     ping,
-    remote_tool,
     within,
 )
 from nanobot.mcp.stdio import StdioServer
@@ -74,7 +72,7 @@ class ServerConnection:
         self.name = name
         self.state: State = "starting"
         self.error = ""
-        self.tools: tuple[RemoteTool, ...] = ()
+        self.tools: tuple[types.Tool, ...] = ()
         self.connect_seconds = 0.0
         self.list_seconds = 0.0
         self.settled = asyncio.Event()  # it was ready or failed at least once
@@ -93,7 +91,7 @@ class ServerConnection:
         self._renew_token = False
         self._live: LiveSession | None = None
         self._ready = asyncio.Event()
-        self._given_up: set[asyncio.Task[Any]] = set()
+        self.given_up: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the connection is closed in good order."""
@@ -199,15 +197,15 @@ class ServerConnection:
             live.wake.clear()
             if live.doubted:
                 live.doubted = False
-                await within(_CHECK, ping(live.session), self._given_up)
+                await within(_CHECK, ping(live.session), self.given_up)
             if live.changed and not live.ended:
                 live.changed = False
-                tools = await within(_LIST, all_tools(live.session), self._given_up)
+                tools = await within(_LIST, all_tools(live.session), self.given_up)
                 self._publish(live, tools)
                 await self._pause(_BETWEEN_LISTS)
 
     def _publish(self, live: LiveSession, tools: Sequence[types.Tool]) -> None:
-        found = tuple(sorted(map(remote_tool, tools), key=lambda tool: tool.name))
+        found = tuple(sorted(tools, key=lambda tool: tool.name))
         if found != self.tools:
             self.tools = found
         if not live.changed:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mcp_types as types
@@ -31,17 +30,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _PAGES = 100
 _REFUSED = (400, 404, 405)  # 400 and 405: it speaks only the older HTTP with SSE
-
-
-@dataclass(frozen=True)
-class RemoteTool:
-    """A tool as its server describes it; nothing of it is trusted yet."""
-
-    name: str
-    description: str
-    schema: dict[str, Any]
-    read_only: bool
-    repeatable: bool
 
 
 class LiveSession:
@@ -155,18 +143,6 @@ async def all_tools(session: ClientSession) -> list[types.Tool]:
         if not cursor:
             return tools
     raise McpError(f"its list of tools has more than {_PAGES} pages")
-
-
-def remote_tool(tool: types.Tool) -> RemoteTool:
-    hints = tool.annotations or types.ToolAnnotations()
-    read_only = bool(hints.read_only_hint)
-    return RemoteTool(
-        name=tool.name,
-        description=tool.description or tool.title or hints.title or "",
-        schema=tool.input_schema,
-        read_only=read_only,
-        repeatable=read_only or bool(hints.idempotent_hint),
-    )
 
 
 async def ping(session: ClientSession) -> None:

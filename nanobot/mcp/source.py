@@ -15,9 +15,9 @@ from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, printable_text
 
 if TYPE_CHECKING:
-    from nanobot.mcp.calls import ToolCalls
+    import mcp_types as types
+
     from nanobot.mcp.connection import ServerConnection
-    from nanobot.mcp.session import RemoteTool
     from nanobot.mcp.sign_in import BrowserSignIn
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ _FIRST_TURN = 5.0  # seconds a terminal's first turn waits for servers that were
 _SILENT = 1.0  # seconds of waiting before it is mentioned
 _CHANGE = 1.0  # seconds for a changed list of tools to arrive
 _CLOSE = 5.0  # seconds for all servers to end
+
+# What of a server's tools is offered to models; what is not, with the reason.
+_Offer = tuple[tuple[Tool, ...], tuple[tuple[str, str], ...]]
 
 
 class McpTool(Tool):
@@ -37,18 +40,22 @@ class McpTool(Tool):
     errors_are_text = False
     origin = "mcp"
 
-    def __init__(self, name: str, calls: ToolCalls, remote: RemoteTool) -> None:
+    def __init__(self, name: str, connection: ServerConnection, remote: types.Tool) -> None:
         self.name = name
-        self._calls = calls
-        self._remote = remote
-        self.description = printable_text(remote.description, DESCRIPTION_CHARS) or remote.name
-        self.parameters, self._real_names = fit_properties(remote.schema)
-        self.read_only = remote.read_only
-        self.repeatable = remote.repeatable
+        self._connection = connection
+        self._remote = remote.name
+        hints = remote.annotations
+        description = remote.description or remote.title or (hints and hints.title) or ""
+        self.description = printable_text(description, DESCRIPTION_CHARS) or remote.name
+        self.parameters, self._real_names = fit_properties(remote.input_schema)
+        self.read_only = bool(hints and hints.read_only_hint)
+        self.repeatable = self.read_only or bool(hints and hints.idempotent_hint)
 
     async def execute(self, /, **arguments: Any) -> ToolOutput:
+        from nanobot.mcp.calls import call_tool  # the SDK is here by now
+
         real = {self._real_names.get(key, key): value for key, value in arguments.items()}
-        return await self._calls.call(self._remote.name, real)
+        return await call_tool(self._connection, self._remote, real)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class McpTools:
         self._connections: dict[str, ServerConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None
-        self._offers: dict[str, _Offer] = {}
+        self._offers: dict[str, tuple[Sequence[types.Tool], _Offer]] = {}
         self._settled = False
 
     def start(self) -> None:
@@ -121,7 +128,7 @@ class McpTools:
                 for connection in self._connections.values():
                     if connection.state == "ready":
                         await connection.current.wait()
-        return [tool for name in self._connections for tool in self._offer(name).tools]
+        return [tool for name in self._connections for tool in self._offer(name)[0]]
 
     async def report(self) -> list[ToolReport]:
         """The tools of servers that are ready within a few seconds, and what the others say."""
@@ -139,9 +146,8 @@ class McpTools:
         """Every server that is switched on, as it is now."""
         reports: list[ServerReport] = []
         for name, server in self._connections.items():
-            tools, skipped = self._offer(name).tools, self._offer(name).skipped
             took = server.connect_seconds, server.list_seconds
-            reports.append(ServerReport(name, server.state, server.error, tools, skipped, *took))
+            reports.append(ServerReport(name, server.state, server.error, *self._offer(name), *took))
         return reports
 
     async def aclose(self) -> None:
@@ -180,57 +186,47 @@ class McpTools:
     def _offer(self, name: str) -> _Offer:
         """The tools of a server, made anew only when they changed: same objects, same prompt."""
         connection = self._connections[name]
-        offer = self._offers.get(name)
-        if offer is None or offer.remote is not connection.tools:
-            offer = _Offer.of(connection, self._names)
-            self._offers[name] = offer
-        return offer
+        if name not in self._offers or self._offers[name][0] is not connection.tools:
+            self._offers[name] = connection.tools, _offer_of(connection, self._names)
+        return self._offers[name][1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """What of a server's tools (`remote`) is offered to models, and what is not."""
-
-    remote: tuple[RemoteTool, ...]
-    tools: tuple[Tool, ...]
-    skipped: tuple[tuple[str, str], ...]
-
-    @staticmethod
-    def of(connection: ServerConnection, names: ToolNames) -> _Offer:
-        from nanobot.mcp.calls import ToolCalls
-
-        calls, server = ToolCalls(connection), connection.server
-        enabled = server.enabled_tools
-        tools: dict[str, Tool] = {}
-        skipped: list[tuple[str, str]] = []
-        for remote in connection.tools:
-            name = names.name(connection.name, remote.name)
-            if enabled is not None and not {remote.name, name, "*"} & {*enabled}:
-                skipped.append((remote.name, "not in enabledTools"))
-            elif {remote.name, name} & {*server.disabled_tools}:
-                skipped.append((remote.name, "in disabledTools"))
-            elif name in tools:
-                skipped.append((remote.name, "listed twice"))
-            else:
-                tools[name] = McpTool(name, calls, remote)
-        known = {remote.name for remote in connection.tools} | {*tools, "*"}
-        unknown = [name for name in enabled or () if name not in known]
-        if unknown and connection.tools:
-            skipped += [
-                (printable_text(name, 64), "in enabledTools, but unknown to the server") for name in unknown
-            ]
+def _offer_of(connection: ServerConnection, names: ToolNames) -> _Offer:
+    server, enabled = connection.server, connection.server.enabled_tools
+    tools: dict[str, Tool] = {}
+    skipped: list[tuple[str, str]] = []
+    for remote in connection.tools:
+        name = names.name(connection.name, remote.name)
+        if enabled is not None and not {remote.name, name, "*"} & {*enabled}:
+            skipped.append((remote.name, "not in enabledTools"))
+        elif {remote.name, name} & {*server.disabled_tools}:
+            skipped.append((remote.name, "in disabledTools"))
+        elif name in tools:
+            skipped.append((remote.name, "listed twice"))
+        else:
+            tools[name] = McpTool(name, connection, remote)
+    known = {
+        name
+        for remote in connection.tools
+        for name in (remote.name, names.name(connection.name, remote.name))
+    }
+    for key, wanted in (("enabledTools", enabled or []), ("disabledTools", server.disabled_tools)):
+        unknown = [printable_text(name, 64) for name in wanted if name not in {*known, "*"}]
+        if unknown and known:
+            skipped += [(name, f"in {key}, but unknown to the server") for name in unknown]
             log.warning(
-                "tools.mcpServers.%s.enabledTools names %s, which the server does not have. It has: %s",
+                "tools.mcpServers.%s.%s names %s, which the server does not have. It has: %s",
                 connection.name,
+                key,
                 ", ".join(unknown),
                 ", ".join(printable_text(remote.name, 64) for remote in connection.tools),
             )
-        return _Offer(connection.tools, tuple(tools.values()), tuple(skipped))
+    return tuple(tools.values()), tuple(skipped)
 
 
 def _import_sdk() -> None:
     """Import the SDK, and keep its log lines out of ours: they name addresses and headers."""
-    import nanobot.mcp.connection  # noqa: F401
+    import nanobot.mcp.calls  # noqa: F401
 
     for name in ("mcp", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -51,6 +51,11 @@ def load(folder: Path, data: object, **env: str) -> LoadedConfig:
         ),
         ({"serverUrl": "https://a.example/sse", "alwaysAllow": ["t"]}, {"url": "https://a.example/sse"}),
         ({"httpUrl": "https://a.example/mcp", "includeTools": ["a"]}, {"enabled_tools": ["a"]}),
+        ({"command": "x", "env": {"A": "$KEY", "B": "pa$KEY"}}, {"env": {"A": "k", "B": "pa$KEY"}}),
+        (
+            {"url": "x", "headers": {"A": "Bearer $KEY", "B": "${KEY}"}},
+            {"headers": {"A": "Bearer k", "B": "k"}},
+        ),
         ({"command": "x", "excludeTools": ["a"]}, {"disabled_tools": ["a"]}),
         ({"type": "local", "command": ["npx", "-y", "z"], "environment": {"A": "1"}}, {"args": ["-y", "z"]}),
         ({"type": "local", "command": "x", "tools": ["a"]}, {"enabled_tools": ["a"]}),
