@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from nanobot import paths
-from nanobot.channels.registry import load_channel
+from nanobot.channels.registry import allow_from, load_channel
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cli.session import existing_store
 from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig
-from nanobot.errors import ChannelError
+from nanobot.errors import ChannelError, ConfigError
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
@@ -36,7 +36,7 @@ def show_channels(json_output: Json = False) -> None:
         {
             "name": name,
             "enabled": name in enabled,
-            "problem": _problem(name) if name in enabled else faults.get(name, ""),
+            "problem": _problem(name, enabled[name]) if name in enabled else faults.get(name, ""),
         }
         | live.get(name, {})
         for name in dict.fromkeys([*enabled, *faults, *(spec.name for spec in CHANNELS)])
@@ -70,11 +70,12 @@ def _describe(channel: dict[str, Any]) -> str:
     return f"{text}. Last error: {error}" if error else text
 
 
-def _problem(name: str) -> str:
+def _problem(name: str, section: Any) -> str:
     """Why an enabled channel cannot work, such as a missing library."""
     try:
         load_channel(name)
-    except ChannelError as error:
+        allow_from(name, section)
+    except (ChannelError, ConfigError) as error:
         return str(error)
     return ""
 

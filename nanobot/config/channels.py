@@ -83,6 +83,7 @@ class ChannelsConfig(Section):
     the channel declares them, others as they are written.
     """
 
+    alone: ClassVar[str] = "its default counts"
     send_progress: bool = key(True, "Send the model's interim words to the chat.")
     send_tool_hints: bool = key(False, "Same as showToolProgress.")
     show_tool_progress: bool = key(False, 'Send tool calls such as `web_search("query")`.')

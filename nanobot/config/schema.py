@@ -36,7 +36,9 @@ class SubagentProfile(Section):
 
 class AgentsConfig(Section):
     defaults: AgentDefaults = key(AgentDefaults, "How the assistant works.")
-    subagent_profiles: dict[str, SubagentProfile] = key({}, "Kinds of subagents, by name.")
+    subagent_profiles: dict[str, SubagentProfile] = key(
+        {}, "Kinds of subagents, by name.", alone="there are no profiles"
+    )
 
 
 class ProviderConfig(Section):
@@ -52,6 +54,7 @@ BaseModel = Section  # by this name the README's recipe for a new provider knows
 class ProvidersConfig(BaseModel):
     """One line per provider; the name is that of its row in `nanobot/providers/registry.py`."""
 
+    alone: ClassVar[str] = "no provider has a key of this file"
     custom: ProviderConfig = ProviderConfig()
     anthropic: ProviderConfig = ProviderConfig()
     openai: ProviderConfig = ProviderConfig()
@@ -128,7 +131,9 @@ class ToolsConfig(Section):
     restrict_to_workspace: bool = key(False, "Whether all tools are confined to the workspace.", guard=True)
     exec: ExecConfig = key(ExecConfig, "Shell commands.")
     web: WebConfig = key(WebConfig, "Web access.")
-    mcp_servers: dict[str, McpServerConfig] = key({}, "MCP servers by name, as in Claude Desktop.")
+    mcp_servers: dict[str, McpServerConfig] = key(
+        {}, "MCP servers by name, as in Claude Desktop.", alone="there are no MCP servers"
+    )
 
     def __post_init__(self) -> None:
         if self.exec.restrict_to_workspace and "restrict_to_workspace" not in self.model_fields_set:

@@ -39,6 +39,7 @@ class Field:
     The default of a section within a section is its class. `limits` may hold ge, gt, le and min_length, which
     in a list are those of its entries. `also` is what other programs call the key. The default stands in for
     a variable that is not set, unless the value is a `guard`: then nothing is as safe as what was meant.
+    `alone` is as in Section, for an object whose keys the owner chooses.
     """
 
     default: Any
@@ -46,6 +47,7 @@ class Field:
     repr: bool = True
     also: tuple[str, ...] = ()
     guard: bool = False
+    alone: str = ""
     limits: Mapping[str, float] | None = None
     annotation: Any = None
     alias: str = ""  # how the key is written
@@ -60,9 +62,10 @@ class Field:
 _ANY = Field(None)
 
 
-def key(default: Any, meaning: str, *, secret: bool = False, also: tuple[str, ...] = (), **more: Any) -> Any:
-    """Declares a key of a section; see Field, whose `guard` and single limits are the rest."""
-    return Field(default, meaning, not secret, also, more.pop("guard", False), more)
+def key(default: Any, meaning: str, *, secret: bool = False, **more: Any) -> Any:
+    """Declares a key of a section; `more` are its limits, `also`, `guard` and `alone`, see Field."""
+    limits = {name: more.pop(name) for name in _LIMITS if name in more}
+    return Field(default, meaning, not secret, limits=limits, **more)
 
 
 class Section:
@@ -214,13 +217,14 @@ class Reader:
 
     def _section(self, kind: type[Section], data: Any, path: str, expand: bool) -> Section | dict[str, Any]:
         begin, around = len(self.problems), self._off
-        self._off = around or kind.alone
+        self._off = own = kind.alone or around
         if not isinstance(data, dict):
             self._problem(path, "expected a valid dictionary")
             data = {}
         data = kind.adopt(data, self.warnings)
-        expand = expand and not _is_off(data)  # what is switched off needs no variables
         names = {word: name for name, field in kind.model_fields.items() for word in field.spellings}
+        switches = {name: value for name, value in data.items() if kind.verbatim or name in names}
+        expand = expand and not _is_off(switches)  # what is switched off needs no variables
         values: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for written, value in data.items():
@@ -231,11 +235,13 @@ class Reader:
                 self.warnings.append(f"{place}: given in two spellings, the first one counts")
             elif name:
                 field = kind.model_fields[name]
+                self._off = field.alone or own
                 values[name] = self.read(field.annotation, value, place, field, expand)
             elif (inner := kind.extra_kind(alias)) is not None:
                 extra[alias] = self.read(inner, value, place, _ANY, expand)
             else:
-                hint = kind.hints.get(camel) or _hint(camel, [*names, *kind.extra_names()])
+                near = 'write "enabled": false' if camel == "disabled" and "enabled" in names else ""
+                hint = near or kind.hints.get(camel) or _hint(camel, [*names, *kind.extra_names()])
                 self.warnings.append(f"{place}: unknown key, {hint}")
         self._off = around
         section = kind(**{name: value for name, value in values.items() if value is not _LEFT_OUT})

@@ -257,6 +257,48 @@ def test_an_unset_variable_is_named_with_its_path_and_switches_off_its_section_a
     assert config.tools.web.allow_private == ["10.0.0.1"]
 
 
+@pytest.mark.parametrize("wrong", [5, None, [], "x", True])
+def test_a_part_that_is_no_object_is_off_alone(file: Path, wrong: object) -> None:
+    config, warnings = split(
+        load(
+            file,
+            {
+                "providers": wrong,
+                "channels": wrong,
+                "gateway": wrong,
+                "tools": {"mcpServers": wrong, "exec": {"timeout": 5}},
+                "agents": {"subagentProfiles": wrong},
+            },
+        )
+    )
+    off = {path: words.removeprefix("expected a valid dictionary, so ") for path, words in warnings.items()}
+    assert off == {
+        "providers": "no provider has a key of this file",
+        "channels": "its default counts",
+        "gateway": "/health and /status are off",
+        "tools.mcpServers": "there are no MCP servers",
+        "agents.subagentProfiles": "there are no profiles",
+    }
+    assert config.tools.exec.timeout == 5
+    assert config.channels.enabled() == config.tools.mcp_servers == config.agents.subagent_profiles == {}
+
+
+@pytest.mark.parametrize("ids", [[True], [""], [None], [["7"]], None, "7", {"7": True}, "${NO}", ["7", ""]])
+def test_ids_that_are_none_open_no_channel(file: Path, ids: object) -> None:
+    config, warnings = split(load(file, {"channels": {"telegram": {"enabled": True, "allowFrom": ids}}}))
+    [(path, words)] = warnings.items()
+    assert path.startswith("channels.telegram.allowFrom")
+    assert words.endswith("so this channel is off")
+    assert config.channels.enabled() == {}
+
+
+def test_disabled_is_told_its_right_key_where_it_is_not_known(file: Path) -> None:
+    section = {"enabled": True, "disabled": True, "token": "${T}"}
+    config, warnings = split(load(file, {"channels": {"telegram": section}}, T="t"))
+    assert warnings == {"channels.telegram.disabled": 'unknown key, write "enabled": false'}
+    assert config.channels.enabled()["telegram"].token == "t"
+
+
 @pytest.mark.parametrize(
     "data",
     [
