@@ -20,7 +20,7 @@ TOTAL = Ratchet(now=27_514, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=71, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_312, target=9_000)
+HELLO_LINES = Ratchet(now=10_321, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,11 +36,11 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_751,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_929,
+    "cli": 1_930,
     # thirteen slash commands; target 480
     "commands": 514,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_150,
+    "config": 1_151,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 780,
     # the service, its HTTP surface
@@ -48,7 +48,7 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 340,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_936,
+    "mcp": 1_903,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_757,
     # the owner's tool files, watched, each in threads of its own
