@@ -130,14 +130,15 @@ class Assistant:
 
     async def prepare(self, inbound: InboundMessage) -> Turn:
         """The turn that would answer `inbound` now. Raises NanobotError."""
-        return await self._prepare(inbound, None, await self._open(inbound.session_key))
+        nothing = Claim(0, inbound.session_key, 0, "")  # so that nothing can be stored
+        return await self._prepare(inbound, nothing, await self._open(inbound.session_key))
 
     async def _open(self, session_key: str) -> OpenSession:
         limit = self._config.agents.defaults.memory_window + SPARE_MESSAGES
         return await self._store.sessions.open(session_key, limit)
 
-    async def _prepare(self, inbound: InboundMessage, claim: Claim | None, session: OpenSession) -> Turn:
-        context = TurnContext(claim.turn_key if claim else "", claim.turn_id if claim else 0, inbound)
+    async def _prepare(self, inbound: InboundMessage, claim: Claim, session: OpenSession) -> Turn:
+        context = TurnContext(claim.turn_key, claim.turn_id, inbound)
         defaults = self._config.agents.defaults
         model, tools, rules = self._chosen(session.settings), self._tools, ""
         turn_limits = TurnLimits(
@@ -175,9 +176,7 @@ class Assistant:
             model=resolution.model,
             system=system,
             tools=tools,
-            conversation=Conversation(
-                self._store, inbound.session_key, claim, limits, self._summarise, session
-            ),
+            conversation=Conversation(self._store, claim, limits, self._summarise, session),
             limits=turn_limits,
         )
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 from nanobot.agent.tools.base import ToolOutput
 from nanobot.errors import NanobotError
@@ -51,8 +52,7 @@ is kept: memory_search finds words in it, read_file with the path record:NUMBER 
 Summarise = Callable[[str, Sequence[StoredMessage]], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Tokens of the model's `window`, of which `answer` are for its reply; `fixed` bytes of prompt and tools.
 
     `messages` is how many may stand before the running turn; a small chat model is shown `only_words`.
@@ -65,6 +65,14 @@ class Limits:
     only_words: bool = False
 
 
+class _View(NamedTuple):
+    """What a window shows: the messages of a request, their size, and how many are of earlier turns."""
+
+    messages: list[Message]
+    size: int
+    earlier: int
+
+
 class Conversation:
     """A session: what its model sees of it, and the record that the running turn writes.
 
@@ -73,26 +81,18 @@ class Conversation:
     """
 
     def __init__(
-        self,
-        store: Store,
-        key: str,
-        claim: Claim | None,
-        limits: Limits,
-        summarise: Summarise | None,
-        opened: OpenSession,
+        self, store: Store, claim: Claim, limits: Limits, summarise: Summarise | None, opened: OpenSession
     ) -> None:
         self.window = opened.window
         self.entries = opened.messages
         self._store = store
-        self._key = key
         self._claim = claim
-        self._turn_id = claim.turn_id if claim else 0
         self._limits = limits
         self._summarise = summarise
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, opened.window.used)
         self._shown_size = 0
-        self._seen = _seen(opened.messages, self._turn_id)
+        self._seen = _seen(opened.messages, claim.turn_id)
         self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
 
     @property
@@ -104,54 +104,45 @@ class Conversation:
 
     async def append(self, *messages: Message) -> None:
         """Store messages of the running turn, all or none."""
-        assert self._claim is not None, "nobody claimed a turn"
         self.entries += await self._store.turns.append(self._claim, *messages)
 
     async def intend(self, call_id: str) -> bool:
         """Note that a tool call is about to run; False when it was before a worker died."""
-        assert self._claim is not None, "nobody claimed a turn"
         return await self._store.turns.record_intent(self._claim, call_id)
 
     async def take_waiting(self, answered: InboundMessage) -> None:
         """Let messages that wait in the session join the one that the running turn answers, in order."""
-        assert self._claim is not None, "nobody claimed a turn"
-        waiting = await self._store.inbox.waiting(self._key, answered.owner)
-        joining = {
-            inbox_id: Message.user(inbound.text)
-            for inbox_id, inbound in takewhile(lambda entry: _joins(answered, entry[1]), waiting)
-        }
-        if joining:
-            self.entries += await self._store.turns.steer(self._claim, joining)
+        waiting = await self._store.inbox.waiting(self._claim.session_key, answered.owner)
+        joining = takewhile(lambda entry: _joins(answered, entry[1]), waiting)
+        if taken := {inbox_id: Message.user(inbound.text) for inbox_id, inbound in joining}:
+            self.entries += await self._store.turns.steer(self._claim, taken)
 
     # -- what the model sees
 
     def shown(self) -> list[Message]:
         """The messages of a request: the summary, then what has not left the window."""
-        return self._show()[0]
+        return self._view(self.window).messages
 
-    def _show(self) -> tuple[list[Message], int]:
-        """The messages of a request, and their size."""
-        shown: list[Message] = []
-        size = 0
-        if self.window.summary:
-            shown.append(Message("user", (ContextPart(_NOTE.format(window=self.window)),)))
-            size = size_of(shown)
-        calls: set[str] = set()
+    def _view(self, window: Window) -> _View:
+        """What the running turn was asked never leaves a window; a result leaves with its call."""
+        messages: list[Message] = []
+        if window.summary:
+            messages.append(Message("user", (ContextPart(_NOTE.format(window=window)),)))
+        size, earlier, calls = size_of(messages), 0, set()
         for entry in self.entries:
-            if entry.seq > self.window.start:
+            role, is_earlier = entry.message.role, entry.turn_id != self._claim.turn_id
+            if entry.seq <= window.start and (is_earlier or role != "user"):
+                continue
+            if role == "assistant":
                 calls.update([call.id for call in entry.message.tool_calls])
-            whole = all(result.call_id in calls for result in entry.message.tool_results)
-            if whole and self._is_in(entry, self.window):
-                message, bytes_ = self._shown(entry, entry.seq <= self.window.shortened)
-                if message.parts:
-                    shown.append(message)
-                    size += bytes_
-        return shown, size
-
-    def _is_in(self, entry: StoredMessage, window: Window) -> bool:
-        """What the running turn was asked never leaves."""
-        asked = entry.turn_id == self._turn_id and entry.message.role == "user"
-        return entry.seq > window.start or asked
+            elif role == "tool" and any(result.call_id not in calls for result in entry.message.tool_results):
+                continue
+            message, bytes_ = self._shown(entry, entry.seq <= window.shortened)
+            if message.parts:
+                messages.append(message)
+                size += bytes_
+                earlier += is_earlier
+        return _View(messages, size, earlier)
 
     def _shown(self, entry: StoredMessage, short: bool) -> tuple[Message, int]:
         """A message as the model sees it, and its size: made once, as most requests differ in little."""
@@ -159,11 +150,10 @@ class Conversation:
         if key not in self._made:
             images = not short and entry.seq > self._seen
             limit = _SHORT_RESULT if short else self._longest_result
-            message = entry.message
-            kept = [p for p in message.parts if isinstance(p, TextPart) or not self._limits.only_words]
-            parts = tuple([_shown_part(part, entry.seq, limit, images) for part in kept])
-            if parts != message.parts:
-                message = Message(message.role, parts)
+            role, parts = entry.message
+            if self._limits.only_words:
+                parts = tuple([part for part in parts if isinstance(part, TextPart)])
+            message = Message(role, tuple([_shown_part(part, entry.seq, limit, images) for part in parts]))
             self._made[key] = (message, size_of([message]))
         return self._made[key]
 
@@ -172,22 +162,20 @@ class Conversation:
 
         `notify` tells the owner what takes time.
         """
-        shown, size = self._show()
+        view = self._view(self.window)
         if too_long:
-            self._size = min(self._size, size) * 3 // 4
-        start, turn = self.window.start, self._turn_id
-        earlier = sum([entry.seq > start and entry.turn_id != turn for entry in self.entries])
-        if size > self._size or earlier > self._limits.messages:
+            self._size = min(self._size, view.size) * 3 // 4
+        if not self._has_room(view):
             await self._move(self._plan(), notify)
-            shown, size = self._show()
-            if self._size < size:
+            view = self._view(self.window)
+            if self._size < view.size:
                 notify("What was asked may be more than the model can take. /new helps, or a larger model.")
-        self._shown_size = size
-        return shown
+        self._shown_size = view.size
+        return view.messages
 
     def use(self, tokens: int = 0) -> ContextUse:
         """How large the request is that was shown last; the provider counted `tokens`."""
-        size = self._shown_size or self._show()[1]
+        size = self._shown_size or self._view(self.window).size
         return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
 
     async def compact(self) -> None:
@@ -196,38 +184,35 @@ class Conversation:
             end = ends[-1]
             await self._move(replace(self.window, start=end, shortened=end), lambda _: None)
 
+    def _has_room(self, view: _View, twelfths: int = 12) -> bool:
+        """Whether it takes no more than so much of the limits."""
+        few = view.earlier <= self._limits.messages * twelfths // 12
+        return few and view.size <= self._size * twelfths // 12
+
     def _plan(self) -> Window:
         """The first window, from little loss to much, that leaves room for what is to come."""
-        window = self.window
-        for window, twelfths in self._candidates():
-            inside = [entry for entry in self.entries if self._is_in(entry, window)]
-            size = sum(self._shown(entry, entry.seq <= window.shortened)[1] for entry in inside)
-            same = window.start == self.window.start
-            note = _bytes(window.summary) if same else self._summary_size
-            size += note and note + _bytes(_NOTE) + _ENVELOPE
-            earlier = sum(entry.turn_id != self._turn_id for entry in inside)
-            few = earlier <= self._limits.messages * twelfths // 12
-            if few and size <= self._size * twelfths // 12:
+        summary = "." * self._summary_size  # as long as it may become
+        for start, shortened, twelfths in self._cuts():
+            window = replace(self.window, start=start, shortened=shortened)
+            if start > self.window.start:
+                window = replace(window, summary=summary)
+            if self._has_room(self._view(window), twelfths):
                 break
         return window
 
-    def _candidates(self) -> Iterator[tuple[Window, int]]:
-        """Windows, and how many twelfths of the limits each may fill."""
-        now, ends = self.window, self._turn_ends()
-        running = [e for e in self.entries if e.turn_id == self._turn_id and e.seq > now.start]
-        steps = [entry.seq for entry in running if entry.message.role == "assistant"]
-        earlier = max((e.seq for e in self.entries if e.turn_id != self._turn_id), default=0)
-        levels = [max(now.shortened, earlier), max(now.shortened, earlier, steps[-1] - 1 if steps else 0)]
-        for shortened in levels:
-            yield replace(now, shortened=shortened), 8
-        for cuts, share in ((ends, 6), (ends, 9), (ends[-1:], 12)):
-            for shortened in levels:
-                for end in cuts:
-                    yield replace(now, start=end, shortened=shortened), share
-        for seq, share in (*((seq, 6) for seq in steps[1:]), *((seq, 12) for seq in steps[1:][-1:])):
-            yield replace(now, start=seq - 1, shortened=levels[-1]), share
-        start = max([now.start, *ends, *(seq - 1 for seq in steps[1:])])
-        yield replace(now, start=start, shortened=self.entries[-1].seq), 12
+    def _cuts(self) -> Iterator[tuple[int, int, int]]:
+        """Start and shortened of a window, and how many twelfths of the limits it may fill."""
+        now, ends, mine = self.window, self._turn_ends(), self._claim.turn_id
+        running = [entry for entry in self.entries if entry.turn_id == mine and entry.seq > now.start]
+        steps = [entry.seq - 1 for entry in running if entry.message.role == "assistant"]
+        earlier = max((e.seq for e in self.entries if e.turn_id != mine), default=0)
+        levels = [max(now.shortened, earlier), max(now.shortened, earlier, *steps[-1:])]
+        yield from ((now.start, level, 8) for level in levels)
+        for starts, share in ((ends, 6), (ends, 9), (ends[-1:], 12)):
+            yield from ((start, level, share) for level in levels for start in starts)
+        for starts, share in ((steps[1:], 6), (steps[1:][-1:], 12)):
+            yield from ((start, levels[-1], share) for start in starts)
+        yield max([now.start, *ends, *steps[1:]]), self.entries[-1].seq, 12
 
     def _turn_ends(self) -> list[int]:
         """The messages in the window after which another turn begins."""
@@ -244,20 +229,24 @@ class Conversation:
             notify("Compacting the conversation: a summary takes the place of earlier messages.")
             summary = await self._summary(before.start, after.start)
             after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
-        if after != before and not await self._store.sessions.move_window(self._key, before, after):
-            after = await self._store.sessions.window(self._key)  # begun anew, or compacted by somebody else
+        if after != before and not await self._store.sessions.move_window(
+            self._claim.session_key, before, after
+        ):
+            after = await self._store.sessions.window(
+                self._claim.session_key
+            )  # begun anew, or compacted by somebody else
         self.window = after
 
     async def _summary(self, before: int, start: int) -> str:
-        first = max(before, start - _SUMMARISED_AT_ONCE)
+        key, first = self._claim.session_key, max(before, start - _SUMMARISED_AT_ONCE)
         unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
-        left = await self._store.sessions.history(self._key, after=first, limit=start - first)
+        left = await self._store.sessions.history(key, after=first, limit=start - first)
         told = ""
         try:
             async with asyncio.timeout(_PATIENCE):
-                told = await self._summarise(self._key, left) if self._summarise and left else ""
+                told = await self._summarise(key, left) if self._summarise and left else ""
         except (NanobotError, TimeoutError) as error:
-            log.warning("%s is summarised without a model: %s", self._key, error)
+            log.warning("%s is summarised without a model: %s", key, error)
         from nanobot.agent.digest import digest
 
         return f"{unread}{told}\n{digest(left)}".strip()

@@ -146,9 +146,7 @@ async def open_turn(
                 model="scripted/test",
                 system=[("rules", "You are a test.")],
                 tools=Toolbox(tools),
-                conversation=Conversation(
-                    opened, KEY, claim, LIMITS, None, await opened.sessions.open(KEY, 200)
-                ),
+                conversation=Conversation(opened, claim, LIMITS, None, await opened.sessions.open(KEY, 200)),
                 **({"limits": TurnLimits(max_iterations=10)} | changes),
             )
             yield OpenTurn(turn, provider, opened, claim, len(earlier) + len(messages))

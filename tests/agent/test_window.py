@@ -53,7 +53,7 @@ async def opened(
     store: Store, claim: Claim | None, limit: Limits, summarise: Summarise | None = None
 ) -> Conversation:
     session = await store.sessions.open(KEY, limit.messages + SPARE_MESSAGES)
-    return Conversation(store, KEY, claim, limit, summarise, session)
+    return Conversation(store, claim or Claim(0, KEY, 0, ""), limit, summarise, session)
 
 
 async def fit(conversation: Conversation, *, too_long: bool = False) -> tuple[list[Message], list[str]]:
