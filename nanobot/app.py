@@ -6,29 +6,34 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.assistant import Assistant, ModelPool
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.dispatch import Dispatcher
-from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.tools.registry import Toolbox, ToolSource
 from nanobot.agent.window import read_record
 from nanobot.bus.hub import Hub
 from nanobot.config.schema import Config
-from nanobot.mcp import configured_servers
 from nanobot.memory.maintenance import MemoryMaintenance
 from nanobot.memory.prompt import MemorySection
 from nanobot.memory.recall import Recall
 from nanobot.memory.search_tool import MemorySearchTool
-from nanobot.plugins.folder import PluginTools
+from nanobot.plugins import LazyPlugins
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.store.store import open_store
-from nanobot.subagents.orders import Subagents
+from nanobot.subagents import LazySubagents
 from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
 from nanobot.tools.shell import BackgroundPrograms
 from nanobot.tools.spawn import SpawnTool
 from nanobot.workspace import create_workspace
+
+if TYPE_CHECKING:
+    from nanobot.mcp.source import McpTools
+    from nanobot.plugins.folder import PluginTools
+    from nanobot.subagents.orders import Subagents
 
 
 class App:
@@ -47,15 +52,32 @@ class App:
         skills = SkillsSection(self.skills, config.skills.prompt_bytes, config.skills.always_bytes)
         prompt = PromptBuilder(self.workspace, [skills, memory])
         self.hub = Hub(store)
-        self.subagents = Subagents(config, store, self.hub, self.skills, prompt.owner_parts)
-        spawn = SpawnTool(self.subagents, lambda: self.tools.registry())
+
+        def subagents() -> Subagents:
+            from nanobot.subagents.orders import Subagents
+
+            return Subagents(config, store, self.hub, self.skills, prompt.owner_parts)
+
+        self.subagents = LazySubagents(subagents)
+        spawn = SpawnTool(config.agents.subagent_profiles, self.subagents, lambda: self.tools.registry())
         self.programs = BackgroundPrograms(paths.home() / "run" / "exec")
         own = build_tools(config, store, BUNDLED, functools.partial(read_record, store), self.programs)
         built_in = [*own, spawn, MemorySearchTool(self.recall)]
         taken = {*SWITCHABLE, *(tool.name for tool in built_in)}
-        plugins = PluginTools(self.workspace / "tools", tool_context(config), taken)
-        self.mcp = configured_servers(config)
-        self.tools = Toolbox(built_in, [plugins, self.mcp] if self.mcp else [plugins])
+
+        def plugins() -> PluginTools:
+            from nanobot.plugins.folder import PluginTools
+
+            return PluginTools(self.workspace / "tools", tool_context(config), taken)
+
+        sources: list[ToolSource] = [LazyPlugins(self.workspace / "tools", plugins)]
+        self.mcp: McpTools | None = None
+        if any(server.usable for server in config.tools.mcp_servers.values()):
+            from nanobot.mcp.source import McpTools
+
+            self.mcp = McpTools(config.tools.mcp_servers, config.tools.web.allow_private)
+            sources.append(self.mcp)
+        self.tools = Toolbox(built_in, sources)
         self.memory = MemoryMaintenance(config, store, models, lambda key: self.assistant.model_of(key))
         self.assistant = Assistant(
             config,
@@ -82,6 +104,12 @@ class App:
         finally:
             working.cancel()
             await asyncio.wait([working])
+
+    async def profile_faults(self) -> list[str]:
+        """What is wrong with the configured subagent profiles, in words for the owner."""
+        if not self.config.agents.subagent_profiles:
+            return []
+        return list(self.subagents.loaded.faults((await self.tools.registry()).for_subagents))
 
     @property
     def owner(self) -> str:

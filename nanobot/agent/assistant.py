@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
-from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent
 from nanobot.config.schema import Config
@@ -28,7 +28,7 @@ from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
 from nanobot.store.records import Claim, OpenSession
 from nanobot.store.store import Store
-from nanobot.subagents.orders import Subagents
+from nanobot.subagents import LazySubagents
 
 
 class ModelPool:
@@ -66,7 +66,7 @@ class Assistant:
         models: ModelPool,
         tools: Toolbox,
         prompt: PromptBuilder,
-        subagents: Subagents,
+        subagents: LazySubagents,
         *,
         model: str = "",
         recall: Callable[[str, InboundMessage], Awaitable[str]] | None = None,
@@ -149,7 +149,7 @@ class Assistant:
         )
         if inbound.source == "order":
             registry = await tools.registry()
-            role = await self._subagents.role(context, registry.for_subagents, turn_limits.seconds)
+            role = await self._subagents.loaded.role(context, registry.for_subagents, turn_limits.seconds)
             parent = inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
             model = role.model or await self.model_of(parent)
             tools, rules = Toolbox(registry.select(role.tools)), role.prompt

@@ -23,8 +23,7 @@ from nanobot.messages import InboundMessage, Usage
 from nanobot.store.records import InboxTurn
 from nanobot.store.store import Store
 from nanobot.store.workers import RENEW
-from nanobot.subagents import SUBAGENT
-from nanobot.subagents.orders import Subagents
+from nanobot.subagents import LazySubagents
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, store: Store, assistant: Assistant, hub: Hub, subagents: Subagents, limits: AgentDefaults
+        self, store: Store, assistant: Assistant, hub: Hub, subagents: LazySubagents, limits: AgentDefaults
     ) -> None:
         self._store = store
         self._assistant = assistant
@@ -118,10 +117,10 @@ class Dispatcher:
 
     async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         """Stop subagents of a session (None: all, silently); returns the ids of those that had not ended."""
-        stopped = await self._subagents.cancel(session_key, ids)
-        for subagent in stopped:
-            if running := self._running.get(f"{SUBAGENT}:{subagent}"):
-                running.work.cancel()
+        stopped = await self._subagents.loaded.cancel(session_key, ids)
+        for one in self._running.values():
+            if one.turn.is_subagent and one.turn.inbound.chat_id in stopped:
+                one.work.cancel()
         self._hub.notify()
         return stopped
 
@@ -280,7 +279,7 @@ class Dispatcher:
     def _publish(self, turn: InboxTurn, event: TurnEvent) -> None:
         self._hub.publish(turn.inbound, event)
         if turn.inbound.source == "order":
-            self._subagents.observe(turn.inbound, event)
+            self._subagents.loaded.observe(turn.inbound, event)
 
     # -- its end
 
@@ -312,7 +311,7 @@ class Dispatcher:
         inbound, outbound = None, []
         if turn.inbound.source == "order":
             if finished.stop_reason != "cancelled":  # whoever cancels it tells what is to be told
-                inbound = await self._subagents.report(turn.inbound, finished, "".join(notices[-1:]))
+                inbound = await self._subagents.loaded.report(turn.inbound, finished, "".join(notices[-1:]))
         elif not self._owner:  # whose terminal shows the answer itself
             from nanobot.agent.replies import replies
 

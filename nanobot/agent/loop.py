@@ -13,8 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nanobot.agent.tool_calls import ToolRunner
-from nanobot.agent.tools.registry import ToolRegistry
-from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.tools.registry import Toolbox, ToolRegistry
 from nanobot.agent.window import Conversation
 from nanobot.bus.events import (
     Notice,

@@ -224,17 +224,13 @@ class Conversation:
         return min(_SUMMARY_BYTES, self._size // 6)
 
     async def _move(self, after: Window, notify: Callable[[str], None]) -> None:
-        before = self.window
+        before, key = self.window, self._claim.session_key
         if after.start > before.start:
             notify("Compacting the conversation: a summary takes the place of earlier messages.")
             summary = await self._summary(before.start, after.start)
             after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
-        if after != before and not await self._store.sessions.move_window(
-            self._claim.session_key, before, after
-        ):
-            after = await self._store.sessions.window(
-                self._claim.session_key
-            )  # begun anew, or compacted by somebody else
+        if after != before and not await self._store.sessions.move_window(key, before, after):
+            after = await self._store.sessions.window(key)  # begun anew, or compacted by somebody else
         self.window = after
 
     async def _summary(self, before: int, start: int) -> str:

@@ -62,7 +62,7 @@ async def _subagents(config: Config) -> dict[str, list[str]]:
     from nanobot.app import App
 
     async with contextlib.aclosing(App(config)) as app:
-        errors = list(app.subagents.faults((await app.tools.registry()).for_subagents))
+        errors = await app.profile_faults()
     notes = []
     for name, profile in profiles.items():
         if "exec" in profile.tools and not config.tools.exec.enabled:

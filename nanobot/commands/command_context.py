@@ -121,7 +121,7 @@ class CommandContext:
     async def subagents(self, session_key: str) -> list[tuple[SubagentInfo, SubagentChanged | None]]:
         """The newest subagents of a session, and how those that run here go."""
         found = await self.store.subagents.of(session_key)
-        return [(info, self._app.subagents.progress.get(info.id)) for info in found]
+        return [(info, self._app.subagents.loaded.progress.get(info.id)) for info in found]
 
     async def stop_subagents(self, session_key: str, ids: Collection[str]) -> list[str]:
         """Stop these subagents; the ids of those that had not ended."""

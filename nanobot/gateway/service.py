@@ -165,9 +165,8 @@ class Gateway:
 
     async def _check_profiles(self) -> None:
         """Warn of subagent profiles that cannot be used."""
-        if self._app.subagents.profiles:
-            for fault in self._app.subagents.faults((await self._app.tools.registry()).for_subagents):
-                log.warning("%s", fault)
+        for fault in await self._app.profile_faults():
+            log.warning("%s", fault)
 
     async def _keep_lead(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

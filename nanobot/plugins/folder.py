@@ -13,15 +13,12 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import Tool, ToolContext
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.errors import ToolError
-
-if TYPE_CHECKING:  # the rest of the room is imported for the first plugin
-    from nanobot.plugins.files import PluginTool
-    from nanobot.plugins.threads import PluginThreads
+from nanobot.plugins.files import PluginTool, fresh_spec, load_tools, module_name
+from nanobot.plugins.threads import PluginThreads
 
 log = logging.getLogger(__name__)
 
@@ -120,15 +117,10 @@ class PluginTools:
     def _forget(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self._loaded:
-                from nanobot.plugins.files import module_name
-
                 self._loaded.pop(name).threads.close()
                 sys.modules.pop(module_name(self._folder / name), None)
 
     async def _load_file(self, file: Path) -> _Loaded:
-        from nanobot.plugins.files import load_tools
-        from nanobot.plugins.threads import PluginThreads
-
         threads = PluginThreads(file)
         if not os.path.isfile(file):  # noqa: PTH113  # also when it cannot be looked at
             return _Loaded(threads, faults=("It is no regular file.",))
@@ -192,8 +184,6 @@ class _HelperFinder(MetaPathFinder):
         file = self._folder / f"{fullname}.py"
         if path is not None or not os.path.isfile(file):  # noqa: PTH113  # every failing import comes here
             return None
-        from nanobot.plugins.files import fresh_spec
-
         self.imported.add(fullname)
         return fresh_spec(fullname, file)
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nanobot.store.imports import Imports
 from nanobot.store.lanes import Lanes
 from nanobot.store.mail import Inbox, Outbox
 from nanobot.store.migrations import MIGRATIONS
@@ -18,8 +18,11 @@ from nanobot.store.subagents import SubagentTable
 from nanobot.store.turns import Turns
 from nanobot.store.workers import Workers, older_is_running
 
+if TYPE_CHECKING:
+    from nanobot.store.imports import Imports
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Store:
     """The tables of the spine. Rooms with tables of their own put them on `database`."""
 
@@ -31,7 +34,12 @@ class Store:
     inbox: Inbox
     outbox: Outbox
     subagents: SubagentTable
-    imports: Imports
+
+    @functools.cached_property
+    def imports(self) -> Imports:
+        from nanobot.store.imports import Imports  # once in the life of a home
+
+        return Imports(self.database)
 
     async def aclose(self) -> None:
         """Finish what is queued, close the database and give up all running turns."""
@@ -47,5 +55,5 @@ def open_store(
     workers = Workers(database, path.parent / "run", monotonic)
     return Store(
         *(database, workers, Sessions(database), Lanes(database, workers), Turns(database)),
-        *(Inbox(database), Outbox(database), SubagentTable(database, workers), Imports(database)),
+        *(Inbox(database), Outbox(database), SubagentTable(database, workers)),
     )

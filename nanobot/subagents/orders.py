@@ -6,18 +6,11 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from nanobot.bus.events import (
-    SubagentChanged,
-    ToolFinished,
-    ToolStarted,
-    TurnEvent,
-    TurnFinished,
-    TurnStarted,
-    UsageReported,
-)
+from nanobot.bus import events
+from nanobot.bus.events import SubagentChanged, TurnFinished
 from nanobot.bus.hub import Hub
 from nanobot.config.schema import Config, SubagentProfile
 from nanobot.errors import ToolError, UsageError
@@ -25,7 +18,8 @@ from nanobot.messages import Address, InboundMessage, TurnContext
 from nanobot.skills.library import SkillLibrary
 from nanobot.store.records import Claim
 from nanobot.store.store import Store
-from nanobot.subagents import SUBAGENT
+from nanobot.subagents import reports
+from nanobot.subagents.reports import SUBAGENT
 
 _LABEL_CHARS = 40
 _OWNER_FILES = ("AGENTS.md", "TOOLS.md")  # of the owner's files, those that are about the work
@@ -36,8 +30,7 @@ _USED_UP = (
 _MCP = "mcp_"  # how the names of MCP tools begin
 
 
-@dataclass(frozen=True)
-class SubagentRole:
+class SubagentRole(NamedTuple):
     """What the turn of a subagent works with. `model` empty: its parent's. `tools` are names.
 
     It may make `calls` model calls, of which `advice` says where that is set, and take `seconds`.
@@ -73,15 +66,10 @@ class Subagents:
         self._owner_parts = owner_parts
         self._workspace = config.workspace_path
         self._clock = clock
-        self._parents: set[str] = set()  # turns that have spawned here: they share their model calls
         self.progress: dict[str, SubagentChanged] = {}  # of those that run here, by id
         self._began: dict[str, float] = {}  # by the monotonic clock
 
     # -- profiles
-
-    @property
-    def profiles(self) -> tuple[str, ...]:
-        return tuple(self._config.agents.subagent_profiles)
 
     def profile(self, name: str, allowed: Sequence[str]) -> SubagentProfile:
         """The profile called `name`, or the default one; `allowed` are the tools that subagents may have.
@@ -112,14 +100,12 @@ class Subagents:
         """Whether `tool` may be one of a configured server that is not connected now."""
         servers = self._config.tools.mcp_servers
         prefixes = [f"{_MCP}{re.sub(r'[^A-Za-z0-9_-]', '_', server)}_" for server in servers]
-        return any(
-            tool.startswith(prefix) and not any(name.startswith(prefix) for name in allowed)
-            for prefix in prefixes
-        )
+        absent = [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in allowed)]
+        return tool.startswith(tuple(absent))
 
     def faults(self, allowed: Sequence[str]) -> Iterator[str]:
         """What is wrong with the configured profiles, in words for the owner."""
-        for name in self.profiles:
+        for name in self._config.agents.subagent_profiles:
             try:
                 self.profile(name, allowed)
             except UsageError as error:
@@ -165,13 +151,7 @@ class Subagents:
     # -- limits
 
     async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:
-        """Why a turn may not call the model once more, having `own` calls for itself; "" when it may.
-
-        Turns that share no calls are not counted: that costs a write.
-        """
-        resumed = claim.epoch > 1  # it may have spawned before
-        if turn.inbound.family is None and turn.turn_id not in self._parents and not resumed:
-            return ""
+        """Count one more model call of a turn, unless it or its family has none left: then say so."""
         allowed = await self._store.turns.reserve_call(
             claim,
             turn.family,
@@ -183,21 +163,21 @@ class Subagents:
 
     # -- progress and reports
 
-    def observe(self, order: InboundMessage, event: TurnEvent) -> None:
+    def observe(self, order: InboundMessage, event: events.TurnEvent) -> None:
         """Called for every event of a subagent's turn."""
         before = self.progress.get(order.chat_id)
         if before is None:
             return
         now = before._replace(seconds=round(time.monotonic() - self._began[order.chat_id], 3))
         match event:
-            case TurnStarted():
+            case events.TurnStarted():
                 self._began[order.chat_id] = time.monotonic()
                 now = before._replace(state="running", seconds=0.0)
-            case ToolStarted():
+            case events.ToolStarted():
                 now = now._replace(tool=event.hint)
-            case ToolFinished():
+            case events.ToolFinished():
                 now = now._replace(tool="")
-            case UsageReported():
+            case events.UsageReported():
                 now = now._replace(calls=now.calls + 1, usage=now.usage + event.usage)
             case TurnFinished():
                 now = now._replace(state=event.stop_reason, tool="", text=event.error or event.text)
@@ -211,16 +191,12 @@ class Subagents:
 
     async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
         """What the session that asked is told of its end; `notice` says which limit it met."""
-        from nanobot.subagents import reports
-
         subagent = await self._store.subagents.get(order.chat_id)
         label = subagent.label if subagent else order.chat_id
         return await reports.report(self._store, order, label, finished, notice)
 
     async def cancel(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         """Cancel subagents of a session (None: all, silently); the ids of those that had not ended."""
-        from nanobot.subagents import reports
-
         orders = {
             info.id: (info, order) for info, order in await self._store.subagents.unfinished(session_key)
         }
@@ -243,7 +219,6 @@ class Subagents:
         await self._check_allowance(turn)
         order = _order(turn, call_id, task)
         label = _label(label) or _label(task)
-        self._parents.add(turn.turn_id)
         if await self._store.subagents.add(order, label, profile):
             self._began[order.chat_id] = time.monotonic()
             self._tell(order, SubagentChanged(order.chat_id, label, profile, "waiting"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nanobot.bus.events import TurnFinished
 from nanobot.messages import Address, InboundMessage, Message
 from nanobot.store.store import Store
-from nanobot.subagents import SUBAGENT
 
+SUBAGENT = "subagent"  # the channel of orders, and who sends reports
 _LONGEST = 20_000  # characters of a report that the session is shown
 
 

@@ -54,9 +54,7 @@ async def notes_for(app: App, session: str) -> list[str]:
     """What the owner must know before the first turn. Raises ProviderError when no model can serve it."""
     resolution, provider = await app.models.get(await app.assistant.model_of(session))
     notes = [*app.notices, *filter(None, [provider.traits(resolution.model).note])]
-    if app.subagents.profiles:
-        notes += app.subagents.faults((await app.tools.registry()).for_subagents)
-    return notes
+    return notes + await app.profile_faults()
 
 
 def stop_in_good_order() -> None:

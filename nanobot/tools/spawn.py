@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from nanobot.agent.tools.base import Tool, current_call_id, current_turn
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.errors import ToolError, UsageError
-from nanobot.subagents.orders import Subagents
+from nanobot.subagents import LazySubagents
 
 
 class SpawnTool(Tool):
@@ -18,7 +18,10 @@ class SpawnTool(Tool):
     repeatable = True
     owner_only = True
 
-    def __init__(self, subagents: Subagents, tools: Callable[[], Awaitable[ToolRegistry]]) -> None:
+    def __init__(
+        self, profiles: Iterable[str], subagents: LazySubagents, tools: Callable[[], Awaitable[ToolRegistry]]
+    ) -> None:
+        self._profiles = ", ".join(profiles)
         self._subagents = subagents
         self._tools = tools
 
@@ -35,8 +38,8 @@ class SpawnTool(Tool):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        text, names = {"type": "string"}, ", ".join(self._subagents.profiles)
-        profile = {**text, "description": f"One of: {names}"} if names else text
+        text = {"type": "string"}
+        profile = {**text, "description": f"One of: {self._profiles}"} if self._profiles else text
         return {
             "type": "object",
             "properties": {"task": text, "label": text, "profile": profile},
@@ -48,9 +51,11 @@ class SpawnTool(Tool):
         if not task:
             raise ToolError("Give the task, with everything the subagent needs to know.")
         try:
-            self._subagents.profile(profile, (await self._tools()).for_subagents)
+            self._subagents.loaded.profile(profile, (await self._tools()).for_subagents)
         except UsageError as error:
             raise ToolError(str(error)) from error
         label = kwargs.get("label") or ""
-        subagent = await self._subagents.spawn(current_turn(), current_call_id(), task, label, profile)
+        turn, subagents = current_turn(), self._subagents.loaded
+        self._subagents.spawned.add(turn.turn_id)
+        subagent = await subagents.spawn(turn, current_call_id(), task, label, profile)
         return f"Subagent {subagent} has begun. Its report comes later, as a message here."

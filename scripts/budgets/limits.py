@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_815, target=4_000)
+SPINE = Ratchet(now=4_794, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_514, target=23_500)
+TOTAL = Ratchet(now=27_533, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=71, target=60)
+HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=10_321, target=9_000)
+HELLO_LINES = Ratchet(now=9_808, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,9 +28,9 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 728,
+    "root files": 756,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_956,
+    "agent": 1_927,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -44,15 +44,15 @@ ROOMS: dict[str, int] = {
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 780,
     # the service, its HTTP surface
-    "gateway": 350,
+    "gateway": 349,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 340,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_903,
+    "mcp": 1_886,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_757,
     # the owner's tool files, watched, each in threads of its own
-    "plugins": 547,
+    "plugins": 574,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_347,
     # paths, addresses, shell text, environment, all programs; target 1,110
@@ -60,13 +60,13 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_037,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_014,
+    "store": 2_022,
     # profiles, limits, the spawn tool, reports; target 400
-    "subagents": 363,
+    "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_288,
+    "terminal": 1_286,
     # the built-in tools; target 1,700
-    "tools": 2_029,
+    "tools": 2_034,
     # what a new workspace holds
     "workspace": 35,
 }

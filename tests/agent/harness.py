@@ -12,7 +12,7 @@ from typing import Any
 
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.base import Tool
-from nanobot.agent.tools.toolbox import Toolbox
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import Conversation, Limits
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.errors import StorageError

@@ -1,15 +1,17 @@
-"""The tools of a turn in a fixed order: definitions for the model, arguments checked, calls in one line."""
+"""The tools of this process and of a turn, in a fixed order: defined for the model, arguments checked."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nanobot.agent.tools.base import Tool
 from nanobot.errors import ToolError, UsageError
 from nanobot.messages import ToolCall, ToolDefinition
+
+log = logging.getLogger(__name__)
 
 HINT_CHARS = 80
 _SHOWN = 200
@@ -24,8 +26,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _SIMPLE = {"type", "description", "minimum", "maximum", "default", "title"}
 
 
-@dataclass(frozen=True, slots=True)
-class ToolReport:
+class ToolReport(NamedTuple):
     """A line of `nanobot tools list`; `skipped` says why there is no such tool, whose name may be unknown."""
 
     name: str
@@ -115,6 +116,42 @@ class ToolRegistry:
         first = next((call.arguments[name] for name in wanted if name in call.arguments), None)
         text = _one_line(f"{call.name}({'' if first is None else _shown(first)})")
         return text if len(text) <= HINT_CHARS else f"{text[: HINT_CHARS - 2]}…)"
+
+
+class Toolbox:
+    """Built-in tools win over tools of sources, earlier sources over later ones."""
+
+    def __init__(self, built_in: Sequence[Tool], sources: Sequence[ToolSource] = ()) -> None:
+        self._built_in = list(built_in)
+        self._sources = sources
+        self._newest: tuple[list[Tool], ToolRegistry] = (self._built_in, ToolRegistry(built_in))
+
+    async def registry(self) -> ToolRegistry:
+        """The tools for the next turn; the same object as long as nothing changed."""
+        tools = list(self._built_in)
+        for source in self._sources:
+            for tool in await source.tools():
+                if any(tool.name == other.name for other in tools):
+                    log.warning("A second tool called %r is left out.", tool.name)
+                else:
+                    tools.append(tool)
+        if tools != self._newest[0]:
+            self._newest = (tools, ToolRegistry(tools))
+        return self._newest[1]
+
+    async def report(self) -> list[ToolReport]:
+        """Every tool in the order of `registry`, those that are left out as well."""
+        reports = [ToolReport(tool.name, "built-in") for tool in self._built_in]
+        for source in self._sources:
+            for report in await source.report():
+                taken = any(report.name == other.name and not other.skipped for other in reports)
+                second = report.name and taken and not report.skipped
+                reports.append(report._replace(skipped="another tool has this name") if second else report)
+        return reports
+
+    async def aclose(self) -> None:
+        for source in self._sources:
+            await source.aclose()
 
 
 def _converted(value: Any, schema: Any) -> Any:
