@@ -38,8 +38,6 @@ _CACHE_MARK = {"type": "ephemeral"}
 class ChatReader(AnswerReader):
     """Maps the chunks of one answer. Only the first choice is read."""
 
-    _is_ending = False  # a chunk said that there is no more, in words that count with `[DONE]` only
-
     def read(self, event: Mapping[str, Any]) -> Iterator[ModelEvent]:
         choices = [choice for choice in event.get("choices") or () if not choice.get("index")]
         # Groq, Moonshot and the rest report usage in different places, some of them with every chunk.
@@ -51,12 +49,11 @@ class ChatReader(AnswerReader):
         for place in choices or [event]:
             if finish := place.get("finish_reason"):
                 self.finish, self.complete = str(finish).lower(), True
-            elif finish == "" or (not choices and event.get("usage")):
-                self._is_ending = True
 
     def completion(self) -> Completion:
-        if self.done and self._is_ending and not self.finish:
-            self.finish, self.complete = "stop", True
+        kinds = {block.kind for block in self.blocks.values()}
+        if self.done and not self.finish and kinds and "call" not in kinds:
+            self.finish, self.complete = "stop", True  # `[DONE]` ends words; calls may still lack a part
         thought = self.blocks.get("thought")
         if thought and thought.extra:
             thought.signature = clean_text(dump_json(thought.extra["details"]))

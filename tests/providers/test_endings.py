@@ -49,6 +49,7 @@ ENDINGS: dict[str, list[Any]] = {
     "usage only": [*TEXT, {**EMPTY, "usage": USAGE}, "[DONE]"],
     "empty finish reasons, then one": [*with_finish(TEXT, ""), chat_chunk(finish="stop")],
     "empty finish reasons and [DONE]": [*with_finish(TEXT, ""), "[DONE]"],
+    "null and [DONE]": [*TEXT, "[DONE]"],
     "no index": [{"choices": [{"delta": {"content": "Sun"}, "finish_reason": "stop"}]}],
     "index null": [{"choices": [{"index": None, "delta": {"content": "Sun"}, "finish_reason": "stop"}]}],
     "delta null": [*TEXT, {"choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]}],
@@ -61,7 +62,6 @@ ENDINGS: dict[str, list[Any]] = {
 NO_ENDINGS: dict[str, list[Any]] = {
     "nothing": TEXT,
     "empty finish reasons": with_finish(TEXT, ""),
-    "null and [DONE]": [*TEXT, "[DONE]"],
     "usage in the middle": [{**EMPTY, "usage": USAGE}, *TEXT],
 }
 HEAD = {"index": 0, "id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": ""}}
@@ -150,12 +150,10 @@ def test_calls_of_gemini_that_all_have_the_same_index() -> None:
 
 @pytest.mark.parametrize("events", NO_ENDINGS.values(), ids=NO_ENDINGS)
 def test_what_ends_without_a_word_is_broken_and_calls_nothing(events: list[Any]) -> None:
-    for more in (
-        [],
-        [chat_chunk({"tool_calls": [{**HEAD, "function": {"name": "get_time", "arguments": "{}"}}]})],
-    ):
+    call = chat_chunk({"tool_calls": [{**HEAD, "function": {"name": "get_time", "arguments": "{}"}}]})
+    for cut in (events, [call, *events], [call, *events, "[DONE]"]):
         with pytest.raises(BrokenStreamError) as caught:
-            read(stream([*more, *events]))
+            read(stream(cut))
         assert caught.value.retryable
 
 

@@ -374,7 +374,7 @@ TOOL_HEAD = chat_chunk(
     [
         pytest.param(sse(chat_chunk({"content": "Hel"})), id="truncated"),
         pytest.param([*sse(chat_chunk({"content": "Hel"})), RESET], id="reset"),
-        pytest.param(sse(chat_chunk({"content": "Hel"}), "[DONE]"), id="done without finish reason"),
+        pytest.param(sse("[DONE]"), id="nothing but done"),
         pytest.param(sse(TOOL_HEAD), id="cut after the tool name"),
         pytest.param(sse(TOOL_HEAD, "[DONE]"), id="cut after the tool name, with done"),
         pytest.param(sse(chat_chunk({"content": "x"}), "{not json"), id="malformed chunk"),
