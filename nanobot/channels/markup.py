@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from nanobot.channels.splitting import split_text, utf16_len
+from nanobot.columns import cells
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -320,7 +320,7 @@ def _join(separator: str, blocks: Iterable[list[Span]]) -> list[Span]:
 
 
 def _aligned(rows: list[list[str]], alignments: list[str]) -> str:
-    widths = [max(_columns(row[index]) for row in rows) for index in range(len(alignments))]
+    widths = [max(cells(row[index]) for row in rows) for index in range(len(alignments))]
     if sum(widths) > _WIDEST_TABLE:
         widths = [0] * len(widths)  # padding would only break its lines
     lines = [
@@ -332,12 +332,6 @@ def _aligned(rows: list[list[str]], alignments: list[str]) -> str:
 
 
 def _pad(cell: str, width: int, side: str) -> str:
-    missing = max(0, max(3, width) - _columns(cell)) if width else 0
+    missing = max(0, max(3, width) - cells(cell)) if width else 0
     left = {"right": missing, "center": missing // 2}.get(side, 0)
     return " " * left + cell + " " * (missing - left)
-
-
-def _columns(text: str) -> int:
-    """How many columns of a fixed-width font the text takes."""
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)

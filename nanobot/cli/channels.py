@@ -6,13 +6,13 @@ import asyncio
 import http.client
 import json
 import logging
-from datetime import datetime
 from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cli.session import existing_store
+from nanobot.columns import minute
 from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError, ConfigError
@@ -62,7 +62,7 @@ def log_in() -> None:
 def _describe(channel: dict[str, Any]) -> str:
     text = "enabled" if channel["enabled"] else "not enabled"
     if "state" in channel:
-        since = f" since {datetime.fromtimestamp(channel['connected_since']):%Y-%m-%d %H:%M}"
+        since = f" since {minute(channel['connected_since'])}"
         text = channel["state"] + (since if channel["state"] == "connected" else "")
         text += f", {channel['received']} received, {channel['refused']} refused, {channel['sent']} sent"
         text += f", {channel['unreadable']} unreadable" if channel.get("unreadable") else ""

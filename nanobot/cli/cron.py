@@ -12,6 +12,7 @@ import typer
 
 from nanobot import paths
 from nanobot.cli.options import Json, new_app, print_json
+from nanobot.columns import table
 from nanobot.cron.jobs import JobBook, next_run_text
 from nanobot.cron.table import Job
 from nanobot.errors import UsageError
@@ -130,9 +131,7 @@ def _print_table(jobs: list[Job]) -> None:
         )
         cells = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
         rows.append([one_line(cell, 100) for cell in cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\n".join(table(rows, widest=100)))
     for job in jobs:
         if job.fault:
             print(f"{job.id}: {clean(job.fault)}")

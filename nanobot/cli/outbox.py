@@ -7,6 +7,7 @@ import dataclasses
 
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cli.session import existing_store
+from nanobot.columns import table
 from nanobot.store.records import OutboxEntry
 from nanobot.terminal.screen import clean, one_line
 
@@ -20,10 +21,12 @@ def list_outbox(json_output: Json = False) -> None:
     if json_output:
         print_json([dataclasses.asdict(entry) for entry in entries])
         return
+    rows = []
     for entry in entries:
         error = f"; last error: {entry.error}" if entry.error else ""
-        print(f"{entry.outbox_id}  {entry.state}  {clean(f'{entry.channel}:{entry.chat_id}')}", end="  ")
-        print(f"{one_line(entry.text, 60)!r}, failed {entry.attempts} times{clean(error)}")
+        text = f"{one_line(entry.text, 60)!r}, failed {entry.attempts} times{clean(error)}"
+        rows.append((str(entry.outbox_id), entry.state, clean(f"{entry.channel}:{entry.chat_id}"), text))
+    print(*table(rows), sep="\n", end="\n" if rows else "")
     if not entries:
         print("Everything was delivered.")
 

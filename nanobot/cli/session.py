@@ -18,8 +18,9 @@ import typer
 
 from nanobot import paths
 from nanobot.cli.options import Json, new_app, print_json
+from nanobot.columns import minute, table
 from nanobot.errors import UsageError
-from nanobot.store.export import as_json, as_markdown, minute
+from nanobot.store.export import as_json, as_markdown
 from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store, open_store
 from nanobot.terminal.options import session_key
@@ -48,9 +49,11 @@ def list_sessions(
     elif not sessions:
         print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
     else:
-        for info in sessions:
-            title = one_line(info.title, 200)
-            _write(None, f"{info.key:<24} {info.messages:>6}  {minute(info.updated_at)}  {title}".rstrip())
+        rows = [("KEY", "MESSAGES", "LATEST", "TITLE")]
+        for it in sessions:
+            rows.append((it.key, str(it.messages), minute(it.updated_at), one_line(it.title, 200)))
+        for line in table(rows, right=[1]):
+            _write(None, line)
 
 
 @app.command("show")

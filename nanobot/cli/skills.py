@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from nanobot.cli.options import Json, new_app, print_json
+from nanobot.columns import shortened, table
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
 from nanobot.skills.install import Staged, remove, staged
@@ -34,11 +35,8 @@ def list_skills(json_output: Json = False) -> None:
         return
     rows = [("NAME", "FROM", "STATE", "DESCRIPTION")]
     rows += [(skill.name, skill.source, state, skill.description) for skill, state in found]
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    widths = [min(40, max(len(row[column]) for row in rows)) for column in range(3)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        _say("  ".join([*cells, row[3]]).rstrip()[:columns])
+    for line in table([[clean(cell) for cell in row] for row in rows], widest=40):
+        print(shortened(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line)
     notes = [f"{skill.name}: {skill.fault}." for skill, _ in found if skill.fault]
     notes += [f"{skill.name}: used as it is, but {'; '.join(skill.odd)}." for skill, _ in found if skill.odd]
     notes += [f"{skill.name}: {item.fix}" for skill in library.usable() for item in library.missing(skill)]

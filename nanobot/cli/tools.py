@@ -8,6 +8,7 @@ import logging
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.app import open_app
 from nanobot.cli.options import Json, new_app, print_json
+from nanobot.columns import table
 from nanobot.config.schema import Config
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean, take_stdout
@@ -33,12 +34,9 @@ def list_tools(json_output: Json = False) -> None:
         ]
         print_json(rows, out)
         return
-    name_width = max(len(report.name) for report in reports)
-    origin_width = max(len(report.origin) for report in reports)
-    for report in reports:
-        skipped = f"skipped: {report.skipped}" if report.skipped else ""
-        line = f"{report.name or '-':<{name_width}}  {report.origin:<{origin_width}}  {skipped}"
-        print(clean(line).rstrip(), file=out, flush=True)
+    cells = [(it.name or "-", it.origin, it.skipped and f"skipped: {it.skipped}") for it in reports]
+    for line in table([[clean(cell) for cell in row] for row in cells]):
+        print(line, file=out, flush=True)
 
 
 async def _reports(config: Config) -> list[ToolReport]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from nanobot.bus.events import SubagentChanged
+from nanobot.columns import minute, shortened, table
 from nanobot.commands.command_context import CommandContext
 from nanobot.commands.context import compact, describe_context
 from nanobot.errors import UsageError
@@ -81,8 +81,7 @@ async def _new(request: Request) -> str:
 
 
 async def _help(request: Request) -> str:
-    width = max(len(command.usage) for command in COMMANDS)
-    return "\n".join(f"{command.usage:<{width}}  {command.description}" for command in COMMANDS)
+    return "\n".join(table([(command.usage, command.description) for command in COMMANDS]))
 
 
 async def _stop(request: Request) -> str:
@@ -157,15 +156,13 @@ def _agent_line(info: SubagentInfo, now: SubagentChanged | None) -> str:
 
 
 def list_of_sessions(sessions: Sequence[SessionInfo], current: str = "") -> str:
-    """One line for each, numbered from 1."""
-    return "\n".join(_session_line(*numbered, current) for numbered in enumerate(sessions, 1))
-
-
-def _session_line(number: int, session: SessionInfo, current: str) -> str:
-    mark = "*" if session.key == current else " "
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(session.updated_at))
-    title = _beginning(session.title, _LISTED_TITLE)
-    return f"{mark}{number:>3}  {session.key:<24} {session.messages:>5}  {when}  {title}".rstrip()
+    """One line for each, numbered from 1: key, messages, when it was used last, title."""
+    rows = []
+    for number, session in enumerate(sessions, 1):
+        mark, title = "*" if session.key == current else " ", _beginning(session.title, _LISTED_TITLE)
+        place, when = f"{mark}{number:>3}", minute(session.updated_at)
+        rows.append((place, session.key, str(session.messages), when, title))
+    return "\n".join(table(rows, right=[2]))
 
 
 async def _resume(request: Request) -> str:
@@ -186,8 +183,7 @@ async def _resume(request: Request) -> str:
 
 
 def _beginning(text: str, limit: int) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= limit else f"{words[: limit - 1]}…"
+    return shortened(" ".join(text.split()), limit)
 
 
 def checked_title(text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
+from nanobot.columns import minute
 from nanobot.messages import ContextPart, ImagePart, TextPart, ToolCall, ToolResult, message_to_json
 from nanobot.store.records import StoredMessage
 
@@ -42,11 +42,6 @@ def as_json(session: str, stored: StoredMessage) -> dict[str, Any]:
 
 def _image(image: ImagePart) -> str:
     return f"[{image.media_type}, {len(image.data) * 3 // 4:,} bytes]\n"
-
-
-def minute(timestamp: float) -> str:
-    """Seconds since 1970 as local time, to the minute."""
-    return datetime.fromtimestamp(timestamp).strftime("%Y-%m-%d %H:%M")
 
 
 def _fenced(text: str) -> str:

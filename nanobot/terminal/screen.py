@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from nanobot.columns import cells, shortened
+
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and kin: titles, links, clipboard
@@ -36,9 +38,8 @@ def without_styles(line: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """The cleaned first line of `text`, at most `limit` characters."""
-    line = " ".join(clean(text).strip().split("\n", 1)[0].split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """The cleaned first line of `text`, at most `limit` cells wide."""
+    return shortened(" ".join(clean(text).strip().split("\n", 1)[0].split()), limit)
 
 
 def complain(text: str) -> None:
@@ -110,6 +111,4 @@ class Screen:
 
 def _rows(line: str, width: int) -> int:
     """Rows that a terminal of `width` columns needs for `line`: more than one after it was narrowed."""
-    from rich.cells import cell_len
-
-    return max(1, -(-cell_len(without_styles(line)) // width))
+    return max(1, -(-cells(without_styles(line)) // width))

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_794, target=4_000)
+SPINE = Ratchet(now=4_789, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_533, target=23_500)
+TOTAL = Ratchet(now=27_565, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=67, target=60)
+HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_808, target=9_000)
+HELLO_LINES = Ratchet(now=9_857, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 756,
+    "root files": 806,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_927,
     # the events of a turn, the one way in and out; target 190
@@ -36,9 +36,9 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_751,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_930,
+    "cli": 1_931,
     # thirteen slash commands; target 480
-    "commands": 514,
+    "commands": 510,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_151,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 574,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_347,
+    "providers": 2_344,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_423,
     # finding, reading, previewing and installing skills; target 960
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_286,
+    "terminal": 1_285,
     # the built-in tools; target 1,700
     "tools": 2_034,
     # what a new workspace holds
