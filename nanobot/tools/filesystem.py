@@ -12,8 +12,7 @@ import io
 import os
 import stat
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -98,7 +97,8 @@ class ReadFile(_FileTool):
         "properties": {
             "path": {"type": "string"},
             "offset": {"type": "integer", "minimum": 1, "description": "First line, from 1"},
-            "limit": {"type": "integer", "minimum": 1, "description": "Number of lines"},
+            "limit": {"type": "integer", "minimum": 1},
+            "encoding": {"type": "string"},
         },
         "required": ["path"],
     }
@@ -109,11 +109,13 @@ class ReadFile(_FileTool):
         super().__init__(paths)
         self._record = record
 
-    async def execute(self, path: str, offset: int = 1, limit: int = PAGE_LINES) -> str | ToolOutput:
+    async def execute(
+        self, path: str, offset: int = 1, limit: int = PAGE_LINES, encoding: str = ""
+    ) -> str | ToolOutput:
         """A path `record:NUMBER` is a message of this conversation, whole: the model may have seen less."""
         number = path.removeprefix("record:")
         if self._record is None or number == path or not number.isdecimal() or len(number) > 15:
-            return await super().execute(path=path, offset=offset, limit=limit)
+            return await super().execute(path=path, offset=offset, limit=limit, encoding=encoding)
         found = await self._record(current_turn().session_key, int(number))
         if found is None:
             raise ToolError(f"This conversation has no message {number}.")
@@ -121,7 +123,11 @@ class ReadFile(_FileTool):
         page = _read_page(io.BytesIO(content), path, len(content), offset, limit)
         return ToolOutput(page, found.images if current_turn().supports_images else ())
 
-    def run(self, path: str, offset: int = 1, limit: int = PAGE_LINES) -> str | ToolOutput:
+    def run(
+        self, path: str, offset: int = 1, limit: int = PAGE_LINES, encoding: str = ""
+    ) -> str | ToolOutput:
+        from nanobot.tools import text_file
+
         with self._paths.open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(8192)
@@ -129,8 +135,9 @@ class ReadFile(_FileTool):
             image = _image_type(head)
             if image:
                 return _show_image(path, image, file, size)
-            if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                text = file.read(COUNT_BYTES).decode("utf-16", "replace")
+            found = text_file.encoding_of(head, path, encoding, whole=size == len(head))
+            if found.codec != "utf-8":
+                text = file.read(COUNT_BYTES)[len(found.mark) :].decode(found.codec, "replace")
                 return _read_page(io.BytesIO(text.encode("utf-8", "replace")), path, size, offset, limit)
             _refuse_binary(path, head, size)
             return _read_page(file, path, size, offset, limit)
@@ -141,12 +148,30 @@ class WriteFile(_FileTool):
     description = "Write a whole file, creating folders as needed. Use edit_file for small changes."
     parameters = {
         "type": "object",
-        "properties": {"path": {"type": "string"}, "content": {"type": "string"}},
+        "properties": {
+            "path": {"type": "string"},
+            "content": {"type": "string"},
+            "encoding": {"type": "string"},
+        },
         "required": ["path", "content"],
     }
 
-    def run(self, path: str, content: str) -> str:
-        data = content.encode("utf-8", "replace")
+    def run(self, path: str, content: str, encoding: str = "") -> str:
+        from nanobot.tools import text_file
+
+        how, old = text_file.Encoding(), b""
+        with contextlib.suppress(FileNotFoundError):
+            with self._paths.open_file(path) as file:
+                old = file.read(EDIT_BYTES)
+            how = text_file.encoding_of(old, path, whole=len(old) < EDIT_BYTES)
+            if "\r" not in content:
+                end = text_file.line_end(old.decode(how.codec, "replace"))
+                content = content.replace("\n", end)
+        if encoding:
+            how = text_file.named(encoding)
+        elif not (how.known or b"\0" in old or content.isascii()):
+            raise text_file.not_utf8(path)
+        data = how.encode(content, path)
         replaced = self._paths.replace_file(path, data)
         lines = len(content.splitlines())
         return f"{'Overwrote' if replaced else 'Created'} {path}: {lines} lines, {len(data)} bytes."
@@ -161,37 +186,48 @@ class EditFile(_FileTool):
             "path": {"type": "string"},
             "old_text": {"type": "string"},
             "new_text": {"type": "string"},
+            "encoding": {"type": "string"},
         },
         "required": ["path", "old_text", "new_text"],
     }
 
-    def run(self, path: str, old_text: str, new_text: str) -> str:
-        from nanobot.tools import text_edit
+    def run(self, path: str, old_text: str, new_text: str, encoding: str = "") -> str:
+        from nanobot.tools import text_edit, text_file
 
-        if not old_text:
+        old, new = (text.replace("\r\n", "\n") for text in (old_text, new_text))
+        if not old:
             raise ToolError("old_text is empty. Give the exact text to replace, or use write_file.")
-        if old_text == new_text:
-            raise ToolError("old_text and new_text are the same: nothing to change.")
-        text = self._read(path)
-        old, new = text_edit.with_line_ends_of(text, old_text, new_text)
+        if old == new:
+            raise ToolError("old_text and new_text are the same (but for line ends): nothing to change.")
+        data = self._read(path)
+        how = text_file.encoding_of(data, path, encoding)
+        if how.codec == "utf-8":
+            _refuse_binary(path, data[:8192], len(data))
+        whole = how.decode(data, path)
+        only_cr = text_file.line_end(whole) == "\r"
+        whole = whole.replace("\r", "\n") if only_cr else whole
+        text = whole.replace("\r\n", "\n")
         position = text.find(old)
+        if not how.known and (
+            not (old + new).isascii() or "\udc80" <= text[max(0, position - 1)] <= "\udcff"
+        ):
+            raise text_file.not_utf8(path)
         if position < 0:
-            raise ToolError(f"old_text does not occur in {path}. {text_edit.near_miss(text, old_text)}")
+            raise ToolError(f"old_text does not occur in {path}. {text_edit.near_miss(text, old)}")
         if text.find(old, position + 1) >= 0:
             raise ToolError(f"old_text {text_edit.occurrences(text, old)} of {path}. Add surrounding lines.")
-        edited = text[:position] + new + text[position + len(old) :]
-        self._paths.replace_file(path, edited.encode("utf-8", "surrogateescape"))
+        edited = text_edit.replaced(whole, position, old, new)
+        self._paths.replace_file(path, how.encode(edited.replace("\n", "\r") if only_cr else edited, path))
         return f"Edited {path}:\n{text_edit.diff(old, new, text.count(chr(10), 0, position) + 1)}"
 
-    def _read(self, path: str) -> str:
+    def _read(self, path: str) -> bytes:
         with self._paths.open_file(path) as file:
             data = file.read(EDIT_BYTES + 1)
         if len(data) > EDIT_BYTES:
             raise ToolError(
                 f"{path} is larger than {_size(EDIT_BYTES)}. Change it with exec, for example sed."
             )
-        _refuse_binary(path, data[:8192], len(data))
-        return data.decode("utf-8", "surrogateescape")
+        return data
 
 
 class ListDir(_FileTool):
@@ -207,13 +243,14 @@ class ListDir(_FileTool):
 
     def run(self, path: str) -> str:
         with self._paths.open_folder(path) as folder, os.scandir(folder) as entries:
-            counter = _Counted(entries)
-            shown = heapq.nsmallest(LIST_ENTRIES, counter, key=lambda entry: entry.name)
+            shown = heapq.nsmallest(LIST_ENTRIES, entries, key=lambda entry: entry.name)
             lines = [_entry_line(entry, folder) for entry in shown]
+            with os.scandir(folder) as again:
+                count = sum(1 for _ in again)
         if not lines:
             return f"{path} is empty."
-        if counter.count > len(lines):
-            lines.append(f"[{counter.count - len(lines)} more of {counter.count} entries are not shown]")
+        if count > len(lines):
+            lines.append(f"[{count - len(lines)} more of {count} entries are not shown]")
         return "\n".join(lines)
 
 
@@ -222,109 +259,50 @@ def file_tools(paths: PathPolicy, record: Record | None = None) -> tuple[Tool, .
     return (ReadFile(paths, record), WriteFile(paths), EditFile(paths), ListDir(paths))
 
 
-@dataclass
-class _Page:
-    lines: list[str]
-    chars: int = 0
-    cut_lines: int = 0
-    invalid: bool = False
-
-
 def _read_page(file: BinaryIO, path: str, size: int, offset: int, limit: int) -> str:
     if file.read(3) != codecs.BOM_UTF8:
         file.seek(0)
-    skipped = _skip_lines(file, offset - 1, path)
+    lines = _lines(file)
+    skipped = sum(1 for _ in islice(lines, offset - 1))
+    if skipped < offset - 1 and file.tell() > SKIP_BYTES:
+        raise ToolError(f"Line {offset} of {path} is too far into the file. Use exec with `sed -n`.")
     if skipped < offset - 1:
         raise ToolError(f"{path} has only {skipped} lines; offset {offset} is past its end.")
-    page = _Page([])
-    while len(page.lines) < limit and page.chars < PAGE_CHARS and _add_line(file, page):
-        pass
-    if not page.lines:
+    page: list[str] = []
+    room, cut, invalid = PAGE_CHARS, 0, False
+    for raw, left_out in islice(lines, limit):
+        text = codecs.utf_8_decode(raw, "replace", not left_out)[0]
+        invalid = invalid or ("\ufffd" in text and "\ufffd".encode() not in raw)
+        if len(text) > LINE_CHARS or left_out:
+            left_out += len(text[LINE_CHARS:].encode("utf-8", "replace"))
+            text = f"{text[:LINE_CHARS]} [… {left_out} more bytes in this line]"
+            cut += 1
+        page.append(text)
+        room -= len(text) + 1
+        if room <= 0:
+            break
+    if not page:
         return f"[{path} is empty]" if offset == 1 else f"[{path} ends before line {offset}]"
-    return "\n".join([*page.lines, *_page_notes(file, page, size, offset)])
-
-
-def _add_line(file: BinaryIO, page: _Page) -> bool:
-    raw = file.readline(LINE_CHARS * 4)
-    if not raw:
-        return False
-    complete = raw.endswith(b"\n")
-    left_out = 0 if complete else _skip_rest_of_line(file)
-    try:
-        text = codecs.utf_8_decode(raw, "strict", not left_out)[0]
-    except UnicodeDecodeError:
-        page.invalid = True
-        text = raw.decode("utf-8", "replace")
-    text = text.rstrip("\r\n")
-    if len(text) > LINE_CHARS or left_out:
-        left_out += len(text[LINE_CHARS:].encode("utf-8", "replace"))
-        text = f"{text[:LINE_CHARS]} [… {left_out} more bytes in this line]"
-        page.cut_lines += 1
-    page.lines.append(text)
-    page.chars += len(text) + 1
-    return True
-
-
-def _skip_rest_of_line(file: BinaryIO) -> int:
-    """Move to the next line; the number of bytes passed over."""
-    passed = 0
-    while piece := file.readline(1 << 16):
-        passed += len(piece.rstrip(b"\r\n"))
-        if piece.endswith(b"\n") or passed > SKIP_BYTES:
-            break
-    return passed
-
-
-def _skip_lines(file: BinaryIO, wanted: int, path: str) -> int:
-    """Move behind `wanted` line ends; the number of lines really passed."""
-    passed = 0
-    while passed < wanted:
-        start = file.tell()
-        chunk = file.read(1 << 20)
-        if not chunk or start > SKIP_BYTES:
-            break
-        found = chunk.count(b"\n")
-        if passed + found < wanted:
-            passed += found
-            continue
-        position = 0
-        for _ in range(wanted - passed):
-            position = chunk.index(b"\n", position) + 1
-        file.seek(start + position)
-        return wanted
-    if file.tell() > SKIP_BYTES:
-        raise ToolError(f"Line {wanted + 1} of {path} is too far into the file. Use exec with `sed -n`.")
-    return passed
-
-
-def _page_notes(file: BinaryIO, page: _Page, size: int, offset: int) -> list[str]:
-    """What the model must know about what it does not see."""
-    notes = []
-    last = offset + len(page.lines) - 1
-    if page.invalid:
-        notes.append("[some bytes are not valid UTF-8 and are shown as \ufffd]")
-    if page.cut_lines:
-        notes.append(f"[{page.cut_lines} long lines were cut; use exec with `cut -c` for the rest]")
-    more = file.read(1)
-    if more:
-        unread = _count_lines(file, more) if size <= COUNT_BYTES else None
-        total = f"a {_size(size)} file" if unread is None else last + unread
-        notes.append(f"[lines {offset}-{last} of {total}; continue with offset={last + 1}]")
+    if invalid:
+        page.append("[some bytes are not valid UTF-8 and are shown as \ufffd; give the encoding of the file]")
+    if cut:
+        page.append(f"[{cut} long lines were cut; use exec with `cut -c` for the rest]")
+    last = offset + len(page) - invalid - bool(cut) - 1
+    if next(lines, None):
+        total = f"a {_size(size)} file" if size > COUNT_BYTES else last + 1 + sum(1 for _ in lines)
+        page.append(f"[lines {offset}-{last} of {total}; continue with offset={last + 1}]")
     elif offset > 1:
-        notes.append(f"[lines {offset}-{last} of {last}]")
-    return notes
+        page.append(f"[lines {offset}-{last} of {last}]")
+    return "\n".join(page)
 
 
-def _count_lines(file: BinaryIO, chunk: bytes) -> int | None:
-    """Lines in `chunk` and the rest of the file; None when that is too long to be counted."""
-    count = read = 0
-    last = b""
-    while chunk:
-        count, read, last = count + chunk.count(b"\n"), read + len(chunk), chunk
-        if read > COUNT_BYTES:
-            return None
-        chunk = file.read(1 << 20)
-    return count + (not last.endswith(b"\n"))
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Each line as far as it may be shown, without its end, and how many of its bytes are left out."""
+    while file.tell() <= SKIP_BYTES and (raw := file.readline(4 * LINE_CHARS)):
+        left_out, piece = 0, raw
+        while not piece.endswith(b"\n") and file.tell() <= SKIP_BYTES and (piece := file.readline(1 << 16)):
+            left_out += len(piece.rstrip(b"\r\n"))
+        yield raw.rstrip(b"\r\n"), left_out
 
 
 def _image_type(head: bytes) -> str:
@@ -355,19 +333,6 @@ def _refuse_binary(path: str, head: bytes, size: int) -> None:
         f"{path} is {kind or 'a binary file'}, {_size(size)}, and cannot be handled as text. "
         "Use exec with a program that understands it (`file`, `strings`)."
     )
-
-
-class _Counted:
-    """Iterates over directory entries and remembers how many there were."""
-
-    def __init__(self, entries: Any) -> None:
-        self._entries = entries
-        self.count = 0
-
-    def __iter__(self) -> Any:
-        for entry in self._entries:
-            self.count += 1
-            yield entry
 
 
 def _entry_line(entry: os.DirEntry[str], folder: int) -> str:

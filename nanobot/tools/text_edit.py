@@ -15,15 +15,24 @@ DIFF_LINES = 30
 _LINE_END = re.compile(r"\r?\n")
 
 
-def with_line_ends_of(text: str, old: str, new: str) -> tuple[str, str]:
-    """`old` and `new` with the line ends `text` uses, or else those with which `old` is found."""
-    as_crlf = _LINE_END.sub("\r\n", old), _LINE_END.sub("\r\n", new)
-    as_lf = _LINE_END.sub("\n", old), _LINE_END.sub("\n", new)
-    choices = [(old, new), as_crlf, as_lf]
-    ends = text.count("\n")
-    if ends and ends == text.count("\r\n"):
-        choices.insert(0, as_crlf)
-    return next((choice for choice in choices if choice[0] in text), choices[0])
+def replaced(text: str, position: int, old: str, new: str) -> str:
+    """`text` with `new` for the `old` at `position` of `text.replace("\\r\\n", "\\n")`.
+
+    Every line that stays keeps its line end, others get the one of the place.
+    """
+    before = text.replace("\r\n", "\n")[:position].count("\n")
+    crlf = [line.endswith("\r") for line in text.split("\n")[:-1]]  # of each line end of the text
+    there = crlf[before : before + old.count("\n")]
+    start = position + sum(crlf[:before])
+    end = start + len(old) + sum(there)
+    old_lines, new_lines = old.split("\n"), new.split("\n")
+    most = min(len(old_lines), len(new_lines)) - 1
+    head = next((n for n in range(most) if old_lines[n] != new_lines[n]), most)
+    tail = next((n for n in range(most - head) if old_lines[-1 - n] != new_lines[-1 - n]), most - head)
+    usual = [*there[head:], *crlf[before + len(there) :], *crlf[:before][-1:], False][0]
+    ends = [*there[:head], *[usual] * (len(new_lines) - 1 - head - tail), *there[len(there) - tail :]]
+    lines = [line + ("\r\n" if end else "\n") for line, end in zip(new_lines, ends, strict=False)]
+    return text[:start] + "".join(lines) + new_lines[-1] + text[end:]
 
 
 def occurrences(text: str, old: str) -> str:

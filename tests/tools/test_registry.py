@@ -80,7 +80,7 @@ def test_errors_name_the_argument_and_the_signature(registry: ToolRegistry) -> N
     tool = registry.get("read_file")
     assert failure(tool) == (
         "'path' is a required property. "
-        "read_file takes: path (string, required), offset (integer), limit (integer)."
+        "read_file takes: path (string, required), offset (integer), limit (integer), encoding (string)."
     )
     assert "Argument 'offset': 'many' is not of type 'integer'" in failure(tool, path="a", offset="many")
     assert "Argument 'offset': 0 is less than the minimum of 1" in failure(tool, path="a", offset=0)
