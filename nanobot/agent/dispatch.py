@@ -315,13 +315,14 @@ class Dispatcher:
         elif not self._owner:  # whose terminal shows the answer itself
             from nanobot.agent.replies import replies
 
-            outbound = await replies(self._store.outbox, turn, finished, notices)
+            outbound = replies(turn, finished, notices)
         await self._store.turns.finish(
             turn.claim,
             finished.stop_reason,
             finished.error,
             outbound,
             finished.context,
+            unless_sent=finished.stop_reason == "done",
             said=finished.said,
             inbound=inbound,
             tokens=finished.usage.total,

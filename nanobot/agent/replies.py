@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from nanobot.bus.events import TurnFinished
-from nanobot.messages import OutboundMessage
-from nanobot.store.mail import Outbox
+from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.store.records import InboxTurn
 
 log = logging.getLogger(__name__)
@@ -15,20 +14,17 @@ log = logging.getLogger(__name__)
 HEARTBEAT_OK = "HEARTBEAT_OK"
 
 
-async def replies(
-    outbox: Outbox, turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]
-) -> list[OutboundMessage]:
+def replies(turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> list[OutboundMessage]:
     """The messages that go out with the end of a turn; none when it has nothing to say, or no chat."""
     text, inbound = _reply_text(finished, notices), turn.inbound
-    if not text or await _is_silent(outbox, turn, finished):
+    if not text or _is_silent(inbound, finished):
         return []
     reply_id = f"turn-{turn.claim.turn_key}"
     return [OutboundMessage(reply_id, inbound.channel, inbound.chat_id, text, metadata=inbound.metadata)]
 
 
-async def _is_silent(outbox: Outbox, turn: InboxTurn, finished: TurnFinished) -> bool:
-    """Whether the chat gets no reply: the message tool has spoken there, or nothing is to be said."""
-    inbound = turn.inbound
+def _is_silent(inbound: InboundMessage, finished: TurnFinished) -> bool:
+    """Whether the chat gets no reply, as nothing is to be said."""
     if inbound.channel == "cli":  # a job that was set up in a terminal
         level = logging.ERROR if finished.error else logging.INFO
         log.log(level, "%s: %s", inbound.session_key, finished.error or finished.text)
@@ -37,9 +33,7 @@ async def _is_silent(outbox: Outbox, turn: InboxTurn, finished: TurnFinished) ->
         return False
     if not inbound.deliver:
         return True
-    if inbound.source in ("heartbeat", "report") and is_heartbeat_ok(finished.text):
-        return True
-    return await outbox.sent_in_turn(turn.claim.turn_id, inbound.channel, inbound.chat_id)
+    return inbound.source in ("heartbeat", "report") and is_heartbeat_ok(finished.text)
 
 
 def is_heartbeat_ok(text: str) -> bool:

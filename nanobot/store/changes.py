@@ -67,8 +67,8 @@ class Changes:
     def announce(self) -> None:
         """Tell the other processes that something is on the disk."""
         with contextlib.suppress(OSError):  # what is stored is stored
-            for path in self._folder.glob("changes-*"):
-                if path != self._own:
+            for path in self._folder.iterdir():
+                if path.name.startswith("changes-") and path != self._own:
                     _ring(path)
 
     def stored(self) -> None:

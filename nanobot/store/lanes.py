@@ -49,6 +49,8 @@ class Lanes(Table):
         taken = self._take_over(connection, me, owner, room)
         for row in connection.execute(_FREE, (owner,)).fetchall():
             session, lane = row["session"], _lane(row["kind"])
+            if max(room.values()) <= 0:
+                break
             if room[lane] <= 0:
                 continue
             connection.hold(session)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from nanobot.messages import (
@@ -104,11 +104,6 @@ class Outbox(Table):
         """Queue a delivery that a tool call of the turn wants; False when its id was queued before."""
         return enqueue(connection, message, turn_id)
 
-    async def sent_in_turn(self, turn_id: int, channel: str, chat_id: str) -> bool:
-        """Whether a tool call of the turn queued a message for this chat."""
-        query = "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?"
-        return bool(await self.database.rows(query, turn_id, channel, chat_id))
-
     async def owes(self, channel: str, chat_id: str, besides: str) -> bool:
         """Whether a message to this chat is still to be delivered, `besides` the one of this id."""
         query = (
@@ -187,11 +182,10 @@ def accept(connection: Connection, inbound: InboundMessage) -> bool:
     """As `Inbox.accept`."""
     connection.hold(inbound.session_key)
     ensure_session(connection, inbound.session_key, connection.now, _KINDS.get(inbound.source, "chat"))
-    body = asdict(inbound)
-    columns = {name: body.pop(name) for name in _COLUMNS} | {
+    columns = {name: getattr(inbound, name) for name in _COLUMNS} | {
         "received_at": connection.now,
         "session": inbound.session_key,
-        "body": _to_json(body),
+        "body": _to_json(inbound, _COLUMNS),
     }
     accepted = connection.execute(
         f"INSERT INTO inbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
@@ -227,13 +221,19 @@ def first(connection: Connection, where: str, *values: object) -> tuple[int, Inb
 
 
 def enqueue(connection: Connection, message: OutboundMessage, turn_id: int | None) -> bool:
-    """Queue a delivery once: the message's `id` is its key. False when it was queued before."""
+    """As `Outbox.enqueue`: the message's `id` is its key."""
     queued = connection.execute(
         "INSERT INTO outbox (key, turn, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (key) DO NOTHING",
-        (message.id, turn_id, message.channel, message.chat_id, connection.now, _to_json(asdict(message))),
+        (message.id, turn_id, message.channel, message.chat_id, connection.now, _to_json(message)),
     )
     return queued.rowcount > 0
+
+
+def was_sent(connection: Connection, turn_id: int, reply: OutboundMessage) -> bool:
+    """Whether a tool call of the turn queued a message for the chat of its reply."""
+    query = "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?"
+    return connection.execute(query, (turn_id, reply.channel, reply.chat_id)).fetchone() is not None
 
 
 def _note_chat(connection: Connection, channel: str, chat_id: str, seen_at: float) -> None:
@@ -248,8 +248,10 @@ def _note_chat(connection: Connection, channel: str, chat_id: str, seen_at: floa
 # -- messages as rows; what a newer nanobot has added to them is left out, what makes no sense is None
 
 
-def _to_json(body: Mapping[str, Any]) -> str:
-    return storable(json.dumps(body, ensure_ascii=False))
+def _to_json(message: InboundMessage | OutboundMessage, leave_out: Sequence[str] = ()) -> str:
+    names = (field.name for field in fields(message))
+    body = {name: getattr(message, name) for name in names if name not in leave_out}
+    return storable(json.dumps(body, ensure_ascii=False, default=asdict))
 
 
 def inbound_of(row: Row) -> InboundMessage | None:

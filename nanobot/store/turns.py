@@ -67,12 +67,15 @@ class Turns(Table):
         outbound: Sequence[OutboundMessage] = (),
         used: ContextUse = NOT_COUNTED,
         *,
+        unless_sent: bool = False,
         said: Message | None = None,
         inbound: InboundMessage | None = None,
         tokens: int = 0,
     ) -> None:
         """Add what was `said` last, close the turn, acknowledge its messages, queue its replies, accept
         `inbound`: one transaction. A turn that did not come to its end says so in the history.
+
+        `unless_sent`: a chat that a tool call has written to gets no reply.
         """
         connection.hold(claim.session_key, *([inbound.session_key] if inbound else []))
         was_cancelled = end(connection, claim, reason, error, said)
@@ -83,7 +86,8 @@ class Turns(Table):
                 (used.tokens, used.estimated, claim.session_key),
             )
         for message in outbound:
-            mail.enqueue(connection, message, claim.turn_id)
+            if not (unless_sent and mail.was_sent(connection, claim.turn_id, message)):
+                mail.enqueue(connection, message, claim.turn_id)
         if inbound is not None and not was_cancelled:
             mail.accept(connection, inbound)
 
