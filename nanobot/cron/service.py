@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 ON_TIME = 60.0  # seconds a slot may be late without counting as missed: a takeover takes some
 _LONGEST_WAIT = 30.0  # seconds; the clock on the wall may be set meanwhile
+_PAUSE = 0.2  # seconds between two looks, however much is stored
 _MOST_SLOTS = 30  # the newest slots of a job that are looked at after a pause
 
 
@@ -53,6 +55,7 @@ class CronService:
         with self._hub.changes() as changed:
             while True:
                 await wait_for(changed, await self.fire_due())
+                await asyncio.sleep(_PAUSE)  # most changes are of turns, many at once
 
     async def fire_due(self) -> float:
         """Fire every job whose time has come. Returns the seconds until the next one, 30 at most."""
