@@ -216,21 +216,22 @@ class Dispatcher:
     async def _serve(self, turn: InboxTurn, work: asyncio.Task[None]) -> None:
         """Close a turn however its work ends. Whoever stops it cancels the work, as often as he likes."""
         await asyncio.wait([work])
-        if self._handed_over.is_set():
-            if work.cancelled():
-                taken = TurnTakenOver("This nanobot ends; the next one goes on with the turn.")
-                self._hub.publish(turn.inbound, failed(taken))
+        error = None if work.cancelled() else work.exception()
+        if isinstance(error, TurnTakenOver):
+            log.warning("The turn of %s was taken over by another gateway", turn.claim.session_key)
+            self._hub.publish(turn.inbound, failed(error))
+        elif error is not None:
+            log.error("The turn of %s ended badly", turn.claim.session_key, exc_info=error)
+            if not self._handed_over.is_set():
+                await self._finish(turn, _BROKEN)
+        elif work.cancelled() and self._handed_over.is_set():
+            taken = TurnTakenOver("This nanobot ends; the next one goes on with the turn.")
+            self._hub.publish(turn.inbound, failed(taken))
         elif work.cancelled():
             try:
                 await self._finish(turn, _STOPPED)
             except TurnTakenOver:  # it had just been closed
                 self._publish(turn, _STOPPED)
-        elif isinstance(error := work.exception(), TurnTakenOver):
-            log.warning("The turn of %s was taken over by another gateway", turn.claim.session_key)
-            self._hub.publish(turn.inbound, failed(error))
-        elif error is not None:
-            log.error("The turn of %s ended badly", turn.claim.session_key, exc_info=error)
-            await self._finish(turn, _BROKEN)
 
     async def _work(self, turn: InboxTurn) -> None:
         if turn.claim.epoch > _MOST_TAKEOVERS:

@@ -1,0 +1,49 @@
+"""A gateway that ends while its turns are being taken over says so in a line each; it left a traceback of each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanobot.app import open_app
+from nanobot.config.schema import Config
+from nanobot.messages import InboundMessage
+from nanobot.providers.scripted import Reply, ScriptedProvider
+from nanobot.store.store import open_store
+
+
+async def test_nothing_is_left_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NANOBOT_HOME", str(tmp_path))
+    unread: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
+    go = asyncio.Event()
+    other = open_store(tmp_path / "nanobot.db")
+    async with open_app(Config(), model="scripted/x") as app:
+        provider = ScriptedProvider([Reply("late", wait=go)])
+        app.models.use("scripted/x", provider)
+        await app.hub.submit(InboundMessage("tg", "1", "anna", "hi", "1", "tg:1"))
+        serving = asyncio.create_task(app.dispatcher.run())
+        async with asyncio.timeout(30):
+            while not provider.requests:
+                await asyncio.sleep(0.01)
+            app.store.workers.release()  # as one that was stopped for longer than a lease
+            assert len(await other.lanes.claim()) == 1
+            app.dispatcher._handed_over.set()  # it has just found out
+            go.set()
+            while app.dispatcher.running:
+                await asyncio.sleep(0.01)
+        serving.cancel()
+        await asyncio.wait([serving])
+    await other.aclose()
+    gc.collect()
+    assert unread == []
+    (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.getMessage() == "The turn of tg:1 was taken over by another gateway"
+    assert line.exc_info is None
