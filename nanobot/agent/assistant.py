@@ -85,7 +85,7 @@ class Assistant:
 
     async def model_of(self, session_key: str) -> str:
         """The model that was named at the start, else the one chosen with /model, else the default."""
-        return self._chosen(await self._store.sessions.settings(session_key))
+        return self._chosen((await self._store.sessions.open(session_key)).settings)
 
     def _chosen(self, settings: Mapping[str, str]) -> str:
         return self._insisted or settings.get("model") or self.default_model

@@ -230,7 +230,8 @@ class Conversation:
             summary = await self._summary(before.start, after.start)
             after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
         if after != before and not await self._store.sessions.move_window(key, before, after):
-            after = await self._store.sessions.window(key)  # begun anew, or compacted by somebody else
+            opened = await self._store.sessions.open(key)  # begun anew, or compacted by somebody else
+            after = opened.window
         self.window = after
 
     async def _summary(self, before: int, start: int) -> str:

@@ -87,7 +87,7 @@ class CommandContext:
 
     async def bring_back(self, session_key: str) -> int:
         """Show the model again what was said before the last /new; how many messages. Raises UsageError."""
-        window = await self.store.sessions.window(session_key)
+        window = (await self.store.sessions.open(session_key)).window
         oldest = max(0, window.start - self._app.config.agents.defaults.memory_window // 2)
         found = await self.store.sessions.history(session_key, after=oldest, limit=window.start - oldest)
         turns = [stored.seq for stored in found if stored.message.role == "user"]

@@ -20,7 +20,7 @@ async def forget_in_chat(
     wanted: str, session_key: str, forgetter: Forgetter, store: Store, scope: ForgetScope
 ) -> str:
     """The answer to `/forget TEXT`, and to `/forget yes` after it. Raises UsageError, StorageError."""
-    waiting = (await store.sessions.settings(session_key)).get(_PENDING, "")
+    waiting = (await store.sessions.open(session_key)).settings.get(_PENDING, "")
     if wanted.strip().lower() != "yes":
         found = await forgetter.find(wanted, scope)
         request = json.dumps({"wanted": wanted, "at": time.time()})

@@ -120,7 +120,7 @@ async def _queue(request: Request) -> str:
         raise UsageError(f"There is no {wanted[:40]!r}. /queue queue or /queue steer, please.")
     if wanted:
         await store.sessions.set_setting(key, "queue", wanted)
-    mode = (await store.sessions.settings(key)).get("queue", request.context.queue_mode)
+    mode = (await store.sessions.open(key)).settings.get("queue", request.context.queue_mode)
     return f"{_QUEUE_MODES[mode]} /queue queue or /queue steer changes it."
 
 

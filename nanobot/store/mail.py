@@ -68,11 +68,6 @@ class Inbox(Table):
             (session_key, owner),
         )
 
-    async def knows_chat(self, channel: str, chat_id: str) -> bool:
-        """Whether this chat has ever written."""
-        query = "SELECT 1 FROM chats WHERE channel = ? AND chat_id = ?"
-        return bool(await self.database.rows(query, channel, chat_id))
-
     @writes
     def heard_all(self, connection: Connection, channel: str, until: float) -> None:
         """Note that a channel has missed nothing until then (Unix seconds)."""

@@ -32,27 +32,17 @@ class Sessions(Table):
         return read_history(connection, key, after, limit)
 
     @reads
-    def open(self, connection: Connection, key: str, limit: int) -> OpenSession:
-        """What a turn begins with, its messages as in `context`; of an unknown session, nothing."""
+    def open(self, connection: Connection, key: str, limit: int = 0) -> OpenSession:
+        """What a turn begins with, the newest `limit` messages of the window; of an unknown session, nothing.
+
+        When they begin in the middle of the running turn, its first message is added in front.
+        """
         row = _row(connection, key)
         if row is None:
             return OpenSession(Window(), [], {})
         used = ContextUse(row["context_tokens"], row["context_estimate"])
         window = Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
         return OpenSession(window, _context(connection, row, limit), json.loads(row["settings"]))
-
-    async def context(self, key: str, limit: int) -> list[StoredMessage]:
-        """The newest `limit` messages after the session's start, oldest first.
-
-        When they begin in the middle of the running turn, its first message is added in front.
-        """
-        return (await self.open(key, limit)).messages
-
-    async def window(self, key: str) -> Window:
-        return (await self.open(key, 0)).window
-
-    async def settings(self, key: str) -> dict[str, str]:
-        return (await self.open(key, 0)).settings
 
     @writes
     def set_setting(self, connection: Connection, key: str, name: str, value: str) -> None:

@@ -30,7 +30,7 @@ def cancelled(order: InboundMessage, label: str) -> InboundMessage:
 
 async def _so_far(store: Store, session: str, said: Message | None) -> str:
     """The words of a subagent that did not get to its report, or else its newest tool result."""
-    messages = [entry.message for entry in await store.sessions.context(session, 200)]
+    messages = [entry.message for entry in (await store.sessions.open(session, 200)).messages]
     messages += [said] if said else []
     words = [message.text for message in messages if message.role == "assistant" and message.text.strip()]
     results = [result.content for message in messages for result in message.tool_results]

@@ -56,7 +56,7 @@ class MessageTool(Tool):
             raise ToolError("The terminal shows your answer by itself. Name another channel and chat_id.")
         if not here and turn.inbound.source != "person":
             raise ToolError("A scheduled job, heartbeat or subagent's report speaks in its own chat only.")
-        if not here and not await self._store.inbox.knows_chat(*target):
+        if not here and target[1] not in await self._store.inbox.chats(target[0]):
             raise ToolError(
                 f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."
             )

@@ -171,7 +171,7 @@ async def test_a_summary_takes_the_place_of_turns_and_grows_no_further_than_its_
     assert seqs == [*range(1, seqs[-1] + 1)]  # everything once, in order
     assert len(summariser.asked) > 4
     assert notices in ([], ["Compacting the conversation: a summary takes the place of earlier messages."])
-    window = await store.sessions.window(KEY)
+    window = (await store.sessions.open(KEY)).window
     assert window.start == seqs[-1]
     assert "They spoke of topic" in window.summary
     assert len(window.summary.encode()) <= 6_000

@@ -1,4 +1,4 @@
-"""A gateway that ends while its turns are being taken over says so in a line each; it left a traceback of each."""
+"""A gateway that ends while its turns are being taken over says so in a line each; it left tracebacks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nanobot.app import open_app
+from nanobot.bus.events import TurnFinished, TurnStarted
 from nanobot.config.schema import Config
 from nanobot.messages import InboundMessage
 from nanobot.providers.scripted import Reply, ScriptedProvider
@@ -26,19 +27,18 @@ async def test_nothing_is_left_unread(
     go = asyncio.Event()
     other = open_store(tmp_path / "nanobot.db")
     async with open_app(Config(), model="scripted/x") as app:
-        provider = ScriptedProvider([Reply("late", wait=go)])
-        app.models.use("scripted/x", provider)
+        app.models.use("scripted/x", ScriptedProvider([Reply("late", wait=go)]))
         await app.hub.submit(InboundMessage("tg", "1", "anna", "hi", "1", "tg:1"))
-        serving = asyncio.create_task(app.dispatcher.run())
-        async with asyncio.timeout(30):
-            while not provider.requests:
-                await asyncio.sleep(0.01)
+        with app.hub.subscribe("tg:1") as events:
+            serving = asyncio.create_task(app.dispatcher.run())
+            assert isinstance((await anext(events))[1], TurnStarted)
             app.store.workers.release()  # as one that was stopped for longer than a lease
             assert len(await other.lanes.claim()) == 1
             app.dispatcher._handed_over.set()  # it has just found out
             go.set()
-            while app.dispatcher.running:
-                await asyncio.sleep(0.01)
+            async for _, event in events:
+                if isinstance(event, TurnFinished):
+                    break
         serving.cancel()
         await asyncio.wait([serving])
     await other.aclose()

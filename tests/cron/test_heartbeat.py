@@ -292,9 +292,9 @@ async def test_every_tick_begins_with_an_empty_context(world: World) -> None:
     for _ in range(3):
         world.now += 1800
         assert await world.heartbeat().tick()
-        assert await world.store.sessions.context("heartbeat", 100) == []
+        assert (await world.store.sessions.open("heartbeat", 100)).messages == []
         await world.serve()
-        assert len(await world.store.sessions.context("heartbeat", 100)) == 1
+        assert len((await world.store.sessions.open("heartbeat", 100)).messages) == 1
     assert len(await world.store.sessions.history("heartbeat")) == 3
 
 

@@ -214,7 +214,7 @@ async def test_queue_shows_and_chooses_what_new_messages_do(platform: Platform) 
         assert (await platform.wait_for("ben", 1))[0].startswith("Mode queue: ")
         platform.user_sends("anna", "/queue queue")
         assert (await platform.wait_for("anna", 6))[-1].startswith("Mode queue: ")
-        assert (await app.store.sessions.settings("loopback:anna"))["queue"] == "queue"
+        assert (await app.store.sessions.open("loopback:anna")).settings["queue"] == "queue"
 
 
 async def test_an_error_is_reported_as_one(platform: Platform) -> None:

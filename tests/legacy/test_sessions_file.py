@@ -85,7 +85,7 @@ async def test_a_folder_is_taken_over_once_and_stays_as_it_is(tmp_path: Path) ->
         Message("tool", (ToolResult("c1", "exec", "a.txt"),)),
         Message.assistant("One file: a.txt"),
     ]
-    context = [stored.message for stored in await store.sessions.context("telegram:-10_5", 10)]
+    context = [stored.message for stored in (await store.sessions.open("telegram:-10_5", 10)).messages]
     assert context == messages[2:]  # what had been consolidated has left the window
     await store.aclose()
 

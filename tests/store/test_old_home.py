@@ -54,7 +54,7 @@ async def check(home: Path) -> None:
             *("user", "assistant", "user", "assistant", "tool", "assistant")
         ]
         assert history[4].tool_results[0].content.startswith("AGENTS.md")
-        assert (await store.sessions.window("cli:direct")).summary
+        assert (await store.sessions.open("cli:direct")).window.summary
         (subagent,) = await store.subagents.of("cli:work")
         assert (subagent.label, subagent.state, subagent.calls) == ("counting", "done", 1)
         assert len(await store.sessions.history(f"subagent:{subagent.id}")) == 2

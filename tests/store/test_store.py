@@ -94,7 +94,7 @@ async def test_context_begins_after_new_and_nothing_is_deleted(store: Store) -> 
         await store.turns.append(claim, Message.user(text))
     await store.sessions.start_over("cli:direct")
     await store.turns.append(claim, Message.user("c"))
-    assert [entry.message.text for entry in await store.sessions.context("cli:direct", 10)] == ["c"]
+    assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == ["c"]
     assert len(await store.sessions.history("cli:direct")) == 3
 
 
@@ -102,14 +102,14 @@ async def test_a_window_moves_only_from_where_it_was_read(store: Store) -> None:
     claim = await begin(store)
     for text in "abcd":
         await store.turns.append(claim, Message.user(text))
-    before = await store.sessions.window("cli:direct")
+    before = (await store.sessions.open("cli:direct")).window
     after = Window(start=3, shortened=2, summary="abc")
     assert await store.sessions.move_window("cli:direct", before, after)
-    assert await store.sessions.window("cli:direct") == after
+    assert (await store.sessions.open("cli:direct")).window == after
     assert not await store.sessions.move_window("cli:direct", before, Window(start=1, summary="late"))
-    assert [entry.message.text for entry in await store.sessions.context("cli:direct", 10)] == ["d"]
+    assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == ["d"]
     await store.sessions.start_over("cli:direct")
-    assert await store.sessions.window("cli:direct") == Window(start=4, shortened=2)
+    assert (await store.sessions.open("cli:direct")).window == Window(start=4, shortened=2)
 
 
 async def test_a_cut_turn_still_begins_with_its_question(store: Store) -> None:
@@ -117,18 +117,24 @@ async def test_a_cut_turn_still_begins_with_its_question(store: Store) -> None:
     for message in (Message.user("why?"), *(Message.assistant(text) for text in "abc")):
         await store.turns.append(claim, message)
     await store.sessions.move_window("cli:direct", Window(), Window(start=3))
-    assert [entry.message.text for entry in await store.sessions.context("cli:direct", 10)] == ["why?", "c"]
-    assert [entry.message.text for entry in await store.sessions.context("cli:direct", 1)] == ["why?", "c"]
+    assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == [
+        "why?",
+        "c",
+    ]
+    assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 1)).messages] == [
+        "why?",
+        "c",
+    ]
     await store.turns.finish(claim, "done", used=ContextUse(1200, 1000))
-    assert (await store.sessions.window("cli:direct")).used == ContextUse(1200, 1000)
-    assert [entry.message.text for entry in await store.sessions.context("cli:direct", 10)] == ["c"]
+    assert (await store.sessions.open("cli:direct")).window.used == ContextUse(1200, 1000)
+    assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == ["c"]
 
 
 async def test_settings_are_kept_per_session(store: Store) -> None:
     await store.sessions.set_setting("cli:a", "model", "x/y")
     await store.sessions.set_setting("cli:a", "queue", "steer")
-    assert await store.sessions.settings("cli:a") == {"model": "x/y", "queue": "steer"}
-    assert await store.sessions.settings("cli:b") == {}
+    assert (await store.sessions.open("cli:a")).settings == {"model": "x/y", "queue": "steer"}
+    assert (await store.sessions.open("cli:b")).settings == {}
 
 
 # -- inbox and lanes
@@ -323,7 +329,7 @@ async def test_a_killed_worker_is_noticed_at_once(store: Store, tmp_path: Path) 
     assert taken.claim.epoch == 2
     assert not await store.turns.record_intent(taken.claim, "c1")
     assert await store.turns.record_intent(taken.claim, "c2")
-    context = await store.sessions.context("tg:1", 10)
+    context = (await store.sessions.open("tg:1", 10)).messages
     assert [entry.message.role for entry in context] == ["user", "assistant"]
 
 
