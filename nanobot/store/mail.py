@@ -101,10 +101,7 @@ class Outbox(Table):
 
     async def owes(self, channel: str, chat_id: str, besides: str) -> bool:
         """Whether a message to this chat is still to be delivered, `besides` the one of this id."""
-        query = (
-            "SELECT 1 FROM outbox WHERE channel = ? AND chat_id = ? AND state = 'pending'"
-            " AND key <> ? LIMIT 1"
-        )
+        query = "SELECT 1 FROM outbox WHERE channel = ? AND chat_id = ? AND state = 'pending' AND key <> ?"
         return bool(await self.database.rows(query, channel, chat_id, besides))
 
     async def due(self, limit: int = 32) -> list[Delivery]:
