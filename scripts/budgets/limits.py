@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_779, target=4_000)
+SPINE = Ratchet(now=4_776, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_660, target=23_500)
+TOTAL = Ratchet(now=27_657, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_857, target=9_000)
+HELLO_LINES = Ratchet(now=9_822, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_044,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_010,
+    "store": 2_007,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
