@@ -131,5 +131,10 @@ async def open_app(config: Config, *, model: str = "") -> AsyncIterator[App]:
         if any((folder / "sessions").is_dir() for folder in (app.workspace, paths.home())):
             from nanobot.legacy.sessions_file import import_sessions
 
-            app.notices = await import_sessions(app.store, paths.home(), app.workspace)
+            app.notices += await import_sessions(app.store, paths.home(), app.workspace)
+        if complaint := app.skills.complaint():
+            from nanobot.store.imports import note_import
+
+            is_new = await app.store.database.write(note_import, complaint)
+            app.notices += [complaint] * is_new  # `skills list` and `status` say it each time
         yield app

@@ -40,7 +40,7 @@ def list_sessions(
     """List conversations, newest first."""
 
     async def read() -> list[SessionInfo]:
-        async with _open_with_older() as store:
+        async with _open_with_older(also_told=True) as store:
             return await store.sessions.newest(limit) if store else []
 
     sessions = asyncio.run(read())
@@ -167,15 +167,21 @@ async def existing_store() -> AsyncIterator[Store | None]:
 
 
 @asynccontextmanager
-async def _open_with_older() -> AsyncIterator[Store | None]:
-    """The database with what the older nanobot left, or None when there is neither."""
-    from nanobot.legacy.sessions_file import import_sessions, older_folders
+async def _open_with_older(*, also_told: bool = False) -> AsyncIterator[Store | None]:
+    """The database with what the older nanobot left, or None when there is neither.
+
+    Says what is new about that; with `also_told`, all that is left out of it.
+    """
+    from nanobot.legacy.sessions_file import import_sessions, left_out_sessions, older_files
 
     workspace = paths.home() / "workspace"
-    if older_folders(paths.home(), workspace):
+    if older_files(paths.home(), workspace):
         older = open_store(paths.database_file())
         try:
-            for notice in await import_sessions(older, paths.home(), workspace):
+            notices = await import_sessions(older, paths.home(), workspace)
+            if also_told:
+                notices += await left_out_sessions(older, paths.home(), workspace)
+            for notice in dict.fromkeys(notices):
                 complain(notice)
         finally:
             await older.aclose()

@@ -18,6 +18,7 @@ from nanobot.errors import NanobotError, ProviderError
 from nanobot.mcp.servers import entries_of, lines_about
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
+from nanobot.skills.library import library_of
 from nanobot.terminal.screen import clean
 
 
@@ -50,6 +51,8 @@ async def _report() -> dict[str, Any]:
     report["channels"] = list(config.channels.enabled())
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
     report["memory"] = await memory_report(config)
+    skills = library_of(config)
+    report["skills"] = {"usable": skills.names(), "complaint": skills.complaint()}
     report["subagents"] = await _subagents(config)
     return report
 
@@ -108,7 +111,8 @@ def _print(report: dict[str, Any]) -> None:
         channels = [f"{name} (not supported yet)" if name in PLANNED else name for name in report["channels"]]
         _rows("Channels", ", ".join(channels) or "none")
         _rows("MCP", *lines_about(report["mcp_servers"]))
-        agents = report["subagents"]
+        skills, agents = report["skills"], report["subagents"]
+        _rows("Skills", f"{len(skills['usable'])} can be used", *filter(None, [skills["complaint"]]))
         profiles = f"profiles {', '.join(agents['profiles'])}" if agents["profiles"] else "no profiles"
         _rows("Subagents", profiles, *(f"Error: {fault}" for fault in agents["errors"]), *agents["notes"])
     _rows("Gateway", f"runs (process {gateway})" if gateway else "not running")
@@ -117,7 +121,7 @@ def _print(report: dict[str, Any]) -> None:
     unreadable = f", {jobs['unreadable']} cannot be read: nanobot cron list" if jobs["unreadable"] else ""
     counts = f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed"
     _rows("Jobs", counts + unreadable)
-    _rows("Sessions", str(storage["sessions"]))
+    _rows("Sessions", str(storage["sessions"]), *storage["left_out"])
     if "memory" in report:
         _rows("Memory", report["memory"]["text"], *report["memory"]["unreadable"])
     _rows("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")

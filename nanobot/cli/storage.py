@@ -12,6 +12,7 @@ from nanobot.config.schema import Config
 from nanobot.cron.table import JobTable
 from nanobot.errors import NanobotError
 from nanobot.legacy.jobs_file import unreadable_jobs
+from nanobot.legacy.sessions_file import left_out_sessions
 from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.memory.files import open_files
 
@@ -19,13 +20,15 @@ from nanobot.memory.files import open_files
 async def storage_report() -> dict[str, Any]:
     """How the database is, and what of sessions, deliveries and jobs is in it."""
     file = paths.database_file()
-    storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "error": ""}
+    storage: dict[str, Any] = {"path": str(file), "bytes": 0, "sessions": 0, "left_out": [], "error": ""}
     storage |= {"gateway_pid": None, "outbox": {"pending": 0, "parked": 0, "error": ""}}
     storage["jobs"] = {"enabled": 0, "failed": 0, "missed": 0, "unreadable": 0}
     try:
         async with existing_store() as store:
             if store is not None:
                 storage["sessions"] = len(await store.sessions.newest(1_000_000))
+                older = (paths.home(), paths.home() / "workspace")
+                storage["left_out"] = await left_out_sessions(store, *older)
                 storage["bytes"] = file.stat().st_size
                 storage["gateway_pid"] = await store.workers.leader()
                 storage["outbox"] = asdict(await store.outbox.backlog())

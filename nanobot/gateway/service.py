@@ -149,7 +149,7 @@ class Gateway:
             self._app.mcp.start()
         running = [asyncio.create_task(service()) for service in services]
         keeping = asyncio.create_task(self._keep_lead(stop))
-        checking = asyncio.create_task(self._check_profiles())
+        checking = asyncio.create_task(self._warn_of_odd_files())
         try:
             await asyncio.wait([keeping, *running], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
@@ -163,10 +163,10 @@ class Gateway:
             if not task.cancelled():
                 task.result()  # raises what ended it
 
-    async def _check_profiles(self) -> None:
-        """Warn of subagent profiles that cannot be used."""
-        for fault in await self._app.profile_faults():
-            log.warning("%s", fault)
+    async def _warn_of_odd_files(self) -> None:
+        """Name what of an older home or of the profiles cannot be used."""
+        for notice in [*self._app.notices, *await self._app.profile_faults()]:
+            log.warning("%s", notice)
 
     async def _keep_lead(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

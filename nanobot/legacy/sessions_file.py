@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import re
 import stat
@@ -33,8 +32,7 @@ from nanobot.messages import (
 from nanobot.store.records import ImportedSession, SessionKind, StoredMessage
 from nanobot.store.store import Store
 
-log = logging.getLogger(__name__)
-
+_READER = 1  # to be raised when more can be read: then what was left out is tried again
 _LONGEST_LINE = 32_000_000  # bytes; images are in it
 _END_OF_TIME = 253_000_000_000  # the year 9987
 _TITLE = 60
@@ -44,36 +42,51 @@ _KINDS: dict[str, SessionKind] = {"cron": "job", "heartbeat": "heartbeat", "suba
 _GROUP = r"telegram:-|slack:[CG]|feishu:oc_|whatsapp:.*@g\.us"  # chat ids of several people
 
 
-def older_folders(home: Path, workspace: Path) -> list[tuple[str, Path]]:
-    """The folders with conversations of the older nanobot that exist, with a name for each."""
-    places = (("workspace/sessions", workspace / "sessions"), ("sessions", home / "sessions"))
-    return [(name, folder) for name, folder in places if folder.is_dir()]
+def older_files(home: Path, workspace: Path) -> dict[str, Path]:
+    """The conversations of the older nanobot, each with a name; of a linked folder only that, as no file."""
+    files: dict[str, Path] = {}
+    for label, folder in (("workspace/sessions", workspace / "sessions"), ("sessions", home / "sessions")):
+        if folder.is_symlink():
+            files[label] = folder
+        elif folder.is_dir():
+            files |= {f"{label}/{ascii(path.name)[1:-1]}": path for path in sorted(folder.glob("*.jsonl"))}
+    return files
 
 
 async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str]:
-    """Take over conversations of the older nanobot, each file once; what to tell the owner."""
+    """Take over conversations of the older nanobot, each file once; what to tell the owner.
+
+    A file of which something had to be left out is taken over once more when it was changed.
+    """
+    files = older_files(home, workspace)
+    known = await store.imports.known([*files])
+    added: dict[Path, list[str]] = {}
     notices: list[str] = []
-    for label, folder in older_folders(home, workspace):
-        if folder.is_symlink():
-            log.warning("%s is a link and is not followed; `nanobot session import` reads its files.", folder)
+    for name, path in files.items():
+        about = os.lstat(path)
+        state = f"{_READER}:{about.st_size}:{about.st_mtime_ns}"
+        if name in known and (not known[name][0] or known[name][1] == state):
             continue
-        files = {f"{label}/{ascii(path.name)[1:-1]}": path for path in folder.glob("*.jsonl")}
-        new = sorted(files.keys() - await store.imports.known([*files]))
-        added = []
-        for name in new:
-            try:
-                session, problems = await asyncio.to_thread(read_file, files[name], follow=False)
-            except UsageError as error:
-                log.warning("%s", error)
-                continue
-            if key := await store.imports.add(session, name):
-                added.append(key)
-                level = logging.WARNING if problems else logging.INFO
-                log.log(level, "%s was taken over as %s, without %d lines", files[name], key, problems)
-        if added:
-            shown = ", ".join(added[:5]) + ", …" * (len(added) > 5)
-            notices.append(f"Conversations taken over from {folder}: {shown}. The files stay.")
+        session, left_out = ImportedSession("", "", ()), ""
+        try:
+            session, problems = await asyncio.to_thread(read_file, path, follow=False)
+            lines = f"{problems} lines" if problems > 1 else "1 line"
+            left_out = f"{lines} of {path} cannot be read and are left out." if problems else ""
+        except UsageError as error:
+            left_out = f"{error} It is left out; `nanobot session import` follows links."
+        if key := await store.imports.add(session, name, left_out, state):
+            added.setdefault(path.parent, []).append(key)
+        notices += filter(None, [left_out])
+    for folder, keys in added.items():
+        shown = ", ".join(keys[:5]) + ", …" * (len(keys) > 5)
+        notices.append(f"Conversations taken over from {folder}: {shown}. The files stay.")
     return notices
+
+
+async def left_out_sessions(store: Store, home: Path, workspace: Path) -> list[str]:
+    """What of the older nanobot's conversations is still left out, a sentence for each file."""
+    known = await store.imports.known([*older_files(home, workspace)])
+    return sorted(left_out for left_out, _ in known.values() if left_out)
 
 
 def read_file(path: Path, *, follow: bool) -> tuple[ImportedSession, int]:

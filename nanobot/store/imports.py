@@ -14,19 +14,29 @@ from nanobot.store.sqlite import Connection, Table, writes
 class Imports(Table):
     """Which files of an older nanobot were taken over."""
 
-    async def known(self, names: Sequence[str]) -> frozenset[str]:
-        """Those of `names` that were imported before."""
+    async def known(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Those of `names` that were imported before: what was left out of each, and its state then."""
         marks = ", ".join("?" * len(names)) or "NULL"
-        rows = await self.database.rows(f"SELECT name FROM imports WHERE name IN ({marks})", *names)
-        return frozenset(row["name"] for row in rows)
+        query = f"SELECT name, left_out, state FROM imports WHERE name IN ({marks})"
+        rows = await self.database.rows(query, *names)
+        return {row["name"]: (row["left_out"], row["state"]) for row in rows}
 
     @writes
-    def add(self, connection: Connection, session: ImportedSession, name: str) -> str:
-        """Add a conversation, once for each `name`; its key, made unique, or "" if nothing was to add."""
+    def add(
+        self, connection: Connection, session: ImportedSession, name: str, left_out: str = "", state: str = ""
+    ) -> str:
+        """Add the conversation in a file; its key, made unique, or "" if nothing was to add.
+
+        Once for each `name`; when something was `left_out`, in words, once more for another `state` of it.
+        """
         connection.hold("imports")
-        if not note_import(connection, name) or not session.messages:
-            return ""
-        return _add(connection, session)
+        noted = connection.execute(
+            "INSERT INTO imports (name, imported_at, left_out, state) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET left_out = excluded.left_out, state = excluded.state"
+            " WHERE imports.left_out <> '' AND imports.state <> excluded.state",
+            (name, connection.now, left_out, state),
+        )
+        return _add(connection, session) if noted.rowcount and session.messages else ""
 
 
 def note_import(connection: Connection, name: str) -> bool:

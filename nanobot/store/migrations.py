@@ -173,5 +173,11 @@ DROP TABLE IF EXISTS waiting;
 DROP TABLE IF EXISTS workers
 """
 
+# left_out: what of the file could not be read, in words, and state: of the file when that was so.
+_LEFT_OUT = """
+ALTER TABLE imports ADD COLUMN left_out TEXT NOT NULL DEFAULT '';
+ALTER TABLE imports ADD COLUMN state TEXT NOT NULL DEFAULT ''
+"""
+
 # The version that each script makes of the one before.
-MIGRATIONS = {5: _FIRST, 9: _PROVENANCE}
+MIGRATIONS = {5: _FIRST, 9: _PROVENANCE, 10: _LEFT_OUT}

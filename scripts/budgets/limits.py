@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_776, target=4_000)
+SPINE = Ratchet(now=4_792, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_657, target=23_500)
+TOTAL = Ratchet(now=27_704, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_822, target=9_000)
+HELLO_LINES = Ratchet(now=9_833, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 806,
+    "root files": 811,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_924,
     # the events of a turn, the one way in and out; target 190
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_751,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_931,
+    "cli": 1_944,
     # thirteen slash commands; target 480
     "commands": 510,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
@@ -46,7 +46,7 @@ ROOMS: dict[str, int] = {
     # the service, its HTTP surface
     "gateway": 349,
     # conversations and jobs of the older nanobot, taken over once
-    "legacy": 340,
+    "legacy": 353,
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_886,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_044,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_007,
+    "store": 2_023,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020

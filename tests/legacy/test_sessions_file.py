@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import tempfile
 from datetime import datetime
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.errors import UsageError
-from nanobot.legacy.sessions_file import import_sessions, read_file
+from nanobot.legacy.sessions_file import import_sessions, left_out_sessions, read_file
 from nanobot.messages import (
     INTERRUPTED,
     ContextPart,
@@ -112,7 +111,7 @@ async def test_keys_that_shared_a_file_name_and_keys_in_use_stay_apart(tmp_path:
     await store.aclose()
 
 
-async def test_links_that_lead_out_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     """A6"""
     secret = write(tmp_path / "elsewhere" / "secret.jsonl", metadata("cli:secret"), line("user", "s3cret"))
     home = tmp_path / "home"
@@ -123,15 +122,41 @@ async def test_links_that_lead_out_are_refused(tmp_path: Path, caplog: pytest.Lo
     (folder / "folder.jsonl").mkdir()
     (home / "sessions").symlink_to(secret.parent)
     store = open_store(home / "nanobot.db")
-    with caplog.at_level(logging.WARNING):
-        assert await import_sessions(store, home, home / "workspace") == []
+    told = await import_sessions(store, home, home / "workspace")
     assert await store.sessions.newest() == []
     for words in (
         "link.jsonl cannot be read: it is a link",
         "pipe.jsonl is no file",
-        "is a link and is not followed",
+        "folder.jsonl cannot be read: Is a directory",
+        "home/sessions cannot be read: it is a link",
     ):
-        assert words in caplog.text
+        assert words in "\n".join(told)
+    assert await import_sessions(store, home, home / "workspace") == []  # told once, and whoever looks
+    assert await left_out_sessions(store, home, home / "workspace") == sorted(told)
+    await store.aclose()
+
+
+async def test_a_file_with_odd_lines_is_taken_over_once_more_when_it_was_mended(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    odd, lost = workspace / "sessions/cli_odd.jsonl", workspace / "sessions/cli_lost.jsonl"
+    write(odd, metadata("cli:odd"), *TALK, "{torn", line("user", "and this?"))
+    write(lost, "{", "[")
+    write(workspace / "sessions/cli_good.jsonl", metadata("cli:good"), *TALK)
+    store = open_store(tmp_path / "nanobot.db")
+    left_out = [f"{lines} of {path} cannot be read" for lines, path in (("2 lines", lost), ("1 line", odd))]
+    told = await import_sessions(store, tmp_path, workspace)
+    assert all(words in "\n".join(told) for words in left_out)
+    assert await import_sessions(store, tmp_path, workspace) == []
+    assert len(await left_out_sessions(store, tmp_path, workspace)) == 2
+    write(odd, metadata("cli:odd"), *TALK, line("assistant", "torn"), line("user", "and this?"))
+    write(lost, metadata("cli:lost"), line("user", "found"))
+    (notice,) = await import_sessions(store, tmp_path, workspace)
+    assert "cli:lost, cli:odd~2" in notice
+    assert await left_out_sessions(store, tmp_path, workspace) == []
+    messages = {info.key: info.messages for info in await store.sessions.newest()}
+    assert messages == {"cli:odd": 5, "cli:odd~2": 6, "cli:lost": 1, "cli:good": 4}
+    write(odd, metadata("cli:odd"), *TALK)  # whole by now: the older nanobot may write what it likes
+    assert await import_sessions(store, tmp_path, workspace) == []
     await store.aclose()
 
 
