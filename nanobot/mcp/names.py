@@ -52,25 +52,34 @@ def printable_text(text: str, limit: int) -> str:
     return cleaned if len(cleaned) <= limit else f"{cleaned[: limit - 1]}…"
 
 
-def tidy_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as one that every provider takes and that can be checked here: an object with properties.
+def fit_schema(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The schema as every provider takes it, an object with properties, and the real name of each property
+    that had to be called otherwise.
 
     Providers refuse references and choices at the top (`$ref`, `anyOf` …); their properties are put
     together, and the server is left to judge which go with which.
     """
-    tidy: dict[str, Any] = _tidied(schema)
-    name = str(tidy.pop("$ref", "")).rpartition("/")[2]
-    stores = [tidy.get("$defs"), tidy.get("definitions")]
+    fit: dict[str, Any] = _tidied({key: value for key, value in schema.items() if key != "$schema"})
+    name = str(fit.pop("$ref", "")).rpartition("/")[2]
+    stores = [fit.get("$defs"), fit.get("definitions")]
     parts = [store.get(name) for store in stores if isinstance(store, dict)]
-    parts += [part for word in ("allOf", "anyOf", "oneOf") for part in _list(tidy.pop(word, None))]
-    properties = {key: value for part in (*parts, tidy) for key, value in _properties(part).items()}
-    required = [
-        key for key in _list(tidy.pop("required", None)) if isinstance(key, str) and key in properties
-    ]
-    tidy |= {"type": "object", "properties": properties} | ({"required": required} if required else {})
-    if not isinstance(tidy.get("$schema"), str):
-        tidy.pop("$schema", None)
-    return tidy
+    parts += [part for word in ("allOf", "anyOf", "oneOf") for part in _list(fit.pop(word, None))]
+    properties = {key: value for part in (*parts, fit) for key, value in _properties(part).items()}
+    real: dict[str, str] = {}
+    fit["properties"] = fitted = {}
+    taken: dict[str, int] = {}
+    for key, value in properties.items():
+        name = plain = _REFUSED_KEY.sub("_", key)[: NAME_CHARS - 8] or "_"
+        while name != key and (name in properties or name in fitted):
+            taken[plain] = taken.get(plain, 1) + 1
+            name = f"{plain}_{taken[plain]}"
+        if name != key:
+            real[name] = key
+        fitted[name] = value
+    shown = {key: key for key in properties} | {key: name for name, key in real.items()}
+    wanted = [key for key in _list(fit.pop("required", None)) if isinstance(key, str)]
+    required = {"required": [shown[key] for key in wanted if key in shown]}
+    return fit | {"type": "object"} | (required if required["required"] else {}), real
 
 
 def _list(value: Any) -> list[Any]:
@@ -80,24 +89,6 @@ def _list(value: Any) -> list[Any]:
 def _properties(schema: Any) -> dict[str, Any]:
     found = schema.get("properties") if isinstance(schema, dict) else None
     return found if isinstance(found, dict) else {}
-
-
-def fit_properties(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The schema with property names that providers take, and the real name of each that had to change."""
-    real: dict[str, str] = {}
-    fitted: dict[str, Any] = {}
-    taken: dict[str, int] = {}
-    for key, value in schema["properties"].items():
-        name = plain = _REFUSED_KEY.sub("_", key)[: NAME_CHARS - 8] or "_"
-        while name != key and (name in schema["properties"] or name in fitted):
-            taken[plain] = taken.get(plain, 1) + 1
-            name = f"{plain}_{taken[plain]}"
-        if name != key:
-            real[name] = key
-        fitted[name] = value
-    shown = {key: name for name, key in real.items()}
-    required = [shown.get(key, key) for key in schema.get("required", ())]
-    return {**schema, "properties": fitted} | ({"required": required} if required else {}), real
 
 
 def _tidied(value: Any) -> Any:

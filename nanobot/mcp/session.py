@@ -17,7 +17,6 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobot import __version__
 from nanobot.errors import McpError
-from nanobot.mcp.names import tidy_schema
 
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, TransportStreams
@@ -199,7 +198,7 @@ def _usable(tool: dict[str, Any]) -> dict[str, Any]:
     """What we use of a listed tool, in a form that the SDK takes: one bad tool must not cost all others."""
     schema, hints = tool.get("inputSchema"), tool.get("annotations")
     texts = {key: tool[key] for key in ("name", "title", "description") if isinstance(tool.get(key), str)}
-    usable = {**texts, "inputSchema": tidy_schema(schema if isinstance(schema, dict) else {})}
+    usable = {**texts, "inputSchema": schema if isinstance(schema, dict) else {}}
     return {**usable, "annotations": hints} if isinstance(hints, dict) else usable
 
 

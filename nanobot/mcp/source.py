@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nanobot.agent.tools.base import Tool, ToolOutput
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.config.mcp_servers import McpServerConfig
-from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_properties, printable_text
+from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_schema, printable_text
 
 if TYPE_CHECKING:
     import mcp_types as types
@@ -47,7 +47,7 @@ class McpTool(Tool):
         hints = remote.annotations
         description = remote.description or remote.title or (hints and hints.title) or ""
         self.description = printable_text(description, DESCRIPTION_CHARS) or remote.name
-        self.parameters, self._real_names = fit_properties(remote.input_schema)
+        self.parameters, self._real_names = fit_schema(remote.input_schema)
         self.read_only = bool(hints and hints.read_only_hint)
         self.repeatable = self.read_only or bool(hints and hints.idempotent_hint)
 
@@ -92,10 +92,10 @@ class McpTools:
         self._offers: dict[str, tuple[Sequence[types.Tool], _Offer]] = {}
         self._settled = False
 
-    def start(self) -> None:
+    def start(self) -> asyncio.Task[None]:
         """Start the servers, each as a task of its own; a second call does nothing."""
-        if self._starting is None:
-            self._starting = asyncio.create_task(self._start())
+        self._starting = self._starting or asyncio.create_task(self._start())
+        return self._starting
 
     async def settle(self) -> AsyncIterator[str]:
         """Start the servers and, once in a process, give them a moment; tells what the owner should know."""
@@ -104,8 +104,7 @@ class McpTools:
         self._settled = True
         if not await self.wait(_SILENT):
             yield f"Waiting for MCP servers: {', '.join(self._unsettled())}."
-            if self._starting:
-                await asyncio.wait([self._starting])
+            await asyncio.wait([self.start()])  # the import does not count
             await self.wait(_FIRST_TURN - _SILENT)
         for name in self._unsettled():
             yield f"MCP server {name} is still starting; its tools come with a later turn."
@@ -115,10 +114,11 @@ class McpTools:
 
     async def wait(self, seconds: float) -> bool:
         """Start the servers and wait until each was ready or failed once. Says whether all did in time."""
-        self.start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._all_settled()
+                await asyncio.wait([self.start()])
+                for connection in self._connections.values():
+                    await connection.settled.wait()
         return not self._unsettled()
 
     async def tools(self) -> Sequence[Tool]:
@@ -144,11 +144,12 @@ class McpTools:
 
     def servers(self) -> list[ServerReport]:
         """Every server that is switched on, as it is now."""
-        reports: list[ServerReport] = []
-        for name, server in self._connections.items():
-            took = server.connect_seconds, server.list_seconds
-            reports.append(ServerReport(name, server.state, server.error, *self._offer(name), *took))
-        return reports
+        return [
+            ServerReport(
+                name, one.state, one.error, *self._offer(name), one.connect_seconds, one.list_seconds
+            )
+            for name, one in self._connections.items()
+        ]
 
     async def aclose(self) -> None:
         """End all servers; programs are stopped with their whole process group."""
@@ -167,17 +168,10 @@ class McpTools:
         from nanobot.mcp.connection import ServerConnection
 
         for name, server in self._servers.items():
-            connection = ServerConnection(
+            self._connections[name] = connection = ServerConnection(
                 name, server, allow_private=self._allow_private, sign_in=self._sign_in
             )
-            self._connections[name] = connection
             self._tasks.append(asyncio.create_task(connection.run(), name=f"MCP server {name}"))
-
-    async def _all_settled(self) -> None:
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
-        for connection in self._connections.values():
-            await connection.settled.wait()
 
     def _unsettled(self) -> list[str]:
         settled = {name for name, one in self._connections.items() if one.settled.is_set()}
