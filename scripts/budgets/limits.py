@@ -48,7 +48,7 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 353,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_886,
+    "mcp": 1_870,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_757,
     # the owner's tool files, watched, each in threads of its own
