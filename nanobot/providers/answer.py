@@ -43,7 +43,7 @@ class Block:
     redacted: str = ""
     pieces: list[str] = field(default_factory=list, init=False)
     thoughts: list[str] = field(default_factory=list, init=False)  # what a text says in `<think>`
-    splitter: ThinkingSplitter = field(default_factory=ThinkingSplitter, init=False)
+    splitter: ThinkingSplitter | None = field(default=None, init=False)
     extra: dict[str, Any] = field(default_factory=dict, init=False)
 
 
@@ -59,6 +59,8 @@ class AnswerReader(ABC):
         self.usage_report: dict[str, Any] = {}
         self.complete = False  # the model has finished: a connection that breaks now takes nothing away
         self.done = False  # the stream has ended: what still comes is ignored
+        self.expects_thinking = False  # the prompt is known to open a `<think>` of the model
+        self.prompt_opens_thinking = False  # at the end: it did
         self._opening = ""  # how the text begins
         self._held: list[TextChunk] = []  # not shown, as it may turn out to be tool calls
         self._failures = failures
@@ -95,6 +97,7 @@ class AnswerReader(ABC):
         if not isinstance(piece, str):
             raise TypeError("text expected")
         if block.kind == "text":
+            block.splitter = block.splitter or ThinkingSplitter(expected=self.expects_thinking)
             yield from self._sort(block, block.splitter.feed(piece))
             return
         block.pieces.append(piece)
@@ -122,8 +125,9 @@ class AnswerReader(ABC):
     def end(self) -> Iterator[ModelEvent]:
         """What was held back, when there is no more to read."""
         for block in self.blocks.values():
-            if block.kind == "text":
+            if block.splitter:
                 yield from self._sort(block, block.splitter.feed("", final=True))
+                self.prompt_opens_thinking |= block.splitter.was_opened_by_prompt
         if not self._written_calls()[0]:
             yield from self._held
         self._held = []
@@ -174,7 +178,7 @@ class AnswerReader(ABC):
         text = clean_text("".join(block.pieces))
         if block.kind == "text":
             thought = clean_text("".join(block.thoughts))
-            thoughts = [ReasoningPart(thought, provider=self._provider)] if thought else []
+            thoughts = [ReasoningPart(thought, provider=self._provider)] if thought.strip() else []
             return [*thoughts, *([TextPart(text)] if text else [])]
         if block.kind == "reasoning":
             return [ReasoningPart(text, block.signature, block.redacted, self._provider)]

@@ -10,8 +10,8 @@ from nanobot.providers.base import ReasoningChunk, TextChunk
 
 # DeepSeek, Qwen, MiniMax and most others; Magistral; Kimi-VL. With them the fences of code.
 _NAME = "(?:[a-z]{1,12}:)?(?:think|thinking|thoughts?|reasoning|antthinking)"
-_MARK = re.compile(rf"</?(?i:{_NAME})>|\[/?THINK\]|◁/?think▷|```|~~~")
-_UNFINISHED = re.compile(r"(?:[<\[◁][^<>\[\]◁▷\s]{0,26}|(?<!`)`{1,2}|(?<!~)~{1,2})\Z")
+_MARK = re.compile(rf"</?(?i:{_NAME})>|\[/?THINK\]|◁/?think▷|`{{3,}}|~{{3,}}")
+_UNFINISHED = re.compile(r"(?:[<\[◁][^<>\[\]◁▷\s]{0,26}|(?<!`)`{1,27}|(?<!~)~{1,27})\Z")
 _LONGEST_MARK = 28  # characters
 _LONGEST_SPACE = 1_000  # characters before an answer
 _QUOTES = "\"'`“‘«([{*"
@@ -22,11 +22,14 @@ class ThinkingSplitter:
     """Sorts the pieces of one text.
 
     Thinking comes before the answer: between tags, or up to a closing tag when the prompt has opened it.
-    In the second case what was given as text is taken back. A tag in code or in a sentence is text.
+    In the second case what was given as text is taken back, unless it was `expected`: then nothing is given
+    before the tag, or the end. A tag in code or in a sentence is text.
     """
 
-    def __init__(self) -> None:
-        self._state: Literal["start", "thinking", "text"] = "start"
+    def __init__(self, *, expected: bool = False) -> None:
+        self.was_opened_by_prompt = False
+        self._state: Literal["start", "thinking", "text"] = "thinking" if expected else "start"
+        self._kept: list[str] | None = [] if expected else None  # thinking, if a closing tag comes
         self._held = ""  # may become a tag
         self._last = ""  # the last character given as text
         self._has_thought = self._is_code = self._has_opening = False
@@ -41,8 +44,9 @@ class ThinkingSplitter:
             start, end, is_fence, is_closing = *mark.span(), mark[0][0] in "`~", "/" in mark[0]
             if self._state == "thinking":
                 if is_closing:
-                    yield ReasoningChunk(text[begin:start])
-                    self._state, begin = "start", end
+                    yield ReasoningChunk("".join(self._kept or ()) + text[begin:start])
+                    self.was_opened_by_prompt, self._kept = self._kept is not None, None
+                    self._state, begin, self._has_thought = "start", end, True
             elif self._state == "start" and not is_fence and not text[begin:start].strip():
                 self._state, begin = "start" if is_closing else "thinking", end
                 self._has_thought = True
@@ -58,12 +62,18 @@ class ThinkingSplitter:
                 if _stands_alone(text[start - 1] if start > begin else self._last, after):
                     yield ReasoningChunk(text[begin:start], was_text=bool(self._last))
                     self._state, begin, self._last, self._has_thought = "start", end, "", True
+                    self.was_opened_by_prompt = True
         yield from self._rest(text[begin:], final)
 
     def _rest(self, text: str, final: bool) -> Iterator[TextChunk | ReasoningChunk]:
         """What stands behind the last tag."""
         if self._state == "thinking":
-            if text:
+            if self._kept is not None:
+                self._kept.append(text)
+                if final:
+                    self._state = "text"
+                    yield TextChunk("".join(self._kept))
+            elif text:
                 yield ReasoningChunk(text)
             return
         if self._state == "start" and not text.strip() and not final and len(text) < _LONGEST_SPACE:

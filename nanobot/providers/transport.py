@@ -84,6 +84,7 @@ class TransportSettings:
 
     connect_timeout: float = 10.0
     first_byte_timeout: float = 120.0  # for the response, and for the first byte of its body
+    silence_timeout: float = 300.0  # then, until the model says something: some think in silence
     idle_timeout: float = 90.0  # between bytes
     ending_timeout: float = 2.0  # for whatever may follow a finished answer or a refusal's status
     max_retries: int = 3
@@ -118,6 +119,7 @@ class WireProvider(ABC):
         self._extra_headers = dict(extra_headers or {})
         self._traits = traits
         self._http: httpx2.AsyncClient | None = None
+        self._open_thinking: set[str] = set()  # models that were seen to write only the end of `<think>`
         self.failures = Failures(spec, self.api_base, (self.api_key, *self._extra_headers.values()))
 
     def traits(self, model: str) -> ModelTraits:
@@ -172,6 +174,7 @@ class WireProvider(ABC):
     ) -> AsyncGenerator[ModelEvent, None]:
         settings, parser = self.settings, EventParser()
         reader = self.reader_type(self.failures, request, self.name)
+        reader.expects_thinking = request.model in self._open_thinking
         limit = settings.first_byte_timeout
         with _translated(self.failures):
             async with (
@@ -183,13 +186,17 @@ class WireProvider(ABC):
                     for data in parser.feed(chunk):
                         for event in reader.feed(data):
                             yield event
-                    limit = settings.ending_timeout if reader.complete else settings.idle_timeout
+                    waits = settings.idle_timeout if reader.blocks else settings.silence_timeout
+                    limit = settings.ending_timeout if reader.complete else waits
             for data in parser.close():
                 for event in reader.feed(data):
                     yield event
         for event in reader.end():
             yield event
         yield reader.completion()
+        (self._open_thinking.add if reader.prompt_opens_thinking else self._open_thinking.discard)(
+            request.model
+        )
 
     async def _send(self, headers: dict[str, str], body: bytes, model: str) -> httpx2.Response:
         """The response, its body unread. Raises ProviderError if its status is no success."""

@@ -119,7 +119,9 @@ class DdgsSearch:
 
         for noisy in ("ddgs", "primp"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        rows = DDGS(proxy=self._proxy, timeout=self._timeout).text(query, max_results=count)
+        named = proxy_for("https://duckduckgo.com")
+        proxy = self._proxy or (named.url if named else None)
+        rows = DDGS(proxy=proxy, timeout=self._timeout).text(query, max_results=count)
         return [
             SearchResult(str(row.get("title", "")), str(row.get("href", "")), str(row.get("body", "")))
             for row in rows[:count]

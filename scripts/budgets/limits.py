@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_792, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_704, target=23_500)
+TOTAL = Ratchet(now=27_711, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 574,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_344,
+    "providers": 2_365,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_423,
     # finding, reading, previewing and installing skills; target 960
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_285,
     # the built-in tools; target 1,700
-    "tools": 2_129,
+    "tools": 2_131,
     # what a new workspace holds
     "workspace": 35,
 }

@@ -15,8 +15,8 @@ from nanobot.providers.anthropic_messages import AnthropicMessagesProvider, Anth
 from nanobot.providers.base import Completion, ReasoningChunk, TextChunk
 from nanobot.providers.chat_completions import ChatCompletionsProvider, ChatReader
 from nanobot.providers.registry import ProviderSpec
-from tests.providers.calling import WEATHER, ask
-from tests.providers.loopback import anthropic_events, chat_chunk
+from tests.providers.calling import WEATHER, ask, collect
+from tests.providers.loopback import Answer, Loopback, anthropic_events, chat_chunk, sse
 
 SPEC = ProviderSpec(name="acme", keywords=("acme",), env_key="ACME_API_KEY", display_name="Acme")
 
@@ -139,3 +139,24 @@ def test_what_is_shown_does_not_depend_on_how_it_is_cut(parts: list[str], data: 
     # Nothing but tags and the space around thoughts is lost.
     kept = thought_of(completion) + completion.message.text
     assert kept.count("a") + kept.count("b") == text.count("a") + text.count("b")
+
+
+async def test_a_prompt_that_opens_the_tag_shows_its_thinking_once_at_most() -> None:
+    closing = [
+        chat_chunk({"content": "sec"}),
+        chat_chunk({"content": "ret\n</think>"}),
+        chat_chunk({"content": "A."}),
+    ]
+    plain = [chat_chunk({"content": "No "}), chat_chunk({"content": "thought."})]
+    end = [chat_chunk(finish="stop"), "[DONE]"]
+    async with Loopback(
+        *(Answer(sse(*events, *end)) for events in (closing, closing, plain, plain))
+    ) as server:
+        provider = ChatCompletionsProvider(SPEC, api_base=f"{server.url}/v1")
+        given = []
+        for _ in range(4):
+            collected = await collect(provider, ask())
+            given.append([event.text for event in collected.events if isinstance(event, TextChunk)])
+            assert collected.shown == collected.completion.message.text
+        await provider.aclose()
+    assert given == [["sec", "ret\n", "A."], ["A."], ["No thought."], ["No ", "thought."]]
