@@ -331,7 +331,7 @@ def message_to_json(message: Message) -> dict[str, Any]:
 
 def message_from_json(data: Mapping[str, Any]) -> Message:
     """Inverse of `message_to_json`; unknown fields of newer versions are ignored."""
-    return Message(data["role"], tuple(_part_from_json(part) for part in data["parts"]))
+    return Message(data["role"], tuple([_part_from_json(part) for part in data["parts"]]))
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def known_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_from_json(data: Mapping[str, Any]) -> Part:
     cls = _PART_TYPES[data["type"]]
-    known = known_fields(cls, data)
+    known = {name: data[name] for name in cls._fields if name in data}
     if "images" in known:
         known["images"] = tuple(_part_from_json(image) for image in known["images"])
     return cls(**known)

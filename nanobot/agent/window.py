@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
@@ -182,7 +181,7 @@ class Conversation:
         """Let a summary stand for everything before the newest turn, however much would fit."""
         if ends := self._turn_ends():
             end = ends[-1]
-            await self._move(replace(self.window, start=end, shortened=end), lambda _: None)
+            await self._move(self.window._replace(start=end, shortened=end), lambda _: None)
 
     def _has_room(self, view: _View, twelfths: int = 12) -> bool:
         """Whether it takes no more than so much of the limits."""
@@ -193,9 +192,9 @@ class Conversation:
         """The first window, from little loss to much, that leaves room for what is to come."""
         summary = "." * self._summary_size  # as long as it may become
         for start, shortened, twelfths in self._cuts():
-            window = replace(self.window, start=start, shortened=shortened)
+            window = self.window._replace(start=start, shortened=shortened)
             if start > self.window.start:
-                window = replace(window, summary=summary)
+                window = window._replace(summary=summary)
             if self._has_room(self._view(window), twelfths):
                 break
         return window
@@ -228,7 +227,7 @@ class Conversation:
         if after.start > before.start:
             notify("Compacting the conversation: a summary takes the place of earlier messages.")
             summary = await self._summary(before.start, after.start)
-            after = replace(after, summary=_joined(before.summary, summary, self._summary_size))
+            after = after._replace(summary=_joined(before.summary, summary, self._summary_size))
         if after != before and not await self._store.sessions.move_window(key, before, after):
             opened = await self._store.sessions.open(key)  # begun anew, or compacted by somebody else
             after = opened.window
@@ -277,10 +276,8 @@ async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:
 def _seen(entries: Sequence[StoredMessage], turn_id: int) -> int:
     """The message up to which a model has seen all images: of a turn that failed at once it has not."""
     earlier = [entry for entry in entries if entry.turn_id != turn_id]
-    for entry in reversed(earlier):
-        if entry.message.role != "user" or entry.turn_id != earlier[-1].turn_id:
-            return entry.seq
-    return 0
+    seen = [one.seq for one in earlier if one.message.role != "user" or one.turn_id != earlier[-1].turn_id]
+    return max(seen, default=0)
 
 
 def _room(limits: Limits, used: ContextUse) -> int:

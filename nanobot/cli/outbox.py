@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 from nanobot.cli.options import Json, new_app, print_json
 from nanobot.cli.session import existing_store
@@ -19,7 +18,7 @@ def list_outbox(json_output: Json = False) -> None:
     """List messages that wait or were given up."""
     entries = asyncio.run(_entries())
     if json_output:
-        print_json([dataclasses.asdict(entry) for entry in entries])
+        print_json([entry._asdict() for entry in entries])
         return
     rows = []
     for entry in entries:

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -45,7 +44,7 @@ def list_sessions(
 
     sessions = asyncio.run(read())
     if json_output:
-        print_json([asdict(info) for info in sessions])
+        print_json([info._asdict() for info in sessions])
     elif not sessions:
         print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 
 from nanobot.agent.loop import Turn
 from nanobot.app import App
@@ -93,7 +92,7 @@ class CommandContext:
         turns = [stored.seq for stored in found if stored.message.role == "user"]
         if window.summary or not turns:
             raise UsageError("There is no earlier conversation here that could go on.")
-        before = replace(window, start=turns[0] - 1, shortened=window.start)
+        before = window._replace(start=turns[0] - 1, shortened=window.start)
         if not await self.store.sessions.move_window(session_key, window, before):
             raise UsageError("This conversation has just changed. Try again.")
         return window.start - before.start

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import logging
 import time
@@ -109,7 +108,7 @@ class Gateway:
             "version": __version__,
             "uptime": round(time.monotonic() - self._started, 1),
             **self.status(),
-            "outbox": dataclasses.asdict(await self._app.store.outbox.backlog()),
+            "outbox": (await self._app.store.outbox.backlog())._asdict(),
         }
 
     async def _take_lead(self) -> bool:

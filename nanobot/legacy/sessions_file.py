@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -172,16 +172,16 @@ class _Reader:
                 spoken[-1][1].append(stored)
         for stored, results in spoken:
             left = {result.message.tool_results[0].call_id: result for result in results}
-            lost = replace(stored, message=Message("tool", (ToolResult("", "", INTERRUPTED, "interrupted"),)))
+            lost = stored._replace(message=Message("tool", (ToolResult("", "", INTERRUPTED, "interrupted"),)))
             parts, answers = [], []
             for part in stored.message.parts:
                 if isinstance(part, ToolCall):
                     found = left.pop(part.id, lost)
                     part = part._replace(id=_unused(part.id, used))
                     result = found.message.tool_results[0]._replace(call_id=part.id, name=part.name)
-                    answers.append(replace(found, message=Message("tool", (result,))))
+                    answers.append(found._replace(message=Message("tool", (result,))))
                 parts.append(part)
-            yield replace(stored, message=Message(stored.message.role, tuple(parts)))
+            yield stored._replace(message=Message(stored.message.role, tuple(parts)))
             yield from answers
             self.problems += len(left)
 

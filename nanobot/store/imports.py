@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count, groupby
 
 from nanobot.store.records import ImportedSession
@@ -67,7 +66,7 @@ def _add(connection: Connection, session: ImportedSession) -> str:
         ).fetchone()
         for stored in turn:
             seq += 1
-            insert_message(connection, key, replace(stored, seq=seq, turn_id=row["id"]))
+            insert_message(connection, key, stored._replace(seq=seq, turn_id=row["id"]))
     return key
 
 

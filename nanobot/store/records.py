@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, OutboundMessage
 
@@ -12,8 +11,7 @@ from nanobot.messages import NOT_COUNTED, ContextUse, InboundMessage, Message, O
 SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
+class SessionInfo(NamedTuple):
     """A conversation. Times are Unix seconds; `messages` counts everything ever said in it.
 
     `is_group`: several people write in it.
@@ -28,8 +26,7 @@ class SessionInfo:
     kind: SessionKind = "chat"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(NamedTuple):
     """A message of a session. `seq` counts from 1 within the session without gaps."""
 
     seq: int
@@ -38,8 +35,7 @@ class StoredMessage:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """What the model sees of a session: `summary` for what was said up to message `start`, then the messages.
 
     Tool results up to message `shortened` are shown in short. `used` is how large the last request was.
@@ -51,8 +47,7 @@ class Window:
     used: ContextUse = NOT_COUNTED
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSession:
+class OpenSession(NamedTuple):
     """What a turn begins with: the window, the newest messages in it, and what was set for the session."""
 
     window: Window
@@ -60,8 +55,7 @@ class OpenSession:
     settings: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedSession:
+class ImportedSession(NamedTuple):
     """A conversation from a file. `seq` and `turn_id` of its messages only order and group them.
 
     The model's context begins after message `start`, counted from 1.
@@ -75,8 +69,7 @@ class ImportedSession:
     kind: SessionKind = "chat"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The right to write to a running turn. `epoch` rises with every takeover of the turn.
 
     `turn_key` names the turn in ids that others see: no turn of another or a restored database has it.
@@ -88,8 +81,7 @@ class Claim:
     turn_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class InboxTurn:
+class InboxTurn(NamedTuple):
     """A claimed turn of an accepted message."""
 
     claim: Claim
@@ -97,8 +89,7 @@ class InboxTurn:
     is_subagent: bool = False  # its session is a subagent's
 
 
-@dataclass(frozen=True, slots=True)
-class SubagentInfo:
+class SubagentInfo(NamedTuple):
     """A subagent of the session `parent` and how it goes.
 
     `state` is waiting, running, interrupted (its terminal is gone) or a StopReason. `calls` counts its model
@@ -116,8 +107,7 @@ class SubagentInfo:
     begun: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An outbound message due now. `attempts` counts the failed ones before."""
 
     outbox_id: int
@@ -126,8 +116,7 @@ class Delivery:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
+class OutboxEntry(NamedTuple):
     """A delivery that was given up (state `parked`) or is still tried (`pending`)."""
 
     outbox_id: int
@@ -139,8 +128,7 @@ class OutboxEntry:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(NamedTuple):
     """What waits in the outbox. `error` is the newest one that led to parking."""
 
     pending: int
