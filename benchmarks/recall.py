@@ -35,7 +35,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nanobot.memory import ranking, search_rows, words  # noqa: E402
+from nanobot.memory import dates, ranking, search_rows, words  # noqa: E402
 from nanobot.memory.facts import Evidence, Fact, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch  # noqa: E402
 from nanobot.memory.search_index import SearchIndex  # noqa: E402
@@ -274,7 +274,7 @@ def _fact_lines(talk: Conversation, places: dict[tuple[str, str], str]) -> Itera
 SWITCHES: dict[str, tuple[ModuleType, str, Any]] = {  # feature: what it is switched off by
     "neighbours' text": (search_rows, "_WEIGHTS", "1.0, 0.0, 0.0, 0.6"),
     "words of the date": (search_rows, "_WEIGHTS", "1.0, 0.5, 0.3, 0.0"),
-    "days that are asked for": (ranking, "with_days", lambda text, today: text),
+    "days that are asked for": (dates, "with_days", lambda text, today: text),
     "speaker": (ranking, "_SPEAKER", 1.0),
     "facts lend to evidence": (ranking, "_FACT", 0.0),
     "episode": (ranking, "_EPISODE", 0.0),

@@ -17,7 +17,7 @@ from nanobot.agent.assistant import ModelPool
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError, StorageError
 from nanobot.memory.consolidation_table import ConsolidationTable, Unconsolidated
-from nanobot.memory.facts import Fact, format_entry, parse_history, plain_text
+from nanobot.memory.facts import Fact, format_entry, plain_text
 from nanobot.memory.files import MemoryFiles, hold, open_files, to_the_end
 from nanobot.memory.operations import Plan, plan_reply
 from nanobot.memory.transcript import Transcript, others_texts
@@ -126,15 +126,6 @@ class Consolidator:
             for session in await _backlog(self.store, self.window)
             if session.session not in failed and (retry_now or session.retry_at <= self.clock())
         ]
-
-    async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
-        """What people said in these messages, as far as it is consolidated. Raises StorageError.
-
-        A chat waits for this, so no model is asked; the rest is owed from now on.
-        """
-        changes = await self._table.changes_of(session_key, messages[0].seq, messages[-1].seq)
-        lines = [line for change in changes for line in Plan.from_json(change.body).history[:1]]
-        return "\n".join(f"[{entry.origin.day}] {entry.text}" for entry in parse_history("\n".join(lines)))
 
     async def _attempt(self, session: Unconsolidated, until: int) -> bool:
         """Consolidate the next messages of a session; False when that did not work this time."""

@@ -64,8 +64,19 @@ class MemoryMaintenance:
         )
 
     async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
-        """What stands for these messages in later prompts, as far as they are in memory."""
-        return await self.consolidator.summarise(session_key, messages)
+        """What people said in these messages, as far as it is consolidated. Raises StorageError.
+
+        A chat waits for this, so no model is asked; the rest is owed from now on.
+        """
+        table = ConsolidationTable(self._store.database)
+        changes = await table.changes_of(session_key, messages[0].seq, messages[-1].seq)
+        if not changes:
+            return ""
+        from nanobot.memory.facts import parse_history
+        from nanobot.memory.operations import Plan
+
+        lines = "\n".join(line for change in changes for line in Plan.from_json(change.body).history[:1])
+        return "\n".join(f"[{entry.origin.day}] {entry.text}" for entry in parse_history(lines))
 
     async def serve(self, hub: Hub) -> None:
         """Work in the background until cancelled, whenever something was stored or a retry is due."""

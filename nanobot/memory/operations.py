@@ -30,7 +30,7 @@ _MOST_STARTS = 20  # places at which the object is looked for
 _MOST_SHRINK = 0.3  # of the facts that are not expired by name
 _FREE_EXPIRIES = 3  # that many may always go, beyond that 30 % of all
 _ECHO = 40  # characters of our own instructions that no honest reply repeats
-_LABEL = re.compile(r"\[\d+\] (?:user|assistant|program)\b")
+_LABEL = re.compile(r"\[\d+\] (?:user|assistant|others)\b")
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 
 

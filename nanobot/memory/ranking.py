@@ -11,13 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 from typing import Literal
 
 from nanobot.memory import search_rows as rows
-from nanobot.memory.dates import with_days
-from nanobot.memory.facts import message_id, parse_facts, parse_history, split_message_id
-from nanobot.memory.search_rows import FILES, FoundLine, FoundTurn, SearchScope
+from nanobot.memory.facts import message_id, parse_facts, parse_history
+from nanobot.memory.search_rows import FILES, SearchScope
 from nanobot.memory.words import content_words, words
 
 FACTS_FILE = "MEMORY.md"
@@ -75,17 +74,19 @@ def moment(at: float) -> tuple[str, str]:
 
 def rank(index: Connection, text: str, scope: SearchScope, now: datetime, limit: int) -> list[Hit]:
     """The best `limit` hits for any text, best first."""
+    from nanobot.memory.dates import with_days  # not before a turn
+
     terms = _terms(index, with_days(text, now.date()))
     if not terms:
         return []
-    lines = [_line_hit(line, line.score) for line in rows.lines(index, terms, scope, _LINES)]
-    turns = {_name(turn): turn for turn in rows.turns(index, terms, scope, _TURNS)}
-    scores = {name: turn.score for name, turn in turns.items()}
-    for name, score in _lent(lines).items():
-        turn = turns.get(name) or rows.turn(index, *split_message_id(name), scope)
-        if turn is not None:
-            turns[name] = turn
-            scores[name] = scores.get(name, 0.0) + _FACT * score
+    lines = [_line_hit(line, line["score"]) for line in rows.lines(index, terms, scope, _LINES)]
+    turns = {turn["name"]: turn for turn in rows.turns(index, terms, scope, _TURNS)}
+    scores = {name: float(turn["score"]) for name, turn in turns.items()}
+    lent = _lent(lines)
+    for turn in rows.turns_named(index, lent.keys() - turns.keys(), scope):
+        turns[turn["name"]] = turn
+    for name in lent.keys() & turns.keys():
+        scores[name] = scores.get(name, 0.0) + _FACT * lent[name]
     _boost(turns, scores, text)
     for name in _outdated(lines) & scores.keys():
         scores[name] *= _PAST
@@ -103,11 +104,11 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     held, enough = _held(index, text)
     best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
     turns = rows.turns_of(index, [row for row in best if row < FILES], scope, start)
-    scores = {_name(turn): held[turn.id] for turn in turns}
-    _boost({_name(turn): turn for turn in turns}, scores, text)
-    hits = [_turn_hit(turn, scores[_name(turn)]) for turn in turns]
+    scores = {turn["name"]: held[turn["id"]] for turn in turns}
+    _boost({turn["name"]: turn for turn in turns}, scores, text)
+    hits = [_turn_hit(turn, scores[turn["name"]]) for turn in turns]
     lines = rows.lines_of(index, [row for row in best if row > FILES], scope)
-    hits += [_line_hit(line, _LINE * held[line.id]) for line in lines]
+    hits += [_line_hit(line, _LINE * held[line["id"]]) for line in lines]
     hits = [hit for hit in hits if held[hit.row] >= enough]
     return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
 
@@ -117,12 +118,12 @@ def _held(index: Connection, text: str) -> tuple[dict[int, float], float]:
     known = max(rows.count(index), _SMALL)
     total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
-        holders = rows.holders(index, term, _MOST_HOLDERS)
+        holders = rows.frequency(index, term, _MOST_HOLDERS, "said")
         if not holders and not term.isascii() and len(term) < 3:
             continue  # a pair of characters need not be a word
-        weight = math.log(1 + known / (max(_RARE, len(holders)) + 0.5))
+        weight = math.log(1 + known / (max(_RARE, holders) + 0.5))
         total += weight
-        for row in holders if len(holders) < _MOST_HOLDERS else ():
+        for row in rows.holders(index, term) if 0 < holders < _MOST_HOLDERS else ():
             held[row] += weight
     return held, _ENOUGH * total
 
@@ -190,47 +191,44 @@ def _line_score(line: Hit, scores: Mapping[str, float]) -> float:
     return max(own, 1.001 * max(resting, default=0.0))
 
 
-def _boost(turns: Mapping[str, FoundTurn], scores: dict[str, float], text: str) -> None:
+def _boost(turns: Mapping[str, Row], scores: dict[str, float], text: str) -> None:
     """Raise what stands beside good messages, what somebody named in the question said, and good episodes."""
     alone = dict(scores)
     for name, turn in turns.items():
-        beside = [message_id(turn.session, turn.seq + step) for step in (-1, 1)]
+        beside = [message_id(turn["session"], turn["seq"] + step) for step in (-1, 1)]
         scores[name] += _BESIDE * sum(alone.get(neighbour, 0.0) for neighbour in beside)
     asked = set(words(text))
     asked |= {"user"} if asked & _ASKER else set()
-    speakers = {turn.speaker for turn in turns.values()}
+    speakers = {turn["speaker"] for turn in turns.values()}
     named = {speaker for speaker in speakers if asked & set(words(speaker))}
     by_episode: dict[int, list[float]] = defaultdict(list)
     for name, turn in turns.items():
-        scores[name] *= _SPEAKER if turn.speaker in named else 1.0
-        by_episode[turn.episode].append(scores[name])
+        scores[name] *= _SPEAKER if turn["speaker"] in named else 1.0
+        by_episode[turn["episode"]].append(scores[name])
     sums = {key: sum(sorted(found)[-_EPISODE_HITS:]) for key, found in by_episode.items()}
     most = max(sums.values(), default=0.0) or 1.0
     for name, turn in turns.items():
-        scores[name] *= 1 + _EPISODE * sums[turn.episode] / most
+        scores[name] *= 1 + _EPISODE * sums[turn["episode"]] / most
 
 
 # -- hits
 
 
-def _name(turn: FoundTurn) -> str:
-    return message_id(turn.session, turn.seq)
+def _turn_hit(turn: Row, score: float) -> Hit:
+    place = turn["name"], turn["text"], *moment(turn["at"])
+    return Hit("turn", *place, turn["speaker"], score=score, row=turn["id"])
 
 
-def _turn_hit(turn: FoundTurn, score: float) -> Hit:
-    return Hit("turn", _name(turn), turn.text, *moment(turn.at), turn.speaker, score=score, row=turn.id)
-
-
-def _line_hit(line: FoundLine, score: float) -> Hit:
-    if line.file == FACTS_FILE:
-        (fact,) = parse_facts(line.text)
+def _line_hit(line: Row, score: float) -> Hit:
+    if line["file"] == FACTS_FILE:
+        (fact,) = parse_facts(line["text"])
         hit = Hit("fact", fact.id, fact.text, fact.origin.day, sources=fact.origin.messages)
     else:
-        (entry,) = parse_history(line.text)
+        (entry,) = parse_history(line["text"])
         hit = Hit(
             "history", "", entry.text, entry.origin.day, entry.time, "", entry.past, entry.origin.messages
         )
-    return replace(hit, score=score, row=line.id)
+    return replace(hit, score=score, row=line["id"])
 
 
 def show(hit: Hit, asked: str, limit: int) -> str:

@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 from typing import Literal, NamedTuple
 
-from nanobot.memory.dates import date_words
+from nanobot.memory.facts import split_message_id
 from nanobot.memory.words import words
 
 FILES = 1 << 40
@@ -46,7 +46,7 @@ CREATE VIRTUAL TABLE words USING fts5 (
   said, before, after, dates, tokenize = 'porter unicode61 remove_diacritics 2'
 )
 """
-_TURN = "id, session, seq, at, episode, speaker, text"
+_TURN = "id, session, seq, session || '#' || seq AS name, at, episode, speaker, text"
 _WEIGHTS = "1.0, 0.5, 0.3, 0.6"  # of the columns said, before, after, dates
 _SILENCE = 3600.0  # seconds after which a chat is taken to speak of something else
 _NEIGHBOUR = 600  # characters of a neighbouring message that are searched with a message
@@ -86,28 +86,6 @@ class LineRow(NamedTuple):
     session: str
     text: str
     day: str
-
-
-class FoundTurn(NamedTuple):
-    """A message that matches; the higher `score`, the better."""
-
-    score: float
-    id: int
-    session: str
-    seq: int
-    at: float
-    episode: int
-    speaker: str
-    text: str
-
-
-class FoundLine(NamedTuple):
-    """A line of a memory file that matches."""
-
-    score: float
-    id: int
-    file: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +173,7 @@ def _add_turn(db: Connection, row: TurnRow) -> None:
     said, before = _searchable(row.text), earlier["said"][:_NEIGHBOUR] if goes_on else ""
     db.execute(
         "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)",
-        (row.id, said, before, date_words(date.fromtimestamp(row.at))),
+        (row.id, said, before, _day_words(date.fromtimestamp(row.at))),
     )
     if goes_on:
         db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
@@ -234,7 +212,7 @@ def put_lines(db: Connection, file: str, signature: str, rows: Sequence[LineRow]
     newest = db.execute("SELECT MAX(id) FROM lines").fetchone()[0] or FILES
     fresh = (row for line, row in wanted.items() if line not in known)
     for number, row in enumerate(fresh, newest + 1):
-        dates = date_words(date.fromisoformat(row.day)) if row.day else ""
+        dates = _day_words(date.fromisoformat(row.day)) if row.day else ""
         db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, row.line, row.session))
         db.execute(
             "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, '', '', ?)",
@@ -262,74 +240,63 @@ def count(db: Connection) -> int:
     return int(turns) + int(db.execute("SELECT COUNT(*) FROM lines").fetchone()[0])
 
 
-def frequency(db: Connection, term: str, most: int) -> int:
-    """In how many rows a term is, counted up to `most`."""
-    return int(
-        db.execute(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
-            (_quoted(term), most),
-        ).fetchone()[0]
-    )
+def frequency(db: Connection, term: str, most: int, column: str = "") -> int:
+    """In how many rows a term is, in any column or in one, counted up to `most`."""
+    match = f"{column} : {_quoted(term)}" if column else _quoted(term)
+    counted = "SELECT COUNT(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+    return int(db.execute(counted, (match, most)).fetchone()[0])
 
 
-def turns(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundTurn]:
+def turns(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[Row]:
     """The messages that match any of the terms best."""
     condition, parameters = scope.turns()
-    rows = db.execute(
+    return db.execute(
         f"SELECT score, {_TURN} FROM ({_best('turns', condition)}) JOIN turns ON id = found"
         " ORDER BY score DESC",
         (_any(terms), 0, FILES, *parameters, limit),
-    )
-    return [FoundTurn(*row) for row in rows]
+    ).fetchall()
 
 
-def lines(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[FoundLine]:
+def lines(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[Row]:
     """The lines of memory files that match any of the terms best."""
     condition, parameters = scope.lines()
-    rows = db.execute(
+    return db.execute(
         f"SELECT score, id, file, text FROM ({_best('lines', condition)}) JOIN lines ON id = found"
         " ORDER BY score DESC",
         (_any(terms), FILES, 2 * FILES, *parameters, limit),
-    )
-    return [FoundLine(*row) for row in rows]
+    ).fetchall()
 
 
-def turn(db: Connection, session: str, seq: int, scope: SearchScope) -> FoundTurn | None:
-    condition, parameters = scope.turns()
-    row = db.execute(
-        f"SELECT 0.0, {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}",
-        (session, seq, *parameters),
-    ).fetchone()
-    return FoundTurn(*row) if row else None
-
-
-def holders(db: Connection, term: str, most: int) -> list[int]:
-    """The ids of rows that hold a term themselves, at most `most`."""
-    rows = db.execute(
-        "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?", (f"said : {_quoted(term)}", most)
-    )
+def holders(db: Connection, term: str) -> list[int]:
+    """The ids of rows that hold a term themselves."""
+    rows = db.execute("SELECT rowid FROM words WHERE words MATCH ?", (f"said : {_quoted(term)}",))
     return [row[0] for row in rows]
 
 
-def turns_of(db: Connection, ids: Sequence[int], scope: SearchScope, after: int) -> list[FoundTurn]:
+def turns_of(db: Connection, ids: Sequence[int], scope: SearchScope, after: int) -> list[Row]:
     """Those of the messages that are in view, without what the scope's own chat said after `after`."""
     condition, parameters = scope.turns()
-    rows = db.execute(
-        f"SELECT 0.0, {_TURN} FROM turns WHERE id IN ({_marks(ids)}) AND {condition}"
+    return db.execute(
+        f"SELECT {_TURN} FROM turns WHERE id IN ({_marks(ids)}) AND {condition}"
         " AND NOT (session = ? AND seq > ?)",
         (*ids, *parameters, scope.session, after),
-    )
-    return [FoundTurn(*row) for row in rows]
+    ).fetchall()
 
 
-def lines_of(db: Connection, ids: Sequence[int], scope: SearchScope) -> list[FoundLine]:
+def turns_named(db: Connection, names: Iterable[str], scope: SearchScope) -> list[Row]:
+    """The messages with these ids that are in view."""
+    condition, parameters = scope.turns()
+    sql = f"SELECT {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}"
+    found = (db.execute(sql, (*split_message_id(name), *parameters)).fetchone() for name in names)
+    return [row for row in found if row is not None]
+
+
+def lines_of(db: Connection, ids: Sequence[int], scope: SearchScope) -> list[Row]:
     """Those of the lines of memory files that are in view."""
     condition, parameters = scope.lines()
-    rows = db.execute(
-        f"SELECT 0.0, id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}",
-        (*ids, *parameters),
-    )
-    return [FoundLine(*row) for row in rows]
+    return db.execute(
+        f"SELECT id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}", (*ids, *parameters)
+    ).fetchall()
 
 
 def texts(db: Connection, after: int, limit: int) -> list[tuple[int, str, int, str]]:
@@ -342,6 +309,12 @@ def texts(db: Connection, after: int, limit: int) -> list[tuple[int, str, int, s
 
 def _searchable(text: str) -> str:
     return " ".join(words(text))
+
+
+def _day_words(day: date) -> str:
+    from nanobot.memory.dates import date_words  # asking seldom needs it
+
+    return date_words(day)
 
 
 def _marks(values: Sequence[object]) -> str:

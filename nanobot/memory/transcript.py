@@ -94,14 +94,13 @@ class Transcript:
 
     def _line(self, entry: StoredMessage) -> str:
         message, role = entry.message, str(entry.message.role)
-        text = _one_line(message.text, _SHOWN)
-        if role == "user" and not self.is_users(entry.seq):
-            role, text = "program", "(not shown)"
+        text, notes = _one_line(message.text, _SHOWN), [f"(used {call.name})" for call in message.tool_calls]
+        if role == "user" and not (text and self.is_users(entry.seq)):
+            role, text = "others", "(not shown)"
+        elif role == "user" and any(others_texts(message)):
+            notes.append("(with words of others, not shown)")
         elif role == "assistant" and entry.seq >= self._read_from and text:
             text = "(not shown)"
-        notes = [f"(used {call.name})" for call in message.tool_calls]
-        if role != "tool" and any(others_texts(message)):
-            notes.append("(with words of others, not shown)")
         said = " ".join(filter(None, [text, *notes]))
         return f"{role} ({_moment(entry):%Y-%m-%d %H:%M}): {said}" if said else ""
 

@@ -20,7 +20,7 @@ TOTAL = Ratchet(now=27_691, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_818, target=9_000)
+HELLO_LINES = Ratchet(now=9_829, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_870,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_757,
+    "memory": 3_729,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 574,
     # two wires, what models write as text, the registry, the local model; target 2,150

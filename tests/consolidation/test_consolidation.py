@@ -10,8 +10,11 @@ import sqlite3
 import pytest
 
 from nanobot import paths
+from nanobot.agent.assistant import ModelPool
+from nanobot.config.schema import Config
 from nanobot.errors import OverloadedError
 from nanobot.memory.consolidation_table import _OWING, ConsolidationTable
+from nanobot.memory.maintenance import MemoryMaintenance
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, ModelTraits
 from nanobot.providers.scripted import Reply, ScriptedProvider
@@ -290,11 +293,16 @@ async def test_a_compaction_gets_the_words_for_its_messages_and_waits_for_no_mod
     await world.consolidator.run_owed()
     await world.say("Bye.", "One more.")
     messages = await world.store.sessions.history("cli:direct")
+    summarise = MemoryMaintenance(Config(), world.store, ModelPool(Config()), model_of_session).summarise
     first = "[2026-09-21] Anna said where she lives."
-    assert await world.consolidator.summarise("cli:direct", messages[:4]) == first
-    assert await world.consolidator.summarise("cli:direct", messages[:6]) == first
-    assert await world.consolidator.summarise("cli:direct", messages[4:]) == ""
+    assert await summarise("cli:direct", messages[:4]) == first
+    assert await summarise("cli:direct", messages[:6]) == first
+    assert await summarise("cli:direct", messages[4:]) == ""
     assert len(world.provider.requests) == 1
+
+
+async def model_of_session(session_key: str) -> str:
+    raise AssertionError("no model is asked")
 
 
 async def test_looking_for_work_reads_no_whole_table(world: World) -> None:
