@@ -10,6 +10,7 @@ from typing import Any
 NAME_CHARS = 64  # what OpenAI, Anthropic and Gemini take, out of [a-zA-Z0-9_-]
 DESCRIPTION_CHARS = 2_000
 MESSAGE_CHARS = 600  # of a server's error or progress
+LISTED = "listed"  # key of the schema as the server wrote it, in one that the SDK takes
 _FIELD_CHARS = 1_000
 _REFUSED = re.compile(r"[^a-zA-Z0-9_-]")
 _REFUSED_KEY = re.compile(r"[^a-zA-Z0-9_.-]")

@@ -17,6 +17,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobot import __version__
 from nanobot.errors import McpError
+from nanobot.mcp.names import LISTED
 
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, TransportStreams
@@ -198,7 +199,8 @@ def _usable(tool: dict[str, Any]) -> dict[str, Any]:
     """What we use of a listed tool, in a form that the SDK takes: one bad tool must not cost all others."""
     schema, hints = tool.get("inputSchema"), tool.get("annotations")
     texts = {key: tool[key] for key in ("name", "title", "description") if isinstance(tool.get(key), str)}
-    usable = {**texts, "inputSchema": schema if isinstance(schema, dict) else {}}
+    wrapped = {"type": "object", LISTED: schema if isinstance(schema, dict) else {}}
+    usable = {**texts, "inputSchema": wrapped}
     return {**usable, "annotations": hints} if isinstance(hints, dict) else usable
 
 

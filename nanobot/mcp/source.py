@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nanobot.agent.tools.base import Tool, ToolOutput
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.config.mcp_servers import McpServerConfig
-from nanobot.mcp.names import DESCRIPTION_CHARS, ToolNames, fit_schema, printable_text
+from nanobot.mcp.names import DESCRIPTION_CHARS, LISTED, ToolNames, fit_schema, printable_text
 
 if TYPE_CHECKING:
     import mcp_types as types
@@ -47,7 +47,7 @@ class McpTool(Tool):
         hints = remote.annotations
         description = remote.description or remote.title or (hints and hints.title) or ""
         self.description = printable_text(description, DESCRIPTION_CHARS) or remote.name
-        self.parameters, self._real_names = fit_schema(remote.input_schema)
+        self.parameters, self._real_names = fit_schema(remote.input_schema[LISTED])
         self.read_only = bool(hints and hints.read_only_hint)
         self.repeatable = self.read_only or bool(hints and hints.idempotent_hint)
 
