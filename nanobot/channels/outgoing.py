@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nanobot.channels.markup import Dialect, Rendered, render_pieces
+from nanobot.channels.dialects import Dialect
+from nanobot.channels.splitting import Rendered, render_pieces
 from nanobot.errors import ChannelError
 from nanobot.messages import Attachment, OutboundMessage
 
@@ -45,7 +46,7 @@ class OutgoingPart:
 
 def parts_of(message: OutboundMessage, dialect: Dialect, *, caption_limit: int = 0) -> list[OutgoingPart]:
     """The texts of a message, then its files; a short text becomes the caption of a single file."""
-    texts = [text_part(message, piece, dialect) for piece in render_pieces(message.text, dialect)]
+    texts = [text_part(message, piece) for piece in render_pieces(message.text, dialect)]
     files = [
         OutgoingPart("", message.chat_id, "", metadata=message.metadata, file=f) for f in message.attachments
     ]
@@ -59,10 +60,11 @@ def parts_of(message: OutboundMessage, dialect: Dialect, *, caption_limit: int =
     ]
 
 
-def text_part(message: OutboundMessage, piece: Rendered, dialect: Dialect) -> OutgoingPart:
+def text_part(message: OutboundMessage, piece: Rendered) -> OutgoingPart:
     """A piece of the text of a message."""
-    plain = piece.plain if dialect.length(piece.plain) <= dialect.limit else piece.source
-    return OutgoingPart(f"{message.id}:0", message.chat_id, piece.text, plain, metadata=message.metadata)
+    return OutgoingPart(
+        f"{message.id}:0", message.chat_id, piece.text, piece.plain, metadata=message.metadata
+    )
 
 
 def check_files(files: tuple[Attachment, ...], limit: int, platform: str) -> None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from nanobot.channels.base import Channel, ChannelHost, attempt
+from nanobot.channels.dialects import Dialect
 from nanobot.channels.incoming import Incoming, continues, is_meant, joined
-from nanobot.channels.markup import Dialect, render_pieces
 from nanobot.channels.outgoing import OutgoingPart, check_files, parts_of, text_part
+from nanobot.channels.splitting import render_pieces
 from nanobot.config.channels import ChannelConfig
 from nanobot.errors import ChannelError, MarkupRefused, MessageGone, StorageError
 from nanobot.messages import OutboundMessage
@@ -173,7 +174,7 @@ class Platform(Channel, Generic[Client]):
         piece = next(render_pieces(message.text[:enough], self.dialect), None)
         if piece is None or not piece.text or piece.text == shown.text:
             return
-        part = replace(text_part(message, piece, self.dialect), quotes=not shown.growing_id)
+        part = replace(text_part(message, piece), quotes=not shown.growing_id)
         try:
             if shown.growing_id:
                 await self.edit_part(part, shown.growing_id)
@@ -210,7 +211,7 @@ class Platform(Channel, Generic[Client]):
         if shown.growing is not None:
             await asyncio.wait([shown.growing])
         captions = 0 if shown.growing_id else self.caption_limit
-        parts = parts_of(message, self.dialect, caption_limit=captions)
+        parts = await asyncio.to_thread(parts_of, message, self.dialect, caption_limit=captions)
         for part in parts[len(shown.receipts) :]:
             whole = await asyncio.to_thread(part.with_data)
             growing_id = shown.growing_id if not shown.receipts and not part.file else ""

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from telegram import Message, User
 
 from nanobot.channels.base import trust_of
+from nanobot.channels.dialects import utf16_len
 from nanobot.channels.incoming import UNSEEN, Incoming, attachment, described
-from nanobot.channels.splitting import utf16_len
 from nanobot.messages import Attachment, Origin, Quoted
 
 _Json = dict[str, Any]

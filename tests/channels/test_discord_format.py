@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.channels.dialects import DISCORD_MARKDOWN
-from nanobot.channels.markup import render_pieces, render_text
+from nanobot.channels.splitting import render_pieces, render_text
 from tests.channels.conformance.discord import seen
 
 
@@ -39,7 +39,7 @@ def test_how_things_are_written(markdown: str, discord: str) -> None:
 @given(st.text(alphabet="ab *_~`#>-|\\[]()@<1.\n🐈", max_size=400))
 def test_no_letter_is_lost_and_no_limit_broken(markdown: str) -> None:
     pieces = list(render_pieces(markdown, replace(DISCORD_MARKDOWN, limit=60)))
-    assert all(len(piece.text) <= 60 or len(piece.source) <= 16 for piece in pieces)
+    assert all(len(piece.text) <= 60 for piece in pieces)
     written = "".join(seen(piece.text) for piece in pieces)
     for letter in "ab🐈":
         assert written.count(letter) >= markdown.count(letter) - markdown.count("](")

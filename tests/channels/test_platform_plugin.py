@@ -18,7 +18,7 @@ PLUGIN = '''
 import asyncio
 from pathlib import Path
 from nanobot.channels.incoming import Incoming
-from nanobot.channels.markup import Dialect
+from nanobot.channels.dialects import Dialect
 from nanobot.channels.platform import Platform
 from nanobot.config.channels import ChannelConfig
 from nanobot.config.section import key

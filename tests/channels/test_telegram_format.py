@@ -10,9 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nanobot.channels.dialects import TELEGRAM_HTML
-from nanobot.channels.markup import render_pieces, render_text
-from nanobot.channels.splitting import utf16_len
+from nanobot.channels.dialects import TELEGRAM_HTML, utf16_len
+from nanobot.channels.splitting import render_pieces, render_text
 from tests.peers.telegram_html import parse_html
 
 TEXT_LIMIT = TELEGRAM_HTML.limit
@@ -27,7 +26,7 @@ def plain_text(markdown: str) -> str:
 
 
 def split_for_telegram(markdown: str, limit: int = TEXT_LIMIT) -> list[str]:
-    return [piece.source for piece in render_pieces(markdown, replace(TELEGRAM_HTML, limit=limit))]
+    return [piece.text for piece in render_pieces(markdown, replace(TELEGRAM_HTML, limit=limit))]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def split_for_telegram(markdown: str, limit: int = TEXT_LIMIT) -> list[str]:
         ("[](https://a.b)", '<a href="https://a.b">https://a.b</a>'),
         ("![cat](https://a.b/c.png)", '<a href="https://a.b/c.png">cat</a>'),
         ("[ä](https://de.org/wiki/Füße)", '<a href="https://de.org/wiki/Füße">ä</a>'),
-        ("# Title with `code`", "<b>Title with </b><code>code</code><b></b>"),
+        ("# Title with `code`", "<b>Title with </b><code>code</code>"),
         ("one\ntwo\n\nthree", "one\ntwo\n\nthree"),
         ("- a\n- b\n  - c", "• a\n• b\n   • c"),
         ("1. a\n1. b", "1. a\n2. b"),
@@ -126,13 +125,18 @@ def test_never_refused_and_no_word_lost(markdown: str) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(markdown_like, max_size=6).map("\n\n".join), st.sampled_from([40, 200, TEXT_LIMIT]))
 def test_every_piece_fits_and_no_word_is_lost(markdown: str, limit: int) -> None:
-    pieces = split_for_telegram(markdown, limit)
+    pieces = list(render_pieces(markdown, replace(TELEGRAM_HTML, limit=limit)))
+    seen = ""
     for piece in pieces:
-        text, _ = parse_html(to_telegram_html(piece))
+        text, entities = parse_html(piece.text)
+        assert text.strip()
         assert utf16_len(text) <= limit
-        assert utf16_len(plain_text(piece)) >= utf16_len(text)
-    # Opening lines of fences come again in each piece, so there may be more, never less.
-    assert not letters(markdown) - letters("".join(pieces))
+        assert utf16_len(piece.plain) <= limit
+        assert not letters(text) - letters(piece.plain)
+        seen += text + "".join(f" {entity.url} {entity.language}" for entity in entities)
+    whole, _ = parse_html(to_telegram_html(markdown))
+    assert "".join(whole.split()) == "".join("".join(parse_html(piece.text)[0] for piece in pieces).split())
+    assert [word for word in re.findall(r"word\d+", markdown) if word not in "".join(seen.split())] == []
 
 
 def letters(text: str) -> Counter[str]:
@@ -143,7 +147,10 @@ def test_a_table_that_grows_when_rendered_is_split_again() -> None:
     table = "|" + "a|" * 20 + "\n|" + "-|" * 20 + "\n" + "|x\n" * 400
     pieces = split_for_telegram(table)
     assert len(pieces) > 1
-    assert all(utf16_len(parse_html(to_telegram_html(piece))[0]) <= TEXT_LIMIT for piece in pieces)
+    shown = [parse_html(piece) for piece in pieces]
+    assert all(
+        utf16_len(text) <= TEXT_LIMIT and [e.type for e in entities] == ["pre"] for text, entities in shown
+    )
     assert "".join(pieces).count("x") == 400
 
 
@@ -155,3 +162,5 @@ def test_a_table_that_grows_when_rendered_is_split_again() -> None:
 def test_hostile_repetition_is_rendered(unit: str) -> None:
     # A quadratic parser would run into the suite's timeout here.
     parse_html(to_telegram_html(unit * 8_000))
+    for piece in split_for_telegram(unit * 8_000):
+        parse_html(piece)
