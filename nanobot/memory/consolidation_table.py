@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nanobot.store.sqlite import Connection, Database
+from nanobot.store.sqlite import Connection, Row, Table, writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +35,73 @@ class MemoryChange(NamedTuple):
     body: str
 
 
-class ConsolidationTable:
-    """All methods raise StorageError when the disk or the database fails."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
+class ConsolidationTable(Table):
+    """The cursors of sessions and the changes of the memory files."""
 
     async def unconsolidated(self, window: int) -> list[Unconsolidated]:
         """Sessions in which people speak, with `window` such messages or some before their start."""
-        return await self._db.read(_unconsolidated, window)
+        rows = await self.database.rows(_OWING, window)
+        return [Unconsolidated(**{**dict(row), "is_group": bool(row["is_group"])}) for row in rows]
 
     async def unattended_turns(self, key: str, after: int, until: int) -> frozenset[int]:
         """The turns of these messages that nobody wrote: schedules, results of subagents."""
-        return await self._db.read(_unattended, key, after, until)
+        # In a terminal the reports of subagents are in no inbox; their turns have a family.
+        rows = await self.database.rows(
+            "WITH asked AS (SELECT DISTINCT turn FROM messages WHERE session = ? AND seq > ? AND seq <= ?)"
+            " SELECT turn FROM inbox WHERE source <> 'person' AND turn IN asked"
+            " UNION SELECT id FROM turns WHERE family IS NOT NULL AND id IN asked",
+            *(key, after, until),
+        )
+        return frozenset(row["turn"] for row in rows)
 
-    async def commit_change(self, session: Unconsolidated, until: int, body: str) -> bool:
+    @writes
+    def commit_change(self, connection: Connection, session: Unconsolidated, until: int, body: str) -> bool:
         """Move the session's cursor to `until` and note what that changes in the files, in one transaction.
 
         False, and nothing is done, when the cursor was moved, or something is or was forgotten meanwhile.
         """
-        return await self._db.write(_commit_change, session, until, body, self._db.clock())
+        moved = connection.execute(
+            "UPDATE sessions SET consolidated_seq = ? WHERE key = ? AND consolidated_seq = ?"
+            " AND (SELECT COALESCE(MAX(id), 0) FROM forgets) = ?"
+            " AND NOT EXISTS (SELECT 1 FROM forgets WHERE request <> '')",
+            (until, session.session, session.consolidated, session.forgets),
+        ).rowcount
+        if not moved:
+            return False
+        connection.execute(
+            "INSERT INTO memory_changes (session, first_seq, last_seq, created_at, body)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (session.session, session.consolidated + 1, until, connection.now, body),
+        )
+        connection.execute("DELETE FROM setbacks WHERE session = ?", (session.session,))
+        return True
 
     async def is_forgetting(self) -> bool:
         """Whether something is being forgotten, or that was broken off."""
-        sql = "SELECT 1 FROM forgets WHERE request <> ''"
-        return await self._db.read(lambda connection: connection.execute(sql).fetchone() is not None)
+        return bool(await self.database.rows("SELECT 1 FROM forgets WHERE request <> ''"))
 
     async def pending_changes(self) -> list[MemoryChange]:
         """Changes that are not in the files yet, oldest first."""
-        return await self._db.read(_pending)
+        return _changes(await self.database.rows(f"{_CHANGES} state = 'pending' ORDER BY id"))
 
     async def change_applied(self, change_id: int) -> None:
-        await self._db.write(_change_applied, change_id)
+        await self.database.change("UPDATE memory_changes SET state = 'applied' WHERE id = ?", change_id)
 
     async def changes_of(self, key: str, first: int, last: int) -> list[MemoryChange]:
         """The changes that stand for some of these messages, oldest first."""
-        return await self._db.read(_changes, key, first, last)
+        where = "session = ? AND last_seq >= ? AND first_seq <= ? ORDER BY id"
+        return _changes(await self.database.rows(f"{_CHANGES} {where}", key, first, last))
 
     async def consolidation_failed(self, key: str, error: str, retry_at: float) -> None:
-        await self._db.write(_consolidation_failed, key, error, retry_at)
+        await self.database.change(
+            "INSERT INTO setbacks (session, failures, retry_at, error) VALUES (?, 1, ?, ?)"
+            " ON CONFLICT (session) DO UPDATE SET failures = setbacks.failures + 1,"
+            " retry_at = excluded.retry_at, error = excluded.error",
+            *(key, retry_at, error),
+        )
 
 
+_CHANGES = "SELECT id, last_seq, body FROM memory_changes WHERE"
 # In the sessions that are left out nobody speaks.
 _OWING = (
     "SELECT key AS session, is_group, consolidated_seq AS consolidated, start_seq AS start,"
@@ -89,65 +115,5 @@ _OWING = (
 )
 
 
-def _unconsolidated(connection: Connection, window: int) -> list[Unconsolidated]:
-    rows = connection.execute(_OWING, (window,))
-    return [Unconsolidated(**{**dict(row), "is_group": bool(row["is_group"])}) for row in rows]
-
-
-def _unattended(connection: Connection, key: str, after: int, until: int) -> frozenset[int]:
-    # In a terminal the reports of subagents are in no inbox; their turns have a family.
-    rows = connection.execute(
-        "WITH asked AS (SELECT DISTINCT turn FROM messages WHERE session = ? AND seq > ? AND seq <= ?)"
-        " SELECT turn FROM inbox WHERE source <> 'person' AND turn IN asked"
-        " UNION SELECT id FROM turns WHERE family IS NOT NULL AND id IN asked",
-        (key, after, until),
-    )
-    return frozenset(row["turn"] for row in rows)
-
-
-def _commit_change(
-    connection: Connection, session: Unconsolidated, until: int, body: str, now: float
-) -> bool:
-    """Move the cursor and note the change, unless the session is not as it was read."""
-    moved = connection.execute(
-        "UPDATE sessions SET consolidated_seq = ? WHERE key = ? AND consolidated_seq = ?"
-        " AND (SELECT COALESCE(MAX(id), 0) FROM forgets) = ?"
-        " AND NOT EXISTS (SELECT 1 FROM forgets WHERE request <> '')",
-        (until, session.session, session.consolidated, session.forgets),
-    ).rowcount
-    if not moved:
-        return False
-    connection.execute(
-        "INSERT INTO memory_changes (session, first_seq, last_seq, created_at, body) VALUES (?, ?, ?, ?, ?)",
-        (session.session, session.consolidated + 1, until, now, body),
-    )
-    connection.execute("DELETE FROM setbacks WHERE session = ?", (session.session,))
-    return True
-
-
-def _pending(connection: Connection) -> list[MemoryChange]:
-    sql = "SELECT id, last_seq, body FROM memory_changes WHERE state = 'pending' ORDER BY id"
-    rows = connection.execute(sql)
+def _changes(rows: list[Row]) -> list[MemoryChange]:
     return [MemoryChange(*row) for row in rows]
-
-
-def _changes(connection: Connection, key: str, first: int, last: int) -> list[MemoryChange]:
-    rows = connection.execute(
-        "SELECT id, last_seq, body FROM memory_changes WHERE session = ? AND last_seq >= ? AND first_seq <= ?"
-        " ORDER BY id",
-        (key, first, last),
-    )
-    return [MemoryChange(*row) for row in rows]
-
-
-def _change_applied(connection: Connection, change_id: int) -> None:
-    connection.execute("UPDATE memory_changes SET state = 'applied' WHERE id = ?", (change_id,))
-
-
-def _consolidation_failed(connection: Connection, key: str, error: str, retry_at: float) -> None:
-    connection.execute(
-        "INSERT INTO setbacks (session, failures, retry_at, error) VALUES (?, 1, ?, ?)"
-        " ON CONFLICT (session) DO UPDATE SET failures = setbacks.failures + 1,"
-        " retry_at = excluded.retry_at, error = excluded.error",
-        (key, retry_at, error),
-    )

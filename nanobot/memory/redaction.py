@@ -29,7 +29,7 @@ from nanobot.messages import (
 )
 from nanobot.store.records import StoredMessage
 from nanobot.store.sessions import storable, stored_message
-from nanobot.store.sqlite import Connection, Database, Row
+from nanobot.store.sqlite import Connection, Row, Table, writes
 
 FORGOTTEN = "[forgotten]"
 CLEANING = "{}"  # the request when only the database's files are left to be cleaned
@@ -95,25 +95,31 @@ class _Meant:
     texts: set[tuple[str, str]] = field(default_factory=set)  # session, and how the message begins
 
 
-class Redaction:
-    """All methods raise StorageError when the disk or the database fails."""
+class Redaction(Table):
+    """Takes words out of all tables of the database."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    async def begin(self, request: str) -> int:
+    @writes
+    def begin(self, connection: Connection, request: str) -> int:
         """Note that something is being forgotten; nothing is consolidated until `end` is called."""
-        return await self._db.write(_begin, request, self._db.clock())
+        sql = "INSERT INTO forgets (at, request) VALUES (?, ?) RETURNING id"
+        return int(connection.execute(sql, (connection.now, storable(request))).fetchone()["id"])
 
     async def pending(self) -> list[tuple[int, str]]:
         """The numbers and requests of what was begun and broken off, oldest first."""
-        return await self._db.read(_pending)
+        rows = await self.database.rows("SELECT id, request FROM forgets WHERE request <> '' ORDER BY id")
+        return [(row["id"], row["request"]) for row in rows]
 
     async def end(self, number: int) -> None:
         """Forget the request too, which says what was forgotten, and leave no byte of it in the files."""
-        await self._db.write(_reword, number, CLEANING, self._db.clock())
-        await self._db.scrub()
-        await self._db.write(_reword, number, "", self._db.clock())
+        await self._reword(number, CLEANING)
+        await self.database.scrub()
+        await self._reword(number, "")
+
+    @writes
+    def _reword(self, connection: Connection, number: int, request: str) -> None:
+        connection.execute("UPDATE forgets SET request = ? WHERE id = ?", (request, number))
+        # What was read meanwhile is outdated.
+        connection.execute("INSERT INTO forgets (at) VALUES (?)", (connection.now,))
 
     async def messages_like(self, target: Target) -> list[tuple[str, StoredMessage]]:
         """The messages that are meant, with their session."""
@@ -125,7 +131,9 @@ class Redaction:
 
     async def turn_with(self, session: str, seq: int) -> list[StoredMessage]:
         """All messages of the turn in which message `seq` was said."""
-        return await self._db.read(_turn_with, session, seq)
+        said_in = "SELECT turn FROM messages WHERE session = ? AND seq = ?"
+        sql = f"SELECT * FROM messages WHERE session = ? AND turn IN ({said_in}) ORDER BY seq"
+        return [stored_message(row) for row in await self.database.rows(sql, session, session, seq)]
 
     async def redact(self, target: Target) -> list[Place]:
         """Take the words out; returns the messages that lost theirs. Calls and their results stay paired."""
@@ -147,66 +155,30 @@ class Redaction:
                 await self._apply(rows, functools.partial(_of_other, table, key, columns, target, meant))
 
     def _messages(self, only: str) -> AsyncIterator[list[Row]]:
-        if only:
-            return self._pages("messages", "seq", 0, "session = ?", (only,))
-        return self._pages("messages", "id", 0)
+        return (
+            self._pages("messages", "seq", 0, "session = ?", only)
+            if only
+            else self._pages("messages", "id", 0)
+        )
 
     async def _apply(self, rows: list[Row], change: Callable[[Row], Iterable[_Update]]) -> None:
         updates = await asyncio.to_thread(list, chain.from_iterable(map(change, rows)))
         for first in range(0, len(updates), STEP):
-            await self._db.write(_apply, updates[first : first + STEP])
+            await self._run(updates[first : first + STEP])
+
+    @writes
+    def _run(self, connection: Connection, updates: Sequence[_Update]) -> None:
+        for sql, parameters in updates:
+            connection.execute(sql, parameters)
 
     async def _pages(
-        self, table: str, key: str, after: object, where: str = "TRUE", values: tuple[str, ...] = ()
+        self, table: str, key: str, after: object, where: str = "TRUE", *values: str
     ) -> AsyncIterator[list[Row]]:
         """The rows of a table in the order of a column."""
         sql = f"SELECT * FROM {table} WHERE {key} > ? AND {where} ORDER BY {key} LIMIT {_PAGE}"
-        while rows := await self._db.read(_read, sql, (after, *values)):
+        while rows := await self.database.rows(sql, after, *values):
             yield rows
             after = rows[-1][key]
-
-
-def _read(connection: Connection, sql: str, parameters: tuple[object, ...]) -> list[Row]:
-    return connection.execute(sql, parameters).fetchall()
-
-
-def _apply(connection: Connection, updates: Sequence[_Update]) -> None:
-    for sql, parameters in updates:
-        connection.execute(sql, parameters)
-
-
-def _begin(connection: Connection, request: str, now: float) -> int:
-    row = connection.execute(
-        "INSERT INTO forgets (at, request) VALUES (?, ?) RETURNING id", (now, storable(request))
-    ).fetchone()
-    return int(row["id"])
-
-
-def _pending(connection: Connection) -> list[tuple[int, str]]:
-    rows = connection.execute("SELECT id, request FROM forgets WHERE request <> '' ORDER BY id")
-    return [(row["id"], row["request"]) for row in rows]
-
-
-def _reword(connection: Connection, number: int, request: str, now: float) -> None:
-    connection.execute("UPDATE forgets SET request = ? WHERE id = ?", (request, number))
-    connection.execute("INSERT INTO forgets (at) VALUES (?)", (now,))  # what was read meanwhile is outdated
-
-
-def _turn_with(connection: Connection, session: str, seq: int) -> list[StoredMessage]:
-    place = connection.execute(
-        "SELECT turn FROM messages WHERE session = ? AND seq = ?", (session, seq)
-    ).fetchone()
-    if place is None:
-        return []
-    around = (session, seq, place["turn"])
-    sql = "SELECT seq FROM messages WHERE session = ? AND seq {} ? AND turn <> ? ORDER BY seq {} LIMIT 1"
-    before = connection.execute(sql.format("<", "DESC"), around).fetchone()
-    behind = connection.execute(sql.format(">", ""), around).fetchone()
-    rows = connection.execute(
-        "SELECT * FROM messages WHERE session = ? AND seq > ? AND seq < ? ORDER BY seq",
-        (session, before["seq"] if before else 0, behind["seq"] if behind else 1 << 62),
-    )
-    return [stored_message(row) for row in rows]
 
 
 # -- what becomes of a row: statements that change it
