@@ -64,6 +64,18 @@ def set_value(text: str, path: Sequence[Step], value: object) -> str:
     return f"{text[: last.end]}{key}{_written(value, own, first)}{text[last.end :]}"
 
 
+def remove_key(text: str, *path: str) -> str:
+    """The JSON object `text` without what is at `path`, where there is something."""
+    node = _outline(text, "")
+    for name in path[:-1]:
+        node = node.members[name]
+    members = list(node.members.values())
+    at = list(node.members).index(path[-1])
+    start = members[at - 1].end if at else members[0].key
+    end = members[1].key if at == 0 and len(members) > 1 else members[at].end
+    return text[:start] + text[end:]
+
+
 class _Node:
     """Where a value stands in its text; of an object or a list also where its members do."""
 

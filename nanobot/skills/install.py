@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nanobot.errors import StorageError, UsageError
+from nanobot.config.json_text import loads, remove_key
+from nanobot.errors import ConfigError, StorageError, UsageError
 from nanobot.paths import write_atomic
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.preview import Preview, preview
@@ -101,12 +101,13 @@ def remove(name: str, library: SkillLibrary) -> Path:
 def _forget(name: str, lock: Path) -> None:
     """Take `name` out of a list that ClawHub's client keeps; an empty list goes too."""
     try:
-        data = json.loads(lock.read_bytes())
-        del data["skills"][name]
-    except (OSError, ValueError, KeyError, TypeError):
+        text = lock.read_bytes().decode()
+        skills = loads(text, str(lock))["skills"]
+        del skills[name]
+    except (ConfigError, OSError, ValueError, KeyError, TypeError):
         return  # no list, or the skill is not in it
-    if data["skills"]:
-        write_atomic(lock, json.dumps(data, indent=2) + "\n", mode=0o644)
+    if skills:
+        write_atomic(lock, remove_key(text, "skills", name), mode=0o644)
         return
     lock.unlink()
     with contextlib.suppress(OSError):

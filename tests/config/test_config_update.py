@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanobot.config.json_text import remove_key
 from nanobot.config.loader import load_config, update_config_file, write_default_config
 from nanobot.errors import ConfigError, StorageError
 
@@ -109,6 +110,19 @@ def test_all_but_the_changed_value_stays_byte_for_byte(data: st.DataObject) -> N
     gone = text[start : len(text) - end]
     assert re.fullmatch(r"\s*|1?7?(\.?0*)?([eE]\+?0)?", gone), gone
     assert after.endswith(text[len(text.rstrip()) :])
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_what_is_removed_takes_nothing_else_along(data: st.DataObject) -> None:
+    content: dict[str, Any] = data.draw(
+        st.dictionaries(st.text('xyz,}"', min_size=1), JSON, min_size=1, max_size=4)
+    )
+    name = data.draw(st.sampled_from(list(content)))
+    text = data.draw(written({"a": [], "b": content}))
+    left = json.loads(remove_key(text, "b", name))
+    del content[name]
+    assert list(left["b"].items()) == list(content.items())
 
 
 @pytest.mark.parametrize(

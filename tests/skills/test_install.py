@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import json
 import os
 import stat
 import tarfile
@@ -286,13 +285,15 @@ def test_what_clawhub_notes_about_others_stays(library: SkillLibrary) -> None:
     write_skill(library.folder, "greet")
     lock = library.folder.parent / ".clawhub/lock.json"
     lock.parent.mkdir()
-    lock.write_text('{"version": 1, "skills": {"greet": {}, "other": {"version": "1.0.0"}}}')
+    head, others = '{\r\n\t"version": 1.0,\r\n\t"skills": {', '\r\n\t\t"é": {"at": 1.50}\r\n\t}\r\n}'
+    lock.write_bytes(f'{head}\r\n\t\t"greet": {{}},{others}'.encode())
     remove("greet", library)
-    assert json.loads(lock.read_text()) == {"version": 1, "skills": {"other": {"version": "1.0.0"}}}
-    write_skill(library.folder, "greet")
-    lock.write_text("broken")
-    remove("greet", library)
-    assert lock.read_text() == "broken"
+    assert lock.read_bytes().decode() == head + others, "all else byte for byte"
+    for unusable in ("broken", '{"skills": {"greet": {}, "greet": {"at": 1}}}'):
+        write_skill(library.folder, "greet")
+        lock.write_text(unusable)
+        remove("greet", library)
+        assert lock.read_text() == unusable
 
 
 def test_a_linked_skill_is_unlinked_and_a_faulty_one_deleted(tmp_path: Path, library: SkillLibrary) -> None:
