@@ -20,7 +20,7 @@ TOTAL = Ratchet(now=27_694, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_829, target=9_000)
+HELLO_LINES = Ratchet(now=9_841, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -40,7 +40,7 @@ ROOMS: dict[str, int] = {
     # thirteen slash commands; target 480
     "commands": 509,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_151,
+    "config": 1_163,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 783,
     # the service, its HTTP surface
@@ -58,7 +58,7 @@ ROOMS: dict[str, int] = {
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_423,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 1_044,
+    "skills": 1_045,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 2_010,
     # profiles, limits, the spawn tool, reports; target 400
