@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import replace
 
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
@@ -105,7 +104,7 @@ class Assistant:
         session = await self._open(inbound.session_key)
         begun = bool(session.messages) and session.messages[-1].turn_id == claim.turn_id
         try:
-            turn = await self._prepare(inbound, claim, session)
+            turn = await self._prepare(inbound, claim, session, handed_over)
         except NanobotError:
             if not begun:  # what was asked is kept, also when nobody can answer it
                 await self._store.turns.append(claim, await self._asked(inbound))
@@ -115,15 +114,6 @@ class Assistant:
             await turn.conversation.append(await self._asked(inbound, recalled))
             if inbound.source == "report":
                 await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
-        mode = session.settings.get("queue", self._config.agents.defaults.queue_mode)
-        steered = inbound.source == "report" or mode == "steer"
-        own = turn.limits.max_iterations
-        turn = replace(
-            turn,
-            handed_over=handed_over,
-            answers=inbound if steered else None,
-            objection=functools.partial(self._subagents.objection, claim, turn.context, own),
-        )
         async with contextlib.aclosing(run_turn(turn)) as events:
             async for event in events:
                 yield event
@@ -131,13 +121,16 @@ class Assistant:
     async def prepare(self, inbound: InboundMessage) -> Turn:
         """The turn that would answer `inbound` now. Raises NanobotError."""
         nothing = Claim(0, inbound.session_key, 0, "")  # so that nothing can be stored
-        return await self._prepare(inbound, nothing, await self._open(inbound.session_key))
+        session = await self._open(inbound.session_key)
+        return await self._prepare(inbound, nothing, session, asyncio.Event())
 
     async def _open(self, session_key: str) -> OpenSession:
         limit = self._config.agents.defaults.memory_window + SPARE_MESSAGES
         return await self._store.sessions.open(session_key, limit)
 
-    async def _prepare(self, inbound: InboundMessage, claim: Claim, session: OpenSession) -> Turn:
+    async def _prepare(
+        self, inbound: InboundMessage, claim: Claim, session: OpenSession, handed_over: asyncio.Event
+    ) -> Turn:
         context = TurnContext(claim.turn_key, claim.turn_id, inbound)
         defaults = self._config.agents.defaults
         model, tools, rules = self._chosen(session.settings), self._tools, ""
@@ -153,8 +146,8 @@ class Assistant:
             parent = inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
             model = role.model or await self.model_of(parent)
             tools, rules = Toolbox(registry.select(role.tools)), role.prompt
-            turn_limits = replace(
-                turn_limits, max_iterations=role.calls, advice=role.advice, seconds=role.seconds
+            turn_limits = turn_limits._replace(
+                max_iterations=role.calls, advice=role.advice, seconds=role.seconds
             )
         resolution, provider = await self._models.get(model)
         traits = provider.traits(resolution.model)
@@ -170,14 +163,20 @@ class Assistant:
             messages=defaults.memory_window,
             only_words=not traits.supports_tools,
         )
+        mode = session.settings.get("queue", defaults.queue_mode)
+        context = context._replace(supports_images=traits.supports_images)
+        own_calls = turn_limits.max_iterations
         return Turn(
-            context=context._replace(supports_images=traits.supports_images),
+            context=context,
             provider=provider,
             model=resolution.model,
             system=system,
             tools=tools,
             conversation=Conversation(self._store, claim, limits, self._summarise, session),
             limits=turn_limits,
+            handed_over=handed_over,
+            objection=functools.partial(self._subagents.objection, claim, context, own_calls),
+            answers=inbound if inbound.source == "report" or mode == "steer" else None,
         )
 
     async def _asked(self, inbound: InboundMessage, recalled: str = "") -> Message:

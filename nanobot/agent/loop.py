@@ -11,21 +11,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from nanobot.agent.tool_calls import ToolRunner
 from nanobot.agent.tools.registry import Toolbox, ToolRegistry
 from nanobot.agent.window import Conversation
-from nanobot.bus.events import (
-    Notice,
-    ReasoningDelta,
-    TextDelta,
-    TextDiscarded,
-    TurnEvent,
-    TurnFinished,
-    TurnStarted,
-    UsageReported,
-    failed,
-)
+from nanobot.bus import events
+from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, ProviderError
 from nanobot.messages import (
     ContextPart,
@@ -45,8 +37,7 @@ _REPEATED = 3  # identical steps in a row after which the model is told, and the
 _LOOP_NOTICE = "[nanobot: the same tool call gave the same result three times. Do something else, or answer.]"
 
 
-@dataclass(frozen=True)
-class TurnLimits:
+class TurnLimits(NamedTuple):
     """`seconds` is wall time for the whole turn, `max_tokens` the length of one model answer.
 
     `advice` is said when `max_iterations` are used up.
@@ -87,13 +78,13 @@ async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
     To stop a turn, cancel the task that iterates: what runs is stopped, and the iteration ends with
     `TurnFinished(stop_reason="cancelled")`. Whoever iterates closes the turn with what that event says.
     """
-    events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-    work = asyncio.create_task(_Run(turn, events.put_nowait).run())
-    work.add_done_callback(lambda _: events.put_nowait(None))
+    emitted: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
+    work = asyncio.create_task(_Run(turn, emitted.put_nowait).run())
+    work.add_done_callback(lambda _: emitted.put_nowait(None))
     try:
         while True:
             try:
-                event = await events.get()
+                event = await emitted.get()
             except asyncio.CancelledError:
                 work.cancel()
                 if turn.handed_over.is_set():
@@ -132,7 +123,7 @@ class _Run:
     async def run(self) -> None:
         """Emit all there is to see of the turn, and at last how it ended."""
         context = self._turn.context
-        self._emit(TurnStarted(context.turn_id, context.session_key, self._turn.model))
+        self._emit(events.TurnStarted(context.turn_id, context.session_key, self._turn.model))
         try:
             reason = await self._run_in_time()
             finished = TurnFinished(reason, self._text, self._usage, said=self._said)
@@ -227,7 +218,7 @@ class _Run:
             if shorter == shown:
                 raise
         if self._partial:
-            self._emit(TextDiscarded("The answer broke off."))
+            self._emit(events.TextDiscarded("The answer broke off."))
         self._emit(Notice("The conversation was too long for the model; asking again with less of it."))
         return await self._stream(shorter, tools)
 
@@ -249,7 +240,7 @@ class _Run:
         async for event in turn.provider.stream(request):
             if isinstance(event, TextChunk):
                 self._partial += event.text
-                self._emit(TextDelta(event.text))
+                self._emit(events.TextDelta(event.text))
             elif isinstance(event, Retrying):
                 self._note_retry(event)
             elif isinstance(event, Completion):
@@ -257,14 +248,14 @@ class _Run:
             else:
                 if event.was_text:
                     self._partial = ""
-                    self._emit(TextDiscarded("The model was still thinking."))
-                self._emit(ReasoningDelta(event.text))
+                    self._emit(events.TextDiscarded("The model was still thinking."))
+                self._emit(events.ReasoningDelta(event.text))
         raise BrokenStreamError(f"{turn.provider.name} ended its answer without finishing it. Try again.")
 
     def _note_retry(self, retry: Retrying) -> None:
         if retry.discard and self._partial:
             self._partial = ""
-            self._emit(TextDiscarded(retry.reason))
+            self._emit(events.TextDiscarded(retry.reason))
         self._emit(Notice(f"{retry.reason} Trying again in {retry.delay:.0f} s."))
 
     def _accept(self, completion: Completion) -> Completion:
@@ -272,7 +263,7 @@ class _Run:
         self._partial = ""
         self._usage += completion.usage
         self._counted = completion.usage.input_tokens
-        self._emit(UsageReported(completion.usage))
+        self._emit(events.UsageReported(completion.usage))
         parts = tuple(
             self._with_own_id(part) if isinstance(part, ToolCall) else part
             for part in completion.message.parts

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
@@ -91,7 +90,7 @@ class ToolRunner:
             with _errors_of(tool), around:
                 result = await tool.execute(**arguments)
                 output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))
-                output = replace(output, origin=output.origin or tool.origin)
+                output = output._replace(origin=output.origin or tool.origin)
         except ToolError as error:
             return "error", ToolOutput(f"Error: {error}")
         failed = tool.errors_are_text and output.text.startswith("Error")

@@ -9,7 +9,6 @@ import json
 import re
 import sys
 from collections.abc import Awaitable, Iterator
-from dataclasses import replace
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -170,7 +169,7 @@ def _as_output(result: Any) -> ToolOutput:
     """Text of whatever a tool returns: JSON of data, "(no output)" of None."""
     if isinstance(result, ToolOutput):
         images = tuple(image for image in result.images if isinstance(image, ImagePart))
-        return replace(result, text=_shown(str(result.text)), images=images)
+        return result._replace(text=_shown(str(result.text)), images=images)
     if isinstance(result, bytes):
         return ToolOutput(_shown(result.decode("utf-8", "replace")))
     if isinstance(result, str):

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_776, target=4_000)
+SPINE = Ratchet(now=4_764, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_694, target=23_500)
+TOTAL = Ratchet(now=27_531, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_841, target=9_000)
+HELLO_LINES = Ratchet(now=9_795, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 811,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_921,
+    "agent": 1_909,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -52,7 +52,7 @@ ROOMS: dict[str, int] = {
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_667,
     # the owner's tool files, watched, each in threads of its own
-    "plugins": 574,
+    "plugins": 573,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_365,
     # paths, addresses, shell text, environment, all programs; target 1,110

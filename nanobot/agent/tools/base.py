@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nanobot.messages import ImagePart, Origin
 from nanobot.messages import TurnContext as TurnContext  # for plugins, and for rooms above
@@ -26,8 +26,7 @@ class ToolContext:
     brave_api_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolOutput:
+class ToolOutput(NamedTuple):
     """A result with more than text. `origin`: whose words it is, when not those of the tool's `origin`."""
 
     text: str
