@@ -120,17 +120,10 @@ def _print_table(jobs: list[Job]) -> None:
     rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN"]]
     for job in jobs:
         target = f"{job.channel}:{job.chat_id}" if job.deliver else "-"
-        missed = f"{job.missed} missed" if job.missed else ""
-        last = (
-            ", ".join(
-                part
-                for part in (job.last_status, job.last_error, missed, job.fault and "cannot be read")
-                if part
-            )
-            or "-"
-        )
-        cells = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
-        rows.append([one_line(cell, 100) for cell in cells])
+        missed, fault = f"{job.missed} missed" if job.missed else "", "cannot be read" if job.fault else ""
+        last = ", ".join(filter(None, (job.last_status, job.last_error, missed, fault))) or "-"
+        row = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
+        rows.append([one_line(text, 100) for text in row])
     print("\n".join(table(rows, widest=100)))
     for job in jobs:
         if job.fault:

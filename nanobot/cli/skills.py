@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -137,16 +137,16 @@ def _about(skill: Skill, library: SkillLibrary, place: object = None) -> Iterato
 
 
 def _contents(contents: Preview) -> Iterator[str]:
-    yield from _section("Files", [f"{name}, {size:,} bytes, {kind}" for name, size, kind in contents.files])
-    yield from _section("Scripts", [name for name, _, kind in contents.files if kind == "script"])
-    yield from _section("Commands it names", contents.commands)
-    yield from _section("Addresses it names", contents.urls)
-    yield from _section("Hidden in it, look closely", contents.hidden)
-
-
-def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
-    yield f"\n{title}: {'' if lines else 'none'}".rstrip()
-    yield from (f"  {line}" for line in lines)
+    sections = {
+        "Files": [f"{name}, {size:,} bytes, {kind}" for name, size, kind in contents.files],
+        "Scripts": [name for name, _, kind in contents.files if kind == "script"],
+        "Commands it names": contents.commands,
+        "Addresses it names": contents.urls,
+        "Hidden in it, look closely": contents.hidden,
+    }
+    for title, lines in sections.items():
+        yield f"\n{title}:{'' if lines else ' none'}"
+        yield from (f"  {line}" for line in lines)
 
 
 def _says_yes(new: Staged) -> bool:

@@ -66,7 +66,7 @@ class Heartbeat:
             sent_at=self.clock(),
             source="heartbeat",
         )
-        return await JobTable(self.store.database).accept_tick(inbound, slot * self.interval)
+        return await JobTable(self.store.database).accept_tick(inbound)
 
     def _slot(self) -> int:
         return int(self.clock() // self.interval)

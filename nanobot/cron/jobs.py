@@ -7,34 +7,41 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from nanobot.cron.schedule import (
+    Schedule,
+    counted_from,
+    next_run,
+    parse_at,
+    parse_cron,
+    parse_every,
+    schedule_from_json,
+    schedule_to_json,
+)
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.messages import InboundMessage
 from nanobot.store.store import Store
 
-if TYPE_CHECKING:
-    from nanobot.cron.schedule import Schedule
-
 
 class JobBook:
-    """Every method raises StorageError when the database fails. `left_out` are jobs that stay elsewhere."""
+    """Jobs for their owner; `left_out` are those of an older nanobot that stay in their file, as it is.
+
+    Methods raise UsageError for an unknown id or what cannot be done, StorageError when the database fails.
+    """
 
     def __init__(
         self, store: Store, clock: Callable[[], float] = time.time, left_out: Sequence[Job] = ()
     ) -> None:
         self.store = store
-        self._left_out = left_out
         self._table = JobTable(store.database)
         self._clock = clock
+        self._left_out = left_out
 
     async def add(
         self, job: Job, *, every: float | None = None, cron: str = "", tz: str = "", at: str = ""
     ) -> Job:
         """Add `job`, once for each id, at one kind of time; no id: a new one. Raises ScheduleError."""
-        from nanobot.cron.schedule import next_run, schedule_to_json
-
         now = self._clock()
         schedule = _parse(every, cron, tz, at, now)
         due = next_run(schedule, now)
@@ -48,27 +55,26 @@ class JobBook:
     async def all(self) -> list[Job]:
         return [*await self._table.all(), *self._left_out]
 
-    async def get(self, job_id: str) -> Job:
-        """Raises UsageError for an unknown id."""
-        for job in await self.all():
-            if job.id == job_id:
-                return job
-        raise UsageError(f"There is no job {job_id}. `nanobot cron list --all` shows them.")
+    async def get(self, job_id: str, *, to_run: bool = False) -> Job:
+        """With `to_run` one that can run at all."""
+        job = next((job for job in await self.all() if job.id == job_id), None)
+        if job is None:
+            raise UsageError(f"There is no job {job_id}. `nanobot cron list --all` shows them.")
+        if to_run and job.fault:
+            raise UsageError(f"The job {job_id} cannot run. {job.fault}")
+        return job
 
     async def remove(self, job_id: str) -> Job:
-        """Returns what was removed. Raises UsageError for an unknown id."""
+        """Returns what was removed."""
         job = await self.get(job_id)
         if not await self._table.remove(job_id):
             raise UsageError(f"The job {job_id} is not stored here. {job.fault}")
         return job
 
     async def enable(self, job_id: str, on: bool) -> Job:
-        """Switch a job on from now, or off. Raises UsageError."""
-        from nanobot.cron.schedule import counted_from, next_run, schedule_from_json
-
+        """Switch a job on from now, or off."""
         while True:  # a gateway may move the job meanwhile
-            job = await self._working(job_id)
-            now = self._clock()
+            job, now = await self.get(job_id, to_run=True), self._clock()
             next_at = next_run(counted_from(schedule_from_json(job.schedule), now), now) if on else None
             if on and next_at is None:
                 raise UsageError(f"The time of job {job_id} has passed. Remove it and add it anew.")
@@ -76,20 +82,14 @@ class JobBook:
                 return replace(job, enabled=on, next_at=next_at)
 
     async def run_now(self, job_id: str, *, force: bool) -> Job:
-        """Make a job due beside its schedule; a disabled one needs `force`. Raises UsageError."""
-        job = await self._working(job_id)
+        """Make a job due beside its schedule; a disabled one needs `force`."""
+        job = await self.get(job_id, to_run=True)
         if await self.store.workers.leader() is None:
             raise UsageError("No gateway is running that could run the job. Start one: nanobot gateway")
         if not job.enabled and not force:
             raise UsageError(f"The job {job_id} is disabled. Run it with --force, or enable it.")
         now = self._clock()
         await self.store.inbox.accept(replace(due_message(job, now), external_id=f"cron:{job_id}:run-{now}"))
-        return job
-
-    async def _working(self, job_id: str) -> Job:
-        job = await self.get(job_id)
-        if job.fault:
-            raise UsageError(f"The job {job_id} cannot run. {job.fault}")
         return job
 
 
@@ -101,8 +101,6 @@ def next_run_text(job: Job) -> str:
 
 
 def _parse(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:
-    from nanobot.cron.schedule import parse_at, parse_cron, parse_every
-
     if sum((every is not None, bool(cron), bool(at))) != 1:
         raise ScheduleError("Say when: give exactly one of an interval, a cron expression and a time.")
     if tz and not cron:

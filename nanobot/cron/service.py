@@ -66,8 +66,7 @@ class CronService:
             for job in await self._jobs.all():
                 next_at = job.next_at if job.enabled else None
                 was_missed = not job.enabled and job.last_status == "skipped"  # perhaps by a wrong clock
-                is_due = next_at is not None and (set_back or next_at <= now)
-                if is_due or (set_back and was_missed):
+                if (next_at is not None and next_at <= now) or (set_back and (job.enabled or was_missed)):
                     next_at = await self._advance(job, next_at, now)
                 if next_at is not None:
                     wait = min(wait, next_at - now)
@@ -79,25 +78,23 @@ class CronService:
         """Fire the newest slot of a job if it is due, and say when the next one is."""
         slots: list[float] = []
         try:
-            schedule = schedule_from_json(job.schedule)
+            schedule = counted_from(schedule_from_json(job.schedule), due or now)
             if due is None and not isinstance(schedule, At):
                 return None  # the owner has switched it off
-            next_at = next_run(counted_from(schedule, due or now), now)
+            next_at = next_run(schedule, now)
             if due is not None and due <= now:
-                slots = newest_slots(counted_from(schedule, due), due, now, _MOST_SLOTS)
+                slots = newest_slots(schedule, due, now, _MOST_SLOTS)
             elif due is not None and isinstance(schedule, Every):
                 # Only a clock that was set back leaves more than an interval to wait: it begins anew, a
                 # millisecond beside the times that are over.
-                begin = now - 0.001 + schedule.seconds
-                next_at = due if due <= now + schedule.seconds else begin
+                next_at = due if due <= now + schedule.seconds else now - 0.001 + schedule.seconds
         except ScheduleError as error:
             log.error("Job %s (%s) is switched off: %s", job.id, job.name, error)
             next_at = None
-        fires = bool(slots) and now - slots[-1] <= self._catch_up
-        message = due_message(job, slots.pop()) if fires else None
+        message = due_message(job, slots.pop()) if slots and now - slots[-1] <= self._catch_up else None
         if slots:
             log.warning("Job %s (%s) missed %d of its times or more", job.id, job.name, len(slots))
-        if next_at != due and await self._jobs.advance(job, next_at, slots, message) and message:
+        if next_at != due and await self._jobs.advance(job, next_at, len(slots), message) and message:
             log.info("Job %s (%s) is due", job.id, job.name)
             self._hub.notify()
         return next_at

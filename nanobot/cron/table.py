@@ -1,4 +1,4 @@
-"""The table of jobs and of the slots that are over: each slot is over once, whoever comes first."""
+"""The table of jobs. Each slot is served once, whoever comes first: its message has an id of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from nanobot.store import mail, sessions
 from nanobot.store.imports import note_import
 from nanobot.store.sqlite import Connection, Row, Table, reads, writes
 
-_KEPT = 100  # slots of a job that are remembered
 _IN_COLUMNS = {"id", "enabled", "next_at", "created_at", "fault", "last_status", "last_error", "missed"}
 _STATUS = {"done": "ok", "running": "running"}  # of a turn's state; everything else is an error
 
@@ -43,7 +42,7 @@ class Job:
     fault: str = ""
     last_status: str = ""  # ok, error, running, skipped, or empty when it never ran
     last_error: str = ""
-    missed: int = 0  # slots among the latest that nobody was there for
+    missed: int = 0  # slots so far that nobody was there for
 
 
 class JobTable(Table):
@@ -53,10 +52,7 @@ class JobTable(Table):
     def all(self, connection: Connection) -> list[Job]:
         """All jobs, oldest first."""
         rows = connection.execute(
-            "SELECT jobs.*, turns.state, turns.error,"
-            " (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND status = 'missed') AS missed,"
-            " (SELECT status FROM fired WHERE job = jobs.id ORDER BY slot DESC LIMIT 1) AS newest"
-            " FROM jobs LEFT JOIN turns ON turns.id ="
+            "SELECT jobs.*, turns.state, turns.error FROM jobs LEFT JOIN turns ON turns.id ="
             " (SELECT MAX(id) FROM turns WHERE session = 'cron:' || jobs.id) ORDER BY created_at, jobs.id"
         )
         return [_job(row) for row in rows]
@@ -76,10 +72,9 @@ class JobTable(Table):
             ).rowcount
         return added
 
-    @writes
-    def remove(self, connection: Connection, job_id: str) -> bool:
+    async def remove(self, job_id: str) -> bool:
         """Forget a job; what it has fired already still runs. False when it is not there."""
-        return _remove(connection, job_id)
+        return await self.database.change("DELETE FROM jobs WHERE id = ?", job_id) > 0
 
     @writes
     def advance(
@@ -87,46 +82,42 @@ class JobTable(Table):
         connection: Connection,
         job: Job,
         next_at: float | None,
-        missed: Sequence[float] = (),
+        missed: int = 0,
         due: InboundMessage | None = None,
     ) -> bool:
         """Move a job on to `next_at` (None: switch it off), and accept `due` for its newest slot, at once.
 
-        `missed` are older slots; the newest is missed too while an earlier `due` still waits. A job that
+        `missed` counts older slots; the newest is missed too while an earlier `due` still waits. A job that
         fires for the last time is removed. False when somebody else has moved the job since it was read:
         what it looked like is the fence between two gateways.
         """
         connection.hold(f"job:{job.id}", *([due.session_key] if due else []))
+        fires = due is not None and not mail.has_pending(connection, due.session_key)
+        missed += due is not None and not fires
         moved = connection.execute(
-            "UPDATE jobs SET next_at = ?, enabled = ?"
+            "UPDATE jobs SET next_at = ?, enabled = ?, missed = missed + ?, skipped = ?"
             " WHERE id = ? AND enabled = ? AND COALESCE(next_at, -1) = ?",
             (
-                *(next_at, int(next_at is not None)),
+                *(next_at, int(next_at is not None), missed, int(missed > 0 and not fires)),
                 *(job.id, int(job.enabled), -1.0 if job.next_at is None else job.next_at),
             ),
         )
-        if not moved.rowcount:
-            return False
-        waits = due is not None and mail.has_pending(connection, due.session_key)
-        for slot in [*missed, due.sent_at] if due and waits else missed:
-            _close_slot(connection, job.id, slot, "missed")
-        if due and not waits:
-            if _close_slot(connection, job.id, due.sent_at, "fired"):
-                mail.accept(connection, due)
+        if due and fires and moved.rowcount:
+            mail.accept(connection, due)
             if next_at is None:
-                _remove(connection, job.id)
-        return True
+                connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
+        return moved.rowcount > 0
 
     @writes
-    def accept_tick(self, connection: Connection, inbound: InboundMessage, slot: float) -> bool:
+    def accept_tick(self, connection: Connection, inbound: InboundMessage) -> bool:
         """Accept a heartbeat in a fresh context, once a slot and never beside another one."""
         session = inbound.session_key
         connection.hold(session)
         busy = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
-        if busy or not _close_slot(connection, session, slot, "fired"):
+        if busy or not mail.accept(connection, inbound):
             return False
         sessions.start_over(connection, session)
-        return mail.accept(connection, inbound)
+        return True
 
 
 def _job(row: Row) -> Job:
@@ -137,30 +128,10 @@ def _job(row: Row) -> Job:
         fault = "This nanobot cannot read it. A newer one may; else remove it."
         return Job(name="", message="", schedule={}, enabled=False, fault=fault, **columns)
     status, error = "", ""
-    if row["newest"] == "missed":
+    if row["skipped"]:
         status = "skipped"
     elif row["state"]:
         status = _STATUS.get(row["state"], "error")
         error = (row["error"] or f"The turn ended: {row['state']}.") if status == "error" else ""
     enabled = bool(row["enabled"])
     return replace(job, enabled=enabled, next_at=row["next_at"], last_status=status, last_error=error)
-
-
-def _remove(connection: Connection, job_id: str) -> bool:
-    connection.execute("DELETE FROM fired WHERE job = ?", (job_id,))
-    return connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,)).rowcount > 0
-
-
-def _close_slot(connection: Connection, job: str, slot: float, status: str) -> bool:
-    """Record how a slot ended; False when it is over already. A missed one fires if it comes once more."""
-    insert = (
-        "INSERT INTO fired (job, slot, status) VALUES (?, ?, ?) ON CONFLICT (job, slot)"
-        " DO UPDATE SET status = excluded.status WHERE fired.status = 'missed' AND excluded.status = 'fired'"
-    )
-    added = connection.execute(insert, (job, slot, status)).rowcount
-    connection.execute(
-        "DELETE FROM fired WHERE job = ? AND slot <="
-        " (SELECT slot FROM fired WHERE job = ? ORDER BY slot DESC LIMIT 1 OFFSET ?)",
-        (job, job, _KEPT),
-    )
-    return added > 0

@@ -179,5 +179,15 @@ ALTER TABLE imports ADD COLUMN left_out TEXT NOT NULL DEFAULT '';
 ALTER TABLE imports ADD COLUMN state TEXT NOT NULL DEFAULT ''
 """
 
+# A slot that fired is a message in the inbox, once. skipped: nobody was there for the newest slot.
+_MISSED = """
+ALTER TABLE jobs ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET missed = (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND status = 'missed'),
+  skipped = (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND status = 'missed'
+    AND slot = (SELECT MAX(slot) FROM fired WHERE job = jobs.id));
+DROP TABLE fired
+"""
+
 # The version that each script makes of the one before.
-MIGRATIONS = {5: _FIRST, 9: _PROVENANCE, 10: _LEFT_OUT}
+MIGRATIONS = {5: _FIRST, 9: _PROVENANCE, 10: _LEFT_OUT, 11: _MISSED}

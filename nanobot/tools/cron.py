@@ -64,11 +64,17 @@ class CronTool(Tool):
         job_id: str = "",
     ) -> str:
         turn = current_turn()
+        if action == "add":
+            return await self._add(turn, message.strip(), every_seconds, cron_expr, tz, at)
+        inbound, jobs = turn.inbound, await self._jobs.all()
+        if inbound.channel != TERMINAL or inbound.source != "person":  # the owner sits in the terminal
+            jobs = [job for job in jobs if (job.channel, job.chat_id) == (inbound.channel, inbound.chat_id)]
         if action == "list":
-            return "\n".join(_line(job) for job in await self._visible(turn)) or "No jobs are scheduled."
-        if action == "remove":
-            return await self._remove(turn, job_id)
-        return await self._add(turn, message.strip(), every_seconds, cron_expr, tz, at)
+            return "\n".join(map(_line, jobs)) or "No jobs are scheduled."
+        if job_id not in [job.id for job in jobs]:
+            raise ToolError(f"This chat has no job {job_id!r}. The list action shows the ids.")
+        await self._jobs.remove(job_id)
+        return f"Removed job {job_id}."
 
     async def _add(
         self, turn: TurnContext, message: str, seconds: int, cron_expr: str, tz: str, at: str
@@ -100,21 +106,6 @@ class CronTool(Tool):
         if job.deliver:
             return f"Added: {_line(job)}"
         return f"Added: {_line(job)}\nA terminal is no chat: its output stays in the session cron:{job.id}."
-
-    async def _remove(self, turn: TurnContext, job_id: str) -> str:
-        if job_id not in [job.id for job in await self._visible(turn)]:
-            raise ToolError(f"This chat has no job {job_id!r}. The list action shows the ids.")
-        await self._jobs.remove(job_id)
-        return f"Removed job {job_id}."
-
-    async def _visible(self, turn: TurnContext) -> list[Job]:
-        """The jobs of the turn's chat; in the terminal, where the owner sits, all of them."""
-        jobs = await self._jobs.all()
-        if turn.inbound.channel == TERMINAL and turn.inbound.source == "person":
-            return jobs
-        return [
-            job for job in jobs if (job.channel, job.chat_id) == (turn.inbound.channel, turn.inbound.chat_id)
-        ]
 
 
 def _line(job: Job) -> str:

@@ -79,14 +79,17 @@ def test_the_list_says_what_is_missing_shadowed_and_wrong(nanobot: Nanobot, skil
     needs = 'metadata: {"nanobot": {"requires": {"bins": ["no-such-program"], "env": ["NO_SUCH_KEY"]}}}'
     write_skill(skills, "needy", "Needs a lot.", needs)
     write_skill(skills, "weather", "Mine.")
-    write_skill(skills, "wrong", "")
+    write_skill(skills, "odd", "")
+    (write_skill(skills, "wrong") / "SKILL.md").write_bytes(b"\xff")
     done = nanobot.run("skills", "list")
     states = {(line.split()[0], line.split()[1]): line for line in done.stdout.splitlines() if line}
     assert "needs no-such-program, $NO_SUCH_KEY" in states["needy", "workspace"]
     assert " ready " in states["weather", "workspace"]
     assert " shadowed " in states["weather", "bundled"]
     assert " skipped" in states["wrong", "workspace"]
-    assert "wrong: it has no description." in done.stdout
+    assert " ready " in states["odd", "workspace"]
+    assert "odd: used as it is, but it has no description." in done.stdout
+    assert "wrong: SKILL.md is not UTF-8 text." in done.stdout
     assert "needy: Install no-such-program so that it is on PATH." in done.stdout
     assert "needy: `export NO_SUCH_KEY=…`" in done.stdout
     by_name = {
@@ -96,7 +99,8 @@ def test_the_list_says_what_is_missing_shadowed_and_wrong(nanobot: Nanobot, skil
     needy = by_name["needy", "workspace"]
     assert (needy["available"], needy["state"]) == (False, "needs no-such-program, $NO_SUCH_KEY")
     assert [item["what"] for item in needy["missing"]] == ["no-such-program", "$NO_SUCH_KEY"]
-    assert by_name["wrong", "workspace"]["fault"] == "it has no description"
+    assert by_name["wrong", "workspace"]["fault"] == "SKILL.md is not UTF-8 text"
+    assert by_name["odd", "workspace"]["odd"] == ["it has no description"]
     assert by_name["weather", "bundled"]["state"] == "shadowed"
 
 

@@ -146,11 +146,11 @@ async def test_one_message_joins_the_network(app: App, network: Network) -> None
         return "exec", {"command": f"{POST} {address} '{data}' ''"}
 
     def save(done: list[ToolResult]) -> tuple[str, dict[str, Any]]:
-        key = json.loads(done[1].content)["api_key"]
+        key = json.loads(done[1].content.splitlines()[0])["api_key"]
         return "write_file", {"path": "clawnet/credentials.json", "content": json.dumps({"api_key": key})}
 
     def confirm(done: list[ToolResult]) -> tuple[str, dict[str, Any]]:
-        key = json.loads(done[1].content)["api_key"]
+        key = json.loads(done[1].content.splitlines()[0])["api_key"]
         address = url_in(done[0], "/api/confirm")
         return "exec", {"command": f"{POST} {address} '' 'Bearer {key}'"}
 
