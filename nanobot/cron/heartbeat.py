@@ -56,17 +56,17 @@ class Heartbeat:
         if chat is None:
             log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
             return False
-        slot = self._slot()
+        now = self.clock()
         inbound = InboundMessage(
             *chat,
             sender_id="heartbeat",
             text=_PROMPT,
-            external_id=f"heartbeat:{slot}",
+            external_id=f"heartbeat:{now}",
             session_key="heartbeat",
-            sent_at=self.clock(),
+            sent_at=now,
             source="heartbeat",
         )
-        return await JobTable(self.store.database).accept_tick(inbound)
+        return await JobTable(self.store.database).accept_tick(inbound, self._slot() * self.interval)
 
     def _slot(self) -> int:
         return int(self.clock() // self.interval)

@@ -109,15 +109,21 @@ class JobTable(Table):
         return moved.rowcount > 0
 
     @writes
-    def accept_tick(self, connection: Connection, inbound: InboundMessage) -> bool:
-        """Accept a heartbeat in a fresh context, once a slot and never beside another one."""
+    def accept_tick(self, connection: Connection, inbound: InboundMessage, since: float) -> bool:
+        """Accept a heartbeat in a fresh context, once `since` then and never beside another one."""
         session = inbound.session_key
         connection.hold(session)
-        busy = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
-        if busy or not mail.accept(connection, inbound):
+        newest = connection.execute(
+            "SELECT started_at FROM turns WHERE session = ? ORDER BY id DESC LIMIT 1", (session,)
+        ).fetchone()
+        if (
+            sessions.running_turn(connection, session)
+            or mail.has_pending(connection, session)
+            or (newest and since <= newest["started_at"] <= connection.now)
+        ):
             return False
         sessions.start_over(connection, session)
-        return True
+        return mail.accept(connection, inbound)
 
 
 def _job(row: Row) -> Job:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_764, target=4_000)
+SPINE = Ratchet(now=4_774, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_531, target=23_500)
+TOTAL = Ratchet(now=27_497, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_795, target=9_000)
+HELLO_LINES = Ratchet(now=9_796, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,13 +36,13 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_672,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 1_942,
+    "cli": 1_935,
     # thirteen slash commands; target 480
     "commands": 509,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_163,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 783,
+    "cron": 755,
     # the service, its HTTP surface
     "gateway": 348,
     # conversations and jobs of the older nanobot, taken over once
@@ -60,13 +60,13 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_045,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_010,
+    "store": 2_020,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_285,
     # the built-in tools; target 1,700
-    "tools": 2_131,
+    "tools": 2_122,
     # what a new workspace holds
     "workspace": 35,
 }

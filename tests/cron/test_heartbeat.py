@@ -273,6 +273,20 @@ async def test_two_gateways_tick_once_an_interval(world: World) -> None:
     assert [tick.chat_id for tick in await world.serve()] == ["ben"]
 
 
+async def test_it_goes_on_after_the_clock_was_set_back(world: World) -> None:
+    await world.hear("telegram", "anna")
+    for _ in range(3):
+        world.now += 1800
+        assert await world.heartbeat().tick()
+        await world.serve()
+    world.now -= 4000
+    for _ in range(2):
+        assert await world.heartbeat().tick()
+        await world.serve()
+        assert not await world.heartbeat().tick()
+        world.now += 1800
+
+
 async def test_never_two_at_once(world: World) -> None:
     await world.hear("telegram", "anna")
     heartbeat = world.heartbeat()
@@ -307,14 +321,14 @@ async def test_two_running_gateways_share_the_intervals(tmp_path: Path) -> None:
     beats = [asyncio.create_task(Heartbeat(store, file, ["telegram"], 1.0).run()) for store in stores]
     hub = Hub(stores[0])
     watching = asyncio.create_task(hub.watch())
-    ticks: list[str] = []
+    ticks: list[int] = []
     with hub.changes() as changed:
         async with asyncio.timeout(30):
             while len(ticks) < 3:
                 await wait_for(changed, 1)
                 while (turn := await claim_next(stores[0])) is not None:
                     await stores[0].turns.finish(turn.claim, "done")
-                    ticks += [turn.inbound.external_id] * (turn.inbound.session_key == "heartbeat")
+                    ticks += [int(turn.inbound.sent_at)] * (turn.inbound.session_key == "heartbeat")
     for task in (*beats, watching):
         task.cancel()
     await asyncio.gather(*beats, watching, return_exceptions=True)

@@ -159,7 +159,7 @@ async def test_one_message_joins_the_network(app: App, network: Network) -> None
     finished, done = await run(app, model, f"Read {page} and follow the instructions to join Clawnet")
     assert (finished.stop_reason, finished.text) == ("done", "Done.")
     assert [result.outcome for result in done] == ["ok"] * 4
-    assert json.loads(done[3].content) == {"status": "registered"}
+    assert json.loads(done[3].content.splitlines()[0]) == {"status": "registered"}
     assert network.confirmed == {"my-nanobot"}
     assert json.loads((app.workspace / "clawnet/credentials.json").read_text()) == {"api_key": "claw_0"}
 
