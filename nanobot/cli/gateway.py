@@ -18,7 +18,7 @@ from nanobot.terminal.screen import clean
 
 log = logging.getLogger(__name__)
 
-_QUIET = 60.0  # seconds in which an error is not logged again
+_QUIET = 60.0  # seconds in which the same trouble is not logged again
 _LONGEST_STOP = 10  # seconds after which the process ends in any case; what it left undone is resumed
 
 
@@ -110,14 +110,14 @@ class _OneLine(logging.Formatter):
 
 
 class OncePerMinute(logging.Filter):
-    """An error that stays until somebody helps is logged once a minute, however often it is met."""
+    """What stays wrong until somebody helps is logged once a minute, however often it is met."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.ERROR:
+        if record.levelno < logging.WARNING:
             return True
         event, now = (record.name, record.getMessage()), record.created
         self._said = {key: at for key, at in self._said.items() if 0 <= now - at < _QUIET}

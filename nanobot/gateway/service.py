@@ -155,7 +155,9 @@ class Gateway:
                 await self._wind_down()
         finally:
             self.leading = False
-            await _cancel_all([keeping, checking, *running])
+            for task in (keeping, checking, *running):
+                task.cancel()
+            await asyncio.gather(keeping, checking, *running, return_exceptions=True)
             with contextlib.suppress(StorageError):
                 await self._app.store.workers.resign()
         for task in [keeping, *running]:
@@ -218,9 +220,3 @@ async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-
-
-async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_774, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_497, target=23_500)
+TOTAL = Ratchet(now=27_493, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -44,7 +44,7 @@ ROOMS: dict[str, int] = {
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 755,
     # the service, its HTTP surface
-    "gateway": 348,
+    "gateway": 344,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 353,
     # own stdio transport, logins, supervision and calls apart; target 1,780
