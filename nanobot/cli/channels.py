@@ -10,14 +10,13 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import allow_from, load_channel
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.cli.session import existing_store
 from nanobot.columns import minute
 from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError, ConfigError
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.screen import clean
 
 app = new_app()
 
@@ -41,12 +40,8 @@ def show_channels(json_output: Json = False) -> None:
         | live.get(name, {})
         for name in dict.fromkeys([*enabled, *faults, *(spec.name for spec in CHANNELS)])
     ]
-    if json_output:
-        print_json({"gateway_pid": pid, "note": note, "channels": channels})
-        return
-    print(clean(f"Gateway: {note}"))
-    for channel in channels:
-        print(clean(f"{channel['name']}: {_describe(channel)}"))
+    lines = [f"Gateway: {note}", *(f"{channel['name']}: {_describe(channel)}" for channel in channels)]
+    print_result({"gateway_pid": pid, "note": note, "channels": channels}, lines, json_output)
 
 
 @app.command("login")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanobot.cli.options import new_app, print_json
+from nanobot.cli.options import new_app, print_result
 from nanobot.config.json_schema import config_schema
 
 app = new_app()
@@ -11,4 +11,4 @@ app = new_app()
 @app.command("schema")
 def print_schema() -> None:
     """Print the JSON Schema of config.json."""
-    print_json(config_schema())
+    print_result(config_schema(), (), as_json=True)

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from nanobot import paths
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import table
 from nanobot.cron.jobs import JobBook, next_run_text
 from nanobot.cron.table import Job
@@ -19,11 +19,12 @@ from nanobot.errors import UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.screen import clean, one_line
+from nanobot.terminal.screen import one_line
 
 T = TypeVar("T")
 
 app = new_app()
+_NO_JOBS = "No jobs. Add one: nanobot cron add --name daily --message 'Good morning!' --cron '0 9 * * *'"
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `nanobot cron list` shows it.")]
 
 
@@ -56,15 +57,10 @@ def list_jobs(
     """List jobs with their next and their last run."""
     jobs = _with_jobs(lambda book: book.all())
     shown = [job for job in jobs if everything or job.enabled or job.fault or job.last_status == "skipped"]
-    if json_output:
-        print_json([dataclasses.asdict(job) for job in shown])
-        return
-    if shown:
-        _print_table(shown)
-    else:
-        print("No jobs. Add one: nanobot cron add --name daily --message 'Good morning!' --cron '0 9 * * *'")
+    lines = _table(shown) if shown else [_NO_JOBS]
     if len(jobs) > len(shown):
-        print(f"Disabled: {len(jobs) - len(shown)} more; --all shows them.")
+        lines.append(f"Disabled: {len(jobs) - len(shown)} more; --all shows them.")
+    print_result([dataclasses.asdict(job) for job in shown], lines, json_output)
 
 
 @app.command("remove")
@@ -116,18 +112,16 @@ def _check_target(deliver: bool, channel: str, to: str) -> None:
         raise UsageError(f"The channel {channel} is not enabled in config.json; enabled: {names}.")
 
 
-def _print_table(jobs: list[Job]) -> None:
+def _table(jobs: list[Job]) -> list[str]:
     rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN"]]
     for job in jobs:
         target = f"{job.channel}:{job.chat_id}" if job.deliver else "-"
-        missed, fault = f"{job.missed} missed" if job.missed else "", "cannot be read" if job.fault else ""
-        last = ", ".join(filter(None, (job.last_status, job.last_error, missed, fault))) or "-"
-        row = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
-        rows.append([one_line(text, 100) for text in row])
-    print("\n".join(table(rows, widest=100)))
-    for job in jobs:
-        if job.fault:
-            print(f"{job.id}: {clean(job.fault)}")
+        missed = f"{job.missed} missed" if job.missed else ""
+        parts = job.last_status, job.last_error, missed, job.fault and "cannot be read"
+        last = ", ".join(filter(None, parts)) or "-"
+        cells = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
+        rows.append([one_line(cell, 100) for cell in cells])
+    return [*table(rows, widest=100), *(f"{job.id}: {job.fault}" for job in jobs if job.fault)]
 
 
 def _schedule(job: Job) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.config.schema import Config
 from nanobot.mcp.inspection import server_row, summary_of, try_servers
@@ -32,7 +32,7 @@ def list_servers(json_output: Json = False) -> None:
     reports = _try(config, dict(servers), _LIST_SECONDS)
     rows = [server_row(name, server, reports.get(name)) for name, server in servers.items()]
     lines = [f"{row['name']}: {summary_of(row)}" for row in rows]
-    _show(rows, lines or ["No MCP servers. Add one to tools.mcpServers in config.json."], json_output)
+    print_result(rows, lines or ["No MCP servers. Add one to tools.mcpServers in config.json."], json_output)
 
 
 @app.command("test")
@@ -49,7 +49,7 @@ def try_server(name: ServerName, json_output: Json = False) -> None:
     lines += [f"  ({tool}: {reason})" for tool, reason in skipped]
     row["tools"] = [{"name": tool.name, "description": tool.description} for tool in tools]
     row["skipped"] = [{"name": tool, "reason": reason} for tool, reason in skipped]
-    _show(row, lines, json_output)
+    print_result(row, lines, json_output)
     raise typer.Exit(int(row["state"] != "ready"))
 
 
@@ -103,13 +103,6 @@ def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) ->
     if sys.stderr.isatty():
         print(f"Connecting to {', '.join(servers) or 'nothing'} ...", file=sys.stderr)
     return asyncio.run(try_servers(servers, config.tools.web.allow_private, seconds))
-
-
-def _show(value: object, lines: list[str], as_json: bool) -> None:
-    if as_json:
-        print_json(value)
-    else:
-        _say("\n".join(lines))
 
 
 def _say(text: str, *, flush: bool = False) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
+
+from nanobot.terminal.screen import clean
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -36,5 +39,8 @@ def new_app(text: str | None = None, cls: type[TyperGroup] = TyperGroup) -> type
     )
 
 
-def print_json(value: object, out: TextIO | None = None) -> None:
-    print(json.dumps(value, indent=2), file=out, flush=True)
+def print_result(value: object, lines: Iterable[str], as_json: bool, out: TextIO | None = None) -> None:
+    """Print `value` as JSON, or else `lines`, without what could steer the terminal."""
+    text = json.dumps(value, indent=2) if as_json else "\n".join(map(clean, lines))
+    if text:
+        print(text, file=out, flush=True)

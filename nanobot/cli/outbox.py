@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.cli.session import existing_store
 from nanobot.columns import table
 from nanobot.store.records import OutboxEntry
-from nanobot.terminal.screen import clean, one_line
+from nanobot.terminal.screen import one_line
 
 app = new_app()
 
@@ -17,17 +17,13 @@ app = new_app()
 def list_outbox(json_output: Json = False) -> None:
     """List messages that wait or were given up."""
     entries = asyncio.run(_entries())
-    if json_output:
-        print_json([entry._asdict() for entry in entries])
-        return
     rows = []
     for entry in entries:
         error = f"; last error: {entry.error}" if entry.error else ""
-        text = f"{one_line(entry.text, 60)!r}, failed {entry.attempts} times{clean(error)}"
-        rows.append((str(entry.outbox_id), entry.state, clean(f"{entry.channel}:{entry.chat_id}"), text))
-    print(*table(rows), sep="\n", end="\n" if rows else "")
-    if not entries:
-        print("Everything was delivered.")
+        text = f"{one_line(entry.text, 60)!r}, failed {entry.attempts} times{error}"
+        rows.append((str(entry.outbox_id), entry.state, f"{entry.channel}:{entry.chat_id}", text))
+    lines = table(rows) or ["Everything was delivered."]
+    print_result([entry._asdict() for entry in entries], lines, json_output)
 
 
 @app.command("retry")

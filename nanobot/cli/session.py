@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from nanobot import paths
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import minute, table
 from nanobot.errors import UsageError
 from nanobot.store.export import as_json, as_markdown
@@ -43,16 +43,12 @@ def list_sessions(
             return await store.sessions.newest(limit) if store else []
 
     sessions = asyncio.run(read())
-    if json_output:
-        print_json([info._asdict() for info in sessions])
-    elif not sessions:
-        print("There are no conversations yet. `nanobot agent` begins one.", file=sys.stderr)
-    else:
-        rows = [("KEY", "MESSAGES", "LATEST", "TITLE")]
-        for it in sessions:
-            rows.append((it.key, str(it.messages), minute(it.updated_at), one_line(it.title, 200)))
-        for line in table(rows, right=[1]):
-            _write(None, line)
+    rows = [("KEY", "MESSAGES", "LATEST", "TITLE")]
+    for it in sessions:
+        rows.append((it.key, str(it.messages), minute(it.updated_at), one_line(it.title, 200)))
+    if not sessions:
+        complain("There are no conversations yet. `nanobot agent` begins one.")
+    print_result([it._asdict() for it in sessions], table(rows, right=[1]) if sessions else (), json_output)
 
 
 @app.command("show")

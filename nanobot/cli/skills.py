@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import shortened, table
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
@@ -30,18 +30,15 @@ def list_skills(json_output: Json = False) -> None:
     """List skills, whether they can be used here, and if not, why."""
     _, library = _open()
     found = [(skill, _state(skill, library)) for skill in library.all()]
-    if json_output:
-        print_json([_as_json(skill, library) | {"state": state} for skill, state in found])
-        return
     rows = [("NAME", "FROM", "STATE", "DESCRIPTION")]
     rows += [(skill.name, skill.source, state, skill.description) for skill, state in found]
-    for line in table([[clean(cell) for cell in row] for row in rows], widest=40):
-        print(shortened(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    lines = [shortened(line, width) for line in table([[*map(clean, row)] for row in rows], widest=40)]
     notes = [f"{skill.name}: {skill.fault}." for skill, _ in found if skill.fault]
     notes += [f"{skill.name}: used as it is, but {'; '.join(skill.odd)}." for skill, _ in found if skill.odd]
     notes += [f"{skill.name}: {item.fix}" for skill in library.usable() for item in library.missing(skill)]
-    if notes:
-        _say("\n" + "\n".join(notes))
+    states = [_as_json(skill, library) | {"state": state} for skill, state in found]
+    print_result(states, [*lines, *([""] if notes else []), *notes], json_output)
 
 
 @app.command("show")
@@ -51,12 +48,9 @@ def show_skill(name: Name, json_output: Json = False) -> None:
     skill = library.get(name)
     contents = preview(skill.folder)
     text = library.instructions(skill)
-    if json_output:
-        parts = {key: getattr(contents, key) for key in ("files", "commands", "urls", "hidden")}
-        print_json(_as_json(skill, library) | {"contains": parts, "text": text})
-        return
-    for line in [*_about(skill, library), *_contents(contents), "", text]:
-        _say(line)
+    parts = {key: getattr(contents, key) for key in ("files", "commands", "urls", "hidden")}
+    found = _as_json(skill, library) | {"contains": parts, "text": text}
+    print_result(found, [*_about(skill, library), *_contents(contents), "", text], json_output)
 
 
 @app.command("install")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from nanobot import paths
-from nanobot.cli.options import print_json
+from nanobot.cli.options import print_result
 from nanobot.cli.storage import memory_report, storage_report
 from nanobot.config.channels import PLANNED
 from nanobot.config.loader import load_config
@@ -19,16 +20,12 @@ from nanobot.mcp.servers import entries_of, lines_about
 from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.skills.library import library_of
-from nanobot.terminal.screen import clean
 
 
 def run_status(*, as_json: bool) -> int:
     """Print the report; 1 when the configuration, or a subagent profile, cannot be used."""
     report = asyncio.run(_report())
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    print_result(report, _lines(report), as_json)
     return int(bool(report["config"]["error"] or report.get("subagents", {}).get("errors")))
 
 
@@ -97,34 +94,43 @@ def has_key(spec: ProviderSpec, config: Config) -> bool:
     return bool(section and section.api_key) or any(os.environ.get(name) for name in variables if name)
 
 
-def _print(report: dict[str, Any]) -> None:
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report for people: lines that belong together, with their title before the first."""
+    for title, lines in _sections(report).items():
+        for number, line in enumerate(lines):
+            yield f"{'' if number else title:<10} {line}"
+
+
+def _sections(report: dict[str, Any]) -> dict[str, list[str]]:
     config, storage = report["config"], report["storage"]
     outbox, jobs, gateway = storage["outbox"], storage["jobs"], storage["gateway_pid"]
     error = [f"Error: {config['error']}"] if config["error"] else []
     missing = "" if config["exists"] else " (missing: defaults apply)"
-    _rows("Config", config["path"] + missing, *error, *config["warnings"])
+    sections = {"Config": [config["path"] + missing, *error, *config["warnings"]]}
     if "model" in report:
         missing = "" if report["workspace"]["exists"] else " (missing: created by the first turn)"
-        _rows("Workspace", report["workspace"]["path"] + missing)
-        _rows("Model", *_model_lines(report["model"]))
-        _rows("Keys", ", ".join(name for name, known in report["providers"].items() if known) or "none")
+        sections["Workspace"] = [report["workspace"]["path"] + missing]
+        sections["Model"] = _model_lines(report["model"])
+        sections["Keys"] = [", ".join(name for name, known in report["providers"].items() if known) or "none"]
         channels = [f"{name} (not supported yet)" if name in PLANNED else name for name in report["channels"]]
-        _rows("Channels", ", ".join(channels) or "none")
-        _rows("MCP", *lines_about(report["mcp_servers"]))
+        sections["Channels"] = [", ".join(channels) or "none"]
+        sections["MCP"] = list(lines_about(report["mcp_servers"]))
         skills, agents = report["skills"], report["subagents"]
-        _rows("Skills", f"{len(skills['usable'])} can be used", *filter(None, [skills["complaint"]]))
+        sections["Skills"] = [f"{len(skills['usable'])} can be used", *filter(None, [skills["complaint"]])]
         profiles = f"profiles {', '.join(agents['profiles'])}" if agents["profiles"] else "no profiles"
-        _rows("Subagents", profiles, *(f"Error: {fault}" for fault in agents["errors"]), *agents["notes"])
-    _rows("Gateway", f"runs (process {gateway})" if gateway else "not running")
+        faults = [f"Error: {fault}" for fault in agents["errors"]]
+        sections["Subagents"] = [profiles, *faults, *agents["notes"]]
+    sections["Gateway"] = [f"runs (process {gateway})" if gateway else "not running"]
     parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
-    _rows("Outbox", f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}")
+    sections["Outbox"] = [f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}"]
     unreadable = f", {jobs['unreadable']} cannot be read: nanobot cron list" if jobs["unreadable"] else ""
     counts = f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed"
-    _rows("Jobs", counts + unreadable)
-    _rows("Sessions", str(storage["sessions"]), *storage["left_out"])
+    sections["Jobs"] = [counts + unreadable]
+    sections["Sessions"] = [str(storage["sessions"]), *storage["left_out"]]
     if "memory" in report:
-        _rows("Memory", report["memory"]["text"], *report["memory"]["unreadable"])
-    _rows("Database", storage["error"] or f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)")
+        sections["Memory"] = [report["memory"]["text"], *report["memory"]["unreadable"]]
+    database = f"{storage['path']} ({storage['bytes'] / 1024:,.0f} KiB)"
+    return {**sections, "Database": [storage["error"] or database]}
 
 
 def _model_lines(model: dict[str, Any]) -> list[str]:
@@ -132,9 +138,3 @@ def _model_lines(model: dict[str, Any]) -> list[str]:
         return [f"{model['configured']}. Error: {model['error']}"]
     address = f" at {model['address']}" if model["address"] else ""
     return [f"{model['used']}, provider {model['provider']}{address}", *model["steps"]]
-
-
-def _rows(title: str, *lines: str) -> None:
-    """Lines that belong together, with the title before the first."""
-    for number, line in enumerate(lines):
-        print(f"{'' if number else title:<10} {clean(line)}")

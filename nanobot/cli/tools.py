@@ -7,11 +7,11 @@ import logging
 
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.app import open_app
-from nanobot.cli.options import Json, new_app, print_json
+from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import table
 from nanobot.config.schema import Config
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.screen import clean, take_stdout
+from nanobot.terminal.screen import take_stdout
 
 app = new_app()
 
@@ -22,21 +22,17 @@ def list_tools(json_output: Json = False) -> None:
     logging.getLogger("nanobot").addHandler(logging.NullHandler())  # told below, in one line each
     out = take_stdout()
     reports = asyncio.run(_reports(load_and_warn().config))
-    if json_output:
-        rows = [
-            {
-                "name": report.name or None,
-                "source": report.origin,
-                "status": "skipped" if report.skipped else "ok",
-                "reason": report.skipped,
-            }
-            for report in reports
-        ]
-        print_json(rows, out)
-        return
-    cells = [(it.name or "-", it.origin, it.skipped and f"skipped: {it.skipped}") for it in reports]
-    for line in table([[clean(cell) for cell in row] for row in cells]):
-        print(line, file=out, flush=True)
+    rows = [
+        {
+            "name": report.name or None,
+            "source": report.origin,
+            "status": "skipped" if report.skipped else "ok",
+            "reason": report.skipped,
+        }
+        for report in reports
+    ]
+    lines = table((it.name or "-", it.origin, it.skipped and f"skipped: {it.skipped}") for it in reports)
+    print_result(rows, lines, json_output, out)
 
 
 async def _reports(config: Config) -> list[ToolReport]:
