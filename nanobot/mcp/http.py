@@ -65,12 +65,8 @@ class HttpServer:
                 ) as streams:
                     yield streams
 
-    def _client(
-        self,
-        headers: dict[str, str] | None = None,
-        timeout: httpx2.Timeout | None = None,
-        auth: httpx2.Auth | None = None,
-    ) -> httpx2.AsyncClient:
+    def _client(self, *_: object, **__: object) -> httpx2.AsyncClient:
+        """A client with our own headers, times and login, whatever the SDK would give it."""
         named = {"User-Agent": f"nanobot/{__version__}", **self._headers}
         client = guarded_client(allow_private=self._allow_private, headers=named)
         client.timeout = httpx2.Timeout(_SECONDS, read=None)

@@ -68,7 +68,6 @@ async def log_in(
             done = credentials.exist()
             if done and connection.state == "ready":
                 credentials.keep()
-            credentials.delete()
     if connection.error:
         raise McpError(f"MCP server {name}: {connection.error}")
     return done

@@ -32,15 +32,13 @@ class Credentials:
     """The login of one server in one private file (the SDK's TokenStorage). It is good for one URL only:
     a token must not go to another server that is configured under the same name later.
 
-    `new`: begin without a login, and replace the stored one with `keep`.
+    `new`: begin without a login, which takes the place of the stored one with `keep`.
     """
 
     def __init__(self, name: str, url: str, *, new: bool = False) -> None:
         self.file = paths.home() / "credentials" / f"mcp-{paths.safe_name(name)}.json"
-        if new:
-            self.file = self.file.with_suffix(".new")
-            self.delete()
         self.url = url
+        self._new: dict[str, Any] | None = {} if new else None
         self.provider: OAuthClientProvider | None = None
 
     def exist(self) -> bool:
@@ -55,10 +53,8 @@ class Credentials:
 
     def keep(self) -> None:
         """Make a new login the login. Raises StorageError."""
-        try:
-            self.file.replace(self.file.with_suffix(".json"))
-        except OSError as error:
-            raise StorageError(f"Cannot write {self.file.parent}: {error.strerror}.") from error
+        paths.make_private_dir(self.file.parent)
+        paths.write_atomic(self.file, json.dumps(self._new, indent=1), mode=0o600)
 
     def delete(self) -> bool:
         """Forget the login. Says whether there was one. Raises StorageError."""
@@ -104,6 +100,8 @@ class Credentials:
         provider.context.token_expiry_time = stored.get("expires_at")
 
     def _read(self) -> dict[str, Any]:
+        if self._new is not None:
+            return self._new
         try:
             stored = json.loads(self.file.read_text("utf-8"))
         except (OSError, ValueError):
@@ -111,9 +109,11 @@ class Credentials:
         return stored if isinstance(stored, dict) and stored.get("url") == self.url else {}
 
     def _write(self, changes: dict[str, Any]) -> None:
-        paths.make_private_dir(self.file.parent)
         stored = {**self._read(), "url": self.url, **changes}
-        paths.write_atomic(self.file, json.dumps(stored, indent=1), mode=0o600)
+        if self._new is None:
+            paths.write_atomic(self.file, json.dumps(stored, indent=1), mode=0o600)
+        else:
+            self._new = stored
 
 
 class _SharedLogin(OAuthClientProvider):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Iterator
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -77,8 +77,7 @@ def load_tools(
 ) -> tuple[list[PluginTool], list[str]]:
     """The tools a file defines, and what is wrong with its other classes. Raises whatever the file raises."""
     name = module_name(file)
-    module = module_from_spec(fresh_spec(name, file))
-    sys.modules[name] = module  # dataclasses look for their module there
+    sys.modules[name] = module = module_from_spec(fresh_spec(name, file))  # dataclasses look for it there
     FreshLoader(name, str(file)).exec_module(module)
     tools, faults = [], []
     for cls in _tool_classes(vars(module)):
@@ -103,9 +102,8 @@ class FreshLoader(SourceFileLoader):
 
 def fresh_spec(name: str, file: Path) -> ModuleSpec:
     """How to import `file` as `name`, past the cache of bytecode."""
-    spec = spec_from_file_location(name, file, loader=FreshLoader(name, str(file)))
-    if spec is None:
-        raise ImportError(f"{file} cannot be imported.")
+    spec = ModuleSpec(name, FreshLoader(name, str(file)), origin=str(file))
+    spec.has_location = True
     return spec
 
 

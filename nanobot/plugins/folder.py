@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -82,12 +83,10 @@ class PluginTools:
     def _look(self) -> dict[str, _Stamp]:
         stamps: dict[str, _Stamp] = {}
         try:
-            with os.scandir(self._folder) as entries:
+            with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
                 for entry in entries:
                     if entry.name.endswith(".py") and not entry.name.startswith("."):
                         stamps[entry.name] = _stamp(entry)
-        except FileNotFoundError:
-            pass
         except OSError as error:
             log.warning("Cannot look for plugins in %s: %s", self._folder, error.strerror)
         return stamps
@@ -193,7 +192,7 @@ class _HelperFinder(MetaPathFinder):
 
     def remove(self) -> None:
         self.forget()
-        if self in sys.meta_path:
+        with contextlib.suppress(ValueError):
             sys.meta_path.remove(self)
 
     def forget(self) -> None:
