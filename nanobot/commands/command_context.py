@@ -48,13 +48,17 @@ class CommandContext:
         return f"{resolution.model} ({resolution.provider_name})"
 
     async def use_model(self, session_key: str, model: str) -> None:
-        """Answer the session with `model`. Raises UsageError for a script: it may call any tool."""
+        """Answer the session with `model`, `default` being the configured one.
+
+        Raises UsageError for a script: it may call any tool.
+        """
         if model.startswith("scripted/"):
             raise UsageError(
                 "A script is named on the command line only: nanobot agent --model scripted/PATH."
             )
-        await self._app.models.get(model)
-        await self._app.assistant.use_model(session_key, model)
+        chosen = "" if model.lower() == "default" else model
+        await self._app.models.get(chosen or self._app.assistant.default_model)
+        await self._app.assistant.use_model(session_key, chosen)
 
     async def list_sessions(self, limit: int) -> list[SessionInfo]:
         """The newest sessions; a chat sees its own only."""

@@ -111,7 +111,9 @@ async def _model(request: Request) -> str:
     if request.arguments:
         await context.use_model(key, request.arguments)
         return f"This conversation now uses {await context.model_in_use(key)}."
-    return f"This conversation uses {await context.model_in_use(key)}. /model NAME changes it."
+    return (
+        f"This conversation uses {await context.model_in_use(key)}. /model NAME or /model default changes it."
+    )
 
 
 async def _queue(request: Request) -> str:

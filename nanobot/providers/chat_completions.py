@@ -141,17 +141,11 @@ class ChatCompletionsProvider(WireProvider):
         body = request_parameters(self.spec, request) | {"stream_options": {"include_usage": True}}
         if request.tools:
             shape = plain_schema if self.spec.plain_schema else dict
-            body["tools"] = [
-                {
-                    "type": "function",
-                    "function": {
-                        "name": it.name,
-                        "description": it.description,
-                        "parameters": shape(it.parameters),
-                    },
-                }
-                for it in request.tools
+            functions = [
+                {"name": tool.name, "description": tool.description, "parameters": shape(tool.parameters)}
+                for tool in request.tools
             ]
+            body["tools"] = [{"type": "function", "function": function} for function in functions]
         marks = self.spec.cache_control and "claude" in request.model.lower()
         sees = self.traits(request.model).supports_images
         writer = _Writer(self.spec, family_of(request.model), sees, marks)

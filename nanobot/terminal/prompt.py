@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
+from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -26,28 +24,14 @@ _REFRESH = 1.0  # seconds between two looks at the status
 _IDLE = 2.0  # seconds without a key after which nobody is typing
 
 
-class _CommandCompleter(Completer):
-    def __init__(self, commands: Sequence[tuple[str, str]]) -> None:
-        self._commands = [*commands, ("exit", "Leave.")]
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        typed = document.text
-        for name, description in self._commands:
-            if typed and f"/{name}".startswith(typed.lower()):
-                yield Completion(f"/{name}", start_position=-len(typed), display_meta=description)
-
-
 class _History(FileHistory):
     def store_string(self, string: str) -> None:
         with contextlib.suppress(OSError):  # a full disk must not cost the message that was typed
             super().store_string(string)
 
 
-class Prompt(Protocol):
-    """Reads what the owner types."""
-
-    async def __call__(self, news: Callable[[], Awaitable[None]], status: Callable[[], str]) -> str | None:
-        """What was typed, or None when `news` came while nothing was. `status` is a line shown above."""
+# Reads what the owner types; None when news came while nothing was. The status is a line shown above.
+Prompt = Callable[[Callable[[], Awaitable[None]], Callable[[], str]], Awaitable[str | None]]
 
 
 def make_prompt(commands: Sequence[tuple[str, str]]) -> Prompt:
@@ -60,6 +44,7 @@ def make_prompt(commands: Sequence[tuple[str, str]]) -> Prompt:
     history = paths.make_private_dir(paths.home() / "history") / "cli_history"
     with contextlib.suppress(OSError):
         history.touch(mode=0o600)
+    described = {f"/{name}": text for name, text in (*commands, ("exit", "Leave."))}
     output = create_output(sys.stdout)
     if isinstance(output, Vt100_Output):
         output.enable_cpr = False  # terminals that never tell would keep Ctrl-C from the turn for a second
@@ -68,7 +53,7 @@ def make_prompt(commands: Sequence[tuple[str, str]]) -> Prompt:
         multiline=True,
         prompt_continuation="  ",
         history=_History(str(history)),
-        completer=_CommandCompleter(commands),
+        completer=WordCompleter(list(described), sentence=True, meta_dict=described, ignore_case=True),
         complete_while_typing=True,
         key_bindings=_keys(),
         include_default_pygments_style=False,

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_774, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_455, target=23_500)
+TOTAL = Ratchet(now=27_440, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 1_905,
     # thirteen slash commands; target 480
-    "commands": 509,
+    "commands": 515,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_163,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_365,
+    "providers": 2_359,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_423,
     # finding, reading, previewing and installing skills; target 960
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_285,
+    "terminal": 1_270,
     # the built-in tools; target 1,700
     "tools": 2_122,
     # what a new workspace holds

@@ -158,3 +158,12 @@ async def test_any_text_is_a_message_a_command_or_answered(
     else:
         assert ran == [arguments]
         assert takes or not words or (name.lower(), arguments) == ("stop", "now")
+
+
+async def test_the_configured_model_comes_back(app: App) -> None:
+    app.models.use("other/model", ScriptedProvider(["from the other"], loop=True))
+    context = CommandContext(app)
+    assert "other/model" in str(await run_command("/model other/model", KEY, context))
+    assert (await app.assistant.model_of(KEY)) == "other/model"
+    assert "scripted/x" in str(await run_command("/model default", KEY, context))
+    assert (await app.assistant.model_of(KEY)) == "scripted/x"
