@@ -21,19 +21,6 @@ from tests.peers.discord_world import FORUM, Json
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) + b"\r\n--boundary\r\n"
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[DiscordServer]:
-    async with DiscordServer() as running:
-        with pointed_at(running):
-            yield running
-
-
-@pytest.fixture
-async def client(server: DiscordServer) -> AsyncIterator[Client]:
-    async with connected() as running:
-        yield running
-
-
 class Raw:
     """Plain HTTP, for what the library would not send."""
 

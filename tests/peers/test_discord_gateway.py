@@ -16,19 +16,6 @@ from tests.peers.discord_gateway import HEARTBEAT, IDENTIFY, INVALID_SESSION, RE
 from tests.peers.discord_world import DIRECT_MESSAGES, GUILDS, MESSAGE_CONTENT, Event
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[DiscordServer]:
-    async with DiscordServer() as running:
-        with pointed_at(running):
-            yield running
-
-
-@pytest.fixture
-async def client(server: DiscordServer) -> AsyncIterator[Client]:
-    async with connected() as running:
-        yield running
-
-
 async def test_a_client_that_resumes_gets_what_it_missed(server: DiscordServer, client: Client) -> None:
     ann = server.user("ann")
     ann.send("one")
