@@ -93,38 +93,32 @@ class DeliveryService:
         changed.set()  # the chat's next message may be due
 
     async def _deliver(self, delivery: Delivery) -> None:
+        message = delivery.message
         try:
-            with contained(delivery.message.channel):
-                receipt = await self._in_time(delivery.message)
+            with contained(message.channel):
+                try:
+                    async with asyncio.timeout(_SEND_TIMEOUT):
+                        receipt = await self._send(message)
+                except TimeoutError as error:
+                    raise ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds.") from error
         except ChannelError as error:
             await self._failed(delivery, error)
-        else:
-            await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
-            for file in delivery.message.attachments:
-                if Path(file.path).parent == outgoing_dir():
-                    Path(file.path).unlink(missing_ok=True)
-
-    async def _in_time(self, message: OutboundMessage) -> str:
-        try:
-            async with asyncio.timeout(_SEND_TIMEOUT):
-                return await self._send(message)
-        except TimeoutError as error:
-            raise ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds.") from error
+            return
+        await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
+        for file in message.attachments:
+            if Path(file.path).parent == outgoing_dir():
+                Path(file.path).unlink(missing_ok=True)
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> None:
-        now = self._clock()
+        now, message = self._clock(), delivery.message
         next_at: float | None = None
         if not error.permanent and now - delivery.created_at <= PARK_AFTER:
-            next_at = now + self._delay(delivery.attempts, error)
+            backoff = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** min(delivery.attempts, 20))
+            backoff *= self._jitter.uniform(0.5, 1.0)
+            next_at = now + (backoff if error.retry_after is None else error.retry_after)
             self._retry_at = min(self._retry_at, next_at)
-        message = delivery.message
-        log.warning(
-            "Delivery to %s:%s failed (%s)%s",
-            message.channel,
-            message.chat_id,
-            error,
-            "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`",
-        )
+        then = "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`"
+        log.warning("Delivery to %s:%s failed (%s)%s", message.channel, message.chat_id, error, then)
         await self._record(self._store.outbox.failed, delivery.outbox_id, str(error), next_at)
 
     async def _record(self, write: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -135,9 +129,3 @@ class DeliveryService:
             except StorageError as error:
                 log.error("The outcome of a delivery cannot be recorded: %s", error)
                 await asyncio.sleep(_STORAGE_PAUSE)
-
-    def _delay(self, attempts: int, error: ChannelError) -> float:
-        if error.retry_after is not None:
-            return error.retry_after
-        backoff = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** min(attempts, 20))
-        return backoff * self._jitter.uniform(0.5, 1.0)

@@ -52,6 +52,10 @@ class Run(NamedTuple):
     kind: Literal["text", "code", "inline", "address", "layout"] = "text"
     styles: tuple[Style, ...] = ()
 
+    def within(self, style: Style) -> Run:
+        """The same inside a style; what it does already is not done twice."""
+        return self._replace(styles=(style, *(one for one in self.styles if one.opening != style.opening)))
+
 
 def runs_of(markdown: str, dialect: Dialect) -> list[Run]:
     """The document; empty only when it is blank."""
@@ -125,9 +129,8 @@ class _Walk:
             case "bullet_list" | "ordered_list":
                 return _join("\n", self._items(node, quoted, depth))
             case "blockquote":
-                inner = _join(
-                    "\n\n", (self.block(child, quoted=True, depth=depth) for child in node.children)
-                )
+                blocks = (self.block(child, quoted=True, depth=depth) for child in node.children)
+                inner = _join("\n\n", blocks)
                 if quoted and not dialect.quote_line:
                     return [Run("> "), *inner]
                 style = _style(dialect.quote, line=dialect.quote_line)
@@ -141,14 +144,11 @@ class _Walk:
 
     def _items(self, node: SyntaxTreeNode, quoted: bool, depth: int) -> Iterator[list[Run]]:
         """The items of a list, with the author's numbers; the same number all over means: count them."""
-        numbers = [item.info for item in node.children]
-        if node.type == "bullet_list":
-            markers = [self._dialect.bullet] * len(numbers)
-        elif len(set(numbers)) == 1:
-            markers = [f"{int(numbers[0]) + index}." for index in range(len(numbers))]
-        else:
-            markers = [f"{number}." for number in numbers]
-        for marker, item in zip(markers, node.children, strict=True):
+        first, *others = [item.info for item in node.children]
+        counted = all(number == first for number in others)
+        for index, item in enumerate(node.children):
+            number = int(first) + index if first and counted else item.info
+            marker = f"{number}." if node.type == "ordered_list" else self._dialect.bullet
             blocks = (self.block(child, quoted=quoted, depth=depth + 1) for child in item.children)
             yield [Run(f"{self._dialect.indent * depth}{marker} ", "layout"), *_join("\n", blocks)]
 
@@ -194,12 +194,8 @@ class _Walk:
 
     def _styled(self, runs: list[Run], style: Style) -> list[Run]:
         """The same in a style, once. Where code may not stand inside other styles, they pause around it."""
-        return [
-            run
-            if run.kind == "inline" and not self._dialect.code_nests
-            else run._replace(styles=(style, *(s for s in run.styles if s.opening != style.opening)))
-            for run in runs
-        ]
+        pauses = "" if self._dialect.code_nests else "inline"
+        return [run if run.kind == pauses else run.within(style) for run in runs]
 
     def _link(self, node: SyntaxTreeNode, in_link: bool) -> list[Run]:
         """A link or an image; with its address behind it, where the platform cannot link it."""

@@ -29,6 +29,7 @@ from nanobot.messages import Attachment, InboundMessage
 log = logging.getLogger(__name__)
 
 _REST = 0.5  # seconds in which the rest of an album or a long text arrives
+_RESTS = 6  # no more: whoever sends without end would hold up all others
 _GROUP_EDIT_PAUSE = 4.0  # seconds; a group takes about 20 messages and edits a minute
 _DOWNLOAD_TIMEOUT = 60.0
 _PHOTO_LIMIT = 10 * 1024 * 1024
@@ -74,13 +75,11 @@ class TelegramChannel(Platform[Bot]):
 
     async def _poll(self) -> None:
         """Wait for messages and have them accepted, each before the next."""
-        updates = await self._updates(self._poll_seconds)
-        while any(map(is_unfinished, updates)):
+        updates, rests = await self._updates(self._poll_seconds), _RESTS
+        while rests and any(map(is_unfinished, updates)):
             await asyncio.sleep(_REST)
-            seen = len(updates)
-            updates = await self._updates(0)
-            if len(updates) == seen:
-                break
+            seen, updates = len(updates), await self._updates(0)
+            rests = rests - 1 if len(updates) > seen else 0
         async for update, _ in self.receive(updates):
             self._next_update = update["update_id"] + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -122,6 +123,21 @@ async def test_an_album_is_one_message_also_when_it_arrives_in_two_polls(server:
         ("and this", 0),
     ]
     assert taken[0].external_id == f"7:{first['message_id']}"
+
+
+async def test_pictures_without_end_hold_up_nobody(server: TelegramServer) -> None:
+    ann, eve = server.user(7), server.user(9)
+
+    async def pictures() -> None:
+        while True:
+            server.add_update("message", album(server, eve, "")[0])
+            await asyncio.sleep(0.2)
+
+    async with running_gateway(config_for(server, allowFrom=["7"]), ScriptedProvider(echo)):
+        flood = asyncio.create_task(pictures())
+        ann.send("hello?")
+        await server.wait_for(lambda: server.texts(ann) == ["you said: hello?"])
+        flood.cancel()
 
 
 async def test_a_text_that_telegram_cut_is_whole_again(server: TelegramServer) -> None:

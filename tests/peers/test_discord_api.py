@@ -15,7 +15,7 @@ import pytest
 from discord.http import Route
 
 from tests.peers.discord_api import TOKEN, DiscordServer
-from tests.peers.discord_client import Client, connected, pointed_at
+from tests.peers.discord_client import Client
 from tests.peers.discord_world import FORUM, Json
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) + b"\r\n--boundary\r\n"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import aiohttp
 import discord
 import pytest
 
 from tests.peers.discord_api import TOKEN, DiscordServer
-from tests.peers.discord_client import INTENTS, Client, connected, pointed_at
+from tests.peers.discord_client import INTENTS, Client, connected
 from tests.peers.discord_gateway import HEARTBEAT, IDENTIFY, INVALID_SESSION, RECONNECT, RESUME
 from tests.peers.discord_world import DIRECT_MESSAGES, GUILDS, MESSAGE_CONTENT, Event
 
