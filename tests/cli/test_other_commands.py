@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from tests.cli.conftest import Nanobot
-from tests.providers.loopback import Loopback, chat_stream
+from tests.providers.loopback import Loopback, chat_stream, json_answer
 
 HELLO = {"text": "Hi there."}
 
@@ -112,6 +112,56 @@ def _answer_the_wizard(nanobot: Nanobot, base: str) -> None:
     terminal.wait_for("I am nanobot.")
     assert terminal.leave() == 0
     assert b"sk-secret" not in terminal.raw
+
+
+async def test_the_wizard_asks_again_only_for_what_was_wrong(nanobot: Nanobot) -> None:
+    refused, missing = json_answer({"error": {"message": "no"}}, 401), json_answer({"error": "no model"}, 404)
+    answers = (refused, missing, chat_stream(text="ready"), chat_stream(text="I am nanobot."))
+    async with Loopback(*answers) as server:
+        base = f"{server.url}/v1"
+        await asyncio.to_thread(_answer_wrongly_first, nanobot, server.url)
+        tried = [
+            (request.headers.get("authorization"), request.json()["model"]) for request in server.requests
+        ]
+    assert tried[:3] == [("Bearer bad", "tin"), ("Bearer good", "tin"), ("Bearer good", "tiny")]
+    written = json.loads((nanobot.home / "config.json").read_text())
+    assert written["providers"]["custom"] == {"apiKey": "good", "apiBase": base}
+    assert written["agents"]["defaults"]["model"] == "tiny"
+
+
+def _answer_wrongly_first(nanobot: Nanobot, url: str) -> None:
+    terminal = nanobot.open("onboard")
+    for question, answer in (
+        (r"^Provider \[openrouter\]:", "nobody"),
+        ("'nobody' is no provider[^$]*^Provider", "custom"),
+        ("^Base URL:", f"{url.removeprefix('http://')}/v1"),  # without its scheme
+        ("^API key", "bad"),
+        ("^Model:", "tin"),
+        ("Once more[^$]*Once more[^$]*^API key", "good"),
+        (r"^Model \[tin\]:", "tiny"),
+    ):
+        terminal.wait_for(question)
+        terminal.send(f"{answer}\n")
+    terminal.wait_for("I am nanobot.")
+    terminal.wait_for("nanobot gateway install")
+    assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "provider"),
+    [
+        *(("claude", "anthropic"), ("Claude-Opus", "anthropic"), ("gpt", "openai"), ("kimi", "moonshot")),
+        *(("qwen", "dashscope"), ("glm", "zhipu"), ("Zhipu AI", "zhipu"), ("open-router", "openrouter")),
+        *(("2", "anthropic"), ("deep", "deepseek"), ("GROQ", "groq")),
+    ],
+)
+def test_numbers_and_other_names_of_providers_are_taken(nanobot: Nanobot, answer: str, provider: str) -> None:
+    terminal = nanobot.open("onboard", "--skip-check", "--model", "m", "--api-key", "k")
+    terminal.wait_for("^  2  Anthropic")
+    terminal.wait_for("^Provider")
+    terminal.send(f"{answer}\n")
+    assert terminal.leave() == 0
+    assert provider in json.loads((nanobot.home / "config.json").read_text())["providers"]
 
 
 def test_onboard_interrupted_changes_nothing(nanobot: Nanobot) -> None:
