@@ -33,6 +33,7 @@ _IMAGES_FOLLOW = "The images of the tool results above:"
 # Google's documented value for tool calls that carry no signature of their own.
 _NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 _CACHE_MARK = {"type": "ephemeral"}
+_DETAIL_WORDS = {"reasoning.text": "text", "reasoning.summary": "summary"}  # what arrives in pieces
 
 
 class ChatReader(AnswerReader):
@@ -56,7 +57,14 @@ class ChatReader(AnswerReader):
             self.finish, self.complete = "stop", True  # `[DONE]` ends words; calls may still lack a part
         thought = self.blocks.get("thought")
         if thought and thought.extra:
-            thought.signature = clean_text(dump_json(thought.extra["details"]))
+            details = [
+                {
+                    key: "".join(value) if key == _DETAIL_WORDS.get(str(detail.get("type"))) else value
+                    for key, value in detail.items()
+                }
+                for detail in thought.extra["details"]
+            ]
+            thought.signature = clean_text(dump_json(details))
         return super().completion()
 
     def usage(self) -> Usage:
@@ -91,13 +99,13 @@ class ChatReader(AnswerReader):
         details = self.blocks.setdefault("thought", Block("reasoning")).extra.setdefault("details", [])
         last = details[-1] if details else {}
         same = all(detail.get(key) == last.get(key) for key in ("type", "index"))
-        if not last or not same or detail.get("type") not in ("reasoning.text", "reasoning.summary"):
-            details.append(dict(detail))
-            return
+        word = _DETAIL_WORDS.get(str(detail.get("type")))
+        if not last or not same or not word:
+            details.append(last := {})
         for key, value in detail.items():
-            if key in ("text", "summary"):
-                last[key] = (last.get(key) or "") + (value or "")
-            elif value is not None:
+            if key == word:  # in a list until the end, since there may be very many
+                last.setdefault(key, []).append("" + (value or ""))
+            elif value is not None or key not in last:
                 last[key] = value
 
     def _take_call_piece(self, piece: Mapping[str, Any]) -> None:

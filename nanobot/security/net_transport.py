@@ -87,7 +87,8 @@ def _connect_failure(failure: Exception | None) -> Exception:
     if isinstance(failure, httpcore2.ConnectTimeout):
         return failure
     hint = ""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")):
+    proxies = {"https_proxy", "http_proxy", "all_proxy"}
+    if any(value for name, value in os.environ.items() if name.lower() in proxies):
         hint = " (proxies from the environment are not used here, as they would bypass the address check)"
     return httpcore2.ConnectError(f"no connection: {failure}{hint}")
 

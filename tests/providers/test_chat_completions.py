@@ -459,7 +459,7 @@ def test_reasoning_under_either_name() -> None:
 
 def test_reasoning_details_are_joined_and_kept() -> None:
     part = {"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1"}
-    secret = {"type": "reasoning.encrypted", "index": 1, "data": "abc"}
+    secret = {"type": "reasoning.encrypted", "index": 1, "data": "abc", "summary": [{"a": 1}], "text": None}
     message = read(
         chat_chunk({"reasoning": "Let ", "reasoning_details": [{**part, "text": "Let "}]}),
         chat_chunk({"reasoning": "me", "reasoning_details": [{**part, "text": "me"}]}),
