@@ -28,7 +28,7 @@ def transport_kinds(name: str, server: McpServerConfig) -> tuple[TransportKind, 
     server refuses the first (MCP 2025-11-25, "Transports", backwards compatibility). Raises ConfigError.
     """
     place = f"tools.mcpServers.{name}"
-    kind = _TYPES.get(re.sub(r"[-_ ]", "", server.type).lower())
+    kind = _kind(server)
     if server.type and kind is None:
         raise ConfigError(f'{place}.type is unknown. Write "stdio", "http" or "sse", or leave it out.')
     if not server.command and not server.url:
@@ -41,6 +41,10 @@ def transport_kinds(name: str, server: McpServerConfig) -> tuple[TransportKind, 
             raise ConfigError(f'{place}.type is "stdio", but there is no command. Add it.')
         return ("stdio",)
     return _remote_kinds(place, server.url, kind)
+
+
+def _kind(server: McpServerConfig) -> TransportKind | None:
+    return _TYPES.get(re.sub(r"[-_ ]", "", server.type).lower())
 
 
 def _remote_kinds(place: str, url: str, kind: TransportKind | None) -> tuple[TransportKind, ...]:
@@ -92,8 +96,8 @@ def with_env_file(name: str, server: McpServerConfig) -> McpServerConfig:
 
 def address_of(server: McpServerConfig) -> str:
     """Where the server is, without anything that may be secret: program, or scheme, host and port."""
-    if server.command and (not server.type or server.type == "stdio"):
-        return server.command.rsplit("/", 1)[-1]
+    if server.command and _kind(server) in (None, "stdio"):
+        return server.command.partition(" ")[0].rsplit("/", 1)[-1]  # a whole command line may hold a key
     try:
         parts = urlsplit(server.url)
         port = f":{parts.port}" if parts.port else ""

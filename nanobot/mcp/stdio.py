@@ -23,7 +23,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError
-from nanobot.mcp.servers import safe_text
+from nanobot.mcp.servers import address_of, safe_text
 from nanobot.security.process import Process, start
 from nanobot.security.screen import rendered
 
@@ -105,10 +105,11 @@ class StdioServer:
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it contains a NUL character"
-            raise McpError(
-                f"cannot start {command.rsplit('/', 1)[-1]}: {reason}. Install it, or write its full path "
-                f"in tools.mcpServers.{self._name}.command."
-            ) from error
+            place, program = f"tools.mcpServers.{self._name}.command", address_of(self._server)
+            fix = f"Install it, or write its full path in {place}."
+            if " " in command and not command.startswith(("/", ".")):
+                fix = f"Write the program alone in {place}, and the rest in args."
+            raise McpError(f"cannot start {program}: {reason}. {fix}") from error
 
     async def _read(
         self,

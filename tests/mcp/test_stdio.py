@@ -109,6 +109,7 @@ async def test_a_hanging_a_crashing_and_a_missing_server_do_not_touch_a_good_one
         "hangs": faulty("hang"),
         "exits": faulty("exit"),
         "missing": McpServerConfig(command="/nowhere/at-all"),
+        "line": McpServerConfig(command="npx -y @some/server --key secret", type="local"),
         "empty": McpServerConfig(),
         "good": faulty("flood"),
     }
@@ -121,6 +122,10 @@ async def test_a_hanging_a_crashing_and_a_missing_server_do_not_touch_a_good_one
             "the program ended with code 3. Its last words: cannot go on: no licence."
         )
         assert "cannot start at-all: No such file or directory. Install it" in error(tools, "missing")
+        assert error(tools, "line") == (
+            "cannot start npx: No such file or directory. "
+            "Write the program alone in tools.mcpServers.line.command, and the rest in args."
+        )
         assert "tools.mcpServers.empty has neither command nor url" in error(tools, "empty")
         assert state(tools, "hangs") == "starting"
         assert not await tools.wait(0.01)
