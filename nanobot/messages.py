@@ -231,7 +231,8 @@ class InboundMessage:
     `reply_to` is who is told how the turn ended, when that is another session; `deliver`: what comes of it
     goes to the chat. `family` is the turn whose model calls it shares. `owner` is the process that alone may
     run it; empty: any gateway.
-    `sender_name` is what the sender calls themselves: for people, it proves nothing.
+    `sender_name` is what the sender calls themselves: for people, it proves nothing. `folder` is where the
+    owner's terminal stands.
     """
 
     channel: str
@@ -252,6 +253,7 @@ class InboundMessage:
     family: int | None = None
     owner: str = ""
     sender_name: str = ""
+    folder: str = ""
 
     @property
     def command(self) -> str:

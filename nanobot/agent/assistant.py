@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
@@ -111,7 +111,8 @@ class Assistant:
             raise
         if not begun:
             recalled = await self._recall(inbound.text, inbound) if self._recall else ""
-            await turn.conversation.append(await self._asked(inbound, recalled))
+            shown = turn.conversation.shown() if inbound.folder else ()
+            await turn.conversation.append(await self._asked(inbound, recalled, shown))
             if inbound.source == "report":
                 await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
         async with contextlib.aclosing(run_turn(turn)) as events:
@@ -179,9 +180,11 @@ class Assistant:
             answers=inbound if inbound.source == "report" or mode == "steer" else None,
         )
 
-    async def _asked(self, inbound: InboundMessage, recalled: str = "") -> Message:
-        """What the model is shown of a message."""
-        note = self._prompt.moment(inbound)
+    async def _asked(
+        self, inbound: InboundMessage, recalled: str = "", shown: Sequence[Message] = ()
+    ) -> Message:
+        """What the model is shown of a message, after what it is `shown` already."""
+        note = self._prompt.moment(inbound, shown)
         more: list[Part] = []
         if inbound.is_group or inbound.attachments or inbound.quoted:
             from nanobot.agent.attachments import attachment_notes, load_images, quoted_parts

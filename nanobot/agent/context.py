@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nanobot.errors import ToolError
-from nanobot.messages import InboundMessage
+from nanobot.messages import ContextPart, InboundMessage, Message
 from nanobot.security.files import PathPolicy
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ class PromptBuilder:
         clock: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
         self._workspace = workspace
-        self._files = PathPolicy(workspace, restrict=True)  # a link may have been put there by a command
         self._sections = sections
         self._clock = clock
         self._texts: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: a file's stamp and its text
@@ -59,19 +58,31 @@ class PromptBuilder:
 
     def owner_parts(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Name and part of these files of the owner, those left out that say nothing."""
-        parts = []
-        for name in names:
-            text = self._text(f"{self._workspace}/{name}")
-            if len(text) > _OWNER_FILE_LIMIT:
-                text = f"{text[:_OWNER_FILE_LIMIT]}\n[… cut; read {name} for the rest …]"
-            if any(line.strip() and not line.startswith("#") for line in text.splitlines()):
-                parts.append((name, f"[{name}]\n{text}"))
-        return parts
+        parts = [(name, self._owner_part(self._workspace, name)) for name in names]
+        return [(name, part) for name, part in parts if part]
 
-    def moment(self, inbound: InboundMessage) -> str:
-        """What changes from turn to turn; it travels in the newest message to keep the prefix stable."""
+    def _owner_part(self, folder: Path, name: str) -> str:
+        text = self._text(f"{folder}/{name}")
+        if len(text) > _OWNER_FILE_LIMIT:
+            text = f"{text[:_OWNER_FILE_LIMIT]}\n[… cut; read {name} for the rest …]"
+        says = any(line.strip() and not line.startswith("#") for line in text.splitlines())
+        return f"[{name}]\n{text}" if says else ""
+
+    def moment(self, inbound: InboundMessage, shown: Sequence[Message] = ()) -> str:
+        """What changes from turn to turn; it travels in the newest message to keep the prefix stable.
+
+        An AGENTS.md in the folder where the owner stands is said once, as long as it is among those `shown`.
+        """
         now = self._clock()
-        return f"[{now:%Y-%m-%d %H:%M %A} UTC{now:%z}; channel {inbound.channel}, chat {inbound.chat_id}]\n"
+        note = f"[{now:%Y-%m-%d %H:%M %A} UTC{now:%z}; channel {inbound.channel}, chat {inbound.chat_id}]\n"
+        if not inbound.folder or Path(inbound.folder) == self._workspace:
+            return note
+        note += f"[The owner is in {inbound.folder!r}: relative paths in the owner's words start there, those"
+        note += " of tools in the workspace]\n"
+        rules = self._owner_part(Path(inbound.folder), "AGENTS.md")
+        parts = (part for message in shown for part in message.parts)
+        known = any(isinstance(part, ContextPart) and rules in part.text for part in parts)
+        return f"{note}{rules}\n" if rules and not known else note
 
     def _text(self, path: str) -> str:
         """What a file says beside its comments, "" when there is none; read again when it has changed."""
@@ -88,7 +99,8 @@ class PromptBuilder:
         if path.startswith(_PROMPTS):
             return Path(path).read_text(encoding="utf-8")
         try:
-            with self._files.open_file(path) as file:
+            # A command may have put a link there.
+            with PathPolicy(Path(path).parent, restrict=True).open_file(path) as file:
                 return file.read(_READ).decode("utf-8", "replace")
         except ToolError as error:
             log.warning("It is left out of the prompt: %s", error)

@@ -125,6 +125,9 @@ class TerminalSession:
             async for note in self._app.mcp.settle():
                 self._renderer.show(Notice(note))
         channel, _, chat_id = self.key.partition(":")
+        folder = ""
+        with contextlib.suppress(OSError):  # it was removed meanwhile
+            folder = os.getcwd()  # noqa: PTH109  as the shell calls it
         await self._app.hub.submit(
             InboundMessage(
                 channel,
@@ -135,6 +138,7 @@ class TerminalSession:
                 session_key=self.key,
                 sent_at=time.time(),
                 owner=self._app.owner,
+                folder=folder,
             )
         )
 

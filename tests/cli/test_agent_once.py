@@ -207,3 +207,35 @@ def test_warnings_go_to_stderr(nanobot: Nanobot) -> None:
     done = nanobot.run("agent", "-m", "hello", "--model", nanobot.script({"text": "ok"}))
     assert (done.returncode, done.stdout) == (0, "ok\n")
     assert "defaults" in done.stderr
+
+
+def test_knows_the_folder_the_owner_stands_in(nanobot: Nanobot, tmp_path: Path) -> None:
+    (folder := tmp_path / "my project").mkdir()
+    (folder / "AGENTS.md").write_text("Only say what tests prove.\n")
+    command = [*COMMAND, "agent", "--model", nanobot.script(LOOK, HELLO, HELLO), "-m"]
+    for question in ("What is in this folder?", "And now?"):
+        subprocess.run(
+            [*command, question], cwd=folder, env=nanobot.env, check=True, stdin=subprocess.DEVNULL
+        )
+    first, second = (m["parts"][0]["text"] for m in nanobot.messages() if m["role"] == "user")
+    assert repr(str(folder)) in first
+    assert repr(str(folder)) in second
+    assert [note.count("Only say what tests prove.") for note in (first, second)] == [1, 0]
+
+
+def test_a_folder_that_links_its_instructions_elsewhere_has_none(nanobot: Nanobot, tmp_path: Path) -> None:
+    (secret := tmp_path / "secret").write_text("The word is swordfish.\n")
+    (folder := tmp_path / "folder").mkdir()
+    (folder / "AGENTS.md").symlink_to(secret)
+    command = [*COMMAND, "agent", "--model", nanobot.script(HELLO), "-m", "hello"]
+    subprocess.run(command, cwd=folder, env=nanobot.env, check=True, stdin=subprocess.DEVNULL)
+    assert "swordfish" not in json.dumps(nanobot.messages())
+
+
+def test_a_folder_that_is_gone_stops_no_reply(nanobot: Nanobot, tmp_path: Path) -> None:
+    (folder := tmp_path / "gone").mkdir()
+    command = f'cd "{folder}"; rmdir "{folder}"; exec "$@"'
+    arguments = ["sh", "-c", command, "-", *COMMAND, "agent", "--model", nanobot.script(HELLO), "-m", "hello"]
+    env = {**nanobot.env, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(arguments, env=env, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"# Hi\n\nThere **you** are.\n")
