@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_774, target=4_000)
+SPINE = Ratchet(now=4_791, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_540, target=23_500)
+TOTAL = Ratchet(now=27_561, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_796, target=9_000)
+HELLO_LINES = Ratchet(now=9_817, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,9 +28,9 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 811,
+    "root files": 813,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_909,
+    "agent": 1_924,
     # the events of a turn, the one way in and out; target 190
     "bus": 265,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_270,
+    "terminal": 1_274,
     # the built-in tools; target 1,700
     "tools": 2_122,
     # what a new workspace holds
