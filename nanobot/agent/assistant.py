@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nanobot.agent.context import PromptBuilder
 from nanobot.agent.loop import Turn, TurnLimits, run_turn
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
-from nanobot.bus.events import TurnEvent
+from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.messages import (
@@ -95,8 +94,12 @@ class Assistant:
         self._insisted = ""
 
     async def run(
-        self, claim: Claim, inbound: InboundMessage, handed_over: asyncio.Event
-    ) -> AsyncGenerator[TurnEvent, None]:
+        self,
+        claim: Claim,
+        inbound: InboundMessage,
+        handed_over: asyncio.Event,
+        emit: Callable[[TurnEvent], None],
+    ) -> TurnFinished:
         """Answer a message, whose files are on disk, or go on with what was recorded of its turn.
 
         The caller closes the turn with `store.turns.finish`.
@@ -115,9 +118,7 @@ class Assistant:
             await turn.conversation.append(await self._asked(inbound, recalled, shown))
             if inbound.source == "report":
                 await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
-        async with contextlib.aclosing(run_turn(turn)) as events:
-            async for event in events:
-                yield event
+        return await run_turn(turn, emit)
 
     async def prepare(self, inbound: InboundMessage) -> Turn:
         """The turn that would answer `inbound` now. Raises NanobotError."""

@@ -256,26 +256,22 @@ class Dispatcher:
         await self._finish(turn, finished, notices)
 
     async def _attempt(self, turn: InboxTurn) -> tuple[TurnFinished, list[str]]:
-        finished = _STOPPED
         notices: list[str] = []
+
+        def emit(event: TurnEvent) -> None:
+            if isinstance(event, Notice):
+                notices.append(event.text)
+            self._publish(turn, event)
+
         try:
             inbound = turn.inbound
             if inbound.attachments and self.fetch_attachments:
                 inbound = await self.fetch_attachments(inbound)
-            running = self._assistant.run(turn.claim, inbound, self._handed_over)
-            async with contextlib.aclosing(running) as events:
-                async for event in events:
-                    if isinstance(event, TurnFinished):
-                        finished = event
-                        continue
-                    if isinstance(event, Notice):
-                        notices.append(event.text)
-                    self._publish(turn, event)
+            return await self._assistant.run(turn.claim, inbound, self._handed_over, emit), notices
         except TurnTakenOver:
             raise
         except NanobotError as error:
-            finished = failed(error)
-        return finished, notices
+            return failed(error), notices
 
     def _publish(self, turn: InboxTurn, event: TurnEvent) -> None:
         self._hub.publish(turn.inbound, event)

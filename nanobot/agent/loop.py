@@ -8,8 +8,7 @@ it exists, so a turn that dies is resumed from what was recorded.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -72,34 +71,13 @@ class Turn:
     answers: InboundMessage | None = None
 
 
-async def run_turn(turn: Turn) -> AsyncGenerator[TurnEvent, None]:
-    """Run a turn and yield its events; the last one is a TurnFinished.
+async def run_turn(turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
+    """Run a turn: `emit` is shown what happens, and the end of it is returned.
 
-    To stop a turn, cancel the task that iterates: what runs is stopped, and the iteration ends with
-    `TurnFinished(stop_reason="cancelled")`. Whoever iterates closes the turn with what that event says.
+    To stop a turn, cancel the task that runs it: what runs is stopped, and the turn has ended with the
+    reason `cancelled`. Whoever runs it closes the turn with what its end says.
     """
-    emitted: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-    work = asyncio.create_task(_Run(turn, emitted.put_nowait).run())
-    work.add_done_callback(lambda _: emitted.put_nowait(None))
-    try:
-        while True:
-            try:
-                event = await emitted.get()
-            except asyncio.CancelledError:
-                work.cancel()
-                if turn.handed_over.is_set():
-                    raise
-                if task := asyncio.current_task():  # only the turn was to stop, not who iterates
-                    task.uncancel()
-                continue
-            if event is None:
-                break
-            yield event
-        await work
-    finally:
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([work])
+    return await _Run(turn, emit).run()
 
 
 class _Run:
@@ -120,8 +98,7 @@ class _Run:
         self._usage = Usage()
         self._counted = 0  # tokens of the last request, as the provider counted them
 
-    async def run(self) -> None:
-        """Emit all there is to see of the turn, and at last how it ended."""
+    async def run(self) -> TurnFinished:
         context = self._turn.context
         self._emit(events.TurnStarted(context.turn_id, context.session_key, self._turn.model))
         try:
@@ -129,7 +106,7 @@ class _Run:
             finished = TurnFinished(reason, self._text, self._usage, said=self._said)
         except NanobotError as error:  # half an answer from a broken stream is not an answer
             finished = failed(error)._replace(usage=self._usage)
-        self._emit(finished._replace(context=self._conversation.use(self._counted)))
+        return finished._replace(context=self._conversation.use(self._counted))
 
     async def _run_in_time(self) -> StopReason:
         """Take steps until the turn ends; of an answer that is cut off, keep what was said."""
@@ -145,6 +122,9 @@ class _Run:
         except asyncio.CancelledError:
             if self._turn.handed_over.is_set():
                 raise
+            task = asyncio.current_task()
+            while task and task.uncancel():  # only the turn was to stop, not who runs it
+                pass
         if self._partial.strip():
             self._text, self._said = self._partial, Message.assistant(self._partial)
         return reason

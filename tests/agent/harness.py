@@ -84,9 +84,8 @@ class OpenTurn:
     events: list[TurnEvent] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Iterate to the end; cancel the task that does to stop the turn."""
-        async for event in run_turn(self.turn):
-            self.events.append(event)
+        """Run to the end; cancel the task that does to stop the turn."""
+        self.events.append(await run_turn(self.turn, self.events.append))
 
     async def played(self) -> Played:
         """What is left when the turn is closed, which a turn that the store failed is not."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from nanobot.agent.loop import TurnLimits, run_turn
+from nanobot.agent.loop import TurnLimits
 from nanobot.agent.tools.base import ToolOutput, current_turn, report_output
 from nanobot.bus.events import (
     Notice,
@@ -343,24 +344,41 @@ async def test_cancelling_a_tool_leaves_a_valid_history() -> None:
     assert [result.outcome for result in played.results] == ["cancelled", "cancelled"]
 
 
-async def test_closing_the_iterator_early_stops_the_work() -> None:
-    stopped = asyncio.Event()
+async def test_cancelling_again_and_again_stops_the_turn_once_and_leaves_its_task_whole() -> None:
+    cleaned_up = asyncio.Event()
 
     async def hang(**_: object) -> str:
         report_output("begun")
         try:
             await asyncio.sleep(60)
         finally:
-            stopped.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)  # cleaning up is slow, and is cut short
+            cleaned_up.set()
         return ""
 
     async with open_turn([Reply(tool_calls=[call("hang")])], [Act("hang", hang)]) as opened:
-        events = run_turn(opened.turn)
-        async for event in events:
-            if isinstance(event, ToolOutputDelta):
-                break
-        await events.aclose()
-        assert stopped.is_set()
+
+        async def run() -> int:
+            await opened.run()
+            task = asyncio.current_task()
+            async with asyncio.timeout(5):  # which a task that is still being cancelled could not do
+                await asyncio.sleep(0)
+            return task.cancelling() if task else 1
+
+        task = asyncio.create_task(run())
+        async with asyncio.timeout(5):
+            while not any(isinstance(seen, ToolOutputDelta) for seen in opened.events):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            task.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            task.cancel()
+            assert await task == 0
+        assert cleaned_up.is_set()
+        played = await opened.played()
+    assert played.finished.stop_reason == "cancelled"
+    assert unanswered_calls(played.recorded) == []
 
 
 async def test_a_handed_over_turn_is_left_open() -> None:
