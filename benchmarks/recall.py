@@ -253,7 +253,7 @@ async def _fill(
             rows.append(TurnRow(count + seq, talk.id, seq, turn.at, False, turn.speaker, turn.text.strip()))
             newest = max(newest, turn.at)
         count += len(rows)
-        await index.write(add_turns, rows, Position())
+        await index.write(add_turns, rows, Position(), Position())
         if facts is not None:
             with facts.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in _fact_lines(talk, places))

@@ -188,35 +188,29 @@ def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
     return result + separator + "".join(f"{line}\n" for line in added)
 
 
-def replace_file(path: Path, content: bytes, expected: bytes) -> bool:
-    """Put `content` into the place of `path`, with its rights, if it still holds `expected` at that moment.
-
-    For the holder of the lock `memory`. Survives a crash at any point. Raises StorageError.
-    """
-    target = path.resolve()
-    fresh = target.with_name(f".{target.name}.new")
-    with _storage_errors(target):
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
-        paths.write_atomic(fresh, content, mode=mode)
-        if read_bytes(target) != expected:
-            return False
-        fresh.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return True
+class _Changed(Exception):
+    """Somebody has written the file meanwhile."""
 
 
 def rewrite(path: Path, change: Callable[[str], str]) -> None:
-    """Bring `change` into a file as it is at that moment. Raises StorageError."""
-    replaced = False
-    while not replaced:
+    """Bring `change` into a file as it is at that moment; for the holder of the lock `memory`.
+
+    Survives a crash at any point. Raises StorageError.
+    """
+    while True:
         with _storage_errors(path):
             before = read_bytes(path)
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         after = encode_memory(change(decode_memory(before)), before)
-        replaced = after == before or replace_file(path, after, before)
+        if after == before:
+            return
+        with contextlib.suppress(_Changed), paths.atomic_file(path, mode=mode) as file:
+            file.write(after)
+            file.flush()
+            os.fsync(file.fileno())  # it takes time: before the last look at the file
+            if read_bytes(path) != before:
+                raise _Changed
+            return
 
 
 def read_bytes(path: Path) -> bytes:

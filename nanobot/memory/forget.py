@@ -161,15 +161,14 @@ class Forgetter:
         places = frozenset((session, entry.seq) for session, entry in found.messages)
         target = Target(found.matches, places, found.scope.session)
         redacted = await self._redaction.redact(target)
+        await to_the_end(asyncio.to_thread(self._clean_files, found, target))
         search = self.open_search()
         try:
-            await search.reindex([*redacted, *await search.stale(found.matches)])
-            await to_the_end(asyncio.to_thread(self._clean_files, found, target))
-            await search.reindex([])  # for the lines of the files
+            await search.rebuild()
         finally:
             await search.aclose()
         await self._redaction.end(number)
-        return len(redacted)
+        return redacted
 
     def _clean_files(self, found: Found, target: Target) -> None:
         files = self.consolidator.files

@@ -135,8 +135,8 @@ class Redaction(Table):
         sql = f"SELECT * FROM messages WHERE session = ? AND turn IN ({said_in}) ORDER BY seq"
         return [stored_message(row) for row in await self.database.rows(sql, session, session, seq)]
 
-    async def redact(self, target: Target) -> list[Place]:
-        """Take the words out; returns the messages that lost theirs. Calls and their results stay paired."""
+    async def redact(self, target: Target) -> int:
+        """Take the words out; how many messages lost theirs. Calls and their results stay paired."""
         meant = _Meant()
         for session, stored in await self.messages_like(target):
             meant.turns.add(stored.turn_id)
@@ -146,7 +146,7 @@ class Redaction(Table):
         async for rows in self._messages(target.only):
             await self._apply(rows, lambda row: _of_message(row, target, redacted))
         await self._clean_others(target, _Meant())  # what was made of a message meanwhile
-        return redacted
+        return len(redacted)
 
     async def _clean_others(self, target: Target, meant: _Meant) -> None:
         for table, (key, after, columns) in _OTHERS.items():

@@ -114,23 +114,10 @@ class MemorySearch:
                 if read >= _MANY:
                     self._progress(read)
 
-    async def stale(self, matches: Callable[[str], bool]) -> list[tuple[str, int]]:
-        """The messages, as (session key, seq), whose text matches, of those that are in the index already."""
-        found: list[tuple[str, int]] = []
-        after = 0
-        while rows := await self._index.read(search_rows.texts, after, _BATCH):
-            told = await asyncio.to_thread(list, map(matches, [text for *_, text in rows]))
-            found += [(session, seq) for (_, session, seq, _), says in zip(rows, told, strict=True) if says]
-            after = rows[-1][0]
-        return found
-
-    async def reindex(self, places: Sequence[tuple[str, int]]) -> None:
-        """Read messages again that were changed in the database, leaving no trace of what they were."""
+    async def rebuild(self) -> None:
+        """Read everything again, leaving no trace of what was read before. Raises StorageError."""
+        await self._index.start_over()
         await self.refresh()
-        for first in range(0, len(places), _BATCH):
-            texts = await self._store.database.read(_texts, places[first : first + _BATCH])
-            await self._index.write(_replace, texts)
-        await self._index.purge()
 
     async def aclose(self) -> None:
         await self._index.aclose()
@@ -147,10 +134,10 @@ class MemorySearch:
             await self._index.write(search_rows.put_lines, file, signature, lines)
         mark, unread = await self._store.database.read(_unread, position, _BATCH)
         if mark != position.mark:  # another database than the one indexed
-            await self._index.write(search_rows.forget_turns)
+            await self._index.write(search_rows.start_over)
             return _BATCH
-        if unread:
-            await self._index.write(_add, unread, position)
+        if unread and not await self._index.write(_add, unread, position):
+            return _BATCH
         return len(unread)
 
 
@@ -206,30 +193,14 @@ def _mark(row: TurnRow) -> str:
     return f"{message_id(row.session, row.seq)} {row.at}"
 
 
-def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) -> None:
+def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) -> bool:
     newest = unread[-1]
     last = max(newest.id, before.last)
     oldest = last - _LATE
     missing = {*before.missing, *range(max(before.last + 1, oldest), last)} - {row.id for row in unread}
     reached = tuple(sorted(number for number in missing if number > oldest))
     mark = _mark(newest) if newest.id == last else before.mark
-    search_rows.add_turns(index, unread, Position(last, reached, mark))
-
-
-def _texts(connection: Connection, places: Sequence[tuple[str, int]]) -> list[tuple[str, int, str]]:
-    """Session, seq and text of messages; "" for those that are not there."""
-    found = []
-    for session, seq in places:
-        row = connection.execute(
-            "SELECT * FROM messages WHERE session = ? AND seq = ?", (session, seq)
-        ).fetchone()
-        found.append((session, seq, stored_message(row).message.all_text.strip() if row else ""))
-    return found
-
-
-def _replace(index: IndexConnection, texts: Sequence[tuple[str, int, str]]) -> None:
-    for session, seq, text in texts:
-        search_rows.replace_turn(index, session, seq, text)
+    return search_rows.add_turns(index, unread, before, Position(last, reached, mark))
 
 
 # -- memory files

@@ -17,7 +17,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from nanobot.errors import StorageError
 from nanobot.memory import search_rows
-from nanobot.memory.search_rows import SCHEMA, TABLES
 from nanobot.paths import make_private_dir
 from nanobot.store.sqlite import use_wal
 
@@ -25,7 +24,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _VERSION = 2  # of the schema and of how words are made (memory/words.py); another one is made anew
-_PAGES = 200  # of the full-text index that are merged in one transaction
 _BUSY = 5.0  # seconds to wait for another process that writes
 # What is wrong with the disk or with another process, and not with the file.
 _NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", "INTERRUPT", "NOMEM")
@@ -58,14 +56,9 @@ class SearchIndex:
         """Run a function that writes, alone among all processes. Raises StorageError."""
         return await self._on_thread("BEGIN IMMEDIATE", lambda db: function(db, *args, **kwargs))
 
-    async def purge(self) -> None:
-        """Leave no byte of what was deleted or replaced in any of the index's files. Raises StorageError.
-
-        Deleted words stay in a full-text index until its parts are merged.
-        """
-        more = await self.write(search_rows.merge, -_PAGES)
-        while more:
-            more = await self.write(search_rows.merge, _PAGES)
+    async def start_over(self) -> None:
+        """Empty it and leave no byte of what it held in its files. Raises StorageError."""
+        await self.write(search_rows.start_over)
         if await self._on_thread("", lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]):
             raise StorageError("Another nanobot keeps the search index busy. Try again in a moment.")
 
@@ -136,10 +129,7 @@ class SearchIndex:
             if version == _VERSION:
                 return  # another process was faster
             self._notice("was made by another version of nanobot" if version else "was not there")
-            for name in TABLES:
-                connection.execute(f"DROP TABLE IF EXISTS {name}")
-            for statement in SCHEMA.split(";\n"):
-                connection.execute(statement)
+            search_rows.start_over(connection)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _close(self) -> None:

@@ -18,7 +18,6 @@ from nanobot.memory.facts import split_message_id
 from nanobot.memory.words import words
 
 FILES = 1 << 40
-TABLES = ("state", "turns", "lines", "words")
 SCHEMA = """
 CREATE TABLE state (
   name TEXT PRIMARY KEY,
@@ -140,20 +139,23 @@ def position(db: Connection) -> Position:
     return Position(last, tuple(missing), mark)
 
 
-def forget_turns(db: Connection) -> None:
-    """Begin again with the first message: the database is another one."""
-    db.execute("DELETE FROM words WHERE rowid < ?", (FILES,))
-    db.execute("DELETE FROM turns")
-    db.execute("DELETE FROM state WHERE name = 'position'")
+def start_over(db: Connection) -> None:
+    """Drop everything there is, and make the tables."""
+    for name in ("state", "turns", "lines", "words"):
+        db.execute(f"DROP TABLE IF EXISTS {name}")
+    for statement in SCHEMA.split(";\n"):
+        db.execute(statement)
 
 
-def add_turns(db: Connection, rows: Iterable[TurnRow], reached: Position) -> None:
-    """Add messages, those of a session in their order; what another process has added is left out."""
+def add_turns(db: Connection, rows: Iterable[TurnRow], before: Position, reached: Position) -> bool:
+    """Add messages, those of a session in their order; False when another process has changed the index."""
+    if position(db) != before:
+        return False
     for row in rows:
         if row.text:
             _add_turn(db, row)
-    if reached.last >= position(db).last:
-        set_state(db, "position", json.dumps(reached))
+    set_state(db, "position", json.dumps(reached))
+    return True
 
 
 def _add_turn(db: Connection, row: TurnRow) -> None:
@@ -179,26 +181,6 @@ def _add_turn(db: Connection, row: TurnRow) -> None:
         db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
 
 
-def replace_turn(db: Connection, session: str, seq: int, text: str) -> None:
-    """Give a message another text, or take it out with an empty one, also where neighbours hold it."""
-    row = db.execute("SELECT id FROM turns WHERE session = ? AND seq = ?", (session, seq)).fetchone()
-    if row is None:
-        return
-    words = _searchable(text)
-    for column, order in (("after", "seq < ? ORDER BY seq DESC"), ("before", "seq > ? ORDER BY seq")):
-        db.execute(
-            f"UPDATE words SET {column} = ? WHERE {column} <> '' AND rowid ="
-            f" (SELECT id FROM turns WHERE session = ? AND {order} LIMIT 1)",
-            (words[:_NEIGHBOUR], session, seq),
-        )
-    if text:
-        db.execute("UPDATE turns SET text = ? WHERE id = ?", (text, row["id"]))
-        db.execute("UPDATE words SET said = ? WHERE rowid = ?", (words, row["id"]))
-    else:
-        db.execute("DELETE FROM turns WHERE id = ?", (row["id"],))
-        db.execute("DELETE FROM words WHERE rowid = ?", (row["id"],))
-
-
 def put_lines(db: Connection, file: str, signature: str, rows: Sequence[LineRow]) -> None:
     """Make the lines of `file` these; `signature` tells this state of the file from others."""
     known = {
@@ -219,16 +201,6 @@ def put_lines(db: Connection, file: str, signature: str, rows: Sequence[LineRow]
             (number, _searchable(row.text), dates),
         )
     set_state(db, f"file {file}", signature)
-
-
-def merge(db: Connection, pages: int) -> bool:
-    """Work on bringing the full-text index into one part, without what was deleted.
-
-    `pages`: how much to do, negative to begin anew. False when nothing was left to do.
-    """
-    before = db.total_changes
-    db.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
-    return db.total_changes - before > 1
 
 
 # -- asking it
@@ -297,14 +269,6 @@ def lines_of(db: Connection, ids: Sequence[int], scope: SearchScope) -> list[Row
     return db.execute(
         f"SELECT id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}", (*ids, *parameters)
     ).fetchall()
-
-
-def texts(db: Connection, after: int, limit: int) -> list[tuple[int, str, int, str]]:
-    """(id, session, seq, text) of the messages with an id above `after`, in order."""
-    rows = db.execute(
-        "SELECT id, session, seq, text FROM turns WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
-    )
-    return [tuple(row) for row in rows]
 
 
 def _searchable(text: str) -> str:

@@ -295,7 +295,7 @@ async def test_a_changed_message_leaves_no_trace(world: World) -> None:
         body = '{"role": "user", "parts": [{"type": "text", "text": "[forgotten]"}]}'
         connection.execute("UPDATE messages SET body = ? WHERE seq = 3", (body,))
     connection.close()
-    await world.memory.reindex([("cli:direct", 3), ("cli:direct", 77)])
+    await world.memory.rebuild()
     assert await world.find("xyzzyplugh") == []
     assert (await world.texts("forgotten"))[0] == "[forgotten]"
     for file in world.folder.glob("search.db*"):
@@ -306,6 +306,6 @@ async def test_a_fact_taken_out_leaves_no_trace(world: World) -> None:
     world.remember("- The code is xyzzyplugh.", "- Likes tea.")
     assert await world.find("xyzzyplugh")
     world.remember("- Likes tea.")
-    await world.memory.reindex([])
+    await world.memory.rebuild()
     for file in world.folder.glob("search.db*"):
         assert b"xyzzyplugh" not in file.read_bytes()
