@@ -12,11 +12,6 @@ import unicodedata
 
 # A run of letters, digits and the marks above or below them.
 _RUN = re.compile(r"[^\W_](?:[\w\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f]|['’](?=s\b))*")
-# Scripts that put no spaces between words: Thai, Lao, Khmer; Japanese, Chinese, Korean.
-_UNSPACED = re.compile(
-    "([\u0e00-\u0eff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-    "\U00020000-\U0003ffff]+)"
-)
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # Characters that are grammar: hiragana, and the commonest function characters of Chinese.
 _UNSPACED_GRAMMAR = re.compile(
@@ -73,11 +68,9 @@ def words(text: str) -> list[str]:
     """
     found: list[str] = []
     for run in _RUN.findall(unicodedata.normalize("NFKC", text[:_MOST_TEXT])):
-        for piece in _UNSPACED.split(run):
-            if _UNSPACED.match(piece):
-                found += _pairs(piece)
-            elif piece:
-                found += _folded(piece)
+        # Every second piece has no spaces between its words.
+        for place, piece in enumerate([run] if run.isascii() else _unspaced().split(run)):
+            found += _pairs(piece) if place % 2 else _folded(piece) if piece else ()
     return found
 
 
@@ -92,6 +85,15 @@ def says_something(word: str) -> bool:
     if word.isascii():
         return len(word) > 1 and word not in _STOP
     return word not in _STOP and not _UNSPACED_GRAMMAR.fullmatch(word)
+
+
+@functools.cache
+def _unspaced() -> re.Pattern[str]:
+    """Scripts without spaces: Thai, Lao, Khmer; Japanese, Chinese, Korean. It takes long to compile."""
+    return re.compile(
+        "([\u0e00-\u0eff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+        "\U00020000-\U0003ffff]+)"
+    )
 
 
 @functools.lru_cache(maxsize=50_000)
