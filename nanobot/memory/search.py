@@ -134,7 +134,7 @@ class MemorySearch:
             await self._index.write(search_rows.put_lines, file, signature, lines)
         mark, unread = await self._store.database.read(_unread, position, _BATCH)
         if mark != position.mark:  # another database than the one indexed
-            await self._index.write(search_rows.start_over)
+            await self._index.write(search_rows.make_tables)
             return _BATCH
         if unread and not await self._index.write(_add, unread, position):
             return _BATCH

@@ -58,7 +58,7 @@ class SearchIndex:
 
     async def start_over(self) -> None:
         """Empty it and leave no byte of what it held in its files. Raises StorageError."""
-        await self.write(search_rows.start_over)
+        await self.write(search_rows.make_tables)
         if await self._on_thread("", lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]):
             raise StorageError("Another nanobot keeps the search index busy. Try again in a moment.")
 
@@ -129,7 +129,7 @@ class SearchIndex:
             if version == _VERSION:
                 return  # another process was faster
             self._notice("was made by another version of nanobot" if version else "was not there")
-            search_rows.start_over(connection)
+            search_rows.make_tables(connection)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _close(self) -> None:

@@ -139,8 +139,8 @@ def position(db: Connection) -> Position:
     return Position(last, tuple(missing), mark)
 
 
-def start_over(db: Connection) -> None:
-    """Drop everything there is, and make the tables."""
+def make_tables(db: Connection) -> None:
+    """Make the tables, empty, whatever there was."""
     for name in ("state", "turns", "lines", "words"):
         db.execute(f"DROP TABLE IF EXISTS {name}")
     for statement in SCHEMA.split(";\n"):

@@ -27,13 +27,15 @@ _READ = 20_000  # characters of one text that are looked at
 _QUOTED = 100  # characters of a message in a digest
 # What people paste: quoted lines, code, long quotations.
 _PASTED = re.compile(
-    r"^[ ]*[>|][^\n]*|```.*?(?:```|\Z)|[\"“„«「『](?:[^\"”“„«»」』]{25,}|[\u3040-\u9fff、。]{8,})[\"”“»」』]",
+    r"^[ ]*[>|][^\n]*|```.*?(?:```|\Z)"
+    r"|[\"“„«「『](?:[^\"“”„«»「」『』]{25,}|[\u3040-\u9fff、。]{8,})[\"“”»」』]",
     re.MULTILINE | re.DOTALL,
 )
 _COLON = re.compile(r"[:：](?=\s|\Z)|：")
 # Addresses, numbers, codes: nobody writes these by chance as somebody else has written them.
 _EXACT = re.compile(r"[a-z0-9]+(?:[.@/:+'’_-]+[a-z0-9]+)*")
-_CODE = re.compile(r"@|\w\.[^\W\d]{2}|(?=\S{4})\S*\d")
+_ADDRESS = re.compile(r"@|\w\.[^\W\d]{2}")
+_DIGIT = re.compile(r"\d")
 _NAME = re.compile(r"(?<=\S )[^\W\d_a-z]\w+")  # with a capital, inside a sentence
 _GROUPS = re.compile(r"(?<=\d)[.,'’ ](?=\d{3}(?!\d))")
 _DATE = re.compile(r"(?:19|20)\d\d(?:-\d\d){0,2}|\d{1,2}:\d\d")
@@ -214,7 +216,11 @@ def _own_and_pasted(text: str) -> tuple[str, str]:
 def _codes(text: str) -> set[str]:
     """The addresses, numbers and codes in `text` without the points in long numbers; dates are reckoned."""
     tokens = _EXACT.findall(_GROUPS.sub("", text.casefold()))
-    return {token for token in tokens if _CODE.search(token) and not _DATE.fullmatch(token)}
+    return {
+        token
+        for token in tokens
+        if _ADDRESS.search(token) or (len(token) > 3 and _DIGIT.search(token) and not _DATE.fullmatch(token))
+    }
 
 
 def _stems(text: str) -> list[str]:

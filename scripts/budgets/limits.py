@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_873,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_667,
+    "memory": 3_575,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150

@@ -445,7 +445,11 @@ async def test_a_result_that_came_back_to_a_terminal_is_known_as_such(world: Wor
 
 
 @pytest.mark.parametrize(
-    "text", ["1" * 31, "a1" * 15 + "!", "„" * 20_000, "x" * 20_000, "password for " * 2_000, "> " * 9_000]
+    "text",
+    [
+        *("x" * 20_000 + "1", "x." * 10_000, "a1 " * 7_000, "「" * 20_000, "「あ" * 10_000, ": " * 10_000),
+        *("1" * 31, "a1" * 15 + "!", "„" * 20_000, "x" * 20_000, "password for " * 2_000, "> " * 9_000),
+    ],
 )
 def test_no_text_takes_long_to_look_at(text: str) -> None:
     transcript = conversation(Message.user(text), result(text), Message.assistant(text))
