@@ -144,6 +144,8 @@ class _Reader:
 
     def _take_older(self, data: dict[str, Any]) -> None:
         message = _older_message(data)
+        if not message.parts:
+            return  # the older nanobot wrote empty answers too
         with contextlib.suppress(*_WRONG):
             self.time = datetime.fromisoformat(data["timestamp"]).timestamp()
         turn = (self.found[-1].turn_id if self.found else 0) + (message.role == "user")
@@ -170,6 +172,8 @@ class _Reader:
                 spoken.append((stored, []))
             elif spoken:
                 spoken[-1][1].append(stored)
+            else:
+                self.problems += 1
         for stored, results in spoken:
             left = {result.message.tool_results[0].call_id: result for result in results}
             lost = stored._replace(message=Message("tool", (ToolResult("", "", INTERRUPTED, "interrupted"),)))
@@ -183,7 +187,7 @@ class _Reader:
                 parts.append(part)
             yield stored._replace(message=Message(stored.message.role, tuple(parts)))
             yield from answers
-            self.problems += len(left)
+            self.problems += len(results) - sum(answer.seq != stored.seq for answer in answers)
 
 
 def _checked(message: Message) -> Message:
@@ -220,17 +224,16 @@ def _older_message(data: dict[str, Any]) -> Message:
     if role not in ("user", "assistant"):
         raise ValueError(f"role {role}")
     calls = [_older_call(call) for call in data.get("tool_calls") or ()]
-    if not parts and not calls:
-        raise ValueError("empty")
     return Message(role, (*parts, *calls))
 
 
 def _older_parts(content: Iterable[dict[str, Any]]) -> Iterator[TextPart | ImagePart]:
     for part in content:
-        if text := part.get("text"):
-            yield TextPart(str(text))
-        elif "image_url" in part and (image := re.fullmatch(_IMAGE, part["image_url"]["url"])):
-            yield ImagePart(image[1], image[2])
+        if "image_url" in part:
+            image = re.fullmatch(_IMAGE, part["image_url"]["url"])
+            yield ImagePart(*image.groups()) if image else TextPart(f"[image: {part['image_url']['url']}]")
+        elif part["text"]:
+            yield TextPart(str(part["text"]))
 
 
 def _older_call(data: dict[str, Any]) -> ToolCall:

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_768, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_202, target=23_500)
+TOTAL = Ratchet(now=28_113, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -46,7 +46,7 @@ ROOMS: dict[str, int] = {
     # the service, its HTTP surface
     "gateway": 344,
     # conversations and jobs of the older nanobot, taken over once
-    "legacy": 353,
+    "legacy": 356,
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_873,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050

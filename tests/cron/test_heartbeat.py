@@ -58,6 +58,7 @@ DECORATIONS = [
     "**Tasks**",
     "**Tasks:**",
     "__Periodic tasks__:",
+    "📋 **Periodic tasks** —",
     "Tasks\n=====",
     "Periodic tasks\n--------------",
     "> The heart beats twice an hour.\n> - like this",

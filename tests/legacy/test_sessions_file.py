@@ -204,6 +204,26 @@ def test_what_makes_no_sense_is_left_out_and_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_nothing_is_dropped_without_being_counted(tmp_path: Path) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    path = write(
+        tmp_path / "cli_x.jsonl",
+        line("tool", "before anything", tool_call_id="c1"),  # 1
+        line("user", [picture, {"type": "text", "text": "what is it?"}]),
+        line("user", [{"type": "input_audio", "input_audio": {}}]),  # 2
+        line("assistant", ""),  # says nothing, so nothing is lost
+        line("assistant", "", tool_calls=[CALL]),
+        line("tool", "one", tool_call_id="c1"),
+        line("tool", "two", tool_call_id="c1"),  # 3: one call has one result
+    )
+    session, problems = read_file(path, follow=True)
+    assert problems == 3
+    assert session.messages[0].message == Message(
+        "user", (TextPart("[image: https://example.com/a.png]"), TextPart("what is it?"))
+    )
+    assert [stored.message.role for stored in session.messages] == ["user", "assistant", "tool"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
