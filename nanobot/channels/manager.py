@@ -73,36 +73,35 @@ class ChannelManager:
                     with contextlib.suppress(StorageError):  # then more is looked through next time
                         await self._hub.inbox.heard_all(name, time.time())
 
+    def _running(self, name: str) -> Channel:
+        if name not in self._channels:
+            raise ChannelError(f"The channel {name} is not running.")
+        return self._channels[name]
+
     async def send(self, message: OutboundMessage) -> str:
         """Deliver through the message's channel. Raises ChannelError."""
-        channel = self._channels.get(message.channel)
-        if channel is None:
-            raise ChannelError(f"The channel {message.channel} is not running.")
+        channel, status = self._running(message.channel), self.status[message.channel]
         try:
             with contained(message.channel):
                 receipt = await channel.send(message)
         except ChannelError as error:
-            self.status[message.channel].last_error = str(error)
+            status.last_error = str(error)
             raise
-        self.status[message.channel].sent += 1
+        status.sent += 1
         return receipt
 
     async def fetch_attachments(self, inbound: InboundMessage) -> InboundMessage:
         """The message with its files on disk. A file that cannot be had says why in its place."""
-        if not inbound.attachments:
-            return inbound
-        fetched = [
-            await self._fetch(inbound, number, item) for number, item in enumerate(inbound.attachments)
-        ]
-        return dataclasses.replace(inbound, attachments=tuple(fetched))
+        files = [await self._fetch(inbound, number, item) for number, item in enumerate(inbound.attachments)]
+        return dataclasses.replace(inbound, attachments=tuple(files))
 
     async def _fetch(self, inbound: InboundMessage, number: int, item: Attachment) -> Attachment:
+        if item.error:
+            return item
         folder = make_private_dir(self._media / safe_name(inbound.channel))
         # Ids that look alike as file names must not show one chat the file of another.
         origin = hashlib.sha256(f"{inbound.external_id}\0{number}".encode()).hexdigest()[:16]
         target = folder / safe_name(f"{origin}-{item.name}")
-        if item.error:
-            return item
         try:
             if not target.exists():
                 await self._download(inbound.channel, item, target)
@@ -115,10 +114,8 @@ class ChannelManager:
         """Fetch a file, with patience: after a restart a turn may go on before its channel is connected."""
         partial = target.with_name(f".{target.name}")  # a crash leaves no half of a file under its name
         for pause in (*_FETCH_PAUSES, None):
-            channel = self._channels.get(name)
             try:
-                if channel is None:
-                    raise ChannelError(f"The channel {name} is not running.")
+                channel = self._running(name)
                 with contained(name):
                     async with asyncio.timeout(_FETCH_TIMEOUT):
                         await channel.fetch(item, partial)

@@ -35,18 +35,15 @@ _REMEMBERED = 200  # outgoing messages whose progress is known
 
 @dataclass
 class _Shown:
-    """What a chat has seen of one outgoing message.
+    """What a chat has seen of one outgoing message: the id and the text of each part, as it is now.
 
-    `growing_id` is the message that is edited while the answer is written, `text` what it shows,
-    `growing` the call that runs right now, `quiet_until` (loop time) when the next may. `receipts`
-    are the ids of the parts that are complete; `closed` says that completing has begun.
+    `growing` is the call that shows more of an unfinished answer right now, `quiet_until` (loop time) when
+    the next may. `closed`: completing has begun.
     """
 
-    growing_id: str = ""
-    text: str = ""
+    parts: list[tuple[str, str]] = field(default_factory=list)
     growing: asyncio.Task[None] | None = None
     quiet_until: float = 0.0
-    receipts: list[str] = field(default_factory=list)
     closed: bool = False
 
 
@@ -172,21 +169,16 @@ class Platform(Channel, Generic[Client]):
         clock = asyncio.get_running_loop().time
         enough = 2 * self.dialect.limit  # what comes later is in another message
         piece = next(render_pieces(message.text[:enough], self.dialect), None)
-        if piece is None or not piece.text or piece.text == shown.text:
+        if piece is None:
             return
-        part = replace(text_part(message, piece), quotes=not shown.growing_id)
         try:
-            if shown.growing_id:
-                await self.edit_part(part, shown.growing_id)
-            else:
-                shown.growing_id = await self.send_part(part)
+            await self._bring([replace(text_part(message, piece), quotes=True)], shown)
         except ChannelError as error:
             # A message whose fate is unknown is not begun again: it could be there twice.
-            quiet = _QUIET_AFTER_ERROR if shown.growing_id else math.inf
+            quiet = _QUIET_AFTER_ERROR if shown.parts else math.inf
             shown.quiet_until = clock() + (error.retry_after or quiet)
             log.debug("A growing answer was not shown: %s", error)
             return
-        shown.text = piece.text
         full = len(message.text) > enough
         shown.quiet_until = math.inf if full else clock() + self.edit_pause(message.chat_id)
 
@@ -210,20 +202,26 @@ class Platform(Channel, Generic[Client]):
             del self._shown[message.id]  # interim words stay; the answer will be a message of its own
         if shown.growing is not None:
             await asyncio.wait([shown.growing])
-        captions = 0 if shown.growing_id else self.caption_limit
-        parts = await asyncio.to_thread(parts_of, message, self.dialect, caption_limit=captions)
-        for part in parts[len(shown.receipts) :]:
-            whole = await asyncio.to_thread(part.with_data)
-            growing_id = shown.growing_id if not shown.receipts and not part.file else ""
-            shown.receipts.append(await self._deliver(whole, growing_id))
-        return ",".join(shown.receipts)
+        captions = 0 if shown.parts else self.caption_limit
+        await self._bring(
+            await asyncio.to_thread(parts_of, message, self.dialect, caption_limit=captions), shown
+        )
+        return ",".join(message_id for message_id, _ in shown.parts)
 
-    async def _deliver(self, part: OutgoingPart, growing_id: str) -> str:
-        """Send a part, or turn the growing message into it; without formatting should that be refused."""
+    async def _bring(self, parts: Sequence[OutgoingPart], shown: _Shown) -> None:
+        """Have the chat show these parts: send what is missing, edit what says something else."""
+        for number, part in enumerate(parts):
+            message_id, text = shown.parts[number] if number < len(shown.parts) else ("", None)
+            if text != part.text:
+                whole = await asyncio.to_thread(part.with_data)
+                shown.parts[number:] = [(await self._deliver(whole, message_id), part.text)]
+
+    async def _deliver(self, part: OutgoingPart, message_id: str) -> str:
+        """Send a part, or turn this message into it; without formatting should that be refused."""
         try:
-            if growing_id:
-                await self.edit_part(part, growing_id)
-                return growing_id
+            if message_id:
+                await self.edit_part(part, message_id)
+                return message_id
             return await self.send_part(part)
         except MessageGone:
             # Under the key of a message that was deleted, a platform could answer with that one.
@@ -232,7 +230,7 @@ class Platform(Channel, Generic[Client]):
             if not part.formatted:
                 raise
             log.warning("%s refused formatted text (%s); it goes out unformatted", self.title, error)
-            return await self._deliver(part.unformatted(), growing_id)
+            return await self._deliver(part.unformatted(), message_id)
 
     def _shown_of(self, message_id: str) -> _Shown:
         shown = self._shown.pop(message_id, None) or _Shown()
