@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from nanobot.app import open_app
 from nanobot.channels.registry import load_channel
 from nanobot.config.schema import Config
-from nanobot.errors import ChannelError, ConfigError
-from nanobot.gateway import Gateway
+from nanobot.errors import ChannelError
 from nanobot.messages import ToolCall
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from tests.channels.conftest import eventually
 from tests.gateway.conftest import config_for, running_gateway
 from tests.gateway.processes import Home
 from tests.peers.loopback_platform import Platform
@@ -124,20 +123,37 @@ async def test_channels_status_tells_what_is_wrong_with_a_plugin(tmp_path: Path,
     assert "wrong version of something" in out
 
 
-@pytest.mark.parametrize("wrong", [None, "anna", 5, {"a": 1}, [None], [["anna"]]])
-async def test_a_wrong_allow_from_of_a_plugin_is_a_config_error(platform: Platform, wrong: Any) -> None:
+@pytest.mark.parametrize("wrong", [None, "anna", 5, {"a": 1}, [None], [["anna"]], [True], [""]])
+async def test_a_wrong_allow_from_of_a_plugin_ends_its_channel_alone(platform: Platform, wrong: Any) -> None:
     config = config_for(platform, allow=wrong)
-    async with open_app(config) as app:
-        with pytest.raises(ConfigError, match=r"channels\.loopback\.allowFrom must be a list"):
-            Gateway(app)
+    async with running_gateway(config, ScriptedProvider(["pong"])) as (_, gateway):
+        status = gateway.channels.status["loopback"]
+        await eventually(lambda: status.state == "failed")
+        assert status.last_error.startswith("channels.loopback: allowFrom must be a list of ids")
+        assert gateway.channels.channel("loopback") is None
 
 
-async def test_a_config_error_ends_the_process_with_one_line(tmp_path: Path, platform: Platform) -> None:
+async def test_what_is_wrong_with_a_plugins_section_is_logged_once_and_told(
+    tmp_path: Path, platform: Platform
+) -> None:
     home = Home(tmp_path, platform)
     home.configure(channels={"loopback": {**home.config["channels"]["loopback"], "allowFrom": None}})
     gateway = await home.gateway()
+    await gateway.port()
+    await gateway.says("allowFrom must be a list of ids")
+    _, out, _ = await home.run("channels", "status")
+    assert 'allowFrom must be a list of ids, for example ["12345"]' in out
+    assert "\n".join(gateway.log).count("allowFrom must be") == 1
+    assert "Traceback" not in "\n".join(gateway.log)
+    await home.close()
+
+
+async def test_a_config_error_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.configure(gateway={"host": "0.0.0.0", "port": 0})
+    gateway = await home.gateway()
     assert await gateway.ended() == 1
-    assert gateway.log[-2].startswith("Error: channels.loopback.allowFrom")
+    assert gateway.log[-2].startswith("Error: gateway.host '0.0.0.0' can be reached by other machines")
     assert "Traceback" not in "\n".join(gateway.log)
 
 
