@@ -385,6 +385,15 @@ async def test_a_chat_keeps_its_order_while_a_delivery_is_retried(store: Store, 
     assert (retried.message.id, retried.attempts) == ("m0", 1)
 
 
+async def test_a_clock_that_is_set_back_holds_up_no_delivery(store: Store, clock: Clock) -> None:
+    await store.outbox.enqueue(OutboundMessage("m", "tg", "1", "text"))
+    (delivery,) = await store.outbox.due()
+    await store.outbox.failed(delivery.outbox_id, "no network", clock.now + 300)
+    assert await store.outbox.due() == []
+    clock.now -= 365 * 86_400
+    assert [delivery.message.id for delivery in await store.outbox.due()] == ["m"]
+
+
 async def test_a_parked_delivery_lets_the_next_pass_and_can_be_retried(store: Store, clock: Clock) -> None:
     for number in range(2):
         await store.outbox.enqueue(OutboundMessage(f"m{number}", "tg", "1", f"text {number}"))
