@@ -10,7 +10,7 @@ from typing import Any
 from nanobot.messages import InboundMessage, Trust, known_fields
 from nanobot.store import mail, sessions
 from nanobot.store.imports import note_import
-from nanobot.store.sqlite import Connection, Row, Table, reads, writes
+from nanobot.store.sqlite import Connection, Row, Table, writes
 
 _IN_COLUMNS = {"id", "enabled", "next_at", "created_at", "fault", "last_status", "last_error", "missed"}
 _STATUS = {"done": "ok", "running": "running"}  # of a turn's state; everything else is an error
@@ -48,10 +48,9 @@ class Job:
 class JobTable(Table):
     """Jobs, with how their latest slot and turn went."""
 
-    @reads
-    def all(self, connection: Connection) -> list[Job]:
+    async def all(self) -> list[Job]:
         """All jobs, oldest first."""
-        rows = connection.execute(
+        rows = await self.database.rows(
             "SELECT jobs.*, turns.state, turns.error FROM jobs LEFT JOIN turns ON turns.id ="
             " (SELECT MAX(id) FROM turns WHERE session = 'cron:' || jobs.id) ORDER BY created_at, jobs.id"
         )

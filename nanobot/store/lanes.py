@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nanobot.messages import InboundMessage, Message
 from nanobot.store import mail
-from nanobot.store.records import InboxTurn, SessionKind
+from nanobot.store.records import InboxTurn
 from nanobot.store.sessions import read_history, running_turn
 from nanobot.store.sqlite import Connection, Database, Table, writes
 from nanobot.store.turns import append, claim_message, claim_of, close, end, open_turn
@@ -45,13 +45,11 @@ class Lanes(Table):
     def _claim(
         self, connection: Connection, me: int, owner: str, chats: int, subagents: int
     ) -> list[InboxTurn]:
-        room = {"chat": chats, "subagent": subagents}
+        room = {False: chats, True: subagents}  # by whether the session is a subagent's
         taken = self._take_over(connection, me, owner, room)
         for row in connection.execute(_FREE, (owner,)).fetchall():
-            session, lane = row["session"], _lane(row["kind"])
-            if max(room.values()) <= 0:
-                break
-            if room[lane] <= 0:
+            session, is_subagent = row["session"], row["kind"] == "subagent"
+            if room[is_subagent] <= 0:
                 continue
             connection.hold(session)
             found = mail.first(connection, _OF_OWNER, session, owner)
@@ -60,26 +58,27 @@ class Lanes(Table):
             number, inbound = found
             claim = open_turn(connection, inbound, me)
             claim_message(connection, number, claim)
-            taken.append(InboxTurn(claim, inbound, lane == "subagent"))
-            room[lane] -= 1
+            taken.append(InboxTurn(claim, inbound, is_subagent))
+            room[is_subagent] -= 1
         return taken
 
     def _take_over(
-        self, connection: Connection, me: int, owner: str, room: dict[str, int]
+        self, connection: Connection, me: int, owner: str, room: dict[bool, int]
     ) -> list[InboxTurn]:
         """Go on with what workers that are gone have begun, or close it."""
         taken = []
         rows = connection.execute(
-            "SELECT turns.*, kind FROM turns JOIN sessions ON key = session"
-            " WHERE state = 'running' AND worker <> ? ORDER BY id",
+            "SELECT turns.*, kind, ended FROM turns JOIN sessions ON key = session"
+            " LEFT JOIN subagents ON kind = 'subagent' AND subagents.id = SUBSTR(session, 10)"
+            " WHERE state = 'running' AND turns.worker <> ? ORDER BY turns.id",
             (me,),
         )
         for turn in rows.fetchall():
-            session, lane = turn["session"], _lane(turn["kind"])
+            session, is_subagent = turn["session"], turn["kind"] == "subagent"
             if turn["origin"] == "terminal":
                 close_dead(connection, self._workers, session)
                 continue
-            if owner or room[lane] <= 0 or self._workers.is_alive(turn["worker"]):
+            if owner or room[is_subagent] <= 0 or self._workers.is_alive(turn["worker"]):
                 continue
             connection.hold(session)
             mine = connection.execute(
@@ -90,13 +89,13 @@ class Lanes(Table):
             if mine is None:  # somebody was faster
                 continue
             claim = claim_of(mine)
-            if _is_cancelled(connection, session):  # its worker died before it could stop
+            if turn["ended"] == "cancelled":  # its worker died before it could stop
                 end(connection, claim, "cancelled")
             elif (found := mail.first(connection, "turn = ? AND state = 'claimed'", claim.turn_id)) is None:
                 end(connection, claim, "error", _UNREADABLE)
             else:
-                taken.append(InboxTurn(claim, found[1], lane == "subagent"))
-                room[lane] -= 1
+                taken.append(InboxTurn(claim, found[1], is_subagent))
+                room[is_subagent] -= 1
         return taken
 
     @writes
@@ -153,13 +152,3 @@ def close_dead(connection: Connection, workers: Workers, key: str) -> None:
                 claim = open_turn(connection, inbound, 0)
                 append(connection, claim, Message.user(inbound.text))
                 close(connection, claim, "interrupted")
-
-
-def _lane(kind: SessionKind) -> str:
-    return "subagent" if kind == "subagent" else "chat"
-
-
-def _is_cancelled(connection: Connection, session: str) -> bool:
-    """Whether this is the session of a subagent that was to be stopped."""
-    query = "SELECT 1 FROM subagents WHERE id = ? AND ended = 'cancelled'"
-    return connection.execute(query, (session.removeprefix("subagent:"),)).fetchone() is not None

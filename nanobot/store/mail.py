@@ -19,7 +19,7 @@ from nanobot.messages import (
 )
 from nanobot.store.records import Backlog, Delivery, OutboxEntry, SessionKind
 from nanobot.store.sessions import ensure_session, storable
-from nanobot.store.sqlite import Connection, Row, Table, reads, writes
+from nanobot.store.sqlite import Connection, Row, Table, writes
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,11 @@ class Inbox(Table):
         """
         return accept(connection, inbound)
 
-    @reads
-    def waiting(
-        self, connection: Connection, session_key: str, owner: str
-    ) -> list[tuple[int, InboundMessage]]:
+    async def waiting(self, session_key: str, owner: str) -> list[tuple[int, InboundMessage]]:
         """The first messages of a session that were not begun yet, with their ids."""
-        rows = connection.execute(
+        rows = await self.database.rows(
             "SELECT * FROM inbox WHERE session = ? AND owner = ? AND state = 'pending' ORDER BY id LIMIT ?",
-            (session_key, owner, _STEERED),
+            *(session_key, owner, _STEERED),
         )
         found = []
         for row in rows:
@@ -142,17 +139,13 @@ class Outbox(Table):
     async def entries(self, limit: int = 100) -> list[OutboxEntry]:
         """Deliveries that wait or were parked, oldest first."""
         rows = await self.database.rows(
-            "SELECT * FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' UNION ALL"
+            "SELECT id, channel, chat_id, state, attempts, error, body FROM outbox WHERE id IN"
+            " (SELECT id FROM outbox WHERE state = 'pending' UNION ALL"
             " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
             limit,
         )
-        return [
-            OutboxEntry(
-                *(row["id"], row["channel"], row["chat_id"], row["state"], row["attempts"], row["error"]),
-                text=message.text if (message := _outbound_of(row)) else "(cannot be read)",
-            )
-            for row in rows
-        ]
+        texts = [message.text if (message := _outbound_of(row)) else "(cannot be read)" for row in rows]
+        return [OutboxEntry._make((*row[:6], text)) for row, text in zip(rows, texts, strict=True)]
 
     async def backlog(self) -> Backlog:
         """How many deliveries wait and how many were parked."""

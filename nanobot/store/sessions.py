@@ -6,7 +6,7 @@ import json
 
 from nanobot.messages import ContextUse, message_from_json, message_to_json
 from nanobot.store.records import OpenSession, SessionInfo, SessionKind, StoredMessage, Window
-from nanobot.store.sqlite import Connection, Row, Table, reads, writes
+from nanobot.store.sqlite import Connection, Row, Table, writes
 
 _EVERYTHING = 1 << 62
 
@@ -19,30 +19,20 @@ class Sessions(Table):
         query = "SELECT * FROM sessions ORDER BY updated_at DESC LIMIT ?"
         return [_info(row) for row in await self.database.rows(query, limit)]
 
-    @reads
-    def get(self, connection: Connection, key: str) -> SessionInfo | None:
-        row = _row(connection, key)
-        return _info(row) if row else None
+    async def get(self, key: str) -> SessionInfo | None:
+        rows = await self.database.rows("SELECT * FROM sessions WHERE key = ?", key)
+        return _info(rows[0]) if rows else None
 
-    @reads
-    def history(
-        self, connection: Connection, key: str, *, after: int = 0, limit: int | None = None
-    ) -> list[StoredMessage]:
+    async def history(self, key: str, *, after: int = 0, limit: int | None = None) -> list[StoredMessage]:
         """Everything said after message `after`, oldest first."""
-        return read_history(connection, key, after, limit)
+        return await self.database.read(read_history, key, after, limit)
 
-    @reads
-    def open(self, connection: Connection, key: str, limit: int = 0) -> OpenSession:
+    async def open(self, key: str, limit: int = 0) -> OpenSession:
         """What a turn begins with, the newest `limit` messages of the window; of an unknown session, nothing.
 
         When they begin in the middle of the running turn, its first message is added in front.
         """
-        row = _row(connection, key)
-        if row is None:
-            return OpenSession(Window(), [], {})
-        used = ContextUse(row["context_tokens"], row["context_estimate"])
-        window = Window(row["start_seq"], row["shortened_seq"], row["summary"], used)
-        return OpenSession(window, _context(connection, row, limit), json.loads(row["settings"]))
+        return await self.database.read(_open, key, limit)
 
     @writes
     def set_setting(self, connection: Connection, key: str, name: str, value: str) -> None:
@@ -117,11 +107,6 @@ def running_turn(connection: Connection, key: str) -> Row | None:
     return row
 
 
-def _row(connection: Connection, key: str) -> Row | None:
-    row: Row | None = connection.execute("SELECT * FROM sessions WHERE key = ?", (key,)).fetchone()
-    return row
-
-
 def _info(row: Row) -> SessionInfo:
     return SessionInfo(
         *(row["key"], row["title"], row["last_seq"], row["created_at"], row["updated_at"]),
@@ -130,14 +115,19 @@ def _info(row: Row) -> SessionInfo:
     )
 
 
-def _context(connection: Connection, session: Row, limit: int) -> list[StoredMessage]:
+def _open(connection: Connection, key: str, limit: int) -> OpenSession:
+    session = connection.execute("SELECT * FROM sessions WHERE key = ?", (key,)).fetchone()
+    if session is None:
+        return OpenSession(Window(), [], {})
+    used = ContextUse(session["context_tokens"], session["context_estimate"])
+    window = Window(session["start_seq"], session["shortened_seq"], session["summary"], used)
     rows = connection.execute(
         "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq DESC LIMIT ?",
-        (session["key"], session["start_seq"], limit),
+        (key, window.start, limit),
     )
     stored = [stored_message(row) for row in rows][::-1]
     if stored and stored[0].message.role != "user":
-        running = running_turn(connection, session["key"])
+        running = running_turn(connection, key)
         if running is not None and stored[0].seq > running["first_seq"]:
-            stored = read_history(connection, session["key"], running["first_seq"] - 1, 1) + stored
-    return stored
+            stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
+    return OpenSession(window, stored, json.loads(session["settings"]))

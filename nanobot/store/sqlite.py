@@ -272,26 +272,14 @@ class Table:
         self.database = database
 
 
-_Method = Callable[Concatenate[S, Connection, P], T]
-_Told = Callable[Concatenate[S, P], Coroutine[Any, Any, T]]
-
-
-def writes(method: _Method[S, P, T]) -> _Told[S, P, T]:
+def writes(
+    method: Callable[Concatenate[S, Connection, P], T],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """Make a method of a table a transaction (see `Database.write`): who calls it gives no connection."""
 
     @functools.wraps(method)
     def call(table: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         return table.database.write(functools.partial(method, table), *args, **kwargs)
-
-    return call
-
-
-def reads(method: _Method[S, P, T]) -> _Told[S, P, T]:
-    """The same for a method that only reads (see `Database.read`)."""
-
-    @functools.wraps(method)
-    def call(table: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        return table.database.read(functools.partial(method, table), *args, **kwargs)
 
     return call
 

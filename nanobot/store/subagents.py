@@ -8,7 +8,7 @@ from nanobot.messages import InboundMessage
 from nanobot.store import mail
 from nanobot.store.lanes import close_dead
 from nanobot.store.records import SubagentInfo
-from nanobot.store.sqlite import Connection, Database, Row, Table, reads, writes
+from nanobot.store.sqlite import Connection, Database, Row, Table, writes
 from nanobot.store.workers import Workers
 
 _UNFINISHED = ("waiting", "running")
@@ -49,16 +49,9 @@ class SubagentTable(Table):
         rows = await self.database.rows(query, parent, limit)
         return [self._info(row, self.database.clock()) for row in reversed(rows)]
 
-    @reads
-    def unfinished(self, connection: Connection, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
+    async def unfinished(self, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
         """Those of a session that wait or run, with their orders."""
-        query = "SELECT * FROM inbox WHERE channel = 'subagent' AND external_id = ?"
-        found = []
-        for row in self._open_rows(connection, parent):
-            asked = connection.execute(query, (row["id"],)).fetchone()
-            if asked is not None and (order := mail.inbound_of(asked)) is not None:
-                found.append((self._info(row, connection.now), order))
-        return found
+        return await self.database.read(self._unfinished, parent)
 
     @writes
     def cancel(
@@ -94,6 +87,15 @@ class SubagentTable(Table):
                 close_dead(connection, self._workers, f"subagent:{row['id']}")
                 _end(connection, row["id"], lost[-1].state)
         return lost
+
+    def _unfinished(self, connection: Connection, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
+        query = "SELECT * FROM inbox WHERE channel = 'subagent' AND external_id = ?"
+        found = []
+        for row in self._open_rows(connection, parent):
+            asked = connection.execute(query, (row["id"],)).fetchone()
+            if asked is not None and (order := mail.inbound_of(asked)) is not None:
+                found.append((self._info(row, connection.now), order))
+        return found
 
     def _open_rows(self, connection: Connection, parent: str) -> list[Row]:
         rows = connection.execute(f"{_ROWS} WHERE parent = ? AND ended = '' ORDER BY number", (parent,))

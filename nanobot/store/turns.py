@@ -27,7 +27,7 @@ from nanobot.messages import (
 from nanobot.store import mail
 from nanobot.store.records import Claim, StoredMessage
 from nanobot.store.sessions import insert_message, read_history
-from nanobot.store.sqlite import Connection, Row, Table, reads, writes
+from nanobot.store.sqlite import Connection, Row, Table, writes
 
 _TITLE = 60
 
@@ -115,10 +115,9 @@ class Turns(Table):
         connection.execute("UPDATE turns SET calling = 1 WHERE id = ?", (claim.turn_id,))
         return True
 
-    @reads
-    def family_spent(self, connection: Connection, family: int) -> tuple[int, float]:
+    async def family_spent(self, family: int) -> tuple[int, float]:
         """Model calls of a turn and all that share them, and when it began (Unix seconds)."""
-        return _family_spent(connection, family)
+        return await self.database.read(_family_spent, family)
 
 
 def open_turn(connection: Connection, inbound: InboundMessage, worker: int) -> Claim:
