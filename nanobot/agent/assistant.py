@@ -67,7 +67,7 @@ class Assistant:
         subagents: LazySubagents,
         *,
         model: str = "",
-        recall: Callable[[str, InboundMessage], Awaitable[str]] | None = None,
+        recall: Callable[[InboundMessage, int], Awaitable[str]] | None = None,
         summarise: Summarise | None = None,
     ) -> None:
         self._config = config
@@ -113,7 +113,7 @@ class Assistant:
                 await self._store.turns.append(claim, await self._asked(inbound))
             raise
         if not begun:
-            recalled = await self._recall(inbound.text, inbound) if self._recall else ""
+            recalled = await self._recall(inbound, session.window.start) if self._recall else ""
             shown = turn.conversation.shown() if inbound.folder else ()
             await turn.conversation.append(await self._asked(inbound, recalled, shown))
             if inbound.source == "report":

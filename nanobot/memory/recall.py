@@ -40,15 +40,20 @@ class Recall:
         self._running: set[asyncio.Task[str]] = set()
         self._late: set[asyncio.Task[str]] = set()  # those that no turn waits for any more
 
-    async def before_turn(self, text: str, inbound: InboundMessage) -> str:
-        """Lines for a turn's newest message, or "".
+    async def before_turn(self, inbound: InboundMessage, start: int) -> str:
+        """Lines for a turn's newest message, or ""; its model is shown nothing up to message `start`.
 
         Facts that are in the prompt and messages the model still sees are not repeated. When the index is
         not ready in time, the turn begins without, and so do others, without waiting, until it is made.
         """
         if not self._config.recall.enabled or inbound.source != "person" or self._late:
             return ""
-        task = asyncio.create_task(self._recall(text, inbound))
+        only_this_chat = self._config.scope == "chat" or inbound.is_group
+        if start == 0 and only_this_chat and self._section.is_complete(inbound):
+            return ""  # so it is most often: the model has all there is to find before it
+        task = asyncio.create_task(
+            self._recall(inbound, start, inbound.session_key if only_this_chat else "")
+        )
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
@@ -96,13 +101,10 @@ class Recall:
 
         return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
-    async def _recall(self, text: str, inbound: InboundMessage) -> str:
+    async def _recall(self, inbound: InboundMessage, start: int, only: str) -> str:
         try:
-            only_this_chat = self._config.scope == "chat" or inbound.is_group
-            session = inbound.session_key if only_this_chat else ""
-            start, newest = await self._store.database.read(_recallable, inbound.session_key, session)
-            if start == 0 and only_this_chat and self._section.is_complete(inbound):
-                return ""  # so it is most often: the model has all there is to find before it
+            newest = await self._store.database.read(_recallable, only, start)
+            text = inbound.text
             return await self._recalled(text, inbound, start, newest) if _has_content(text) else ""
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
@@ -126,19 +128,14 @@ class Recall:
         return _TITLE + "".join(lines) if lines else ""
 
 
-def _recallable(connection: Connection, key: str, only: str) -> tuple[int, int]:
-    """Up to which message of a session the model is shown nothing any more, and the newest id up to there.
-
-    Without `only`, the newest id of all sessions.
-    """
-    row = connection.execute("SELECT start_seq FROM sessions WHERE key = ?", (key,)).fetchone()
-    start = row["start_seq"] if row else 0
+def _recallable(connection: Connection, only: str, start: int) -> int:
+    """The newest id of a session up to message `start`, or of all sessions."""
     if only:
         sql = "SELECT id FROM messages WHERE session = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
         row = connection.execute(sql, (only, start)).fetchone()
     else:
         row = connection.execute("SELECT id FROM messages ORDER BY id DESC LIMIT 1").fetchone()
-    return start, row["id"] if row else 0
+    return row["id"] if row else 0
 
 
 def _has_content(text: str) -> bool:

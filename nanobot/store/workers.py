@@ -39,24 +39,22 @@ class Workers(Table):
 
     def enlist(self) -> int:
         """This worker's id, never used before; gives a sign of life. Raises StorageError."""
-        if self._id:
-            self.renew()
-            return self._id
-        worker = secrets.randbits(53)
-        try:
-            make_private_dir(self._folder)
-            for path in self._folder.glob("worker-*.lock"):
-                if _sign_of_life(path) is None:  # without a file it stays gone
-                    path.unlink(missing_ok=True)
+        if not self._id:
+            worker = secrets.randbits(53)
             unlocked = self._folder / f"new-{worker}"  # nobody may take it for one that is dead
-            self._lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.renew()
-            unlocked.rename(self._path(worker))
-        except OSError as error:
-            raise explain(error) from error
-        self._id = worker
-        return worker
+            try:
+                make_private_dir(self._folder)
+                for path in self._folder.glob("worker-*.lock"):
+                    if _sign_of_life(path) is None:  # without a file it stays gone
+                        path.unlink(missing_ok=True)
+                self._lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unlocked.rename(self._path(worker))
+            except OSError as error:
+                raise explain(error) from error
+            self._id = worker
+        self.renew()
+        return self._id
 
     @property
     def owner(self) -> str:
