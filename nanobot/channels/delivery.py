@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.channels.base import contained
@@ -23,6 +23,7 @@ from nanobot.store.store import Store
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 PARK_AFTER = 6 * 3600.0  # seconds after which a delivery that keeps failing is parked
 _SEND_TIMEOUT = 120.0
@@ -55,7 +56,8 @@ class DeliveryService:
         self._send = send
         self._clock = clock
         self._jitter = jitter or random.Random()
-        self._sending: dict[int, asyncio.Task[None]] = {}
+        self._sending: dict[int, asyncio.Task[bool]] = {}
+        self._more_are_due = False  # than were seen at the last look
         self._retry_at = math.inf  # when one of those that failed is due again
 
     async def run(self) -> None:
@@ -76,7 +78,9 @@ class DeliveryService:
         begun = set(self._sending)  # one that ends while the outbox is read still looks due in what was read
         try:
             # More than are being sent: those that hang must not keep the others from sight.
-            due = await self._store.outbox.due(_AT_ONCE + len(self._sending))
+            most = _AT_ONCE + len(self._sending)
+            due = await self._store.outbox.due(most)
+            self._more_are_due = len(due) == most
         except StorageError as error:
             log.error("Cannot read the outbox: %s", error)
             return
@@ -86,13 +90,16 @@ class DeliveryService:
                 self._sending[delivery.outbox_id] = task
                 task.add_done_callback(functools.partial(self._sent, delivery.outbox_id, changed))
 
-    def _sent(self, outbox_id: int, changed: asyncio.Event, task: asyncio.Task[None]) -> None:
+    def _sent(self, outbox_id: int, changed: asyncio.Event, task: asyncio.Task[bool]) -> None:
         del self._sending[outbox_id]
-        if not task.cancelled() and task.exception() is not None:
+        failed = not task.cancelled() and task.exception() is not None
+        if failed:
             log.error("Delivery %s ended badly", outbox_id, exc_info=task.exception())
-        changed.set()  # the chat's next message may be due
+        if self._more_are_due or failed or task.cancelled() or task.result():
+            changed.set()
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> bool:
+        """Whether it is worth looking at the outbox again."""
         message = delivery.message
         try:
             with contained(message.channel):
@@ -103,11 +110,12 @@ class DeliveryService:
                     raise ChannelError(f"Sending took over {_SEND_TIMEOUT:.0f} seconds.") from error
         except ChannelError as error:
             await self._failed(delivery, error)
-            return
-        await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
+            return True
+        another = await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
         for file in message.attachments:
             if Path(file.path).parent == outgoing_dir():
                 Path(file.path).unlink(missing_ok=True)
+        return another
 
     async def _failed(self, delivery: Delivery, error: ChannelError) -> None:
         now, message = self._clock(), delivery.message
@@ -121,7 +129,7 @@ class DeliveryService:
         log.warning("Delivery to %s:%s failed (%s)%s", message.channel, message.chat_id, error, then)
         await self._record(self._store.outbox.failed, delivery.outbox_id, str(error), next_at)
 
-    async def _record(self, write: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def _record(self, write: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Store how it went, however long the disk needs: sending again would show the message twice."""
         while True:
             try:

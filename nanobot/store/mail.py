@@ -122,11 +122,16 @@ class Outbox(Table):
                 await self.failed(row["id"], "This message cannot be read by this nanobot.", None)
         return due
 
-    async def delivered(self, outbox_id: int, receipt: str) -> None:
-        await self.database.change(
-            "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'",
-            *(receipt, outbox_id),
-        )
+    @writes
+    def delivered(self, connection: Connection, outbox_id: int, receipt: str) -> bool:
+        """Whether another one waits for the same chat."""
+        sent = connection.execute(
+            "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'"
+            " RETURNING channel, chat_id",
+            (receipt, outbox_id),
+        ).fetchall()
+        query = "SELECT 1 FROM outbox WHERE channel = ? AND chat_id = ? AND state = 'pending' LIMIT 1"
+        return any(connection.execute(query, tuple(chat)).fetchone() for chat in sent)
 
     async def failed(self, outbox_id: int, error: str, next_at: float | None) -> None:
         """Try again at `next_at` (Unix seconds), or park the delivery when that is None."""

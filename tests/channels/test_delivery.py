@@ -36,9 +36,10 @@ class SlowToRead(Outbox):
             await asyncio.sleep(0)  # the ended delivery is forgotten
         return due
 
-    async def delivered(self, outbox_id: int, receipt: str) -> None:
-        await super().delivered(outbox_id, receipt)
+    async def delivered(self, outbox_id: int, receipt: str) -> bool:
+        another = await super().delivered(outbox_id, receipt)
         self.recorded.set()
+        return another
 
 
 @pytest.mark.parametrize(
