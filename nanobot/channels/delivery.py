@@ -92,10 +92,11 @@ class DeliveryService:
 
     def _sent(self, outbox_id: int, changed: asyncio.Event, task: asyncio.Task[bool]) -> None:
         del self._sending[outbox_id]
-        failed = not task.cancelled() and task.exception() is not None
-        if failed:
-            log.error("Delivery %s ended badly", outbox_id, exc_info=task.exception())
-        if self._more_are_due or failed or task.cancelled() or task.result():
+        if task.cancelled():
+            return
+        if error := task.exception():
+            log.error("Delivery %s ended badly", outbox_id, exc_info=error)
+        if error or self._more_are_due or task.result():
             changed.set()
 
     async def _deliver(self, delivery: Delivery) -> bool:
