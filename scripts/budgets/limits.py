@@ -77,7 +77,7 @@ RULES: dict[str, tuple[int, str]] = {
     "function": (60, "lines"),
     # Prices: what one more of a kind may cost. A dearer one shows that the shared part is missing something.
     "channel": (350, "lines, its config included"),
-    "channel base": (1_742, "lines of channels/ that no channel owns; target 1,250"),
+    "channel base": (1_751, "lines of channels/ that no channel owns; target 1,250"),
     "wire protocol": (250, "lines"),
     "OAuth login": (200, "lines"),
     "database adapter": (350, "lines"),
