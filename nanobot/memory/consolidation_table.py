@@ -76,6 +76,16 @@ class ConsolidationTable(Table):
         connection.execute("DELETE FROM setbacks WHERE session = ?", (session.session,))
         return True
 
+    async def is_due(self, window: int) -> bool:
+        """Whether there is anything to do now: consolidating, finishing a change or a forgetting."""
+        (row,) = await self.database.rows(
+            f"SELECT EXISTS (SELECT 1 FROM ({_OWING}) AS owing WHERE retry_at <= ?)"
+            " OR EXISTS (SELECT 1 FROM memory_changes WHERE state = 'pending')"
+            " OR EXISTS (SELECT 1 FROM forgets WHERE request <> '') AS due",
+            *(window, self.database.clock()),
+        )
+        return bool(row["due"])
+
     async def is_forgetting(self) -> bool:
         """Whether something is being forgotten, or that was broken off."""
         return bool(await self.database.rows("SELECT 1 FROM forgets WHERE request <> ''"))

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -85,7 +84,8 @@ class MemoryMaintenance:
                 await wait_for(changed, _LOOK_EVERY)
                 pause = _LOOK_EVERY
                 try:
-                    await self.run_owed()
+                    if await self._is_due():
+                        await self.run_owed()
                     pause = _PAUSE
                 except NanobotError as error:
                     log.error("Memory is not consolidated: %s", error)
@@ -93,22 +93,28 @@ class MemoryMaintenance:
                     log.exception("Memory is not consolidated")
                 await asyncio.sleep(pause)
 
-    async def run_owed(self, *, retry_now: bool = False) -> None:
-        """Finish what is being forgotten, and consolidate all that is owed. Raises NanobotError."""
+    async def _is_due(self) -> bool:
+        """Whether there is anything to do; most often there is not, and nothing is loaded for it."""
+        window = self._config.agents.defaults.memory_window
+        return await ConsolidationTable(self._store.database).is_due(window)
+
+    async def run_owed(
+        self, *, most: int = 1_000_000, seconds: float = math.inf, retry_now: bool = False
+    ) -> None:
+        """Finish what is being forgotten, and consolidate what is owed in at most `most` attempts.
+
+        An attempt takes at most `seconds`. Raises NanobotError.
+        """
         if await ConsolidationTable(self._store.database).is_forgetting():
             await self.forgetter.finish()
-        await self.consolidator.run_owed(retry_now=retry_now)
+        timeout = min(seconds, self.consolidator.timeout)
+        consolidator = dataclasses.replace(self.consolidator, timeout=timeout)
+        await consolidator.run_owed(most=most, retry_now=retry_now)
 
     async def remember(self, *, most: int = 1_000_000, seconds: float = math.inf) -> None:
-        """Consolidate what is owed, in at most `most` attempts of `seconds`, unless a gateway does that."""
-        table = ConsolidationTable(self._store.database)
+        """Do so as well, unless there is a gateway that does, and let the owner have no error of it."""
         try:
-            if await table.is_forgetting():
-                await self.forgetter.finish()
-            waiting = await table.unconsolidated(self._config.agents.defaults.memory_window)
-            due = any(session.retry_at <= time.time() for session in waiting)
-            if (due or await table.pending_changes()) and not await self._store.workers.leader():
-                timeout = min(seconds, self.consolidator.timeout)
-                await dataclasses.replace(self.consolidator, timeout=timeout).run_owed(most=most)
+            if await self._is_due() and not await self._store.workers.leader():
+                await self.run_owed(most=most, seconds=seconds)
         except NanobotError as error:  # stays owed; `nanobot status` shows it
             log.warning("Memory is not consolidated: %s", error)
