@@ -77,13 +77,11 @@ def is_meant(message: Incoming, policy: GroupPolicy, chats: Sequence[str]) -> bo
 
 def continues(before: Incoming, after: Incoming) -> bool:
     """Whether both, of one sender and chat, are one: an album, a text that was cut, comment and forwards."""
-    if before.album or after.album:
-        return before.album == after.album
+    if before.album and before.album == after.album:
+        return True
     commands = any(message.text.startswith("/") for message in (before, after))  # stand for themselves
-    forwards = _only_forwards(before) or _only_forwards(after)
-    return (
-        (before.cut is not None or forwards) and not commands and after.sent_at - before.sent_at <= _TOGETHER
-    )
+    related = before.cut is not None or _only_forwards(before) or _only_forwards(after)
+    return related and not commands and after.sent_at - before.sent_at <= _TOGETHER
 
 
 def _only_forwards(message: Incoming) -> bool:

@@ -186,6 +186,15 @@ async def test_a_forward_is_nobodys_order(server: TelegramServer) -> None:
     assert {item.origin for inbound in taken for item in inbound.attachments} == {"forward"}
 
 
+async def test_a_comment_and_a_forwarded_album_are_one(server: TelegramServer) -> None:
+    ann, now = server.user(7), 1_700_000_000
+    album = {"media_group_id": "g", "forward_origin": {"type": "user", "sender_user": BEN, "date": 1}}
+    pictures = [{"date": now, **album, **server.media(PNG, None, None)} for _ in range(3)]
+    (inbound,) = await heard(server, ann, {"text": "which is best?", "date": now}, *pictures)
+    assert (inbound.text, inbound.quoted) == ("which is best?", (Quoted("forward", "", "Ben Bo"),))
+    assert [item.origin for item in inbound.attachments] == ["forward"] * 3
+
+
 async def test_the_model_is_told_whose_words_and_files_these_are(server: TelegramServer) -> None:
     ann = server.user(7)
     provider = ScriptedProvider(["it is a cat", "yes"])
