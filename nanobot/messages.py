@@ -164,8 +164,7 @@ class Usage:
         return Usage(*map(operator.add, astuple(self), astuple(other)))
 
 
-@dataclass(frozen=True, slots=True)
-class ContextUse:
+class ContextUse(NamedTuple):
     """The last request of a turn in tokens: as the provider counted it, as it was estimated, what fits.
 
     0 is unknown.

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nanobot.agent.assistant import Assistant
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
@@ -35,8 +35,7 @@ _DISK_TROUBLE = (StorageError.__name__, HomeUnusable.__name__)
 _BLOCKED_PAUSE = 0.25  # seconds between two looks at a lane that another process holds
 
 
-@dataclass(frozen=True)
-class _Running:
+class _Running(NamedTuple):
     """A turn at work. `work` may be cancelled, `serving` closes the turn behind it and never is."""
 
     turn: InboxTurn

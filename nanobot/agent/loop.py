@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from nanobot.agent.tool_calls import ToolRunner
@@ -49,8 +48,7 @@ class TurnLimits(NamedTuple):
     seconds: float = 1800.0
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What one turn works with.
 
     `system` are the named parts of the prompt. The `conversation` ends with what was asked; after a crash
@@ -65,8 +63,8 @@ class Turn:
     system: Sequence[tuple[str, str]]
     tools: Toolbox
     conversation: Conversation
-    limits: TurnLimits = field(default_factory=TurnLimits)
-    handed_over: asyncio.Event = field(default_factory=asyncio.Event)
+    handed_over: asyncio.Event
+    limits: TurnLimits = TurnLimits()
     objection: Callable[[], Awaitable[str]] | None = None
     answers: InboundMessage | None = None
 
@@ -248,7 +246,7 @@ class _Run:
             self._with_own_id(part) if isinstance(part, ToolCall) else part
             for part in completion.message.parts
         )
-        return replace(completion, message=Message("assistant", parts))
+        return completion._replace(message=Message("assistant", parts))
 
     def _with_own_id(self, call: ToolCall) -> ToolCall:
         unique, number = call.id, 1

@@ -125,6 +125,8 @@ def event_to_json(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready dict, `type` first."""
     body = event._asdict()
     body.pop("said", None)
-    for counts in body.keys() & {"usage", "context"}:
-        body[counts] = asdict(body[counts])
+    if "usage" in body:
+        body["usage"] = asdict(body["usage"])
+    if "context" in body:
+        body["context"] = body["context"]._asdict()
     return {"type": body.pop("type"), **body}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from nanobot.messages import Message, ToolDefinition, Usage
 
@@ -37,8 +37,7 @@ class ReasoningChunk:
     was_text: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(NamedTuple):
     """An attempt failed and is repeated after `delay` seconds; `discard` if chunks were already given."""
 
     reason: str
@@ -46,8 +45,7 @@ class Retrying:
     discard: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """The whole answer; always the last item.
 
     Tool calls appear here only, never from a stream that broke or an answer that was cut or refused. Their
@@ -64,8 +62,7 @@ class Completion:
 ModelEvent = TextChunk | ReasoningChunk | Retrying | Completion
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTraits:
+class ModelTraits(NamedTuple):
     """What a resolved model can do. `context_window` is in tokens. `note` is told to the owner once."""
 
     supports_tools: bool = True

@@ -155,7 +155,7 @@ def open_provider(resolution: Resolution, config: Config) -> Provider:
         api_key=resolution.api_key,
         api_base=resolution.api_base,
         extra_headers=resolution.extra_headers,
-        traits=replace(registry.traits_of(resolution.model), context_window=window) if window else None,
+        traits=registry.traits_of(resolution.model)._replace(context_window=window) if window else None,
         settings=TransportSettings(first_byte_timeout=_SLOW_FIRST_BYTE) if is_near else None,
     )
 

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_737, target=4_000)
+SPINE = Ratchet(now=4_735, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_098, target=23_500)
+TOTAL = Ratchet(now=28_091, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_776, target=9_000)
+HELLO_LINES = Ratchet(now=9_771, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,11 +28,11 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 813,
+    "root files": 812,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_901,
+    "agent": 1_898,
     # the events of a turn, the one way in and out; target 190
-    "bus": 265,
+    "bus": 267,
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_657,
     # nine groups of commands, two of them read without Typer; target 1,700
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_367,
+    "providers": 2_364,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 2_089,
     # finding, reading, previewing and installing skills; target 960

@@ -145,6 +145,7 @@ async def open_turn(
                 model="scripted/test",
                 system=[("rules", "You are a test.")],
                 tools=Toolbox(tools),
+                handed_over=changes.pop("handed_over", asyncio.Event()),
                 conversation=Conversation(opened, claim, LIMITS, None, await opened.sessions.open(KEY, 200)),
                 **({"limits": TurnLimits(max_iterations=10)} | changes),
             )
