@@ -118,6 +118,17 @@ class _Streams(SubprocessStreamProtocol):
         self.closed.set()
 
 
+def hide_from_others() -> None:
+    """Close our environment and memory in /proc to other programs of the same user (Linux), debuggers too.
+
+    The environment holds keys, and what we start could look there. Root still sees everything.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, prctl(2)
+
+
 async def start(
     command: Sequence[str],
     *,
@@ -132,6 +143,7 @@ async def start(
     `limit` is the most bytes of a line that is read from it. Raises OSError, and ValueError for a NUL
     character. When this is cancelled, nothing of the program is left.
     """
+    hide_from_others()
     starting = asyncio.ensure_future(
         asyncio.get_running_loop().subprocess_exec(
             lambda: _Streams(limit),

@@ -22,9 +22,9 @@ def run_agent(options: AgentOptions) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if options.logs else logging.CRITICAL, handlers=[handler])
     if not options.logs:
-        plugins = logging.getLogger("nanobot.plugins.folder")
-        plugins.setLevel(logging.WARNING)
-        plugins.addHandler(_Shown())
+        for name in ("nanobot.plugins.folder", "nanobot.tools.shell"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger(name).addHandler(_Shown())
     if bool(options.session) + options.latest + options.resume > 1:
         raise UsageError("--session, --continue and --resume exclude each other. Give one of them.")
     if options.resume and not (sys.stdin.isatty() and sys.stdout.isatty()):

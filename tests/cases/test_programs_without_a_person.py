@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -253,3 +256,20 @@ async def test_the_owner_decides_about_variables(tmp_path: Path, monkeypatch: py
     tool = Exec(context, PathPolicy(tmp_path, restrict=False), ["EDITOR"], BackgroundPrograms(tmp_path / "x"))
     assert (await tool.execute("echo $EDITOR $PAGER $TERM")).text.startswith("my-editor cat dumb\n")
     assert os.environ["PAGER"] == "less"
+
+
+def test_a_reply_that_ends_says_what_ended_with_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    call = {"name": "exec", "arguments": {"command": "sleep 600 & echo $! > pid"}}
+    script.write_text(json.dumps({"replies": [{"tool_calls": [call]}, {"text": "started"}]}))
+    home = tmp_path / "home"
+    done = subprocess.run(
+        [sys.executable, "-m", "nanobot", "agent", "-m", "go", "--model", f"scripted/{script}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NANOBOT_HOME": str(home)},
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "started")
+    assert "Ended with nanobot: sleep 600 &" in done.stderr
+    assert not alive(int((home / "workspace/pid").read_text()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,10 @@ async def test_cancelling_the_start_leaves_nothing(tmp_path: Path) -> None:
     for pid_file in tmp_path.glob("pid*"):
         if pid_file.read_text():
             await gone(pid_file)
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    async with asyncio.timeout(10):
+        while children.exists() and children.read_text():  # noqa: ASYNC110 (until the loop has noticed)
+            await asyncio.sleep(0.01)
 
 
 async def test_what_is_no_program() -> None:
@@ -109,3 +115,24 @@ def test_one_in_the_foreground_that_takes_too_long_ends_with_all_it_started(tmp_
         run_program(["/bin/sh", "-c", STUBBORN], folder=tmp_path, seconds=0.5)
     if (tmp_path / "child").exists():  # it had the time to start one
         asyncio.run(gone(tmp_path / "child"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+async def test_a_program_cannot_look_into_the_one_that_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(
+        "import asyncio, ctypes, os, sys\n"
+        "from nanobot.security.process import start\n"
+        "async def main():\n"
+        "    before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"  # PR_GET_DUMPABLE
+        "    process = await start(['/bin/sh', '-c', 'cat /proc/$PPID/environ; env >&2'])\n"
+        "    read, own = await process.stdout.read(), await process.stderr.read()\n"
+        "    await process.exits(10); process.close()\n"
+        "    print(before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), b'sk-secret' in read, b'PATH=' in own)\n"
+        "asyncio.run(main())\n"
+    )
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, script, env={**os.environ, "KEY": "sk-secret"}, stdout=asyncio.subprocess.PIPE
+    )
+    said = (await running.communicate())[0].decode().split()
+    assert said == ["1", "0", str(os.geteuid() == 0), "True"]  # root sees everything
