@@ -8,16 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from nanobot.cron.schedule import (
-    Schedule,
-    counted_from,
-    next_run,
-    parse_at,
-    parse_cron,
-    parse_every,
-    schedule_from_json,
-    schedule_to_json,
-)
+from nanobot.cron.schedule import counted_from, next_run, parse_one, schedule_from_json, schedule_to_json
 from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.messages import InboundMessage
@@ -43,7 +34,7 @@ class JobBook:
     ) -> Job:
         """Add `job`, once for each id, at one kind of time; no id: a new one. Raises ScheduleError."""
         now = self._clock()
-        schedule = _parse(every, cron, tz, at, now)
+        schedule = parse_one(every, cron, tz, at, now)
         due = next_run(schedule, now)
         if due is None:
             raise ScheduleError(f"The time {at} has passed. Give one in the future.")
@@ -98,16 +89,6 @@ def next_run_text(job: Job) -> str:
     if job.next_at is None or not job.enabled:
         return "disabled"
     return datetime.fromtimestamp(job.next_at).astimezone().isoformat(" ", "seconds")
-
-
-def _parse(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:
-    if sum((every is not None, bool(cron), bool(at))) != 1:
-        raise ScheduleError("Say when: give exactly one of an interval, a cron expression and a time.")
-    if tz and not cron:
-        raise ScheduleError("A time zone goes with a cron expression only. Write the offset into the time.")
-    if every is not None:
-        return parse_every(every, anchor=now)
-    return parse_cron(cron, tz=tz or None) if cron else parse_at(at)
 
 
 def due_message(job: Job, slot: float) -> InboundMessage:

@@ -89,4 +89,5 @@ def _all_cells_done(row: str) -> bool:
 
 def _of_the_older_template(words: str) -> bool:
     sentences = ("".join(filter(str.isalpha, part)) for part in re.split(r"[.!?]", words.casefold()))
-    return all(hashlib.sha256(s.encode()).hexdigest()[:16] in _OLDER_TEMPLATE for s in sentences if s)
+    known = {hashlib.sha256(sentence.encode()).hexdigest()[:16] for sentence in sentences if sentence}
+    return bool(known) and known <= _OLDER_TEMPLATE

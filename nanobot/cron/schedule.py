@@ -95,6 +95,17 @@ def parse_cron(expr: str, *, tz: str | None = None) -> Cron:
     return schedule
 
 
+def parse_one(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:
+    """The one of three kinds that is given; an interval starts counting `now`. Raises ScheduleError."""
+    if sum((every is not None, bool(cron), bool(at))) != 1:
+        raise ScheduleError("Say when: give exactly one of an interval, a cron expression and a time.")
+    if tz and not cron:
+        raise ScheduleError("A time zone goes with a cron expression only. Write the offset into the time.")
+    if every is not None:
+        return parse_every(every, anchor=now)
+    return parse_cron(cron, tz=tz or None) if cron else parse_at(at)
+
+
 def counted_from(schedule: Schedule, moment: float) -> Schedule:
     """The same schedule; an interval counts from `moment`."""
     return replace(schedule, anchor=moment) if isinstance(schedule, Every) else schedule

@@ -104,6 +104,7 @@ TASKS = [
     "- [x] done\n- Water the plants",
     "<!-- a comment --> Water the plants",
     "[x]mas is near",
+    "10:30",
     "https://example.com/plants",
     "Water the plants\n---",
     "This file is checked every day by my neighbour.",
