@@ -265,6 +265,13 @@ class InboundMessage:
         """Whether it is `/stop`, which acts at once."""
         return (parse_command(self.command.lower()) or ("", "-")) in (("stop", ""), ("stop", "now"))
 
+    @property
+    def approval(self) -> tuple[str, bool] | None:
+        """Code and answer, when the owner answers by `/approve CODE` or `/deny CODE`, which act at once."""
+        name, code = parse_command(self.command) or ("", "")
+        is_answer = name in ("approve", "deny") and self.trust == "owner" and len(code.split()) == 1
+        return (code.upper(), name == "approve") if is_answer else None
+
 
 # A path such as /etc/hosts is no command.
 _COMMAND = r"/([A-Za-z][\w-]*)(?:@\w+)?(?:\s+(.*))?"

@@ -24,6 +24,7 @@ from nanobot.messages import (
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
+from nanobot.security.policy import Policy
 from nanobot.store.records import Claim, OpenSession
 from nanobot.store.store import Store
 from nanobot.subagents import LazySubagents
@@ -70,6 +71,7 @@ class Assistant:
         recall: Callable[[InboundMessage, int], Awaitable[str]] | None = None,
         summarise: Summarise | None = None,
     ) -> None:
+        self.policy = Policy(config.tools.policy)
         self._config = config
         self._store = store
         self._models = models
@@ -179,6 +181,7 @@ class Assistant:
             handed_over=handed_over,
             objection=functools.partial(self._subagents.objection, claim, context, own_calls),
             answers=inbound if inbound.source == "report" or mode == "steer" else None,
+            policy=self.policy,
         )
 
     async def _asked(

@@ -91,6 +91,8 @@ class Dispatcher:
                 while True:
                     for session in self._hub.take_stops():
                         await self.stop(session)
+                    for answer in self._hub.take_approvals():
+                        self._assistant.policy.answer(*answer)
                     pause = await self._start_turns(changed)
                     await wait_for(changed, pause)
         finally:

@@ -30,6 +30,7 @@ from nanobot.messages import (
     unanswered_calls,
 )
 from nanobot.providers.base import Completion, ModelRequest, Provider, Retrying, TextChunk
+from nanobot.security.policy import Policy
 
 _REPEATED = 3  # identical steps in a row after which the model is told, and then stopped
 _LOOP_NOTICE = "[nanobot: the same tool call gave the same result three times. Do something else, or answer.]"
@@ -54,7 +55,8 @@ class Turn(NamedTuple):
     `system` are the named parts of the prompt. The `conversation` ends with what was asked; after a crash
     it may end with calls that have no result. Before each model call `objection` says why there may be
     none. After each step those that wait may join the message it `answers`, if any. A turn that is
-    cancelled ends, unless another worker goes on with it: then `handed_over` is set.
+    cancelled ends, unless another worker goes on with it: then `handed_over` is set. `policy` decides which
+    calls may run.
     """
 
     context: TurnContext
@@ -64,6 +66,7 @@ class Turn(NamedTuple):
     tools: Toolbox
     conversation: Conversation
     handed_over: asyncio.Event
+    policy: Policy
     limits: TurnLimits = TurnLimits()
     objection: Callable[[], Awaitable[str]] | None = None
     answers: InboundMessage | None = None
@@ -86,7 +89,7 @@ class _Run:
         self._emit = emit
         self._system = "\n\n".join(text for _, text in turn.system)
         self._conversation = turn.conversation
-        self._tools = ToolRunner(turn.context, turn.conversation, emit)
+        self._tools = ToolRunner(turn.context, turn.conversation, turn.policy, emit)
         self._call_ids = {call.id for message in turn.conversation.messages for call in message.tool_calls}
         self._last_step: object = None
         self._repeats = 0

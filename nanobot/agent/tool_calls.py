@@ -12,9 +12,10 @@ from itertools import groupby
 from nanobot.agent.tools.base import Tool, ToolOutput, TurnContext, tool_surroundings
 from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.agent.window import Conversation
-from nanobot.bus.events import ToolFinished, ToolOutputDelta, ToolStarted, TurnEvent
+from nanobot.bus.events import ApprovalAsked, ToolFinished, ToolOutputDelta, ToolStarted, TurnEvent
 from nanobot.errors import ToolError
 from nanobot.messages import INTERRUPTED, Message, Outcome, ToolCall, ToolResult
+from nanobot.security.policy import Policy
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,15 @@ class ToolRunner:
     """Runs calls of one turn and records them in its conversation."""
 
     def __init__(
-        self, context: TurnContext, conversation: Conversation, emit: Callable[[TurnEvent], None]
+        self,
+        context: TurnContext,
+        conversation: Conversation,
+        policy: Policy,
+        emit: Callable[[TurnEvent], None],
     ) -> None:
         self._context = context
         self._conversation = conversation
+        self._policy = policy
         self._emit = emit
 
     async def run(
@@ -40,8 +46,12 @@ class ToolRunner:
         Nothing but reads begins before `storing` is done, which records the message that asks for the calls.
         """
         results: list[ToolResult] = []
-        for are_reads, group in groupby(calls, key=lambda call: tools.is_read_only(call.name)):
-            if not are_reads:
+
+        def may_run_beside_others(call: ToolCall) -> bool:
+            return tools.is_read_only(call.name) and self._policy.rule(call.name) == "allow"
+
+        for beside, group in groupby(calls, key=may_run_beside_others):
+            if not beside:
                 for call in group:
                     if storing:
                         await storing
@@ -79,7 +89,12 @@ class ToolRunner:
                 raise ToolError(f"The arguments were no JSON object: {call.malformed[:200]}")
             with _errors_of(tool):
                 arguments = tools.validate(tool, call.arguments)
-            # Whether this turn may make this call is decided here, once there is a policy (design 3.6).
+
+            def ask(shown: str, code: str) -> None:
+                self._emit(ApprovalAsked(call.id, call.name, shown, code))
+
+            if refusal := await self._policy.refusal(self._context.inbound, call, ask):
+                raise ToolError(refusal)
             may_repeat = tool.read_only or tool.repeatable
             if not may_repeat and not await self._conversation.intend(call.id):
                 return "interrupted", ToolOutput(INTERRUPTED)

@@ -65,6 +65,16 @@ class ToolFinished(NamedTuple):
     type: Literal["tool_finished"] = "tool_finished"
 
 
+class ApprovalAsked(NamedTuple):
+    """A tool call waits for the owner's yes or no. `arguments`: a line each; `code` names the question."""
+
+    call_id: str
+    name: str
+    arguments: str
+    code: str
+    type: Literal["approval_asked"] = "approval_asked"
+
+
 class UsageReported(NamedTuple):
     """Tokens of one model call."""
 
@@ -112,7 +122,7 @@ class SubagentChanged(NamedTuple):
 
 
 _OfModel = TurnStarted | TextDelta | ReasoningDelta | TextDiscarded | UsageReported
-TurnEvent = _OfModel | ToolStarted | ToolOutputDelta | ToolFinished | Notice | TurnFinished
+TurnEvent = _OfModel | ToolStarted | ApprovalAsked | ToolOutputDelta | ToolFinished | Notice | TurnFinished
 Event = TurnEvent | SubagentChanged
 
 

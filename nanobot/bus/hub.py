@@ -67,21 +67,30 @@ class Hub:
         self._subscriptions: dict[str, list[Subscription]] = collections.defaultdict(list)
         self._changes: set[asyncio.Event] = set()
         self._to_stop: set[str] = set()
+        self._approvals: list[tuple[str, str, bool]] = []
 
     async def submit(self, inbound: InboundMessage) -> bool:
         """Accept a message for a turn; False when (channel, external_id) was accepted before.
 
-        `/stop` acts at once; its answer comes in the session's order. Raises StorageError.
+        `/stop`, `/approve` and `/deny` act at once; their answers come in the session's order. Raises
+        StorageError.
         """
         accepted = await self.inbox.accept(inbound)
         if accepted and inbound.is_stop:
             self._to_stop.add(inbound.session_key)
+        if accepted and inbound.approval:
+            self._approvals.append((inbound.session_key, *inbound.approval))
         self.notify()
         return accepted
 
     def take_stops(self) -> set[str]:
         """The sessions that are to be stopped, each once."""
         taken, self._to_stop = self._to_stop, set()
+        return taken
+
+    def take_approvals(self) -> list[tuple[str, str, bool]]:
+        """What the owner has answered: session, code of the question and whether yes, each once."""
+        taken, self._approvals = self._approvals, []
         return taken
 
     @contextlib.contextmanager

@@ -11,7 +11,15 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 
-from nanobot.bus.events import Event, TextDelta, TextDiscarded, ToolStarted, TurnFinished, TurnStarted
+from nanobot.bus.events import (
+    ApprovalAsked,
+    Event,
+    TextDelta,
+    TextDiscarded,
+    ToolStarted,
+    TurnFinished,
+    TurnStarted,
+)
 from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, contained
 from nanobot.channels.manager import ChannelManager
@@ -105,6 +113,10 @@ class _TurnProgress:
             self._changed.set()
         elif isinstance(event, TextDiscarded):
             self._text = ""
+        elif isinstance(event, ApprovalAsked):
+            arguments = event.arguments.replace("```", "'''")  # so that it cannot look like ours
+            asked = f"May I run `{event.name}`?\n```\n{arguments}\n```"
+            self._say(f"{asked}\n/approve {event.code} or /deny {event.code}", event.code)
         elif isinstance(event, ToolStarted):
             if self._texts and self._text.strip():
                 self._say(self._text, completes=self._channel.capabilities.streaming)
@@ -113,10 +125,10 @@ class _TurnProgress:
             if self._hints:
                 self._say(event.hint)
 
-    def _say(self, text: str, *, completes: bool = False) -> None:
+    def _say(self, text: str, name: str = "", *, completes: bool = False) -> None:
         """Send a message of its own, or complete the growing one with it."""
         self._sent += 1
-        message_id = self.reply_id + ("" if completes else f"-{self._sent}")
+        message_id = self.reply_id + ("" if completes else f"-{name or self._sent}")
         self._waiting.put_nowait(self._message(message_id, text.strip()))
 
     async def close(self) -> None:

@@ -41,6 +41,7 @@ class CommandContext:
         self._only = only
         self.store = app.store
         self.workspace = app.workspace
+        self.policy = app.assistant.policy
         self.queue_mode: str = app.config.agents.defaults.queue_mode
 
     async def model_in_use(self, session_key: str) -> str:

@@ -212,6 +212,14 @@ async def _compact(request: Request) -> str:
     return await compact(await request.context.prepare(request.session_key))
 
 
+async def _approve(request: Request) -> str:
+    """The answer has acted already: its question may have been the turn this one waited for."""
+    allowed = request.context.policy.answered(request.arguments.upper())
+    if allowed is None:
+        raise UsageError("No question of that code waits here for your answer.")
+    return "It was allowed." if allowed else "It was not allowed."
+
+
 async def _forget(request: Request) -> str:
     if not request.arguments:
         raise UsageError("/forget TEXT, or the id of a fact or message, please.")
@@ -237,5 +245,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("rename", "TITLE", "Give this conversation a title.", _rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),
+    Command("approve", "CODE", "Let the tool call run that you were asked about.", _approve, r"\S+"),
+    Command("deny", "CODE", "Do not let it run.", _approve, r"\S+"),
     Command("forget", "TEXT|ID", "Forget something for good, after a confirmation.", _forget, ".*"),
 )

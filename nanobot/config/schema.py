@@ -131,6 +131,9 @@ class ToolsConfig(Section):
     restrict_to_workspace: bool = key(False, "Whether all tools are confined to the workspace.", guard=True)
     exec: ExecConfig = key(ExecConfig, "Shell commands.")
     web: WebConfig = key(WebConfig, "Web access.")
+    policy: dict[str, Literal["allow", "ask", "deny"]] = key(
+        {}, "By the name of a tool, or `*` for all others: allow, ask (the owner) or deny.", guard=True
+    )
     mcp_servers: dict[str, McpServerConfig] = key(
         {}, "MCP servers by name, as in Claude Desktop.", alone="there are no MCP servers"
     )

@@ -58,6 +58,7 @@ class _Conversation:
         self._session = session
         self._prompt = make_prompt([(command.name, command.description) for command in COMMANDS])
         self._commands = CommandContext(app, self._switch, print)
+        app.assistant.policy.attended = True
         self._warned = False  # Ctrl-C was pressed: the next one leaves
         self._remembering: asyncio.Task[None] | None = None
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nanobot.bus import events
 from nanobot.terminal.markdown import AnswerText, render
-from nanobot.terminal.render import HINT_LIMIT, Renderer, seconds, subagent_line, tool_line
+from nanobot.terminal.render import HINT_LIMIT, Renderer, question, seconds, subagent_line, tool_line
 from nanobot.terminal.screen import Screen, clean, one_line
 
 _TICK = 0.1  # seconds between repaints when nothing arrives
@@ -96,6 +96,8 @@ class LiveRenderer(Renderer):
             case events.ToolOutputDelta(call_id=call_id, text=text) if call_id in self._tools:
                 tool = self._tools[call_id]
                 tool.output = (tool.output + text)[-4000:]
+            case events.ApprovalAsked():
+                self._note(question(event), "yellow")
             case events.ToolFinished():
                 self._finish_tool(event)
             case events.TurnFinished():

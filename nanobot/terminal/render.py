@@ -55,6 +55,8 @@ class Notes(Renderer):
                 print(tool_line(event, self._hints.pop(call_id, name)), file=self._out, flush=True)
             case events.Notice(text=text) | events.TextDiscarded(reason=text):
                 print(one_line(text, 400), file=self._out, flush=True)
+            case events.ApprovalAsked():
+                print(question(event), file=self._out, flush=True)
             case events.SubagentChanged():
                 self._show_subagent(event)
 
@@ -88,6 +90,13 @@ def tool_line(event: events.ToolFinished, hint: str) -> str:
     if event.outcome == "ok":
         return f"● {hint} {seconds(event.seconds)}"
     return f"✗ {hint} {seconds(event.seconds)}  {one_line(event.preview or event.outcome, _PREVIEW_LIMIT)}"
+
+
+def question(event: events.ApprovalAsked) -> str:
+    """What the owner is asked before a call runs."""
+    return (
+        f"May {one_line(event.name, HINT_LIMIT)} run?\n{clean(event.arguments)}\ny and Enter: yes; Enter: no."
+    )
 
 
 def subagent_line(event: events.SubagentChanged) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 
 from nanobot.app import App
-from nanobot.bus.events import Event, Notice, SubagentChanged, TurnFinished
+from nanobot.bus.events import ApprovalAsked, Event, Notice, SubagentChanged, TurnFinished
 from nanobot.bus.hub import Subscription
 from nanobot.messages import InboundMessage, Usage
 from nanobot.terminal.render import Renderer
@@ -118,6 +119,8 @@ class TerminalSession:
                         raise
                     cancelled = True
                 finished = await self._show_next()
+        if self._app.assistant.policy.attended:
+            asyncio.get_running_loop().remove_reader(sys.stdin)
         return finished
 
     async def _submit(self, text: str) -> None:
@@ -154,7 +157,22 @@ class TerminalSession:
             with contextlib.suppress(asyncio.CancelledError):  # first its subagents end
                 await self._until_turn_or_idle()
         self._renderer.show(event)
+        if isinstance(event, ApprovalAsked):
+            self._read_answer(event.code)
         return event if isinstance(event, TurnFinished) else None
+
+    def _read_answer(self, code: str) -> None:
+        """Let the next line from the keyboard answer a question; what was typed before it does not."""
+        import termios
+
+        def take() -> None:
+            loop.remove_reader(sys.stdin)
+            line = os.read(sys.stdin.fileno(), 1000).decode(errors="replace")
+            self._app.assistant.policy.answer(self.key, code, line.strip().lower() in ("y", "yes"))
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sys.stdin, take)
 
     async def _stop(self) -> None:
         """Stop the running turn and its subagents. The task that was cancelled to say so goes on."""

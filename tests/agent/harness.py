@@ -18,6 +18,7 @@ from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.errors import StorageError
 from nanobot.messages import ContextPart, Message, ToolCall, TurnContext
 from nanobot.providers.scripted import Reply, ScriptedProvider
+from nanobot.security.policy import Policy
 from nanobot.store.records import Claim
 from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store, open_store
@@ -146,6 +147,7 @@ async def open_turn(
                 system=[("rules", "You are a test.")],
                 tools=Toolbox(tools),
                 handed_over=changes.pop("handed_over", asyncio.Event()),
+                policy=Policy(),
                 conversation=Conversation(opened, claim, LIMITS, None, await opened.sessions.open(KEY, 200)),
                 **({"limits": TurnLimits(max_iterations=10)} | changes),
             )
