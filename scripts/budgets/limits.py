@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_735, target=4_000)
+SPINE = Ratchet(now=4_784, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_096, target=23_500)
+TOTAL = Ratchet(now=28_285, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=68, target=60)
+HELLO_FILES = Ratchet(now=69, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_771, target=9_000)
+HELLO_LINES = Ratchet(now=9_934, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,19 +28,19 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 812,
+    "root files": 819,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_898,
+    "agent": 1_921,
     # the events of a turn, the one way in and out; target 190
-    "bus": 267,
+    "bus": 286,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_657,
+    "channels": 2_669,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_008,
     # thirteen slash commands; target 480
-    "commands": 515,
+    "commands": 526,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_163,
+    "config": 1_166,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 747,
     # the service, its HTTP surface
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_364,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 2_100,
+    "security": 2_184,
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_045,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_274,
+    "terminal": 1_304,
     # the built-in tools; target 1,700
     "tools": 2_122,
     # what a new workspace holds
@@ -77,7 +77,7 @@ RULES: dict[str, tuple[int, str]] = {
     "function": (60, "lines"),
     # Prices: what one more of a kind may cost. A dearer one shows that the shared part is missing something.
     "channel": (350, "lines, its config included"),
-    "channel base": (1_749, "lines of channels/ that no channel owns; target 1,250"),
+    "channel base": (1_761, "lines of channels/ that no channel owns; target 1,250"),
     "wire protocol": (250, "lines"),
     "OAuth login": (200, "lines"),
     "database adapter": (350, "lines"),
