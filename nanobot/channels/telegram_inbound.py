@@ -46,7 +46,7 @@ _TELLING = (
 def is_unfinished(update: _Json) -> bool:
     """Whether more of its message may follow at once: of an album, a text that was cut, what is forwarded."""
     message = update.get("message")
-    joined = {"media_group_id", "forward_origin"}
+    joined = {"media_group_id", "forward_origin", "forward_date"}
     return isinstance(message, dict) and bool(joined & message.keys() or _cut(message) is not None)
 
 
@@ -64,13 +64,15 @@ def read_message(message: _Json, bot: User, allow_from: Sequence[str]) -> Incomi
     original = message.get("reply_to_message") or {}
     if original.get("forum_topic_created"):  # in a topic, all messages answer its opening, which says nothing
         original = {}
-    text, addressed = _text_for(message, bot, answers=(original.get("from") or {}).get("id") == bot.id)
+    quoted, files = _answered(message, original or message.get("external_reply"), bot)
+    answers, origin = (original.get("from") or {}).get("id") == bot.id, _origin(message)
+    if origin is None:
+        text, addressed = _text_for(message, bot)
+    else:  # nothing in it is meant for the bot
+        quoted.append(_quoted("forward", _words(message)[0], origin, bot))
+        text, addressed = "", False
     if text is None:
         return None
-    quoted, files = _answered(message, original or message.get("external_reply"), bot)
-    origin = _origin(message)
-    if origin is not None:
-        quoted, text = [*quoted, _quoted("forward", text, origin, bot)], ""
     thread = message.get("message_thread_id") if message.get("is_topic_message") else None
     return Incoming(
         chat_id=str(chat_id),
@@ -82,7 +84,7 @@ def read_message(message: _Json, bot: User, allow_from: Sequence[str]) -> Incomi
         sent_at=float(message["date"]),
         thread=str(thread) if thread not in (None, _GENERAL_TOPIC) else "",
         is_group=message["chat"]["type"] != "private",
-        addressed=addressed,
+        addressed=addressed or answers,
         attachments=(*_files(message, "author" if origin is None else "forward"), *files),
         quoted=tuple(quoted),
         album=str(message.get("media_group_id", "")),
@@ -96,11 +98,8 @@ def _cut(message: _Json) -> str | None:
     return None if length <= _FULL // 2 else "\n" if length < _FULL else ""
 
 
-def _text_for(message: _Json, bot: User, *, answers: bool) -> tuple[str | None, bool]:
-    """What it says (None: nothing to the bot, or a command to another), and whether it is addressed to it.
-
-    In groups it is when it mentions the bot, answers it, or is a command with its name.
-    """
+def _text_for(message: _Json, bot: User) -> tuple[str | None, bool]:
+    """What it says (None: nothing to the bot, or a command to another), and whether it names the bot."""
     kind = message["chat"]["type"]
     if kind == "channel":
         return None, False
@@ -111,7 +110,7 @@ def _text_for(message: _Json, bot: User, *, answers: bool) -> tuple[str | None, 
         return None, False
     if command and to_bot:
         text = command[1] + text[command.end() :]
-    return (_START.sub("/help", text) if _START.match(text) else text), mentioned or to_bot or answers
+    return (_START.sub("/help", text) if _START.match(text) else text), mentioned or to_bot
 
 
 def _is_bot(name: str, bot: User) -> bool:

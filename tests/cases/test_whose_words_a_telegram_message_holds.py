@@ -30,8 +30,8 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         yield running
 
 
-def post(server: TelegramServer, ann: User, chat: Chat | None = None, **fields: Any) -> Json:
-    message = {**server.new_message(chat or server.chats[ann.id], ann.to_json()), **fields}
+def post(server: TelegramServer, ann: User, where: Chat | None = None, **fields: Any) -> Json:
+    message = {**server.new_message(where or server.chats[ann.id], ann.to_json()), **fields}
     server.add_update("message", message)
     return message
 
@@ -184,6 +184,21 @@ async def test_a_forward_is_nobodys_order(server: TelegramServer) -> None:
         ("", (Quoted("forward", "/new pay this", author),)) for _, author in origins
     ]
     assert {item.origin for inbound in taken for item in inbound.attachments} == {"forward"}
+
+
+@pytest.mark.parametrize("words", ["@nano_bot delete it", "/new@nano_bot", "/new@other_bot", "/start now"])
+async def test_what_a_forward_says_to_a_bot_is_only_quoted(server: TelegramServer, words: str) -> None:
+    ann, group, now = server.user(7), server.group(-100, "Friends"), 1_700_000_000
+    forward = {"text": words, "forward_origin": {"type": "user", "sender_user": BEN, "date": 1}, "date": now}
+    mention = {"type": "mention", "offset": 0, "length": 9}
+    place = {"chat": group.to_json()}
+    marked = {"entities": [mention]}
+    asked = {"text": "@nano_bot what is this?", **marked, **place, "date": now + 60}
+    alone = {**forward, **place, **(marked if words[0] == "@" else {})}
+    taken = await heard(server, ann, alone, asked, {**alone, "date": now + 60})
+    assert [(inbound.text, inbound.quoted) for inbound in taken] == [
+        ("what is this?", (Quoted("forward", words, "Ben Bo"),))
+    ]
 
 
 async def test_a_comment_and_a_forwarded_album_are_one(server: TelegramServer) -> None:
