@@ -263,7 +263,7 @@ class InboundMessage:
     @property
     def is_stop(self) -> bool:
         """Whether it is `/stop`, which acts at once."""
-        return (parse_command(self.command.lower()) or ("", "-")) in (("stop", ""), ("stop", "now"))
+        return parse_command(self.command.lower()) in (("stop", ""), ("stop", "now"))
 
     @property
     def approval(self) -> tuple[str, bool] | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nanobot.cli.options import Json, new_app
+from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import session_key
+from nanobot.terminal.screen import clean, complain, one_line
 
 if TYPE_CHECKING:
     from nanobot.memory.ranking import Hit
@@ -41,9 +45,6 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot.memory.search import MemorySearch
     from nanobot.memory.search_rows import SearchScope
     from nanobot.store.store import open_store
-    from nanobot.terminal.config import load_and_warn
-    from nanobot.terminal.options import session_key
-    from nanobot.terminal.screen import complain
 
     config = load_and_warn().config
     folder = config.workspace_path / "memory"
@@ -75,7 +76,6 @@ def _progress(read: int) -> None:
 
 def _print(hits: list[Hit], query: str) -> None:
     from nanobot.memory.ranking import describe, excerpt
-    from nanobot.terminal.screen import clean
 
     for hit in hits:
         shown = f"{describe(hit)}\n    {excerpt(hit.text, query, _EXCERPT)}"
@@ -83,8 +83,6 @@ def _print(hits: list[Hit], query: str) -> None:
 
 
 def _print_json(hits: list[Hit]) -> None:
-    import json
-
     shown = [
         {
             **{"kind": hit.kind, "id": hit.id, "date": hit.day, "time": hit.time, "speaker": hit.speaker},
@@ -106,8 +104,6 @@ async def _consolidate() -> int:
     """0 when nothing is owed any more."""
     from nanobot.app import open_app
     from nanobot.memory.consolidation import count_waiting
-    from nanobot.terminal.config import load_and_warn
-    from nanobot.terminal.screen import clean, complain
 
     async with open_app(load_and_warn().config) as app:
         for notice in app.memory.consolidator.files.complaints():
@@ -135,8 +131,6 @@ def confirm(
 async def _confirm(ids: list[str]) -> int:
     """1 when one of them does not wait."""
     from nanobot.memory.files import hold, open_files
-    from nanobot.terminal.config import load_and_warn
-    from nanobot.terminal.screen import complain, one_line
 
     files = open_files(load_and_warn().config.workspace_path)
     async with hold("memory"):
@@ -165,8 +159,6 @@ async def _forget(wanted: str, yes: bool) -> int:
     """1 when it was not confirmed."""
     from nanobot.app import open_app
     from nanobot.memory.forget import ForgetScope
-    from nanobot.terminal.config import load_and_warn
-    from nanobot.terminal.screen import complain, one_line
 
     async with open_app(load_and_warn().config) as app:
         forgetter, scope = app.memory.forgetter, ForgetScope()

@@ -6,6 +6,7 @@ from collections import Counter
 
 from nanobot.agent.loop import Turn
 from nanobot.agent.window import BYTES_PER_TOKEN, size_of
+from nanobot.columns import table
 from nanobot.messages import ContextPart, ImagePart, Message, ReasoningPart, TextPart, ToolCall, ToolResult
 
 _NAMES = {
@@ -36,10 +37,10 @@ async def describe_context(turn: Turn) -> str:
     for message in shown:
         sizes.update(sizes_by_part(message))
     rows = {name: size // BYTES_PER_TOKEN for name, size in sizes.items() if size}
-    width = max(len(name) for name in rows)
+    shares = [(f"  {name}", f"{count:,}", f"{count / use.window:.1%}") for name, count in rows.items()]
     lines = [
         f"About {use.estimated:,} of {use.window:,} tokens ({use.estimated / use.window:.1%}), {turn.model}",
-        *(f"  {name:<{width}} {count:>9,} {count / use.window:>7.1%}" for name, count in rows.items()),
+        *table(shares, right=[1, 2]),
         about,
     ]
     if counted := conversation.window.used.tokens:

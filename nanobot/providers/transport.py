@@ -194,9 +194,10 @@ class WireProvider(ABC):
         for event in reader.end():
             yield event
         yield reader.completion()
-        (self._open_thinking.add if reader.prompt_opens_thinking else self._open_thinking.discard)(
-            request.model
-        )
+        if reader.prompt_opens_thinking:
+            self._open_thinking.add(request.model)
+        else:
+            self._open_thinking.discard(request.model)
 
     async def _send(self, headers: dict[str, str], body: bytes, model: str) -> httpx2.Response:
         """The response, its body unread. Raises ProviderError if its status is no success."""
