@@ -140,7 +140,8 @@ class AnswerReader(ABC):
         text = "".join(
             piece for block in self.blocks.values() if block.kind == "text" for piece in block.pieces
         )
-        return read_calls(clean_text(text), self._request.tools)
+        calls, is_tried = read_calls(clean_text(text), self._request.tools)
+        return calls if may_begin_calls(self._opening) else [], is_tried  # else it has been shown
 
     @abstractmethod
     def usage(self) -> Usage:

@@ -14,10 +14,12 @@ from typing import Any
 from nanobot.messages import ToolCall, ToolDefinition
 from nanobot.providers.conversation import clean_text
 
-# What chat templates put around calls: Hermes, Qwen and GLM; Llama; Mistral; Granite and Phi; Nemotron;
-# Kimi; DeepSeek; InternLM; Command R; FireFunction.
+# What chat templates put around calls: Hermes, Qwen and GLM; MiniMax and Seed; Llama; Mistral; Granite and
+# Phi; Nemotron; Kimi; DeepSeek; InternLM; Command R; FireFunction.
 _MARKERS = (
     *("<tool_call>", "</tool_call>", "<tool_calls>", "</tool_calls>", "<function=", "</function>"),
+    *("<minimax:tool_call>", "</minimax:tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
+    *("<function_calls>", "</function_calls>", '<invoke name="', "</invoke>"),
     *("<|python_tag|>", "<|eom_id|>", "<|eot_id|>", "[TOOL_CALLS]", "[ARGS]", "[/TOOL_CALLS]"),
     *("<|tool_call|>", "<|/tool_call|>", "<TOOLCALL>", "</TOOLCALL>"),
     *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
@@ -28,14 +30,20 @@ _MARKERS = (
 )
 _MARKER = re.compile("|".join(map(re.escape, _MARKERS)))
 _GAP = re.compile(r"(?:\s|[;,]|```(?:json|xml|tool_call|tool_code)?)+")
-_NAME = re.compile(r"(?:functions\.)?([\w.-]{1,64})(?::\d+)?>?")
-# Qwen3-Coder and GLM write every argument between tags: before its name, before its value, behind that.
-_ARGUMENT_TAGS = (("<parameter=", ">", "</parameter>"), ("<arg_key>", "</arg_key>", "</arg_value>"))
+_NAME = re.compile(r'(?:functions\.)?([\w.-]{1,64})(?::\d+)?"?>?')
+# Some write every argument between tags: before its name, before its value, behind that.
+_ARGUMENT_TAGS = (
+    ("<parameter=", ">", "</parameter>"),
+    ('<parameter name="', '">', "</parameter>"),
+    ("<arg_key>", "</arg_key>", "</arg_value>"),
+)
 _NAME_KEYS = ("name", "tool_name", "tool", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input")
 _OTHER_KEYS = {"id", "type", "tool_call_id"}
 # A call spoken of in code is none.
-_MENTIONED = re.compile(r"(?<!`)(?:<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁call)")
+_MENTIONED = re.compile(
+    r"(?<!`)(?:<(?:\w+:)?tool_call>|<function=|<invoke name=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁call)"
+)
 _BEGINNINGS = (*_MARKERS, "{", "[{", "```json", "```xml", "```tool_c", "```{", "```[{", "```<tool_call>")
 _LONGEST_BEGINNING = 40  # characters
 
@@ -43,7 +51,8 @@ _LONGEST_BEGINNING = 40  # characters
 def may_begin_calls(text: str) -> bool:
     """Whether an answer that begins with `text` may turn out to be tool calls."""
     start = "".join(text.split())[:_LONGEST_BEGINNING]
-    return any(start.startswith(known) or known.startswith(start) for known in _BEGINNINGS)
+    known = ("".join(mark.split()) for mark in _BEGINNINGS)
+    return any(start.startswith(mark) or mark.startswith(start) for mark in known)
 
 
 def read_calls(text: str, tools: Sequence[ToolDefinition]) -> tuple[list[ToolCall], bool]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from nanobot.config.proxies import open_transport, proxy_for
 from nanobot.errors import ToolError, UsageError
 
+_KEYLESS = "https://duckduckgo.com"  # stands for the engines that ddgs asks
 BRAVE_URL = "https://api.search.brave.com/res/v1/web/search"
 
 
@@ -109,8 +110,10 @@ class DdgsSearch:
             # ddgs has one exception for everything; this text is its way to say that nothing was found.
             if str(error) == "No results found.":
                 return []
+            proxy = proxy_for(_KEYLESS)
+            way = f" through the proxy {proxy}" if proxy else ""
             raise ToolError(
-                "No search engine could be reached. Check the network, "
+                f"No search engine could be reached{way}. Check the network, "
                 "or set tools.web.search.apiKey to a Brave Search key."
             ) from error
 
@@ -119,7 +122,7 @@ class DdgsSearch:
 
         for noisy in ("ddgs", "primp"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        named = proxy_for("https://duckduckgo.com")
+        named = proxy_for(_KEYLESS)
         proxy = self._proxy or (named.url if named else None)
         rows = DDGS(proxy=proxy, timeout=self._timeout).text(query, max_results=count)
         return [

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_784, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_285, target=23_500)
+TOTAL = Ratchet(now=28_291, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=69, target=60)
 # Lines of these files.
@@ -36,9 +36,9 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_668,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_008,
+    "cli": 2_000,
     # thirteen slash commands; target 480
-    "commands": 526,
+    "commands": 527,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_166,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_364,
+    "providers": 2_375,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 2_184,
     # finding, reading, previewing and installing skills; target 960
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_304,
     # the built-in tools; target 1,700
-    "tools": 2_122,
+    "tools": 2_125,
     # what a new workspace holds
     "workspace": 35,
 }
