@@ -22,6 +22,7 @@ from nanobot.security.shell_rules import (
     INTERPRETER,
     JOINED,
     SHELL,
+    TAKE_C,
     TEXT_PROGRAMS,
     WRAPPERS,
     after_options,
@@ -108,36 +109,31 @@ class _Guard:
         scripts: list[str] = []
         if program in JOINED or (program == "env" and flags):
             after = after_options(arguments, *WRAPPERS[program]) if program in WRAPPERS else arguments
-            scripts.append(" ".join(after))
-        elif program in ("trap", "source", "."):
-            scripts += plain[:1] if program == "trap" else []
+            scripts = [" ".join(after)]
+        elif program == "trap":
+            scripts = plain[:1]
         elif program == "alias":
-            scripts += [word.partition("=")[2] for word in plain]
-        elif shell or program in ("su", "script", "flock"):
-            if any("c" in flag and not flag.startswith("--") for flag in flags):
-                scripts += plain[:2] if shell else plain
-        elif not INTERPRETER.fullmatch(program):
+            scripts = [word.partition("=")[2] for word in plain]
+        elif any("c" in flag and not flag.startswith("--") for flag in flags) and (
+            shell or program in TAKE_C
+        ):
+            scripts = plain[:2] if shell else plain
+        elif not shell and not INTERPRETER.fullmatch(program):
             return ""
-        from_input = shell and (not plain or "-s" in flags or not decoded.isdisjoint(plain))
-        from_input = (
-            from_input or program in ("source", ".") or "-" in arguments or (not shell and not arguments)
+        from_input = not (plain if shell else arguments) or not {"-", "-s", "/dev/stdin"}.isdisjoint(
+            arguments
         )
-        texts = [one.data] if from_input else []
-        decoding = one.within if scripts or shell or program in ("source", ".") else []
-        if from_input:
-            decoding = [*decoding, *one.sources]
-            texts += [printed(source) for source in one.sources]
-        if any(map(decodes, decoding)) or not decoded.isdisjoint(plain):
+        sources = one.sources if from_input else []
+        if any(map(decodes, [*(one.within if scripts or shell else []), *sources])):
             return "runs text that it decodes first"
-        if shell or scripts or program in ("source", "."):
-            reasons = (
-                self.script(text, depth + 1) for text in [*scripts, *texts] if text.strip(" \n" + UNKNOWN)
-            )
-            written = (
-                code_reason(f"system {text}") for text in map(code_of, one.sources) if from_input and text
-            )
-            return next(filter(None, chain(reasons, written)), "")
-        return code_reason("\n".join([code_of(one), *texts]))
+        if not decoded.isdisjoint(plain):
+            return "runs a file that it decodes first"
+        texts = [*scripts, *([one.data] if from_input else []), *map(printed, sources)]
+        if not shell and not scripts:
+            return code_reason("\n".join([code_of(one), *texts]))
+        reasons = (self.script(text, depth + 1) for text in texts if text.strip(" \n" + UNKNOWN))
+        written = (code_reason(f"system {text}") for text in map(code_of, sources) if text)
+        return next(filter(None, chain(reasons, written)), "")
 
     def _paths_reason(self, one: SimpleCommand) -> str:
         for word, strict in self._named_paths(one):

@@ -33,7 +33,8 @@ _LONG_WITH_VALUE = re.compile(
     r"--(user|group|chdir|unset|adjustment|class\w*|signal|kill-after|max-\w+|delimiter|interval)"
 )
 JOINED = {"eval", "watch", "ssh", "parallel"}  # what follows is one text for a shell
-SHELL = re.compile(r"(?:ba|da|z|k|a|fi)?sh")
+SHELL = re.compile(r"(?:ba|da|z|k|a|fi)?sh|source|\.")
+TAKE_C = {"su", "script", "flock"}  # a text for a shell after -c
 INTERPRETER = re.compile(
     r"python[\d.]*|pypy[\d.]*|perl[\d.]*|ruby[\d.]*|node|nodejs|deno|bun|php[\d.]*|lua[\d.]*|[gmn]?awk"
 )
@@ -169,12 +170,15 @@ def death_reason(program: str, arguments: list[str], one: SimpleCommand, names_n
     rest = [word for word in arguments if word != "--"]
     targets = rest[1:] if len(rest) > 1 and rest[0].startswith("-") else rest  # kill -1 5 is a hang-up of 5
     own = not {str(os.getpid()), f"-{os.getpgrp()}", "-1"}.isdisjoint(targets)
+    by_name = program == "pkill" and bool(rest) and rest[-1].strip("^.*$").lower() in "nanobot gateway"
     by_kind = program != "kill" and bool(rest) and re.fullmatch(r"python[\d.]*", rest[-1]) is not None
     found = not targets or any(UNKNOWN in word for word in targets)  # by another command
     asks = [printed(other).lower() for other in (*one.within, *one.sources)]
     parent = found and any("ppid" in text for text in asks)
     return (
-        "would stop nanobot itself" if named or own or by_kind or parent or (found and names_nanobot) else ""
+        "would stop nanobot itself"
+        if named or own or by_name or by_kind or parent or (found and names_nanobot)
+        else ""
     )
 
 

@@ -291,11 +291,11 @@ def test_a_forbidden_command_is_refused_in_any_disguise(
         check(text)
 
 
-@pytest.mark.parametrize("command", FORBIDDEN)
 @pytest.mark.parametrize("step", STEPS)
-def test_each_disguise_alone(check: Callable[..., None], command: str, step: str) -> None:
-    with pytest.raises(AccessDenied, match="Command refused"):
-        check(STEPS[step](command.replace("OWN_PID", str(os.getpid()))))
+def test_each_disguise_alone(check: Callable[..., None], step: str) -> None:
+    for command in FORBIDDEN:
+        with pytest.raises(AccessDenied, match="Command refused"):
+            check(STEPS[step](command.replace("OWN_PID", str(os.getpid()))))
 
 
 WORDS = [
@@ -372,6 +372,10 @@ CODE = [
     "python3 -c \"import os,base64; os.system(base64.b64decode('cm0gLXJmIHg='))\"",
     "echo cHJpbnQoMSk= | base64 -d | python3",
     "python3 -c \"print(open('/proc/self/environ').read())\"",
+    "source /dev/stdin <<< 'rm -rf x'",
+    "bash -s < /dev/null <<< reboot",
+    "pkill nano",
+    "pkill -f gateway",
     "kill $(ps -o ppid= $$)",
     "p=$(pgrep nanobot); kill $p",
     "pgrep nanobot | xargs kill",
