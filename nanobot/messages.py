@@ -44,9 +44,13 @@ class TextPart(NamedTuple):
 
 
 class ContextPart(NamedTuple):
-    """A note nanobot adds to a user message (clock, channel, recalled memories); not shown to people."""
+    """A note nanobot adds to a user message (clock, channel, recalled memories); not shown to people.
+
+    `recalled`: some of it was said elsewhere, and may be the words of others.
+    """
 
     text: str
+    recalled: bool = False
 
 
 class ImagePart(NamedTuple):

@@ -196,4 +196,6 @@ class Assistant:
             note += attachment_notes(inbound)
             more += quoted_parts(inbound)
             more += await asyncio.to_thread(load_images, inbound.attachments)
-        return Message("user", (ContextPart(note + recalled), TextPart(inbound.text), *more))
+        return Message(
+            "user", (ContextPart(note + recalled, recalled=bool(recalled)), TextPart(inbound.text), *more)
+        )

@@ -33,6 +33,7 @@ _MOST_FAILURES = 3  # then the messages are summarised without a model
 _RETRY = 300.0  # seconds before the second attempt; five times that before the third
 _RANGE = 200  # messages of one model call
 _RANGE_READ = 400  # messages that are read to find the end of a turn
+_SEEN_BEFORE = 4  # windows: what a summary in the model's context may go back to
 _RANGE_SIZE = 60_000  # characters of one model call; a single turn may be longer
 _KNOWN_SIZE = 6_000  # characters of known facts that the model is shown
 
@@ -174,7 +175,7 @@ class Consolidator:
         end = _range_end(messages, until)
         if not end:
             return None
-        earlier, last = max(0, first - self.window), messages[end - 1].seq
+        earlier, last = max(0, first - _SEEN_BEFORE * self.window), messages[end - 1].seq
         before = await self.store.sessions.history(session.session, after=earlier, limit=first - earlier)
         turns = await self._table.unattended_turns(session.session, earlier, last)
         read = any(entry.turn_id in turns or any(others_texts(entry.message)) for entry in before)

@@ -18,7 +18,7 @@ from itertools import pairwise
 from nanobot.memory.facts import Evidence, HistoryEntry, message_id, plain_text
 from nanobot.memory.secrets import mask_secrets
 from nanobot.memory.words import says_something, words
-from nanobot.messages import Message, TextPart
+from nanobot.messages import ContextPart, Message, TextPart, ToolResult
 from nanobot.store.records import StoredMessage
 
 _SHOWN = 2_000  # characters of one message that are shown to the model
@@ -99,7 +99,7 @@ class Transcript:
         text, notes = _one_line(message.text, _SHOWN), [f"(used {call.name})" for call in message.tool_calls]
         if role == "user" and not (text and self.is_users(entry.seq)):
             role, text = "others", "(not shown)"
-        elif role == "user" and any(others_texts(message)):
+        elif role == "user" and any(isinstance(p, TextPart) and p.origin != "author" for p in message.parts):
             notes.append("(with words of others, not shown)")
         elif role == "assistant" and entry.seq >= self._read_from and text:
             text = "(not shown)"
@@ -188,9 +188,11 @@ class Transcript:
 def others_texts(message: Message) -> Iterator[str]:
     """The texts in a message that whoever sent it has not written."""
     for part in message.parts:
-        if isinstance(part, TextPart) and part.origin != "author":
-            yield part.text
-    yield from (result.content for result in message.tool_results)
+        match part:
+            case TextPart(text=text, origin=origin) if origin != "author":
+                yield text
+            case ContextPart(text=text, recalled=True) | ToolResult(content=text):
+                yield text
 
 
 def _forwarded(message: Message) -> str:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_784, target=4_000)
+SPINE = Ratchet(now=4_790, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_291, target=23_500)
+TOTAL = Ratchet(now=28_300, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=69, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_934, target=9_000)
+HELLO_LINES = Ratchet(now=9_940, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,9 +28,9 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 819,
+    "root files": 823,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_921,
+    "agent": 1_923,
     # the events of a turn, the one way in and out; target 190
     "bus": 286,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_873,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_588,
+    "memory": 3_591,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150

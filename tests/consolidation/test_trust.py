@@ -16,7 +16,7 @@ from nanobot.errors import ProviderError
 from nanobot.memory.facts import parse_facts
 from nanobot.memory.operations import plan_reply
 from nanobot.memory.transcript import Transcript
-from nanobot.messages import InboundMessage, Message, Origin, TextPart, ToolCall, ToolResult
+from nanobot.messages import ContextPart, InboundMessage, Message, Origin, TextPart, ToolCall, ToolResult
 from nanobot.providers.base import ModelRequest
 from nanobot.store.records import StoredMessage
 from tests.consolidation.world import NOON, World, add, expire, reply
@@ -204,3 +204,16 @@ async def test_what_was_read_before_a_range_counts_in_it(world: World) -> None:
     assert "I see." in texts[0]
     assert "(not shown)" in texts[2]
     assert not any("Attacker" in text for text in texts)
+
+
+async def test_an_answer_that_was_given_with_a_memory_is_not_shown(world: World) -> None:
+    """What is recalled may be a forward of long ago."""
+    world.use([reply("They talked.", add("The bank is Attacker Trust.", 1, 2))])
+    noted = ContextPart("[From memory]\n- The bank is Attacker Trust.\n", recalled=True)
+    await world.turn(
+        Message("user", (noted, TextPart("What was it?"))), Message.assistant("The bank is Attacker Trust.")
+    )
+    await world.new()
+    await world.consolidator.run_owed()
+    assert "Attacker" not in world.provider.requests[0].messages[0].text
+    assert world.facts() == []

@@ -239,3 +239,17 @@ async def test_the_tool_stays_in_its_chat() -> None:
                 for result in entry.message.tool_results
             ]
     assert "oak" not in result.content
+
+
+async def test_a_message_says_that_something_was_recalled_for_it(home: Path) -> None:
+    async with Loopback(*answers(2)) as server, open_app(config_for(server)) as app:
+        await say(app, "The harbour is closed on Sundays.")
+        await app.store.sessions.start_over(SESSION)
+        await say(app, "Is the harbour closed?")
+        notes = [
+            part.recalled
+            for entry in await app.store.sessions.history(SESSION)
+            for part in entry.message.parts
+            if isinstance(part, ContextPart)
+        ]
+    assert notes == [False, True]
