@@ -14,12 +14,12 @@ from nanobot.store.mail import Inbox, Outbox
 from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.sessions import Sessions
 from nanobot.store.sqlite import Database
-from nanobot.store.subagents import SubagentTable
 from nanobot.store.turns import Turns
 from nanobot.store.workers import Workers, older_is_running
 
 if TYPE_CHECKING:
     from nanobot.store.imports import Imports
+    from nanobot.store.subagents import SubagentTable
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,12 @@ class Store:
     turns: Turns
     inbox: Inbox
     outbox: Outbox
-    subagents: SubagentTable
+
+    @functools.cached_property
+    def subagents(self) -> SubagentTable:
+        from nanobot.store.subagents import SubagentTable
+
+        return SubagentTable(self.database, self.workers)
 
     @functools.cached_property
     def imports(self) -> Imports:
@@ -55,5 +60,5 @@ def open_store(
     workers = Workers(database, path.parent / "run", monotonic)
     return Store(
         *(database, workers, Sessions(database), Lanes(database, workers), Turns(database)),
-        *(Inbox(database), Outbox(database), SubagentTable(database, workers)),
+        *(Inbox(database), Outbox(database)),
     )

@@ -193,7 +193,8 @@ class TerminalSession:
 @contextlib.asynccontextmanager
 async def terminal_session(app: App, key: str, renderer: Renderer) -> AsyncIterator[TerminalSession]:
     """A session in this terminal. What went away with the process that had it before is told first."""
-    for info in await app.store.subagents.close_lost(key):
+    is_known = await app.store.sessions.get(key) is not None
+    for info in await app.store.subagents.close_lost(key) if is_known else ():
         how, see = "was lost before it had begun", ""
         if info.begun:
             how = "was cut off" if info.state == "interrupted" else "had ended, but its report was not told"
