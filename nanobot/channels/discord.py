@@ -192,7 +192,6 @@ class DiscordChannel(Platform[discord.Client]):
 
 
 def _number(thing: Any, key: str = "id") -> int:
-    """An id, or 0 where there is none."""
     return int(thing[key]) if str(thing.get(key)).isdecimal() else 0
 
 
@@ -205,7 +204,7 @@ def _read_message(message: discord.Message, me: Any) -> Incoming | None:
     message.content, named = re.subn(f"(?:{names}) ?", "", message.content)
     text, files = _words(message), [_file(one, "author") for one in message.attachments]
     if message.id == message.channel.id and isinstance(message.channel, discord.Thread):
-        text = f"{message.channel.name}\n{text}"  # the title of a post is half of its question
+        text = f"{message.channel.name}\n{text}".strip()  # the title of a post is half of its question
     quoted = [Quoted("preview", _card(one), one.provider.name or "") for one in message.embeds]
     reference = message.reference or discord.MessageReference(message_id=0, channel_id=0)
     for snapshot in message.message_snapshots:
@@ -215,7 +214,8 @@ def _read_message(message: discord.Message, me: Any) -> Incoming | None:
     original = reference.resolved
     if isinstance(original, discord.Message):
         own = original.author.id == me.id
-        quoted.append(Quoted("reply", _theirs(original), original.author.display_name, own))
+        author = "" if original.message_snapshots else original.author.display_name
+        quoted.append(Quoted("reply", _theirs(original), author, own))
         files += [_file(one, "quote") for one in original.attachments]
         named = named or own
     elif message.type is discord.MessageType.reply:
@@ -236,7 +236,8 @@ def _words(message: discord.Message | discord.MessageSnapshot) -> str:
 
 def _theirs(message: discord.Message | discord.MessageSnapshot) -> str:
     """What somebody else's message says, with its cards; without words, the names of its files."""
-    said = "\n".join(filter(None, [_words(message), *map(_card, message.embeds)]))
+    forwarded = map(_theirs, getattr(message, "message_snapshots", ()))
+    said = "\n".join(filter(None, [_words(message), *map(_card, message.embeds), *forwarded]))
     return said or "\n".join(described(file.filename) for file in message.attachments) or UNSEEN
 
 
@@ -325,8 +326,8 @@ def _channel_errors() -> Iterator[None]:
     except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:
         match error:
             case discord.RateLimited() | discord.HTTPException(status=429):
-                wait = getattr(error, "retry_after", 60.0)
-                raise ChannelError("Discord asks to wait.", retry_after=wait) from error
+                seconds = getattr(error, "retry_after", 60.0)
+                raise ChannelError("Discord asks to wait.", retry_after=seconds) from error
             case discord.NotFound(code=10008) | discord.Forbidden(code=50005):
                 raise MessageGone("The message is not there any more.", permanent=True) from error
             case discord.HTTPException() if error.status < 500:

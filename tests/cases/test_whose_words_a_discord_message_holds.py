@@ -62,6 +62,16 @@ async def test_a_reply_and_a_forward_bring_words_cards_and_files(server: Discord
     ]
 
 
+async def test_a_reply_to_a_forward_brings_what_was_forwarded(server: DiscordServer, host: Host) -> None:
+    ann, bob = server.user("ann", "Ann"), server.user("bob", "Bob")
+    said = server.new_message(server.dm(bob), bob, "the plan")
+    async with running_channel(server, host):
+        forwarded = ann.forward(said)
+        ann.send("is it true?", reply_to=forwarded)
+        _, inbound = await host.got("", "is it true?")
+    assert inbound.quoted == (Quoted("reply", "the plan"),)
+
+
 async def test_links_previews_and_polls(server: DiscordServer, host: Host) -> None:
     ann = server.user("ann", "Ann")
     preview = {"type": "link", "url": "https://a.example", "title": "News", "provider": {"name": "A"}}
