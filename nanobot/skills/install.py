@@ -78,8 +78,10 @@ def remove(name: str, library: SkillLibrary) -> Path:
 
     Raises UsageError if it is not there, StorageError if it cannot be deleted.
     """
-    target = library.folder / name
-    if not library.folder.is_dir() or name not in {entry.name for entry in library.folder.iterdir()}:
+    folders = {path.name: path for path in library.folder.iterdir()} if library.folder.is_dir() else {}
+    folders |= {skill.name: skill.folder for skill in reversed(library.all()) if skill.source == "workspace"}
+    target = folders.get(name)
+    if target is None:
         if (BUNDLED / name).is_dir() and name in library.names():
             raise UsageError(
                 f"The skill {name} came with nanobot and stays. A skill of this name in {library.folder} "

@@ -97,7 +97,10 @@ class SkillLibrary:
             try:
                 name = skill_file_name(folder)
                 status = os.lstat(f"{folder}/{name}")
-            except OSError:  # no folder, or gone meanwhile
+            except NotADirectoryError:
+                continue
+            except OSError:  # it leads nowhere, or may not be read
+                yield load_skill(Path(folder), source)
                 continue
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
             known = self._read.get(folder)

@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_795, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_307, target=23_500)
+TOTAL = Ratchet(now=28_312, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_823, target=9_000)
+HELLO_LINES = Ratchet(now=9_826, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -58,7 +58,7 @@ ROOMS: dict[str, int] = {
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 2_184,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 1_045,
+    "skills": 1_050,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 1_994,
     # profiles, limits, the spawn tool, reports; target 400

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanobot.errors import UsageError
+from nanobot.skills.install import remove
 from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.skill import SKILL_BYTES, Missing, Skill, load_skill, missing
 from tests.skills.folders import BODY, skill_text, write_skill
@@ -116,6 +117,11 @@ def test_spellings_and_places_of_an_older_home(tmp_path: Path, skills: Path) -> 
     }
     assert library.get("lower").odd == ("its file is called skill.md, not SKILL.md",)
     assert library.text("lower") == BODY
+    for name in ("lower", "inner", "linked"):
+        remove(name, library)
+    assert not (skills / "group/more/inner").exists()
+    assert (skills / "group").exists()
+    assert "inner" not in library.names()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -178,8 +184,10 @@ def test_odd_files_are_faults_too(tmp_path: Path, skills: Path) -> None:
     (skills / "link/SKILL.md").symlink_to("/etc/hostname")
     os.mkfifo(skills / "pipe/SKILL.md")
     (skills / "a-file").write_text("")
+    (skills / "loop").symlink_to("loop")
+    (skills / "nowhere").symlink_to("/no/such/folder")
     faults = {skill.name: skill.fault for skill in SkillLibrary(tmp_path).all() if skill.fault}
-    assert sorted(faults) == ["bytes", "folder", "link", "pipe"]
+    assert sorted(faults) == ["bytes", "folder", "link", "loop", "nowhere", "pipe"]
     assert "UTF-8" in faults["bytes"]
     assert all("not a regular file" in faults[name] for name in ("folder", "link", "pipe"))
 
