@@ -17,12 +17,15 @@ from nanobot.store.workers import Workers
 
 _UNREADABLE = "The message of this turn cannot be read by this nanobot."
 _OF_OWNER = "session = ? AND owner = ? AND state = 'pending'"
-# Free lanes with a message that waits, the longest unserved first.
+# Free lanes with a message that waits, the longest unserved first: looked up one by one, however much waits.
 _FREE = (
-    "SELECT session, kind FROM (SELECT session, MIN(id) AS first FROM inbox"
-    " WHERE owner = ? AND state = 'pending' GROUP BY session) AS heads JOIN sessions ON key = session"
+    "WITH RECURSIVE heads (session) AS (SELECT MIN(session) FROM inbox WHERE owner = ? AND state = 'pending'"
+    " UNION ALL SELECT (SELECT MIN(session) FROM inbox WHERE owner = ? AND state = 'pending'"
+    " AND session > heads.session) FROM heads WHERE session IS NOT NULL)"
+    " SELECT session, kind FROM heads JOIN sessions ON key = session"
     " WHERE NOT EXISTS (SELECT 1 FROM turns WHERE turns.session = heads.session AND state = 'running')"
-    " ORDER BY (SELECT COALESCE(MAX(id), 0) FROM turns WHERE turns.session = heads.session), first"
+    " ORDER BY (SELECT COALESCE(MAX(id), 0) FROM turns WHERE turns.session = heads.session), (SELECT MIN(id)"
+    " FROM inbox WHERE owner = ? AND inbox.session = heads.session AND state = 'pending')"
 )
 
 
@@ -47,7 +50,7 @@ class Lanes(Table):
     ) -> list[InboxTurn]:
         room = {False: chats, True: subagents}  # by whether the session is a subagent's
         taken = self._take_over(connection, me, owner, room)
-        for row in connection.execute(_FREE, (owner,)).fetchall():
+        for row in connection.execute(_FREE, (owner, owner, owner)).fetchall():
             session, is_subagent = row["session"], row["kind"] == "subagent"
             if room[is_subagent] <= 0:
                 continue

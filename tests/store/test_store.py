@@ -184,6 +184,27 @@ async def test_a_busy_chat_does_not_starve_the_others(store: Store) -> None:
     assert len(order) == 6
 
 
+async def test_a_claim_costs_the_same_however_much_waits(store: Store) -> None:
+    """P3, in steps of SQLite's machine."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    costs = []
+    for waiting in (range(10), range(10, 3000)):
+        await asyncio.gather(*(store.inbox.accept(inbound(number)) for number in waiting))
+        await store.database.write(lambda connection: connection.set_progress_handler(count, 10))
+        steps = 0
+        turn = await claim_next(store)
+        costs.append(steps)
+        assert turn is not None
+        await store.turns.finish(turn.claim, "done")
+    assert costs[1] <= 1.1 * costs[0]
+
+
 async def test_a_terminal_and_the_inbox_share_the_lane(store: Store) -> None:
     await store.inbox.accept(inbound(1))
     claim = await begin(store, "tg:1")
