@@ -50,13 +50,6 @@ class Connection(sqlite3.Connection):
         """
 
 
-class _NoTransaction(Exception):
-    """No function's fault: with this `error` the database cannot be opened, or another process keeps it."""
-
-    def __init__(self, error: StorageError) -> None:
-        self.error = error
-
-
 _Function = Callable[[Connection], Any]
 _Job = tuple[_Function, "asyncio.Future[Any]"]
 
@@ -86,6 +79,7 @@ class Database:
         self._read_connection: Connection | None = None
         self._queued: list[_Job] = []
         self._committing = False
+        self._begun = False  # when that fails, it is the fault of no function
         self._group = _GROUP
 
     async def write(
@@ -175,10 +169,10 @@ class Database:
                     future.set_result(result)
             if changed:
                 self.changes.stored()
-        elif len(jobs) == 1 or isinstance(error, _NoTransaction):
+        elif len(jobs) == 1 or not self._begun:
             for future in waiting:
                 if not future.done():
-                    future.set_exception(error.error if isinstance(error, _NoTransaction) else error)
+                    future.set_exception(error)
         else:  # one of them failed: in smaller groups, until it is alone and fails nobody else
             self._queued = jobs + self._queued
             self._group = len(jobs) // 2
@@ -190,21 +184,19 @@ class Database:
 
     def _commit(self, functions: list[_Function]) -> tuple[list[Any], bool]:
         """Run all in one transaction, all or none; also whether they have changed anything."""
+        self._begun = False
         try:
             connection = self._write_connection = self._write_connection or self._open_for_writing()
             connection.execute("BEGIN IMMEDIATE")
-        except (sqlite3.Error, OSError, StorageError) as error:
-            raise _NoTransaction(explain(error)) from error
-        before = connection.total_changes
-        connection.now = self.clock()
-        try:
+            self._begun, connection.now = True, self.clock()
+            before = connection.total_changes
             results = [function(connection) for function in functions]
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise explain(error) from error
         finally:
-            if connection.in_transaction:  # something was raised, or the commit itself failed
-                connection.execute("ROLLBACK")
+            if self._write_connection and self._write_connection.in_transaction:  # or the commit has failed
+                self._write_connection.execute("ROLLBACK")
         changed = connection.total_changes > before
         if changed:
             self.changes.announce()
@@ -240,23 +232,21 @@ class Database:
         return connection
 
     def _migrate(self, connection: Connection) -> None:
-        newest = max(self._migrations)
-        if _version(connection) == newest:
-            return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = _version(connection)
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version not in (0, *self._migrations):
                 raise HomeUnusable(f"{self.path} was written by a newer nanobot. Upgrade this one.")
-            if 0 < version < newest and self._in_use():
+            if 0 < version < max(self._migrations) and self._in_use():
                 raise HomeUnusable(
                     f"An older nanobot is running on {self.path}, which this one has to bring up to date."
                     " Stop the older one, then start again."
                 )
             for step, script in self._migrations.items():
-                for statement in script.split(";\n") if step > version else ():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {newest}")
+                if step > version:
+                    for statement in script.split(";\n"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {step}")
             if version == 0:
                 connection.execute(f"PRAGMA application_id = {_CLEAN}")
             connection.execute("COMMIT")
@@ -299,10 +289,6 @@ def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
 
 def _nothing(_: Connection) -> None:
     return None
-
-
-def _version(connection: Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def explain(error: Exception) -> StorageError:
