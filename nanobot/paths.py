@@ -66,8 +66,7 @@ def atomic_file(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
 
     Raises StorageError. A symlink at `path` is followed, so a linked config file stays linked.
     """
-    target = path.resolve()
-    temporary = ""
+    target, temporary = path.resolve(), ""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(descriptor, "wb") as file:
@@ -76,22 +75,16 @@ def atomic_file(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(descriptor)
         Path(temporary).replace(target)
-        temporary = ""
-        _sync_dir(target.parent)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise StorageError(f"Cannot write {path}: {error.strerror}.") from error
     finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-
-
-def _sync_dir(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # it has taken its place, or was never made
+            Path(temporary).unlink()
 
 
 def safe_name(name: str, *, limit: int = 120) -> str:
