@@ -18,7 +18,7 @@ from itertools import pairwise
 from nanobot.memory.facts import Evidence, HistoryEntry, message_id, plain_text
 from nanobot.memory.secrets import mask_secrets
 from nanobot.memory.words import says_something, words
-from nanobot.messages import ContextPart, Message, TextPart, ToolResult
+from nanobot.messages import ContextPart, ImagePart, Message, TextPart, ToolResult
 from nanobot.store.records import StoredMessage
 
 _SHOWN = 2_000  # characters of one message that are shown to the model
@@ -193,6 +193,8 @@ def others_texts(message: Message) -> Iterator[str]:
                 yield text
             case ContextPart(text=text, recalled=True) | ToolResult(content=text):
                 yield text
+            case ImagePart():
+                yield "[image]"  # the model reads what is written on it
 
 
 def _forwarded(message: Message) -> str:

@@ -16,7 +16,17 @@ from nanobot.errors import ProviderError
 from nanobot.memory.facts import parse_facts
 from nanobot.memory.operations import plan_reply
 from nanobot.memory.transcript import Transcript
-from nanobot.messages import ContextPart, InboundMessage, Message, Origin, TextPart, ToolCall, ToolResult
+from nanobot.messages import (
+    ContextPart,
+    ImagePart,
+    InboundMessage,
+    Message,
+    Origin,
+    Part,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
 from nanobot.providers.base import ModelRequest
 from nanobot.store.records import StoredMessage
 from tests.consolidation.world import NOON, World, add, expire, reply
@@ -206,13 +216,18 @@ async def test_what_was_read_before_a_range_counts_in_it(world: World) -> None:
     assert not any("Attacker" in text for text in texts)
 
 
-async def test_an_answer_that_was_given_with_a_memory_is_not_shown(world: World) -> None:
-    """What is recalled may be a forward of long ago."""
+@pytest.mark.parametrize(
+    "beside",
+    [
+        ContextPart("[From memory]\n- The bank is Attacker Trust.\n", recalled=True),  # a forward of long ago
+        ImagePart("image/png", "AAAA"),  # with a text on it
+    ],
+    ids=["memory", "image"],
+)
+async def test_an_answer_to_more_than_what_people_say_is_not_shown(world: World, beside: Part) -> None:
     world.use([reply("They talked.", add("The bank is Attacker Trust.", 1, 2))])
-    noted = ContextPart("[From memory]\n- The bank is Attacker Trust.\n", recalled=True)
-    await world.turn(
-        Message("user", (noted, TextPart("What was it?"))), Message.assistant("The bank is Attacker Trust.")
-    )
+    asked = Message("user", (beside, TextPart("What was it?")))
+    await world.turn(asked, Message.assistant("The bank is Attacker Trust."))
     await world.new()
     await world.consolidator.run_owed()
     assert "Attacker" not in world.provider.requests[0].messages[0].text
