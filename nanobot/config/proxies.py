@@ -16,8 +16,8 @@ from nanobot.errors import UsageError
 if TYPE_CHECKING:
     import httpx2
 
-_HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.-]+)(:\d*)?")
-_WITH_PORT = re.compile(r"(\[[^]]*\]|[^:]*):(\d+)")
+_HOST = r"(\[[0-9a-fA-F:.%]+\]|[\w.-]+)(:\d*)?"
+_WITH_PORT = r"(\[[^]]*\]|[^:]*):(\d+)"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _first(env: Mapping[str, str], *kinds: str) -> tuple[str, str]:
 def _is_spared(host: str, port: int, spared: str) -> bool:
     """Whether `no_proxy` names the host: itself, its domain, its network or `*`, with or without port."""
     for entry in re.split(r"[,\s]+", spared.lower()):
-        with_port = _WITH_PORT.fullmatch(entry)
+        with_port = re.fullmatch(_WITH_PORT, entry)
         name, wanted = with_port.groups() if with_port else (entry, "")
         if not name or (wanted and int(wanted) != port):
             continue
@@ -85,4 +85,4 @@ def without_secrets(url: str) -> str:
     """`url` without user, password, query and fragment; what is no address is not shown."""
     scheme, slashes, rest = url.partition("://") if "://" in url[:12] else ("", "", url)
     place = re.split("[?#]", rest, maxsplit=1)[0].rpartition("@")[2]
-    return scheme + slashes + (place if not rest or _HOST.fullmatch(place.partition("/")[0]) else "***")
+    return scheme + slashes + (place if not rest or re.fullmatch(_HOST, place.partition("/")[0]) else "***")

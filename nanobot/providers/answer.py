@@ -14,7 +14,7 @@ from nanobot.providers.base import Completion, ModelEvent, ModelRequest, Reasoni
 from nanobot.providers.conversation import clean_text
 from nanobot.providers.failures import Failures, error_in
 from nanobot.providers.thinking import ThinkingSplitter
-from nanobot.providers.written_calls import may_begin_calls, parse_arguments, read_calls
+from nanobot.providers.written_calls import BEGINNING, may_begin_calls, parse_arguments, read_calls
 
 _FINISH: dict[str, base.FinishReason] = {
     **dict.fromkeys(("stop", "end_turn", "stop_sequence", "pause_turn", "eos"), "stop"),
@@ -29,7 +29,6 @@ _NOT_CALLED = (
     "{model} wrote a tool call as text, which was not run. Let its server read tool calls (llama.cpp: "
     "--jinja, vLLM: --enable-auto-tool-choice); if it does, this model cannot call tools: use another one."
 )
-_OPENING = 40  # characters, after which it is clear whether tool calls may follow
 
 
 @dataclass
@@ -116,8 +115,8 @@ class AnswerReader(ABC):
                 continue
             block.pieces.append(chunk.text)
             self._held.append(TextChunk(clean_text(chunk.text)))
-            if len(self._opening) < _OPENING:
-                self._opening += chunk.text[:_OPENING]
+            if len(self._opening) < BEGINNING:
+                self._opening = (self._opening + chunk.text[:BEGINNING])[:BEGINNING]
             if not (self._request.tools and may_begin_calls(self._opening)):
                 yield from self._held
                 self._held = []
@@ -140,8 +139,7 @@ class AnswerReader(ABC):
         text = "".join(
             piece for block in self.blocks.values() if block.kind == "text" for piece in block.pieces
         )
-        calls, is_tried = read_calls(clean_text(text), self._request.tools)
-        return calls if may_begin_calls(self._opening) else [], is_tried  # else it has been shown
+        return read_calls(clean_text(text), self._request.tools)
 
     @abstractmethod
     def usage(self) -> Usage:

@@ -28,9 +28,8 @@ _MARKERS = (
     *("<｜tool▁sep｜>", "<|action_start|>", "<|plugin|>", "<|action_end|>"),
     *("<|START_ACTION|>", "<|END_ACTION|>", "functools"),
 )
-_MARKER = re.compile("|".join(map(re.escape, _MARKERS)))
-_GAP = re.compile(r"(?:\s|[;,]|```(?:json|xml|tool_call|tool_code)?)+")
-_NAME = re.compile(r'(?:functions\.)?([\w.-]{1,64})(?::\d+)?"?>?')
+_GAP = r"(?:\s|[;,]|```(?:json|xml|tool_call|tool_code)?)+"
+_NAME = r'(?:functions\.)?([\w.-]{1,64})(?::\d+)?"?>?'
 # Some write every argument between tags: before its name, before its value, behind that.
 _ARGUMENT_TAGS = (
     ("<parameter=", ">", "</parameter>"),
@@ -41,16 +40,16 @@ _NAME_KEYS = ("name", "tool_name", "tool", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input")
 _OTHER_KEYS = {"id", "type", "tool_call_id"}
 # A call spoken of in code is none.
-_MENTIONED = re.compile(
+_MENTIONED = (
     r"(?<!`)(?:<(?:\w+:)?tool_call>|<function=|<invoke name=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁call)"
 )
 _BEGINNINGS = (*_MARKERS, "{", "[{", "```json", "```xml", "```tool_c", "```{", "```[{", "```<tool_call>")
-_LONGEST_BEGINNING = 40  # characters
+BEGINNING = 40  # characters of an answer, after which it is clear whether it may be calls
 
 
 def may_begin_calls(text: str) -> bool:
     """Whether an answer that begins with `text` may turn out to be tool calls."""
-    start = "".join(text.split())[:_LONGEST_BEGINNING]
+    start = "".join(text.split())
     known = ("".join(mark.split()) for mark in _BEGINNINGS)
     return any(start.startswith(mark) or mark.startswith(start) for mark in known)
 
@@ -61,7 +60,7 @@ def read_calls(text: str, tools: Sequence[ToolDefinition]) -> tuple[list[ToolCal
     try:
         calls = [ToolCall("", name, *parse_arguments(given)) for name, given in _named_calls(text)]
     except (ValueError, RecursionError):
-        found = _MENTIONED.search(text)
+        found = re.search(_MENTIONED, text)
         return [], found is not None and not text.count("```", 0, found.start()) % 2
     fit = all(call.name in schemas and _fits(call, schemas[call.name]) for call in calls)
     return calls if fit else [], bool(calls)
@@ -89,12 +88,16 @@ def parse_arguments(given: Any) -> tuple[dict[str, Any], str]:
 
 def _named_calls(text: str) -> Iterator[tuple[str, Any]]:
     """Names with arguments. Raises ValueError or RecursionError for a text that is something else."""
+    if not may_begin_calls(text[:BEGINNING]):
+        raise ValueError("no tool call")
+    gaps, names = re.compile(_GAP), re.compile(_NAME)
+    markers = re.compile("|".join(map(re.escape, _MARKERS)))
     place, is_marked, name = 0, False, ""
     given: dict[str, str] = {}
     while place < len(text):
-        if gap := _GAP.match(text, place):
+        if gap := gaps.match(text, place):
             place = gap.end()
-        elif marker := _MARKER.match(text, place):
+        elif marker := markers.match(text, place):
             place, is_marked = marker.end(), True
         elif tags := next(
             (tags for tags in _ARGUMENT_TAGS if name and text.startswith(tags[0], place)), None
@@ -111,7 +114,7 @@ def _named_calls(text: str) -> Iterator[tuple[str, Any]]:
                 name = ""
             else:
                 yield from _described(value, is_marked)
-        elif is_marked and (found := _NAME.match(text, place)):
+        elif is_marked and (found := names.match(text, place)):
             if name and name != "function":  # DeepSeek writes the type before the name
                 yield name, given
             name, given, place = found[1], {}, found.end()
