@@ -39,9 +39,11 @@ def list_servers(json_output: Json = False) -> None:
 def try_server(name: ServerName, json_output: Json = False) -> None:
     """Connect to one server and show its tools."""
     config = load_and_warn().config
-    server = find_server(config.tools.mcp_servers, name)
-    server.enabled = True
-    report = _try(config, {name: server}, _TEST_SECONDS).get(name)
+    servers = config.tools.mcp_servers
+    server = find_server(servers, name)
+    for one in servers.values():
+        one.enabled = one is server  # the others count for the names of its tools
+    report = _try(config, servers, _TEST_SECONDS).get(name)
     row = server_row(name, server, report)
     tools, skipped = (report.tools, report.skipped) if report else ((), ())
     lines = [f"{name}: {summary_of(row)}"]
@@ -101,7 +103,8 @@ def logout(name: ServerName) -> None:
 
 def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) -> dict[str, ServerReport]:
     if sys.stderr.isatty():
-        print(f"Connecting to {', '.join(servers) or 'nothing'} ...", file=sys.stderr)
+        usable = [name for name, server in servers.items() if server.usable]
+        print(f"Connecting to {', '.join(usable) or 'nothing'} ...", file=sys.stderr)
     return asyncio.run(try_servers(servers, config.tools.web.allow_private, seconds))
 
 

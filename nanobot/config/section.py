@@ -133,9 +133,16 @@ class Section:
 
     def model_dump(self, *, by_alias: bool = False) -> dict[str, Any]:
         """The section as a JSON object, with keys in camelCase if `by_alias`."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: plain(item) for name, item in value.items()}
+            return value.model_dump(by_alias=by_alias) if isinstance(value, Section) else value
+
         fields = self.model_fields.items()
-        plain = {field.alias if by_alias else name: getattr(self, name) for name, field in fields}
-        return {name: _dumped(value, by_alias) for name, value in (plain | self.model_extra).items()}
+        own = {field.alias if by_alias else name: getattr(self, name) for name, field in fields}
+        dumped: dict[str, Any] = plain(own | self.model_extra)
+        return dumped
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.model_dump() == other.model_dump()
@@ -159,14 +166,6 @@ def fields_of(kind: Any) -> dict[str, Field]:
 def entry_of(kind: Any) -> Any:
     """The type of the values if `kind` is an object whose keys the owner chooses, else None."""
     return get_args(kind)[1] if get_origin(kind) is dict else None
-
-
-def _dumped(value: Any, by_alias: bool) -> Any:
-    if isinstance(value, Section):
-        return value.model_dump(by_alias=by_alias)
-    if isinstance(value, dict):
-        return {name: _dumped(item, by_alias) for name, item in value.items()}
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ def transport_kinds(name: str, server: McpServerConfig) -> tuple[TransportKind, 
     """
     place = f"tools.mcpServers.{name}"
     kind = _kind(server)
+    if server.fault:
+        raise ConfigError(f"{server.fault}.")
     if server.type and kind is None:
         raise ConfigError(f'{place}.type is unknown. Write "stdio", "http" or "sse", or leave it out.')
     if not server.command and not server.url:
@@ -62,8 +64,6 @@ def _remote_kinds(place: str, url: str, kind: TransportKind | None) -> tuple[Tra
 
 def server_problem(name: str, server: McpServerConfig) -> str:
     """What is wrong with the entry, and what to do; "" when it can be tried."""
-    if server.fault:
-        return f"{server.fault}."
     try:
         transport_kinds(name, server)
     except ConfigError as error:

@@ -99,6 +99,17 @@ def test_one_server_is_shown_with_its_tools(nanobot: Nanobot) -> None:
     assert "There is no MCP server 'nope' in tools.mcpServers. Configured: good, exits." in missing.stderr
 
 
+def test_the_names_of_a_servers_tools_are_those_they_have_beside_the_others(nanobot: Nanobot) -> None:
+    names = {}
+    for other in ("b", "a_white"):
+        configure(nanobot, a=faulty("odd"), **{other: faulty(enabled=False)})
+        report = json.loads(nanobot.run("mcp", "test", "a", "--json").stdout)
+        names[other] = {tool["name"] for tool in report["tools"]}
+    assert "mcp_a_white_space_slash" in names["b"]
+    assert "mcp_a_white_space_slash" not in names["a_white"], "a name for a_white alone"
+    assert len(names["b"]) == len(names["a_white"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_no_server_is_left_behind_when_the_turn_is_stopped(
     nanobot: Nanobot, tmp_path: Path, number: signal.Signals
