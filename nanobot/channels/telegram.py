@@ -95,7 +95,7 @@ class TelegramChannel(Platform[Bot]):
                     )
         except TimeoutError as error:
             raise ChannelError("Telegram left a poll without an answer.") from error
-        return [update for update in updates if isinstance(update, dict) and "update_id" in update]
+        return [one for one in updates if isinstance(one, dict) and isinstance(one.get("update_id"), int)]
 
     def parse(self, event: dict[str, Any]) -> Incoming | None:
         if "message" not in event:

@@ -7,6 +7,7 @@ one field of any object in it that is missing.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ def read_message(message: _Json, bot: User, allow_from: Sequence[str]) -> Incomi
     """The message, unless nobody in particular wrote it. Access is not checked here."""
     chat_id, message_id = int(message["chat"]["id"]), int(message["message_id"])
     writer = message.get("sender_chat") or message.get("from") or {}
-    names = (writer["username"],) if writer.get("username") else ()
+    names = (str(writer["username"]),) if writer.get("username") else ()
     if "sender_chat" in message:  # anonymous administrators and channels: only those that the owner listed
         listed = trust_of(allow_from, str(writer["id"]), names) == "owner"
         if not listed or message.get("is_automatic_forward"):
@@ -81,7 +82,7 @@ def read_message(message: _Json, bot: User, allow_from: Sequence[str]) -> Incomi
         text=text,
         sender_names=names,
         sender_name=_name(writer),
-        sent_at=float(message["date"]),
+        sent_at=min(time.time(), float(message["date"])),
         thread=str(thread) if thread not in (None, _GENERAL_TOPIC) else "",
         is_group=message["chat"]["type"] != "private",
         addressed=addressed or answers,
