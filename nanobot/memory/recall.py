@@ -11,7 +11,6 @@ from nanobot.config.schema import MemoryConfig
 from nanobot.errors import NanobotError
 from nanobot.memory.prompt import MemorySection
 from nanobot.messages import InboundMessage
-from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ class Recall:
         self._section = section
         self._folder = folder
         self._memory: MemorySearch | None = None
+        self._starts: dict[str, tuple[int, int]] = {}  # by session: up to which message, and that one's id
         self._running: set[asyncio.Task[str]] = set()
         self._late: set[asyncio.Task[str]] = set()  # those that no turn waits for any more
 
@@ -102,13 +102,27 @@ class Recall:
         return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
     async def _recall(self, inbound: InboundMessage, start: int, only: str) -> str:
+        if not _has_content(inbound.text):
+            return ""
         try:
-            newest = await self._store.database.read(_recallable, only, start)
-            text = inbound.text
-            return await self._recalled(text, inbound, start, newest) if _has_content(text) else ""
+            newest = await self._newest(only, start)
+            return await self._recalled(inbound.text, inbound, start, newest)
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
+
+    async def _newest(self, only: str, start: int) -> int:
+        """The newest id of a session up to message `start`, or of all sessions."""
+        if not only:
+            rows = await self._store.database.rows("SELECT id FROM messages ORDER BY id DESC LIMIT 1")
+            return rows[0]["id"] if rows else 0
+        known_start, newest = self._starts.get(only, (-1, 0))
+        if known_start != start:
+            sql = "SELECT id FROM messages WHERE session = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
+            rows = await self._store.database.rows(sql, only, start)
+            newest = rows[0]["id"] if rows else 0
+            self._starts[only] = start, newest
+        return newest
 
     async def _recalled(self, text: str, inbound: InboundMessage, start: int, newest: int) -> str:
         from nanobot.memory.ranking import show
@@ -126,16 +140,6 @@ class Recall:
                 lines.append(line)
                 room -= len(line)
         return _TITLE + "".join(lines) if lines else ""
-
-
-def _recallable(connection: Connection, only: str, start: int) -> int:
-    """The newest id of a session up to message `start`, or of all sessions."""
-    if only:
-        sql = "SELECT id FROM messages WHERE session = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
-        row = connection.execute(sql, (only, start)).fetchone()
-    else:
-        row = connection.execute("SELECT id FROM messages ORDER BY id DESC LIMIT 1").fetchone()
-    return row["id"] if row else 0
 
 
 def _has_content(text: str) -> bool:
