@@ -60,12 +60,14 @@ class Command:
 async def run_command(text: str, session_key: str, context: CommandContext) -> str | None:
     """The answer to a slash command, or None when `text` is an ordinary message.
 
-    Raises UsageError for a word alone that is no command, or a mistyped one, and what a handler raises.
+    Raises UsageError for a word alone that is no whole command, or a mistyped one, and what a handler raises.
     """
     name, arguments = parse_command(text) or ("", "")
     for command in COMMANDS:
         if command.name == name and re.fullmatch(command.form, arguments, re.DOTALL):
             return await command.run(Request(arguments, session_key, context))
+        if command.name == name and not arguments:
+            raise UsageError(f"{command.usage}, please.")
     known, words = [command.name for command in COMMANDS], arguments.split()
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75 if words else 0.6)
     if not name or name in known or len(words) > 1 or (words and not nearest):
