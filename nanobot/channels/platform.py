@@ -203,9 +203,8 @@ class Platform(Channel, Generic[Client]):
         if shown.growing is not None:
             await asyncio.wait([shown.growing])
         captions = 0 if shown.parts else self.caption_limit
-        await self._bring(
-            await asyncio.to_thread(parts_of, message, self.dialect, caption_limit=captions), shown
-        )
+        parts = await asyncio.to_thread(parts_of, message, self.dialect, caption_limit=captions)
+        await self._bring(parts, shown)
         return ",".join(message_id for message_id, _ in shown.parts)
 
     async def _bring(self, parts: Sequence[OutgoingPart], shown: _Shown) -> None:

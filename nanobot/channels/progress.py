@@ -88,7 +88,6 @@ class _TurnProgress:
         inbound: InboundMessage,
         turn_id: str,
         outbox: Outbox,
-        *,
         texts: bool,
         hints: bool,
     ) -> None:

@@ -39,9 +39,8 @@ def load_channel(name: str) -> type[Channel]:
         raise
     except Exception as error:
         log.exception("Channel %s cannot be loaded", name)
-        raise ChannelError(
-            f"{name} cannot be loaded ({type(error).__name__}: {error}).", permanent=True
-        ) from error
+        reason = f"{name} cannot be loaded ({type(error).__name__}: {error})."
+        raise ChannelError(reason, permanent=True) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Channel)):
         raise ChannelError(f"The plugin of channel {name} is no Channel class.", permanent=True)
     return loaded

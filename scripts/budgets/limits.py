@@ -34,7 +34,7 @@ ROOMS: dict[str, int] = {
     # the events of a turn, the one way in and out; target 190
     "bus": 286,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_670,
+    "channels": 2_667,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_003,
     # thirteen slash commands; target 480
@@ -77,7 +77,7 @@ RULES: dict[str, tuple[int, str]] = {
     "function": (60, "lines"),
     # Prices: what one more of a kind may cost. A dearer one shows that the shared part is missing something.
     "channel": (350, "lines, its config included"),
-    "channel base": (1_761, "lines of channels/ that no channel owns; target 1,250"),
+    "channel base": (1_758, "lines of channels/ that no channel owns; target 1,250"),
     "wire protocol": (250, "lines"),
     "OAuth login": (200, "lines"),
     "database adapter": (350, "lines"),
