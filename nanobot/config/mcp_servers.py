@@ -31,7 +31,9 @@ class McpServerConfig(Section):
     cwd: str = key("", "Folder it runs in; empty: your home.")
     url: str = key("", "Address of a remote server.", secret=True, also=("serverUrl", "httpUrl"))
     headers: dict[str, str] = key({}, "Headers of every request to it.", secret=True, also=("httpHeaders",))
-    type: str = key("", "`stdio`, `http` or `sse`; empty: from command or url.", also=("transport",))
+    type: str = key(
+        "", "`stdio`, `http` or `sse`; empty: from command or url.", also=("transport", "transportType")
+    )
     startup_timeout: float = key(60, "Longest time of a start (s).", also=("startupTimeoutSec",), gt=0)
     tool_timeout: float = key(30, "Longest time of one call (s).", also=("toolTimeoutSec",), gt=0)
     enabled: bool = key(True, "Whether the server is used.", also=("isActive",))

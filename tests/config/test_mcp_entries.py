@@ -56,6 +56,7 @@ def load(folder: Path, data: object, **env: str) -> LoadedConfig:
             {"url": "x", "headers": {"A": "Bearer $KEY", "B": "${KEY}"}},
             {"headers": {"A": "Bearer k", "B": "k"}},
         ),
+        ({"url": "x", "transportType": "sse"}, {"type": "sse"}),
         ({"command": "x", "excludeTools": ["a"]}, {"disabled_tools": ["a"]}),
         ({"type": "local", "command": ["npx", "-y", "z"], "environment": {"A": "1"}}, {"args": ["-y", "z"]}),
         ({"type": "local", "command": "x", "tools": ["a"]}, {"enabled_tools": ["a"]}),
