@@ -20,7 +20,7 @@ TOTAL = Ratchet(now=28_306, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_811, target=9_000)
+HELLO_LINES = Ratchet(now=9_813, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -40,7 +40,7 @@ ROOMS: dict[str, int] = {
     # thirteen slash commands; target 480
     "commands": 529,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_165,
+    "config": 1_167,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 747,
     # the service, its HTTP surface
