@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_777, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_308, target=23_500)
+TOTAL = Ratchet(now=28_305, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
