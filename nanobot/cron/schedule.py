@@ -183,12 +183,12 @@ def _next_minute(fields: list[str], zone: ZoneInfo | None, after: float) -> floa
     fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
     found: list[float] = []
     for moment in _walk(" ".join(fields), _wall_time(zone, after) - _BIGGEST_SHIFT):
-        if found and moment > _wall_time(zone, min(found)) + _BIGGEST_SHIFT:
-            break
         instants = {moment.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1)}
         shown = [instant for instant in instants if _wall_time(zone, instant) == moment]
         slots = [_resolve(moment, zone)] if fixed else shown
         found += [slot for slot in slots if slot > after]
+        if found and (fixed or moment > _wall_time(zone, min(found)) + _BIGGEST_SHIFT):
+            break
     return min(found, default=None)
 
 
