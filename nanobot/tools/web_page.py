@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from html.parser import HTMLParser
 
 from nanobot.tools.web_html import PageText, html_to_text, tidy_text
 
@@ -27,7 +26,14 @@ _STARTS = {  # byte order marks, and the first character of a page in UTF-16 wit
     b"<\0": "utf-16-le",
     b"\0<": "utf-16-be",
 }
-_PRESCAN = 1024  # bytes in which the HTML standard looks for a meta tag
+_PRESCAN = 1024  # bytes in which the HTML standard looks for a meta tag before anything else
+_TAG = re.compile(
+    r"<!--.*?-->|<(/?[a-z][^\s/>]*+)((?:[^>\"']|\"[^\"]*\"|'[^']*')*+)>|<[!/?][^>]*>",
+    re.IGNORECASE | re.DOTALL,
+)
+_ATTRIBUTE = re.compile(r"""([^\s/>="']+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
+_LATE_META = re.compile(rb"""<meta\s[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
+_LATE = 100_000  # bytes in which a page that is not UTF-8 may still say what it is
 _DEEPEST_INDENT = 20
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
@@ -64,8 +70,12 @@ def decode(body: bytes, content_type: str = "") -> str | None:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
-        cut_in_a_character = error.start > len(body) - 4
-        return body.decode("utf-8" if cut_in_a_character else "cp1252", "replace")
+        if (
+            error.reason == "unexpected end of data" and not body[: error.start].isascii()
+        ):  # cut in a character
+            return body.decode("utf-8", "replace")
+        late = _LATE_META.search(body[:_LATE])
+        return body.decode((late and _codec(late[1].decode("ascii", "replace"))) or "cp1252", "replace")
 
 
 def _codec(label: str) -> str:
@@ -83,25 +93,22 @@ def _declared(body: bytes, kind: str) -> str:
     in_xml = declaration[1].decode("ascii", "replace") if declaration else ""
     if in_xml and kind.endswith(("/xml", "+xml")):
         return in_xml
-    meta = _MetaCharset()
-    meta.feed(body[:_PRESCAN].decode("latin-1"))
-    return meta.label or in_xml
+    return _in_meta(body[:_PRESCAN].decode("latin-1")) or in_xml
 
 
-class _MetaCharset(HTMLParser):
+def _in_meta(head: str) -> str:
     """The first encoding that a meta tag names: `charset=…`, or `http-equiv=content-type` with content."""
-
-    label = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "meta" or self.label:
-            return
-        given = {name: value or "" for name, value in reversed(attrs)}
+    for tag in _TAG.finditer(head):
+        if (tag[1] or "").lower() != "meta":
+            continue
+        found = reversed(_ATTRIBUTE.findall(tag[2]))
+        given = {name.lower(): double or single or bare for name, double, single, bare in found}
         in_content = _CHARSET.search(given.get("content", ""))
         if "charset" in given:
-            self.label = given["charset"]
-        elif in_content and given.get("http-equiv", "").lower() == "content-type":
-            self.label = in_content[1]
+            return str(given["charset"])
+        if in_content and given.get("http-equiv", "").lower() == "content-type":
+            return in_content[1]
+    return ""
 
 
 def read_page(body: bytes, content_type: str, url: str, markdown: bool) -> PageText | None:

@@ -101,8 +101,22 @@ def test_a_page_of_another_order_of_words() -> None:
     assert decode(b"<meta charset=koi8-r>\xc3\xa9", "text/html; charset=utf-8") == "<meta charset=koi8-r>é"
     late = b"<p>" + b" " * 1024 + b"<meta charset=koi8-r>\xc3\xa9"
     assert decode(late, "text/html") == late.decode()
+    late = b"<p>" + b" " * 5000 + b"<meta charset=koi8-r>" + "ЖЖ".encode("koi8-r")
+    assert decode(late, "text/html") == late.decode("koi8-r")
+    assert decode("caf\xe9".encode("latin-1"), "text/html") == "café"
+    assert decode("é caf€".encode()[:-1], "text/html") == "é caf\ufffd"
     assert decode(b'{"a": "<meta charset=koi8-r>\xc3\xa9"}', "text/html") is not None
     assert decode("é".encode(), "text/html; charset=iso-2022-kr") == "é"  # not decoded by any browser
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(["<", "<a", "<meta ", "<!--", "<![", "<?", "</", "=", "'", '"', ">", "x", " ", "/"])
+    )
+)
+@settings(deadline=None)
+def test_any_beginning_of_a_page_is_read(parts: list[str]) -> None:
+    assert decode("".join(parts * 40).encode(), "text/html") == "".join(parts * 40)
 
 
 Pages = Mapping[str, bytes]
