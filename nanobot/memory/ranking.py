@@ -95,13 +95,15 @@ def rank(index: Connection, text: str, scope: SearchScope, now: datetime, limit:
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))[:limit]
 
 
-def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
+def recall(
+    index: Connection, text: str, scope: SearchScope, start: int, limit: int, common: set[str]
+) -> list[Hit]:
     """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more.
 
     Of the scope's own chat only what was said up to message `start`. It costs a look at each word: words that
-    very many rows hold say nothing here.
+    very many rows hold say nothing here. Those are put into `common`, and not looked at again.
     """
-    held, enough = _held(index, text)
+    held, enough = _held(index, text, common)
     best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
     turns = rows.turns_of(index, [row for row in best if row < FILES], scope, start)
     scores = {turn["name"]: held[turn["id"]] for turn in turns}
@@ -113,12 +115,14 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
 
 
-def _held(index: Connection, text: str) -> tuple[dict[int, float], float]:
+def _held(index: Connection, text: str, common: set[str]) -> tuple[dict[int, float], float]:
     """The weight of the words of `text` that each row holds, and how much of it is enough to be recalled."""
     known = max(rows.count(index), _SMALL)
     total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
-        holders = rows.frequency(index, term, _MOST_HOLDERS, "said")
+        holders = _MOST_HOLDERS if term in common else rows.frequency(index, term, _MOST_HOLDERS, "said")
+        if holders == _MOST_HOLDERS:
+            common.add(term)
         if not holders and not term.isascii() and len(term) < 3:
             continue  # a pair of characters need not be a word
         weight = math.log(1 + known / (max(_RARE, holders) + 0.5))

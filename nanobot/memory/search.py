@@ -63,6 +63,7 @@ class MemorySearch:
         self._index = index or SearchIndex(paths.home() / "search.db")
         self._progress = progress
         self._refreshing = asyncio.Lock()
+        self._common: set[str] = set()  # words that recall need not look at
 
     async def search(self, text: str, scope: SearchScope, limit: int) -> list[Hit]:
         """The best hits for any text, best first; for a message's id that message. Raises StorageError."""
@@ -76,8 +77,9 @@ class MemorySearch:
         Of the scope's own chat only what was said up to message `start`. `newest` is the id of the newest
         message that counts: nothing is read when that one is in the index already.
         """
-        found = await self._index.read(_recall_at_once, self._folder, newest, text, scope, start, limit)
-        return await self._ask(recall, text, scope, start, limit) if found is None else found
+        asked = text, scope, start, limit, self._common
+        found = await self._index.read(_recall_at_once, self._folder, newest, *asked)
+        return await self._ask(recall, *asked) if found is None else found
 
     async def _ask(
         self, ask: Callable[Concatenate[IndexConnection, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
