@@ -104,11 +104,15 @@ class Lanes(Table):
     @writes
     def blocked(self, connection: Connection, owner: str) -> tuple[InboundMessage, bool] | None:
         """The owner's first message that waits, and whether it is given up: only a gateway frees its lane."""
-        found = mail.first(connection, "owner = ? AND state = 'pending'", owner)
+        query = "SELECT session FROM inbox WHERE owner = ? AND state = 'pending' ORDER BY id LIMIT 1"
+        row = connection.execute(query, (owner,)).fetchone()
+        if row is None:
+            return None
+        connection.hold(row["session"])
+        found = mail.first(connection, _OF_OWNER, row["session"], owner)
         if found is None:
             return None
         number, inbound = found
-        connection.hold(inbound.session_key)
         running = running_turn(connection, inbound.session_key)
         given_up = (
             running is not None

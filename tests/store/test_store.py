@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -389,6 +391,15 @@ async def test_a_terminal_does_not_jump_over_a_turn_of_the_gateway(store: Store,
     assert not blocked[1]  # somebody goes on with it
     await store.turns.finish(gateway.claim, "done")
     assert len(await store.lanes.claim(owner)) == 1
+
+
+async def test_a_terminal_waits_for_no_message_that_cannot_be_read(store: Store) -> None:
+    await store.inbox.accept(inbound(1))
+    assert await claim_next(store) is not None
+    await store.inbox.accept(own_message(store, "tg:1"))
+    with contextlib.closing(sqlite3.connect(store.database.path)) as bad_disk, bad_disk:
+        bad_disk.execute("UPDATE inbox SET body = '[]' WHERE state = 'pending'")
+    assert await store.lanes.blocked(store.workers.owner) is None
 
 
 # -- outbox
