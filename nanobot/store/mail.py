@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", InboundMessage, OutboundMessage)
 
 _STEERED = 20  # messages that join a turn at once
-_LONGEST_PAUSE = 86_400.0  # seconds between two tries of a delivery
+_LONGEST_PAUSE = 86_400.0  # seconds between two tries of a delivery; if longer, the clock was set back since
 # The kind of session that a message begins; people talk in all others.
 _KINDS: dict[Source, SessionKind] = {"schedule": "job", "heartbeat": "heartbeat", "order": "subagent"}
 # The fields of an inbound message that have columns: what SQL decides by. All others are in its body.
@@ -103,10 +103,7 @@ class Outbox(Table):
         return bool(await self.database.rows(query, channel, chat_id, besides))
 
     async def due(self, limit: int = 32) -> list[Delivery]:
-        """At most one delivery a chat, so that messages never overtake each other.
-
-        One that was put off for longer than ever was put off by a clock that was set back since.
-        """
+        """At most one delivery a chat, so that messages never overtake each other."""
         now = self.database.clock()
         rows = await self.database.rows(
             "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"

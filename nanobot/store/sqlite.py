@@ -102,7 +102,7 @@ class Database:
     ) -> T:
         """Run a function that only reads; it sees every write that has returned. Raises StorageError."""
         if self._write_connection is None:
-            await self.write(_nothing)  # creates or migrates the file
+            await self.write(Connection.hold)  # nothing: that creates or migrates the file
         call = functools.partial(self._read, lambda connection: function(connection, *args, **kwargs))
         result: T = await asyncio.get_running_loop().run_in_executor(self._read_thread, call)
         return result
@@ -121,7 +121,7 @@ class Database:
         Deleted content is overwritten where it stands; only a file that was once written without that is
         written anew, the first time.
         """
-        await self.write(_nothing)  # what was queued before is in the file
+        await self.write(Connection.hold)  # what was queued before is in the file
         await asyncio.get_running_loop().run_in_executor(self._write_thread, self._scrub)
 
     def _scrub(self) -> None:
@@ -285,10 +285,6 @@ def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def _nothing(_: Connection) -> None:
-    return None
 
 
 def explain(error: Exception) -> StorageError:
