@@ -84,7 +84,7 @@ def test_a_users_existing_file_loads_unchanged_with_one_note(file: Path) -> None
 
 
 def test_the_fixture_names_every_key_older_releases_had() -> None:
-    new = {"gateway.token", "tools.exec.env"}
+    new = {"gateway.token", "tools.exec.env", "tools.policy"}
     new |= {f"channels.telegram.{key}" for key in ("groupPolicy", "groupAllowFrom", "apiBase", "reactEmoji")}
     keys = ("groupPolicy", "groupAllowFrom", "apiBase", "proxy", "replyToMessage", "reactEmoji")
     new |= {f"channels.discord.{key}" for key in keys}
@@ -304,6 +304,7 @@ def test_disabled_is_told_its_right_key_where_it_is_not_known(file: Path) -> Non
     [
         {"tools": {"restrictToWorkspace": "${NO}"}},
         {"tools": {"exec": {"enabled": "${NO}"}}},
+        {"tools": {"policy": {"exec": "${NO}"}}},
         {"tools": {"exec": {"restrictToWorkspace": "${NO}"}}},
         {"agents": {"defaults": {"workspace": "${NO}/bot"}}},
     ],
