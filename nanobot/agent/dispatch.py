@@ -184,7 +184,9 @@ class Dispatcher:
             self._idle.set()
             return
         inbound, is_given_up = found
-        if is_given_up:
+        if is_given_up is None:  # it came, or its lane became free, after the claim
+            self._hub.notify()
+        elif is_given_up:
             error = StorageError(
                 f"The session {inbound.session_key} has an unfinished message that only the gateway can"
                 " continue. Run `nanobot gateway`, or talk in another session with -s NAME."

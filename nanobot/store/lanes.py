@@ -102,8 +102,11 @@ class Lanes(Table):
         return taken
 
     @writes
-    def blocked(self, connection: Connection, owner: str) -> tuple[InboundMessage, bool] | None:
-        """The owner's first message that waits, and whether it is given up: only a gateway frees its lane."""
+    def blocked(self, connection: Connection, owner: str) -> tuple[InboundMessage, bool | None] | None:
+        """The owner's first message that waits, and whether it is given up: only a gateway frees its lane.
+
+        None in its place: the lane is free by now.
+        """
         query = "SELECT session FROM inbox WHERE owner = ? AND state = 'pending' ORDER BY id LIMIT 1"
         row = connection.execute(query, (owner,)).fetchone()
         if row is None:
@@ -114,11 +117,9 @@ class Lanes(Table):
             return None
         number, inbound = found
         running = running_turn(connection, inbound.session_key)
-        given_up = (
-            running is not None
-            and running["origin"] == "inbox"
-            and not self._workers.is_alive(running["worker"])
-        )
+        if running is None:
+            return inbound, None
+        given_up = running["origin"] == "inbox" and not self._workers.is_alive(running["worker"])
         if given_up:
             connection.execute(
                 "UPDATE inbox SET state = 'done' WHERE id = ? AND state = 'pending'", (number,)

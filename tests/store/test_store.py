@@ -388,8 +388,11 @@ async def test_a_terminal_does_not_jump_over_a_turn_of_the_gateway(store: Store,
     await store.inbox.accept(own_message(store, "tg:1"))
     blocked = await store.lanes.blocked(owner)
     assert blocked is not None
-    assert not blocked[1]  # somebody goes on with it
+    assert blocked[1] is False  # somebody goes on with it
     await store.turns.finish(gateway.claim, "done")
+    blocked = await store.lanes.blocked(owner)
+    assert blocked is not None
+    assert blocked[1] is None  # it was over between the claim and this look
     assert len(await store.lanes.claim(owner)) == 1
 
 
