@@ -40,6 +40,7 @@ from nanobot.security.shell_words import SimpleCommand, TooDeep, read_commands
 
 GLOB_CHARS = 100
 PATH_CHARS = 4096
+MORE_TEXT = 20_000  # characters of scripts within a command that are read, beside four times its own
 
 _PATTERN_PROGRAMS = re.compile(r"[efrz]?grep|rg|ag|ack|g?sed|[gmn]?awk|jq")  # their first one is
 _WRITES_LAST = {"cp", "ln", "rsync", "install"}
@@ -58,7 +59,7 @@ def check_command(command: str, paths: PathPolicy, folder: Path) -> None:
     outside the workspace.
     """
     variables = {"HOME": str(Path.home()), "PWD": str(folder), "PPID": str(os.getpid())}
-    guard = _Guard(paths, folder, variables)
+    guard = _Guard(paths, folder, variables, MORE_TEXT + 4 * len(command))
     try:
         reason = guard.script(command, 0)
     except TooDeep:
@@ -70,14 +71,16 @@ def check_command(command: str, paths: PathPolicy, folder: Path) -> None:
 
 
 class _Guard:
-    def __init__(self, paths: PathPolicy, folder: Path, variables: dict[str, str]) -> None:
+    def __init__(self, paths: PathPolicy, folder: Path, variables: dict[str, str], room: int) -> None:
         self._paths = paths
         self._folder = folder
         self._variables = variables
+        self._room = room
 
     def script(self, text: str, depth: int) -> str:
         """Why this text may not run in a shell; empty when it may."""
-        if depth > DEEPEST:
+        self._room -= len(text)  # a text may be given to many shells, and hold such texts itself
+        if depth > DEEPEST or self._room < 0:
             raise TooDeep
         commands = read_commands(text, self._variables, depth)
         decoded = {path for one in commands if decodes(one) for path in one.writes}

@@ -1,6 +1,7 @@
 """The courtesy guard for commands: the deny list of compat.md, B1, B6, B8, and A4 by command."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,12 @@ def test_e1_commands_do_not_plainly_write_skills_and_plugins(home: Path, command
 )
 def test_commands_read_and_use_skills(home: Path, command: str) -> None:
     check(home, command)
+
+
+def test_scripts_for_many_shells_within_each_other_cost_little(home: Path) -> None:
+    """Every level would be read once for each shell of the level above: 40 ** 6 times in the middle."""
+    command = "ls"
+    for _ in range(6):
+        command = f"echo {shlex.quote(command)}" + " | sh" * 40
+    with pytest.raises(AccessDenied, match="nested too deeply"):
+        check(home, command)
