@@ -51,7 +51,7 @@ class PluginTool(Tool):
         self._seconds = float(plugin.time_limit or max(context.exec_timeout, _SHORTEST_LIMIT))
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ToolError(f"The name {self.name!r} is not 1 to 64 letters, digits, _ or -.")
-        if not isinstance(self.description, str) or _shown(self.description) != self.description:
+        if not isinstance(self.description, str) or _encodable(self.description) != self.description:
             raise ToolError("The description is no text.")
 
     async def execute(self, **kwargs: Any) -> str | ToolOutput:
@@ -128,7 +128,7 @@ def _checked_schema(schema: Any) -> dict[str, Any]:
     """A copy of `parameters`. Raises ToolError when they are no JSON Schema of an object."""
     try:
         text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
-        copy: dict[str, Any] = json.loads(_shown(text))
+        copy: dict[str, Any] = json.loads(_encodable(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"The parameters cannot be written as JSON: {error}.") from error
     if not isinstance(copy, dict) or copy.get("type") != "object":
@@ -180,4 +180,8 @@ def _as_output(result: Any) -> ToolOutput:
 
 
 def _shown(text: str) -> str:
-    return rendered(text.encode("utf-8", "replace").decode())
+    return rendered(_encodable(text))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

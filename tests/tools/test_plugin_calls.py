@@ -232,6 +232,7 @@ RESULTS = {
     "{1, 1}": "{1}",
     "b'caf\\xc3\\xa9 \\xff'": "café \ufffd",
     "'\\ud800'": "?",
+    "'\\x1b[31m10%\\r100%\\x1b[0m done'": "100% done",
     "{'a': '\\ud800'}": '{"a": "?"}',
     "(lambda x: x.append(x) or x)([])": "[[...]]",
     "ToolOutput('shown', ('no image',))": "shown",
