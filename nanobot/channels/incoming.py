@@ -81,7 +81,7 @@ def continues(before: Incoming, after: Incoming) -> bool:
         return True
     commands = any(message.text.startswith("/") for message in (before, after))  # stand for themselves
     related = before.cut is not None or _only_forwards(before) or _only_forwards(after)
-    return related and not commands and after.sent_at - before.sent_at <= _TOGETHER
+    return related and not commands and abs(after.sent_at - before.sent_at) <= _TOGETHER
 
 
 def _only_forwards(message: Incoming) -> bool:

@@ -52,6 +52,19 @@ class ChannelProgress:
             async for inbound, event in events:
                 with contextlib.suppress(ChannelError), contained(inbound.channel):
                     self._take(inbound, event)
+                    if isinstance(event, ApprovalAsked) and not inbound.owner:
+                        await self._ask(inbound, event)
+
+    async def _ask(self, inbound: InboundMessage, asked: ApprovalAsked) -> None:
+        """Ask the chat through the outbox: the turn waits for the answer."""
+        arguments = asked.arguments.replace("```", "'''")  # so that it cannot look like ours
+        text = (
+            f"May I run `{asked.name}`?\n```\n{arguments}\n```\n/approve {asked.code} or /deny {asked.code}"
+        )
+        question = OutboundMessage(
+            f"ask-{asked.code}", inbound.channel, inbound.chat_id, text, "message", metadata=inbound.metadata
+        )
+        await self._outbox.enqueue(question)
 
     def _take(self, inbound: InboundMessage, event: Event) -> None:
         channel = self._channels.channel(inbound.channel)
@@ -112,10 +125,6 @@ class _TurnProgress:
             self._changed.set()
         elif isinstance(event, TextDiscarded):
             self._text = ""
-        elif isinstance(event, ApprovalAsked):
-            arguments = event.arguments.replace("```", "'''")  # so that it cannot look like ours
-            asked = f"May I run `{event.name}`?\n```\n{arguments}\n```"
-            self._say(f"{asked}\n/approve {event.code} or /deny {event.code}", event.code)
         elif isinstance(event, ToolStarted):
             if self._texts and self._text.strip():
                 self._say(self._text, completes=self._channel.capabilities.streaming)
@@ -124,10 +133,10 @@ class _TurnProgress:
             if self._hints:
                 self._say(event.hint)
 
-    def _say(self, text: str, name: str = "", *, completes: bool = False) -> None:
+    def _say(self, text: str, *, completes: bool = False) -> None:
         """Send a message of its own, or complete the growing one with it."""
         self._sent += 1
-        message_id = self.reply_id + ("" if completes else f"-{name or self._sent}")
+        message_id = self.reply_id + ("" if completes else f"-{self._sent}")
         self._waiting.put_nowait(self._message(message_id, text.strip()))
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_777, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_325, target=23_500)
+TOTAL = Ratchet(now=28_334, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -34,7 +34,7 @@ ROOMS: dict[str, int] = {
     # the events of a turn, the one way in and out; target 190
     "bus": 286,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_667,
+    "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_003,
     # thirteen slash commands; target 480
@@ -77,7 +77,7 @@ RULES: dict[str, tuple[int, str]] = {
     "function": (60, "lines"),
     # Prices: what one more of a kind may cost. A dearer one shows that the shared part is missing something.
     "channel": (350, "lines, its config included"),
-    "channel base": (1_758, "lines of channels/ that no channel owns; target 1,250"),
+    "channel base": (1_767, "lines of channels/ that no channel owns; target 1,250"),
     "wire protocol": (250, "lines"),
     "OAuth login": (200, "lines"),
     "database adapter": (350, "lines"),

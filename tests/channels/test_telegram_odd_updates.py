@@ -10,7 +10,7 @@ from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanobot.channels.base import ChannelHost, trust_of
@@ -70,8 +70,22 @@ def odd_messages(draw: st.DrawFn) -> Any:
     return message
 
 
+ANN = {"id": 7, "is_bot": False, "first_name": "Ann", "username": "ann"}
+BEN = {"id": 8, "is_bot": False, "first_name": "Ben"}
+# Forwarded, of a kind of chat that is new, and with a date long after the next message.
+FORWARD = {
+    "message_id": 3,
+    "from": ANN,
+    "chat": {"id": 7, "type": None},
+    "date": 1_796_012_845,
+    "text": "hello",
+}
+FORWARD |= {"forward_origin": {"type": "user", "sender_user": BEN, "date": 1}}
+
+
 @settings(deadline=None, max_examples=300)
 @given(odd_messages(), st.sampled_from([[], ["7"]]))
+@example(FORWARD, [])
 def test_an_odd_message_between_two_good_ones(odd: Any, allowed: list[str]) -> None:
     heard: list[str] = []
 
