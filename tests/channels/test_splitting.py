@@ -181,7 +181,8 @@ def fenced(prefix: str, mark: str, info: str, lines: list[str]) -> str:
 
 
 def without_marks(text: str) -> str:
-    return without_space(re.sub(r"```\w*$|^(> )+", "", text, flags=re.MULTILINE))
+    # The space of a mark may be lost at a cut, like any other.
+    return without_space(re.sub(r"```\w*$|^(?:> )*(?:>$)?", "", text, flags=re.MULTILINE))
 
 
 @settings(deadline=None, max_examples=200)
