@@ -83,7 +83,8 @@ def written(draw: st.DrawFn, value: Any) -> str:
     elif isinstance(value, str):
         return json.dumps(value, ensure_ascii=draw(st.booleans()))
     elif isinstance(value, int) and not isinstance(value, bool):
-        return draw(st.sampled_from([f"{value}", f"{value}.0", f"{value}.00e0", f"{value}E+0"]))
+        as_fractions = [f"{value}.0", f"{value}.00e0", f"{value}E+0"] if abs(value) <= 2**53 else []
+        return draw(st.sampled_from([f"{value}", *as_fractions]))
     else:
         return json.dumps(value)
     inside = f"{spaces(draw)},{spaces(draw)}".join(members)
