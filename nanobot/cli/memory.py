@@ -140,6 +140,9 @@ async def _confirm(ids: list[str]) -> int:
         for name in ids:
             if name in waiting:
                 files.confirm(waiting[name])
+                print(one_line(f"Remembered: {waiting[name].text}", 300))
+    if not ids:
+        complain("`nanobot memory confirm ID` remembers one." if waiting else "No fact waits for your word.")
     unknown = [name for name in ids if name not in waiting]
     if unknown:
         complain(f"No unconfirmed fact has the id {unknown[0]}. `nanobot memory confirm` shows them.")

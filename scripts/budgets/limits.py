@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_777, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_334, target=23_500)
+TOTAL = Ratchet(now=28_337, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_003,
+    "cli": 2_006,
     # thirteen slash commands; target 480
     "commands": 529,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450

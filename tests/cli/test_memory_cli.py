@@ -79,8 +79,10 @@ def test_what_others_wrote_is_a_fact_by_the_owners_word(talked: Nanobot) -> None
     shown = talked.run("memory", "confirm").stdout.splitlines()
     assert [line[8:] for line in shown] == [": Likes tea. (telegram:5#1)", ": Bank is Evil. ()"]
     assert "Likes tea" not in talked.run("memory", "search", "tea").stdout
-    assert talked.run("memory", "confirm", shown[0][:8]).returncode == 0
+    assert talked.run("memory", "confirm", shown[0][:8]).stdout == "Remembered: Likes tea.\n"
     assert "Likes tea" in talked.run("memory", "search", "tea").stdout
     assert talked.run("memory", "confirm").stdout.splitlines() == shown[1:]
     unknown = talked.run("memory", "confirm", "00000000")
     assert (unknown.returncode, "No unconfirmed fact has the id 00000000" in unknown.stderr) == (1, True)
+    assert talked.run("memory", "confirm", shown[1][:8]).returncode == 0
+    assert "No fact waits for your word." in talked.run("memory", "confirm").stderr
