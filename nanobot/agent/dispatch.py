@@ -165,8 +165,7 @@ class Dispatcher:
                 return RENEW
             for turn in await self._store.lanes.claim(self._owner, *room):
                 self._start(turn, changed)
-            if not self._running:
-                await self._look_for_blocked()
+            return RENEW if self._running else await self._look_for_blocked()
         except StorageError as error:
             if isinstance(error, HomeUnusable) or (self._owner and not self._unclosed):
                 raise
@@ -174,28 +173,26 @@ class Dispatcher:
             if not self._owner:  # who has been told
                 log.error("Cannot claim messages: %s", error)
             return _STORAGE_PAUSE
-        return _BLOCKED_PAUSE if self._blocked else RENEW
 
-    async def _look_for_blocked(self) -> None:
-        """A terminal's message may have to wait for the turn of another process."""
+    async def _look_for_blocked(self) -> float:
+        """A terminal may have to wait for the turn of another process; how long until the next look."""
         found = await self._store.lanes.blocked(self._owner) if self._owner else None
         if found is None:
             self._blocked = False
             self._idle.set()
-            return
+            return RENEW
         inbound, is_given_up = found
-        if is_given_up is None:  # it came, or its lane became free, after the claim
-            self._hub.notify()
-        elif is_given_up:
+        if is_given_up:
             error = StorageError(
                 f"The session {inbound.session_key} has an unfinished message that only the gateway can"
                 " continue. Run `nanobot gateway`, or talk in another session with -s NAME."
             )
             self._hub.publish(inbound, failed(error))
-            self._blocked = True  # look again at once
-        elif not self._blocked:
+            self._blocked = True
+        elif is_given_up is False and not self._blocked:  # None: its lane became free after the claim
             self._blocked = True
             self._hub.publish(inbound, Notice("Waiting: another turn of this session is running."))
+        return _BLOCKED_PAUSE
 
     def _start(self, turn: InboxTurn, changed: asyncio.Event) -> None:
         self._idle.clear()

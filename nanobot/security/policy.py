@@ -19,7 +19,7 @@ _PATIENCE = 600.0  # seconds until no answer is a no
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # none that look alike
 _SHOWN = 3_000  # characters of a call that the owner is shown
 _REMEMBERED = 100  # answers
-_ASK = "Do it another way, or tell the owner what you wanted to do."
+_ADVICE = "Do it another way, or tell the owner what you wanted to do."
 
 
 class Policy:
@@ -47,9 +47,9 @@ class Policy:
         if rule == "allow":
             return ""
         if rule == "deny":
-            return f"The owner does not allow {call.name} (tools.policy). {_ASK}"
+            return f"The owner does not allow {call.name} (tools.policy). {_ADVICE}"
         if inbound.source != "person" or inbound.trust != "owner" or (inbound.owner and not self.attended):
-            return f"{call.name} needs the owner's yes (tools.policy), and nobody can give it here. {_ASK}"
+            return f"{call.name} needs the owner's yes (tools.policy), and nobody can give it here. {_ADVICE}"
         code = "".join(secrets.choice(_LETTERS) for _ in range(6))
         answer = asyncio.get_running_loop().create_future()
         self._asked[code] = (inbound.session_key, answer)
@@ -58,10 +58,10 @@ class Policy:
             async with asyncio.timeout(_PATIENCE):
                 allowed = await answer
         except TimeoutError:
-            return f"The owner did not answer whether {call.name} may run. {_ASK}"
+            return f"The owner did not answer whether {call.name} may run. {_ADVICE}"
         finally:
             del self._asked[code]
-        return "" if allowed else f"The owner said no to this call of {call.name}. {_ASK}"
+        return "" if allowed else f"The owner said no to this call of {call.name}. {_ADVICE}"
 
     def answer(self, session_key: str, code: str, allowed: bool) -> None:
         """Answer the question of that code, if one waits in the session."""
