@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import inspect
 import json
+import os
 import re
 import sys
 from collections.abc import Awaitable, Iterator
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -77,7 +79,8 @@ def load_tools(
 ) -> tuple[list[PluginTool], list[str]]:
     """The tools a file defines, and what is wrong with its other classes. Raises whatever the file raises."""
     name = module_name(file)
-    sys.modules[name] = module = module_from_spec(fresh_spec(name, file))  # dataclasses look for it there
+    module = module_from_spec(fresh_spec(name, file))
+    sys.modules[name] = module  # dataclasses look for it there
     FreshLoader(name, str(file)).exec_module(module)
     tools, faults = [], []
     for cls in _tool_classes(vars(module)):
@@ -94,7 +97,20 @@ def module_name(file: Path) -> str:
 
 
 class FreshLoader(SourceFileLoader):
-    """Compiles what is in the file now: cached bytecode misses the second change within a second."""
+    """Compiles what is in the file now: cached bytecode misses the second change within a second.
+
+    Raises ToolError for a link: what is behind it may be a file that tools write.
+    """
+
+    def get_data(self, path: str) -> bytes:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise ToolError(f"{Path(path).name} is a link, which is not run. Put a copy there.") from error
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -102,8 +118,8 @@ class FreshLoader(SourceFileLoader):
 
 def fresh_spec(name: str, file: Path) -> ModuleSpec:
     """How to import `file` as `name`, past the cache of bytecode."""
-    spec = ModuleSpec(name, FreshLoader(name, str(file)), origin=str(file))
-    spec.has_location = True
+    spec = spec_from_file_location(name, file, loader=FreshLoader(name, str(file)))
+    assert spec is not None
     return spec
 
 
@@ -167,20 +183,14 @@ def _as_output(result: Any) -> ToolOutput:
     """Text of whatever a tool returns: JSON of data, "(no output)" of None."""
     if isinstance(result, ToolOutput):
         images = tuple(image for image in result.images if isinstance(image, ImagePart))
-        return result._replace(text=_shown(str(result.text)), images=images)
-    if isinstance(result, bytes):
-        return ToolOutput(_shown(result.decode("utf-8", "replace")))
-    if isinstance(result, str):
-        return ToolOutput(_shown(result))
-    try:
-        text = "(no output)" if result is None else json.dumps(result, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        text = str(result)
-    return ToolOutput(_shown(text))
-
-
-def _shown(text: str) -> str:
-    return rendered(_encodable(text))
+        return result._replace(text=rendered(_encodable(str(result.text))), images=images)
+    text = result.decode("utf-8", "replace") if isinstance(result, bytes) else result
+    if not isinstance(text, str):
+        try:
+            text = "(no output)" if text is None else json.dumps(text, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError):
+            text = str(text)
+    return ToolOutput(rendered(_encodable(text)))
 
 
 def _encodable(text: str) -> str:

@@ -53,7 +53,7 @@ class PluginTools:
         self._tools: Sequence[Tool] = ()
         self._reports: Sequence[ToolReport] = ()
         self._helpers = _HelperFinder(folder)
-        self._loading: asyncio.Task[None] | None = None
+        self._loading = asyncio.Lock()
 
     async def tools(self) -> Sequence[Tool]:
         await self._refresh()
@@ -64,21 +64,17 @@ class PluginTools:
         return self._reports
 
     async def aclose(self) -> None:
-        if self._loading is not None:
-            self._loading.cancel()
         self._forget(list(self._loaded))
-        self._helpers.remove()
+        self._helpers.forget()
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self._helpers)
 
     async def _refresh(self) -> None:
         """Load what was changed. Turns that begin meanwhile wait, then look for what it could not see."""
-        if self._loading is not None:
-            await asyncio.shield(self._loading)
-        if self._loading is None:
+        async with self._loading:
             stamps = self._look()
-            if stamps == self._stamps:
-                return
-            self._loading = asyncio.create_task(self._load(stamps))
-        await asyncio.shield(self._loading)
+            if stamps != self._stamps:
+                await self._load(stamps)
 
     def _look(self) -> dict[str, _Stamp]:
         stamps: dict[str, _Stamp] = {}
@@ -93,16 +89,14 @@ class PluginTools:
 
     async def _load(self, stamps: dict[str, _Stamp]) -> None:
         """Bring what is loaded up to date with `stamps`."""
-        try:
-            self._helpers.install()
-            self._forget(self._outdated(stamps))
-            new = [name for name in sorted(stamps) if name[0] != "_" and name not in self._loaded]
-            for name in new:
-                self._loaded[name] = await self._load_file(self._folder / name)
-            self._stamps = stamps
-            self._register(new)
-        finally:
-            self._loading = None
+        if self._helpers not in sys.meta_path:
+            sys.meta_path.append(self._helpers)
+        self._forget(self._outdated(stamps))
+        new = [name for name in sorted(stamps) if name[0] != "_" and name not in self._loaded]
+        for name in new:
+            self._loaded[name] = await self._load_file(self._folder / name)
+        self._stamps = stamps
+        self._register(new)
 
     def _outdated(self, stamps: dict[str, _Stamp]) -> set[str]:
         """What is to be loaded again, or is gone."""
@@ -148,7 +142,8 @@ class PluginTools:
                 reports.append(ToolReport(tool.name, f"plugin {file}", skipped))
             reports += [ToolReport("", f"plugin {file}", fault) for fault in self._loaded[file].faults]
         for report in reports:
-            if report.origin.removeprefix("plugin ") in new or report not in self._reports:
+            loaded = not report.skipped and report.origin.removeprefix("plugin ") in new
+            if loaded or report not in self._reports:
                 _log(report)
         self._tools, self._reports = tuple(offered.values()), reports
 
@@ -185,15 +180,6 @@ class _HelperFinder(MetaPathFinder):
             return None
         self.imported.add(fullname)
         return fresh_spec(fullname, file)
-
-    def install(self) -> None:
-        if self not in sys.meta_path:
-            sys.meta_path.append(self)
-
-    def remove(self) -> None:
-        self.forget()
-        with contextlib.suppress(ValueError):
-            sys.meta_path.remove(self)
 
     def forget(self) -> None:
         """Let the next import read the files again."""

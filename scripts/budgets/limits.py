@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_774, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_334, target=23_500)
+TOTAL = Ratchet(now=28_330, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
@@ -52,7 +52,7 @@ ROOMS: dict[str, int] = {
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_603,
     # the owner's tool files, watched, each in threads of its own
-    "plugins": 574,
+    "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_376,
     # paths, addresses, shell text, environment, all programs; target 1,110

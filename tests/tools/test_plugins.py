@@ -104,11 +104,28 @@ async def test_which_files_count(plugins: PluginFolder) -> None:
     (plugins.folder / "sub").mkdir()
     (plugins.folder / "sub" / "d.py").write_text(plain("sub"))
     (plugins.folder / "with-dash.py").write_text(plain("dash"))
-    linked = plugins.workspace / "linked.py"
-    linked.write_text(plain("linked"))
-    (plugins.folder / "z.py").symlink_to(linked)
-    assert [*await plugins.tools()] == ["a1", "b1", "b2", "dash", "linked"]
+    assert [*await plugins.tools()] == ["a1", "b1", "b2", "dash"]
     assert await plugins.faults() == {}
+
+
+async def test_a_link_is_not_run(plugins: PluginFolder, caplog: pytest.LogCaptureFixture) -> None:
+    """A tool may write what it leads to: only what lies in the folder itself is the owner's word."""
+    draft = plugins.workspace / "draft.py"
+    draft.write_text(f"print('it runs')\nWORD = 1\n{plain('linked')}")
+    for name in ("z.py", "_words.py"):
+        (plugins.folder / name).symlink_to(draft)
+    plugins.write("a.py", f"import _words\n{plain('a')}")
+    assert await plugins.tools() == {}
+    assert await plugins.faults() == {
+        "plugin z.py": "z.py is a link, which is not run. Put a copy there.",
+        "plugin a.py": "_words.py is a link, which is not run. Put a copy there.",
+    }
+    plugins.write("b.py", plain("b"))
+    assert [*await plugins.tools()] == ["b"]
+    assert caplog.text.count("z.py is a link") == 1
+    (plugins.folder / "z.py").unlink()
+    plugins.write("z.py", draft.read_text())
+    assert [*await plugins.tools()] == ["b", "linked"]
 
 
 async def test_who_wins(plugins: PluginFolder, caplog: pytest.LogCaptureFixture) -> None:
