@@ -15,7 +15,15 @@ from rich.text import Text
 
 from nanobot.bus import events
 from nanobot.terminal.markdown import AnswerText, render
-from nanobot.terminal.render import HINT_LIMIT, Renderer, question, seconds, subagent_line, tool_line
+from nanobot.terminal.render import (
+    HINT_LIMIT,
+    Renderer,
+    has_failed,
+    question,
+    seconds,
+    subagent_line,
+    tool_line,
+)
 from nanobot.terminal.screen import Screen, clean, one_line
 
 _TICK = 0.1  # seconds between repaints when nothing arrives
@@ -119,7 +127,7 @@ class LiveRenderer(Renderer):
         tool = self._tools.pop(event.call_id, None)
         self._show_printed()
         line = Text(tool_line(event, tool.hint if tool else event.name))
-        line.stylize("green" if event.outcome == "ok" else "red", 0, 1)
+        line.stylize("red" if has_failed(event) else "green", 0, 1)
         line.stylize("dim", 1)
         self._note(line)
 

@@ -86,10 +86,16 @@ class WholeReplyRenderer(Renderer):
 
 def tool_line(event: events.ToolFinished, hint: str) -> str:
     """A finished tool call in one line, with the first words of the result when it went wrong."""
-    hint = one_line(hint or event.name, HINT_LIMIT)
-    if event.outcome == "ok":
-        return f"● {hint} {seconds(event.seconds)}"
-    return f"✗ {hint} {seconds(event.seconds)}  {one_line(event.preview or event.outcome, _PREVIEW_LIMIT)}"
+    call = f"{one_line(hint or event.name, HINT_LIMIT)} {seconds(event.seconds)}"
+    if not has_failed(event):
+        return f"● {call}"
+    why = f"exit code {event.exit_code}" if event.exit_code else event.preview or event.outcome
+    return f"✗ {call}  {one_line(why, _PREVIEW_LIMIT)}"
+
+
+def has_failed(event: events.ToolFinished) -> bool:
+    """Whether a call did not do what it was to do: an error, or a command that says so by its exit code."""
+    return event.outcome != "ok" or bool(event.exit_code)
 
 
 def question(event: events.ApprovalAsked) -> str:

@@ -99,6 +99,15 @@ def test_interrupt_ends_a_running_command_and_a_second_one_leaves(nanobot: Nanob
     assert [part["outcome"] for part in parts if part["type"] == "tool_result"] == ["cancelled"]
 
 
+def test_a_failing_command_is_marked_with_its_exit_code(nanobot: Nanobot) -> None:
+    calls = [{"name": "exec", "arguments": {"command": command}} for command in ("exit 3", "true")]
+    terminal = begin(nanobot, {"when": "fail", "tool_calls": calls})
+    terminal.send("fail\r")
+    terminal.wait_for(r'^✗ exec\("exit 3"\) \d+\.\ds  exit code 3$')
+    terminal.wait_for(r'^● exec\("true"\) \d+\.\ds$')
+    assert b"\x1b[31m\xe2\x9c\x97" in terminal.raw  # red
+
+
 def test_killed_turn_is_offered_again(nanobot: Nanobot) -> None:
     terminal = begin(nanobot, SLOW)
     terminal.send("slow please\r")
