@@ -64,7 +64,7 @@ def _load(name: str) -> Any:
             finder = _Without(spec.unused)
             sys.meta_path.insert(0, finder)
             try:
-                return spec.load(spec.channel)
+                return spec.channel()
             finally:
                 sys.meta_path.remove(finder)
     for point in entry_points(group=ENTRY_POINTS, name=name):

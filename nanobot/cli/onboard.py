@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from nanobot import paths
 from nanobot.cli.status import has_key
-from nanobot.config.loader import update_config_file, write_default_config
+from nanobot.config.loader import update_config_file
 from nanobot.config.schema import Config
 from nanobot.errors import AuthError, BadRequestError, ProviderError, UnreachableError, UsageError
 from nanobot.messages import Message
@@ -104,9 +104,7 @@ def run_onboard(options: OnboardOptions) -> int:
     except (KeyboardInterrupt, EOFError):
         print("\nNothing was changed.")
         return 130
-    write_default_config(paths.config_file())
-    if choice:
-        update_config_file(paths.config_file(), choice.changes())
+    update_config_file(paths.config_file(), choice.changes() if choice else {})
     create_workspace(config.workspace_path)
     print(f"Configuration: {paths.config_file()}\nWorkspace:     {config.workspace_path}")
     if asks and not options.skip_check:

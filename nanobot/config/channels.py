@@ -1,6 +1,5 @@
 """Configuration of the chat platforms: `channels` in config.json. Each platform keeps its own section."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Literal
@@ -14,7 +13,7 @@ ENTRY_POINTS = "nanobot.channels"
 
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
-    """A bundled channel: its key, its title, its class and its section (`module:name`).
+    """A bundled channel. In channels/, NAME.py has its TITLEChannel, NAME_config.py its section, TITLEConfig.
 
     The extra that installs its SDK has the name of the channel. The section is read without the SDK, and
     the SDK without the modules that are `unused` here.
@@ -22,41 +21,30 @@ class ChannelSpec:
 
     name: str
     title: str
-    channel: str
-    section: str
     unused: tuple[str, ...] = ()
 
-    def load(self, path: str) -> Any:
-        """What `channel` or `section` names. Raises ImportError."""
-        module, _, name = path.partition(":")
-        return getattr(import_module(module), name)
+    def channel(self) -> Any:
+        """Its class. Raises ImportError."""
+        return getattr(import_module(f"nanobot.channels.{self.name}"), f"{self.title}Channel")
+
+    def section(self) -> Any:
+        """The class of its section."""
+        return getattr(import_module(f"nanobot.channels.{self.name}_config"), f"{self.title}Config")
 
 
 CHANNELS: tuple[ChannelSpec, ...] = (
-    ChannelSpec(
-        "telegram",
-        "Telegram",
-        "nanobot.channels.telegram:TelegramChannel",
-        "nanobot.channels.telegram_config:TelegramConfig",
-        # httpx's command line (rich, pygments) and the decryption of passports: 15 MB of memory
-        unused=("httpx._main", "cryptography"),
-    ),
-    ChannelSpec(
-        "discord",
-        "Discord",
-        "nanobot.channels.discord:DiscordChannel",
-        "nanobot.channels.discord_config:DiscordConfig",
-    ),
+    # unused: httpx's command line (rich, pygments) and the decryption of passports, 15 MB of memory
+    ChannelSpec("telegram", "Telegram", unused=("httpx._main", "cryptography")),
+    ChannelSpec("discord", "Discord"),
 )
 # Known from older configurations: not built into this version yet, so their keys are kept and not read.
 PLANNED = ("whatsapp", "feishu", "mochat", "dingtalk", "slack", "email", "qq")
 
 
 class ChannelConfig(Section):
-    """What all channels share. Ids written as numbers are read as text."""
+    """What all channels share."""
 
     alone: ClassVar[str] = "this channel is off"
-    numbers_as_text: ClassVar[bool] = True
     enabled: bool = key(False, "Whether the gateway connects to this platform.")
     allow_from: list[str] = key(
         [], "Ids of those who may talk to the bot; `[]` or `*`: everyone.", min_length=1
@@ -84,19 +72,16 @@ class ChannelsConfig(Section):
     """
 
     alone: ClassVar[str] = "its default counts"
+    extra_names: ClassVar[tuple[str, ...]] = (*(spec.name for spec in CHANNELS), *PLANNED)
     send_progress: bool = key(True, "Send the model's interim words to the chat.")
     send_tool_hints: bool = key(False, "Same as showToolProgress.")
     show_tool_progress: bool = key(False, 'Send tool calls such as `web_search("query")`.')
 
     @classmethod
-    def extra_names(cls) -> Iterable[str]:
-        return (*(spec.name for spec in CHANNELS), *PLANNED)
-
-    @classmethod
     def extra_kind(cls, name: str) -> Any:
         for spec in CHANNELS:
             if spec.name == name:
-                return spec.load(spec.section)
+                return spec.section()
         from importlib.metadata import entry_points
 
         known = name in PLANNED or name in entry_points(group=ENTRY_POINTS).names

@@ -28,14 +28,12 @@ def _object(section: type[Section], parts: dict[str, Schema]) -> Schema:
 def _property(field: Field, parts: dict[str, Schema]) -> Schema:
     schema = _type(field.annotation, parts)
     limited = schema.get("anyOf", [schema])[0]
-    limited.get("items", limited).update(
-        {_LIMITS[name]: bound for name, bound in (field.limits or {}).items()}
-    )
+    limits = {_LIMITS[name]: bound for name, bound in (field.limits or {}).items()}
+    limited.get("items", limited).update(limits)
     if field.description:
         schema["description"] = field.description
-    if not isinstance(field.default, type):
-        default = field.default
-        schema["default"] = default.model_dump(by_alias=True) if isinstance(default, Section) else default
+    if not isinstance(field.default, type | Section):
+        schema["default"] = field.default
     return schema
 
 

@@ -3,16 +3,14 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nanobot.errors import ConfigError
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^\s",:{}\[\]]+')
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A key on the way to a value, and the spellings in camelCase that mean it (none: as it stands)."""
 
     name: str
@@ -41,9 +39,9 @@ def set_value(text: str, path: Sequence[Step], value: object) -> str:
 
     Raises ConfigError when a step leads into something that is no object.
     """
-    root = node = _outline(text, "")
-    own = newline = "\r\n" if "\r\n" in text else "\n"
-    first = next((_space(text, inner.key) for inner in root.members.values()), f"{newline}  ")
+    node = _outline(text, "")
+    own = "\r\n" if "\r\n" in text else "\n"
+    first = next((_space(text, inner.key) for inner in node.members.values()), f"{own}  ")
     for depth, step in enumerate(path):
         if text[node.start] != "{":
             name = path[depth - 1].name

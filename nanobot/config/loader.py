@@ -71,14 +71,6 @@ def update_config_file(path: Path, changes: Mapping[str, object]) -> None:
     _write(path, mark + text)
 
 
-def write_default_config(path: Path) -> bool:
-    """Writes a short starter file, unless there is anything at `path`. Says whether it did."""
-    if os.path.lexists(path):
-        return False
-    _write(path, '{\n  "agents": {},\n  "providers": {},\n  "channels": {},\n  "tools": {}\n}\n')
-    return True
-
-
 def _overlay(reader: Reader, text: str, variable: str, given: str) -> str:
     """The text with what a variable such as NANOBOT_GATEWAY__PORT says in its place."""
     steps, kind = _find(variable[len(_PREFIX) :].split("__"))
@@ -104,7 +96,7 @@ def _find(words: list[str]) -> tuple[list[Step], Any]:
         fields = fields_of(kind)
         letters = word.replace("_", "").lower()
         field = next((field for name, field in fields.items() if name.lower() == letters), None)
-        steps.append(Step(field.alias, field.spellings) if field else Step(word))
+        steps.append(Step(field.alias, (field.alias, *field.also)) if field else Step(word))
         kind = field.annotation if field else entry_of(kind)
     return steps, kind
 

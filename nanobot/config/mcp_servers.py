@@ -14,7 +14,6 @@ INPUTS = {"inputs": "asked for by VS Code alone; write ${NAME}, an environment v
 
 class McpServerConfig(Section):
     alone: ClassVar[str] = "this server is off"
-    numbers_as_text: ClassVar[bool] = True
     hints: ClassVar[Mapping[str, str]] = {
         "timeout": "whose unit differs between programs; write toolTimeout, in seconds",
         "startupTimeoutMs": "write startupTimeout, in seconds",
@@ -36,8 +35,7 @@ class McpServerConfig(Section):
     )
     startup_timeout: float = key(60, "Longest time of a start (s).", also=("startupTimeoutSec",), gt=0)
     tool_timeout: float = key(30, "Longest time of one call (s).", also=("toolTimeoutSec",), gt=0)
-    enabled: bool = key(True, "Whether the server is used.", also=("isActive",))
-    disabled: bool = key(False, "The opposite of enabled, as some programs write it.")
+    enabled: bool = key(True, "Whether the server is used.")
     auto_approve: list[str] = key([], "Read from other programs' entries; not used.", also=("alwaysAllow",))
     enabled_tools: list[str] | None = key(None, "Tools that are offered; null: all.", also=("includeTools",))
     disabled_tools: list[str] = key([], "Tools that are not offered.", also=("excludeTools",))
@@ -64,9 +62,6 @@ class McpServerConfig(Section):
         if tools := take("tools", list):
             entry["enabledTools"] = tools
         return entry
-
-    def __post_init__(self) -> None:
-        self.enabled = self.enabled and not self.disabled
 
     @property
     def usable(self) -> bool:

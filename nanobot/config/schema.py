@@ -138,8 +138,9 @@ class ToolsConfig(Section):
         {}, "MCP servers by name, as in Claude Desktop.", alone="there are no MCP servers"
     )
 
-    def __post_init__(self) -> None:
-        if self.exec.restrict_to_workspace and "restrict_to_workspace" not in self.model_fields_set:
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.exec.restrict_to_workspace and "restrict_to_workspace" not in values:
             self.restrict_to_workspace = True
 
 

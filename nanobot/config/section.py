@@ -1,7 +1,6 @@
 """The base of every part of the configuration: what may be in a section, and how one is made of JSON.
 
-The names are pydantic's, and this is the part of it that is needed here: to import it and compile its
-validators took a third of the time of a whole `nanobot agent -m`.
+The names are pydantic's; to import it and compile its validators took a third of the time of an `agent -m`.
 """
 
 import operator
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from types import NoneType
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from nanobot.config.json_text import to_camel
 from nanobot.errors import ConfigError
@@ -29,6 +28,7 @@ _LIMITS: dict[str, tuple[Callable[[Any, float], bool], str]] = {
     "le": (operator.le, "less than or equal to"),
     "min_length": (lambda text, least: len(text) >= least, "a text of a length of at least"),
 }
+_SWITCHES = {"enabled": False, "isActive": False, "disabled": True}  # what is off says one of these
 _LEFT_OUT: Any = object()  # stands for a value that cannot be used
 
 
@@ -51,12 +51,6 @@ class Field:
     limits: Mapping[str, float] | None = None
     annotation: Any = None
     alias: str = ""  # how the key is written
-    numbers_as_text: bool = False
-
-    @property
-    def spellings(self) -> tuple[str, ...]:
-        """All names of the key in camelCase, ours first."""
-        return (self.alias, *self.also)
 
 
 _ANY = Field(None)
@@ -77,21 +71,19 @@ class Section:
     """
 
     model_fields: ClassVar[dict[str, Field]] = {}
-    numbers_as_text: ClassVar[bool] = False  # whether 12 will do where a text is expected
     alone: ClassVar[str] = ""
     verbatim: ClassVar[bool] = False
     hints: ClassVar[Mapping[str, str]] = {}  # what to write instead of keys that are not ours
+    extra_names: ClassVar[tuple[str, ...]] = ()  # of what `extra_kind` knows, as far as it can be told
     fault = ""
 
     def __init_subclass__(cls) -> None:
         cls.model_fields = {}
-        numbers = cls.numbers_as_text
         for name, kind in get_type_hints(cls).items():
             if get_origin(kind) is not ClassVar:
                 given = getattr(cls, name)
                 field = given if isinstance(given, Field) else Field(given)
-                field = replace(field, annotation=kind, alias=to_camel(name), numbers_as_text=numbers)
-                cls.model_fields[name] = field
+                cls.model_fields[name] = replace(field, annotation=kind, alias=to_camel(name))
 
     def __init__(self, **values: Any) -> None:
         self.model_fields_set = set(values)
@@ -102,10 +94,6 @@ class Section:
             setattr(self, name, values.pop(name, made))
         if values:
             raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
-        self.__post_init__()
-
-    def __post_init__(self) -> None:
-        """For values that follow from others."""
 
     @classmethod
     def extra_kind(cls, name: str) -> Any:
@@ -118,11 +106,6 @@ class Section:
         return data
 
     @classmethod
-    def extra_names(cls) -> Iterable[str]:
-        """Keys that `extra_kind` knows, as far as they can be told beforehand."""
-        return ()
-
-    @classmethod
     def model_validate(cls, data: object) -> Self:
         """The section that a JSON object describes. Raises ConfigError; unknown keys are left out."""
         reader = Reader()
@@ -130,22 +113,6 @@ class Section:
         if reader.problems:
             raise ConfigError("\n".join(problem.text for problem in reader.problems))
         return section
-
-    def model_dump(self, *, by_alias: bool = False) -> dict[str, Any]:
-        """The section as a JSON object, with keys in camelCase if `by_alias`."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {name: plain(item) for name, item in value.items()}
-            return value.model_dump(by_alias=by_alias) if isinstance(value, Section) else value
-
-        fields = self.model_fields.items()
-        own = {field.alias if by_alias else name: getattr(self, name) for name, field in fields}
-        dumped: dict[str, Any] = plain(own | self.model_extra)
-        return dumped
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.model_dump() == other.model_dump()
 
     def __repr__(self) -> str:
         shown = (f"{name}={getattr(self, name)!r}" for name, field in self.model_fields.items() if field.repr)
@@ -157,7 +124,7 @@ def fields_of(kind: Any) -> dict[str, Field]:
     if not isinstance(kind, type) or not issubclass(kind, Section):
         return {}
     fields = {field.alias: field for field in kind.model_fields.values()}
-    for name in kind.extra_names():
+    for name in kind.extra_names:
         if fields_of(inner := kind.extra_kind(name)):
             fields[name] = Field(inner, annotation=inner, alias=name)
     return fields
@@ -168,12 +135,11 @@ def entry_of(kind: Any) -> Any:
     return get_args(kind)[1] if get_origin(kind) is dict else None
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """What is wrong, with the path but no value, and what is `off` for it; if nothing is named, all is."""
 
     text: str
-    off: str = ""
+    off: str
 
 
 class Reader:
@@ -206,13 +172,18 @@ class Reader:
             read = {at: self.read(inner, part, f"{path}.{at}", field, expand) for at, part in parts}
             kept = {at: part for at, part in read.items() if part is not _LEFT_OUT}
             return kept if is_dict else list(kept.values())
-        if isinstance(value, str) and expand and self._environment is not None:
-            value = self._expanded(value, path, field)
         try:
-            return value if value is _LEFT_OUT else _plain(kind, value, field)
+            if isinstance(value, str) and expand and self._environment is not None:
+                value = _expanded(value, self._environment)
+            return _plain(kind, value, field)
+        except LookupError as missing:
+            if self._off or field.guard:
+                self._problem(path, missing.args[0])
+            else:
+                self.warnings.append(f"{path}: {missing.args[0]}, so the default counts")
         except ValueError as error:
             self._problem(path, f"expected {error}")
-            return _LEFT_OUT
+        return _LEFT_OUT
 
     def _section(self, kind: type[Section], data: Any, path: str, expand: bool) -> Section | dict[str, Any]:
         begin, around = len(self.problems), self._off
@@ -221,9 +192,9 @@ class Reader:
             self._problem(path, "expected a valid dictionary")
             data = {}
         data = kind.adopt(data, self.warnings)
-        names = {word: name for name, field in kind.model_fields.items() for word in field.spellings}
-        switches = {name: value for name, value in data.items() if kind.verbatim or name in names}
-        expand = expand and not _is_off(switches)  # what is switched off needs no variables
+        names = {word: name for name, its in kind.model_fields.items() for word in (its.alias, *its.also)}
+        is_off = (kind.verbatim or "enabled" in names) and _is_off(data)
+        expand = expand and not is_off  # what is switched off needs no variables
         values: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for written, value in data.items():
@@ -238,51 +209,45 @@ class Reader:
                 values[name] = self.read(field.annotation, value, place, field, expand)
             elif (inner := kind.extra_kind(alias)) is not None:
                 extra[alias] = self.read(inner, value, place, _ANY, expand)
-            else:
-                near = 'write "enabled": false' if camel == "disabled" and "enabled" in names else ""
-                hint = near or kind.hints.get(camel) or _hint(camel, [*names, *kind.extra_names()])
+            elif camel not in _SWITCHES or "enabled" not in names:
+                hint = kind.hints.get(camel) or _hint(camel, [*names, *kind.extra_names])
                 self.warnings.append(f"{place}: unknown key, {hint}")
         self._off = around
+        if is_off and not kind.verbatim:
+            values["enabled"] = False
         section = kind(**{name: value for name, value in values.items() if value is not _LEFT_OUT})
         section.model_extra = extra
         if kind.alone:
             section.fault = "; ".join(problem.text for problem in self.problems[begin:])
         return extra if kind.verbatim and not section.fault else section
 
-    def _expanded(self, text: str, path: str, field: Field) -> str:
-        """`text` with its variables; _LEFT_OUT if one is missing."""
-        missing: list[str] = []
-
-        def value_of(match: re.Match[str]) -> str:
-            foreign, name, default = match.groups()
-            known = (self._environment or {}).get(name or "")
-            if known or (known is not None and default is None):
-                return known
-            if default is not None:
-                return _REFERENCE.sub(value_of, default)
-            if foreign:
-                fix = "write ${NAME} and set that environment variable"
-                missing.append(f"${{{foreign}}} is filled in by VS Code alone; {fix}")
-            elif name:
-                missing.append(f"the environment variable {name} is not set")
-            return "${"
-
-        text = _REFERENCE.sub(value_of, text)
-        for fault in missing:
-            if self._off or field.guard:
-                self._problem(path, fault)
-            else:
-                self.warnings.append(f"{path}: {fault}, so the default counts")
-        return _LEFT_OUT if missing else text
-
     def _problem(self, path: str, text: str) -> None:
         self.problems.append(Problem(f"{path}{self.origins.get(path, '')}: {text}", self._off))
 
 
+def _expanded(text: str, environment: Mapping[str, str]) -> str:
+    """`text` with its variables. Raises LookupError for one that is missing."""
+
+    def value_of(match: re.Match[str]) -> str:
+        foreign, name, default = match.groups()
+        if foreign:
+            fix = "write ${NAME} and set that environment variable"
+            raise LookupError(f"${{{foreign}}} is filled in by VS Code alone; {fix}")
+        if not name:
+            return "${"
+        known = environment.get(name)
+        if default is not None and not known:
+            return _REFERENCE.sub(value_of, default)
+        if known is None:
+            raise LookupError(f"the environment variable {name} is not set")
+        return known
+
+    return _REFERENCE.sub(value_of, text)
+
+
 def _is_off(data: Any) -> bool:
-    switches = {"enabled": False, "isActive": False, "disabled": True}
     return isinstance(data, dict) and any(
-        _BOOLEANS.get(str(data[name]).lower()) is off for name, off in switches.items() if name in data
+        _SWITCHES.get(to_camel(name)) is _BOOLEANS.get(str(value).lower(), "") for name, value in data.items()
     )
 
 
@@ -304,8 +269,7 @@ def _plain(kind: Any, value: Any, field: Field) -> Any:
     if kind in (int, float):
         value = _number(kind, value)
     elif kind is str:
-        if field.numbers_as_text and isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value)
+        value = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         if not isinstance(value, str) or _HALF_A_PAIR.search(value):
             raise ValueError("a valid string")
     elif kind is bool:
@@ -325,16 +289,12 @@ def _plain(kind: Any, value: Any, field: Field) -> Any:
 
 
 def _number(kind: type[int] | type[float], value: Any) -> int | float:
-    word = "an integer" if kind is int else "a number"
-    if isinstance(value, bool):
-        raise ValueError("a number, not true or false")
     huge = kind is int and isinstance(value, float) and abs(value) >= 2.0**63  # its last digits are made up
-    if huge or not isinstance(value, int | float | str):
-        raise ValueError(f"a valid {word.split()[1]}")
     try:
-        number = kind(value)
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and not huge:
+            number = kind(value)
+            if isinstance(value, str) or number == value:
+                return number
     except (ValueError, OverflowError):
-        raise ValueError(f"a valid {word.split()[1]}, unable to parse string as {word}") from None
-    if kind is int and isinstance(value, float) and number != value:
-        raise ValueError("a valid integer, got a number with a fractional part")
-    return number
+        pass
+    raise ValueError("a valid integer" if kind is int else "a valid number")

@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_774, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_344, target=23_500)
+TOTAL = Ratchet(now=28_271, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=68, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_816, target=9_000)
+HELLO_LINES = Ratchet(now=9_747, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,11 +36,11 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_006,
+    "cli": 2_004,
     # thirteen slash commands; target 480
     "commands": 529,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_167,
+    "config": 1_096,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 747,
     # the service, its HTTP surface

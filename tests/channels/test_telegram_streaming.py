@@ -17,6 +17,7 @@ from nanobot.errors import ChannelError
 from nanobot.messages import OutboundMessage, ToolCall
 from nanobot.providers.scripted import Reply, ScriptedProvider
 from tests.channels.conftest import config_for, outbound, running_channel
+from tests.config.keys import written
 from tests.gateway.conftest import running_gateway
 from tests.peers.telegram_api import TelegramServer
 
@@ -123,7 +124,7 @@ asyncio.run(main())
 async def gateway_process(server: TelegramServer, script: Path, *replies: Any) -> AsyncIterator[None]:
     """A gateway that is killed at the end, without warning."""
     script.write_text(json.dumps({"replies": replies}))
-    config = config_for(server).model_dump(by_alias=True)
+    config = written(config_for(server))
     config["agents"]["defaults"]["model"] = f"scripted/{script}"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _GATEWAY, json.dumps(config))
     try:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.config.json_text import remove_key
-from nanobot.config.loader import load_config, update_config_file, write_default_config
-from nanobot.errors import ConfigError, StorageError
+from nanobot.config.loader import update_config_file
+from nanobot.errors import ConfigError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
@@ -191,8 +191,6 @@ def test_a_missing_file_and_folder_are_created(tmp_path: Path) -> None:
     update_config_file(path, {"gateway.port": 1})
     assert json.loads(path.read_text()) == {"gateway": {"port": 1}}
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
-    with pytest.raises(StorageError):
-        write_default_config(path / "below" / "config.json")
 
 
 def test_a_linked_file_stays_linked(tmp_path: Path) -> None:
@@ -220,17 +218,10 @@ def test_names_of_the_owners_choice_are_kept_apart(tmp_path: Path) -> None:
     assert servers == {"my-files": {"command": "a"}, "my_files": {"command": "b"}}
 
 
-def test_the_starter_file_is_valid_and_never_overwrites(tmp_path: Path) -> None:
+def test_a_file_without_a_change_is_made_or_stays(tmp_path: Path) -> None:
     path = tmp_path / "home" / "config.json"
-    assert write_default_config(path)
-    assert mode(path) == 0o600
-    loaded = load_config(path, {})
-    assert loaded.warnings == ()
-    assert loaded.config.agents.defaults.model_fields_set == set(), "so that a model can be chosen"
-    path.write_text("broken")
-    assert not write_default_config(path)
-    assert path.read_text() == "broken"
-    path.unlink()
-    path.symlink_to(tmp_path / "nowhere")
-    assert not write_default_config(path)
-    assert path.is_symlink()
+    update_config_file(path, {})
+    assert (path.read_text(), mode(path)) == ("{}\n", 0o600)
+    path.write_text('{"a": 1.50}')
+    update_config_file(path, {})
+    assert path.read_text() == '{"a": 1.50}'
