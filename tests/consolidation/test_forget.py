@@ -142,8 +142,8 @@ async def test_a_word_is_gone_from_every_file_and_the_rest_stays(world: World) -
     assert (
         paths.home() / "history" / "cli_history"
     ).read_text() == "\n# 2026-11-26 03:00:00\n+first\n\n# t\n+last\n"
-    (old, other) = (paths.home() / "workspace" / "sessions" / "cli_old.jsonl").read_text().splitlines()
-    assert (json.loads(old)["content"], json.loads(other)["content"]) == ("[forgotten]", "Ho")
+    (other,) = (paths.home() / "workspace" / "sessions" / "cli_old.jsonl").read_text().splitlines()
+    assert json.loads(other)["content"] == "Ho"
     session = await world.store.sessions.get("cli:direct")
     assert session is not None
     assert session.title == ""
@@ -202,6 +202,20 @@ async def test_a_note_that_recalls_it_goes_and_the_words_beside_it_stay(world: W
     assert await forget(world, WORD) == 0
     assert (await world.store.sessions.history("cli:direct"))[0].message == Message.user("Hello.")
     assert where() == []
+
+
+@pytest.mark.parametrize("word", ["text", "parts", "content", "exec", "tool_call", "channel", "arguments"])
+async def test_how_nanobot_writes_things_down_is_nobodys_word(world: World, word: str) -> None:
+    """A field of that name is in every row; nobody has said it."""
+    inbound = InboundMessage("telegram", "7", "7", "Hello.", "1", "telegram:7")
+    call = Message.assistant("Yes?", ToolCall("c1", "exec", {"command": "date"}))
+    said = [Message.user("Hello."), call, Message("tool", (ToolResult("c1", "exec", "Thursday"),))]
+    await world.chat(inbound, *said)
+    assert not await world.forgetter().find(word, ForgetScope())
+    assert await forget(world, word) == 0
+    stored = await world.store.sessions.history("telegram:7")
+    assert [entry.message for entry in stored] == said
+    assert where("Hello.")
 
 
 async def test_what_a_killed_process_left_behind_goes_too(world: World) -> None:
