@@ -20,7 +20,7 @@ async def main(database: Path, session: str, messages: int) -> None:
             *("cli", session, "owner", "", f"seed-{number}", session), owner=store.workers.owner
         )
         await store.inbox.accept(message)
-        (turn,) = await store.lanes.claim(store.workers.owner)
+        (turn,) = await store.turns.claim(store.workers.owner)
         claim = turn.claim
         await asyncio.gather(  # writes keep their order and share a commit
             store.turns.append(

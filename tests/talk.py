@@ -43,15 +43,15 @@ async def claim_own(
 ) -> Claim | None:
     """Submit a message and claim its turn; None while another turn of the session runs."""
     await store.inbox.accept(own_message(store, key, source=source, family=family))
-    claimed = await store.lanes.claim(store.workers.owner)
+    claimed = await store.turns.claim(store.workers.owner)
     return next((turn.claim for turn in claimed if turn.claim.session_key == key), None)
 
 
 async def claim_next(store: Store, *, chats: bool = True, subagents: bool = True) -> InboxTurn | None:
     """One turn that belongs to no process, of a chat if there is one."""
-    claimed = await store.lanes.claim("", int(chats), 0)
+    claimed = await store.turns.claim("", int(chats), 0)
     if not claimed and subagents:
-        claimed = await store.lanes.claim("", 0, 1)
+        claimed = await store.turns.claim("", 0, 1)
     return claimed[0] if claimed else None
 
 

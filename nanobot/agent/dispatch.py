@@ -89,10 +89,11 @@ class Dispatcher:
         try:
             with self._hub.changes() as changed:
                 while True:
-                    for session in self._hub.take_stops():
-                        await self.stop(session)
-                    for answer in self._hub.take_approvals():
-                        self._assistant.policy.answer(*answer)
+                    for urgent in self._hub.take_urgent():
+                        if urgent.approval:
+                            self._assistant.policy.answer(urgent.session_key, *urgent.approval)
+                        else:
+                            await self.stop(urgent.session_key)
                     pause = await self._start_turns(changed)
                     await wait_for(changed, pause)
         finally:
@@ -163,7 +164,7 @@ class Dispatcher:
             await self._close_again()
             if self._draining or not any(room):
                 return RENEW
-            for turn in await self._store.lanes.claim(self._owner, *room):
+            for turn in await self._store.turns.claim(self._owner, *room):
                 self._start(turn, changed)
             return RENEW if self._running else await self._look_for_blocked()
         except StorageError as error:
@@ -176,7 +177,7 @@ class Dispatcher:
 
     async def _look_for_blocked(self) -> float:
         """A terminal may have to wait for the turn of another process; how long until the next look."""
-        found = await self._store.lanes.blocked(self._owner) if self._owner else None
+        found = await self._store.turns.blocked(self._owner) if self._owner else None
         if found is None:
             self._blocked = False
             self._idle.set()

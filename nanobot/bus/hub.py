@@ -63,11 +63,11 @@ class Hub:
 
     def __init__(self, store: Store) -> None:
         self.inbox = store.inbox
-        self._stored = store.database.changes
+        self.changes = store.database.changes.subscribe
+        self.notify = store.database.changes.notify
+        self.watch = store.database.changes.watch
         self._subscriptions: dict[str, list[Subscription]] = collections.defaultdict(list)
-        self._changes: set[asyncio.Event] = set()
-        self._to_stop: set[str] = set()
-        self._approvals: list[tuple[str, str, bool]] = []
+        self._urgent: list[InboundMessage] = []
 
     async def submit(self, inbound: InboundMessage) -> bool:
         """Accept a message for a turn; False when (channel, external_id) was accepted before.
@@ -76,21 +76,14 @@ class Hub:
         StorageError.
         """
         accepted = await self.inbox.accept(inbound)
-        if accepted and inbound.is_stop:
-            self._to_stop.add(inbound.session_key)
-        if accepted and inbound.approval:
-            self._approvals.append((inbound.session_key, *inbound.approval))
+        if accepted and (inbound.is_stop or inbound.approval):
+            self._urgent.append(inbound)
         self.notify()
         return accepted
 
-    def take_stops(self) -> set[str]:
-        """The sessions that are to be stopped, each once."""
-        taken, self._to_stop = self._to_stop, set()
-        return taken
-
-    def take_approvals(self) -> list[tuple[str, str, bool]]:
-        """What the owner has answered: session, code of the question and whether yes, each once."""
-        taken, self._approvals = self._approvals, []
+    def take_urgent(self) -> list[InboundMessage]:
+        """What was submitted and acts at once, each once."""
+        taken, self._urgent = self._urgent, []
         return taken
 
     @contextlib.contextmanager
@@ -111,29 +104,6 @@ class Hub:
         for key in ("", session):
             for subscription in self._subscriptions.get(key, ()):
                 subscription.put(inbound, event)
-
-    # -- noticing new work in the store, whoever put it there
-
-    @contextlib.contextmanager
-    def changes(self) -> Iterator[asyncio.Event]:
-        """An event that is set now and whenever something was stored; the subscriber clears it."""
-        changed = asyncio.Event()
-        changed.set()
-        self._changes.add(changed)
-        try:
-            yield changed
-        finally:
-            self._changes.discard(changed)
-
-    def notify(self) -> None:
-        """Wake everybody now: this process has stored something they may be waiting for."""
-        for changed in self._changes:
-            changed.set()
-
-    async def watch(self) -> None:
-        """Notice what any process on this home stores, until cancelled."""
-        with self._stored.listen(self.notify):
-            await asyncio.Event().wait()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:

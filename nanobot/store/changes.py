@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nanobot.errors import StorageError
@@ -19,37 +19,51 @@ from nanobot.paths import make_private_dir
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.2  # seconds between two calls of the listener, however much is stored
+PAUSE = 0.2  # seconds between two notices of what was stored, however much that is
 
 
 class Changes:
-    """The pipes of a home. `announce` is for the database's thread, the rest for the event loop."""
+    """Who waits for changes, and the pipes of a home. `announce` is for any thread, the rest for the loop."""
 
     def __init__(self, folder: Path) -> None:
+        self.stored = asyncio.Event()  # since the last notice
         self._folder = folder
         self._own = folder / "changes-"
-        self._listener: Callable[[], None] | None = None
-        self._news = False
-        self._pausing: asyncio.TimerHandle | None = None
+        self._waiting: set[asyncio.Event] = set()
 
     @contextlib.contextmanager
-    def listen(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Call `listener` when something was stored. One at a time."""
-        self._listener = listener
-        loop, descriptor = asyncio.get_running_loop(), self._open_pipe()
-        if descriptor is not None:
-            loop.add_reader(descriptor, self._heard, descriptor)
+    def subscribe(self) -> Iterator[asyncio.Event]:
+        """An event that is set now and whenever something was stored; the subscriber clears it."""
+        changed = asyncio.Event()
+        changed.set()
+        self._waiting.add(changed)
         try:
-            yield
+            yield changed
         finally:
-            self._listener = None
-            if self._pausing is not None:
-                self._pausing.cancel()
-                self._pausing = None
-            if descriptor is not None:
-                loop.remove_reader(descriptor)
+            self._waiting.discard(changed)
+
+    def notify(self) -> None:
+        """Wake everybody now: this process has stored something they may be waiting for."""
+        for changed in self._waiting:
+            changed.set()
+
+    async def watch(self) -> None:
+        """Notice what any process on this home stores, until cancelled."""
+        self.stored.clear()
+        loop, pipe = asyncio.get_running_loop(), self._open_pipe()
+        if pipe is not None:
+            loop.add_reader(pipe, self._heard, pipe)
+        try:
+            while True:
+                await self.stored.wait()
+                self.stored.clear()
+                self.notify()
+                await asyncio.sleep(PAUSE)
+        finally:
+            if pipe is not None:
+                loop.remove_reader(pipe)
                 self._own.unlink(missing_ok=True)
-                os.close(descriptor)
+                os.close(pipe)
 
     def _open_pipe(self) -> int | None:
         name = secrets.token_hex(8)
@@ -57,12 +71,16 @@ class Changes:
         try:
             make_private_dir(self._folder)
             os.mkfifo(making, 0o600)
-            descriptor = os.open(making, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            pipe = os.open(making, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             making.rename(self._own)  # only now: without a reader it would be taken for one left behind
         except (OSError, StorageError) as error:
             log.warning("What other processes store is noticed some seconds later: no pipe, %s", error)
             return None
-        return descriptor
+        return pipe
+
+    def _heard(self, pipe: int) -> None:
+        os.read(pipe, 1 << 16)
+        self.stored.set()
 
     def announce(self) -> None:
         """Tell the other processes that something is on the disk."""
@@ -71,30 +89,13 @@ class Changes:
                 if path.name.startswith("changes-") and path != self._own:
                     _ring(path)
 
-    def stored(self) -> None:
-        """Tell this process."""
-        self._news = True
-        if self._pausing is None:
-            self._tell()
 
-    def _heard(self, descriptor: int) -> None:
-        os.read(descriptor, 1 << 16)
-        self.stored()
-
-    def _tell(self) -> None:
-        self._pausing = None
-        if self._news and self._listener is not None:
-            self._news = False
-            self._listener()
-            self._pausing = asyncio.get_running_loop().call_later(PAUSE, self._tell)
-
-
-def _ring(pipe: Path) -> None:
+def _ring(path: Path) -> None:
     try:
-        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # nobody reads it: its process was killed
-        pipe.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return
     with contextlib.suppress(OSError):  # it has much to read already; or is gone
-        os.write(descriptor, b"\n")
-    os.close(descriptor)
+        os.write(pipe, b"\n")
+    os.close(pipe)

@@ -27,6 +27,11 @@ M = TypeVar("M", InboundMessage, OutboundMessage)
 
 _STEERED = 20  # messages that join a turn at once
 _LONGEST_PAUSE = 86_400.0  # seconds between two tries of a delivery; if longer, the clock was set back since
+_NOTE_CHAT = (
+    "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
+    " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at"
+    " WHERE excluded.seen_at > chats.seen_at"
+)
 # The kind of session that a message begins; people talk in all others.
 _KINDS: dict[Source, SessionKind] = {"schedule": "job", "heartbeat": "heartbeat", "order": "subagent"}
 # The fields of an inbound message that have columns: what SQL decides by. All others are in its body.
@@ -61,15 +66,14 @@ class Inbox(Table):
     def withdraw(self, connection: Connection, session_key: str, owner: str) -> None:
         """Take back what the owner has submitted and nobody has begun."""
         connection.hold(session_key)
-        connection.execute(
+        connection.change(
             "UPDATE inbox SET state = 'done' WHERE session = ? AND owner = ? AND state = 'pending'",
-            (session_key, owner),
+            *(session_key, owner),
         )
 
-    @writes
-    def heard_all(self, connection: Connection, channel: str, until: float) -> None:
+    async def heard_all(self, channel: str, until: float) -> None:
         """Note that a channel has missed nothing until then (Unix seconds)."""
-        _note_chat(connection, channel, "", until)
+        await self.database.change(_NOTE_CHAT, channel, "", until)
 
     async def chats(self, channel: str) -> dict[str, float]:
         """When the newest message of each chat was sent (Unix seconds), by chat id; under "", what
@@ -122,13 +126,13 @@ class Outbox(Table):
     @writes
     def delivered(self, connection: Connection, outbox_id: int, receipt: str) -> bool:
         """Whether another one waits for the same chat."""
-        sent = connection.execute(
+        sent = connection.rows(
             "UPDATE outbox SET state = 'sent', receipt = ?, error = '' WHERE id = ? AND state = 'pending'"
             " RETURNING channel, chat_id",
-            (receipt, outbox_id),
-        ).fetchall()
+            *(receipt, outbox_id),
+        )
         query = "SELECT 1 FROM outbox WHERE channel = ? AND chat_id = ? AND state = 'pending' LIMIT 1"
-        return any(connection.execute(query, tuple(chat)).fetchone() for chat in sent)
+        return any(connection.row(query, *chat) for chat in sent)
 
     async def failed(self, outbox_id: int, error: str, next_at: float | None) -> None:
         """Try again at `next_at` (Unix seconds), or park the delivery when that is None."""
@@ -179,23 +183,23 @@ def accept(connection: Connection, inbound: InboundMessage) -> bool:
         "session": inbound.session_key,
         "body": _to_json(inbound, _COLUMNS),
     }
-    accepted = connection.execute(
+    accepted = connection.change(
         f"INSERT INTO inbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
         " ON CONFLICT (channel, external_id) DO NOTHING",
-        tuple(columns.values()),
+        *columns.values(),
     )
-    if accepted.rowcount and inbound.source == "person" and not inbound.owner:
+    if accepted and inbound.source == "person" and not inbound.owner:
         sent_at = min(inbound.sent_at or connection.now, connection.now)
-        _note_chat(connection, inbound.channel, inbound.chat_id, sent_at)
-    if accepted.rowcount and inbound.is_group:
-        connection.execute("UPDATE sessions SET is_group = 1 WHERE key = ?", (inbound.session_key,))
-    return accepted.rowcount > 0
+        connection.change(_NOTE_CHAT, inbound.channel, inbound.chat_id, sent_at)
+    if accepted and inbound.is_group:
+        connection.change("UPDATE sessions SET is_group = 1 WHERE key = ?", inbound.session_key)
+    return accepted > 0
 
 
 def has_pending(connection: Connection, session: str) -> bool:
     """Whether a message of the session was not begun yet."""
     query = "SELECT 1 FROM inbox WHERE session = ? AND owner = '' AND state = 'pending' LIMIT 1"
-    return connection.execute(query, (session,)).fetchone() is not None
+    return connection.row(query, session) is not None
 
 
 def first(connection: Connection, where: str, *values: object) -> tuple[int, InboundMessage] | None:
@@ -204,37 +208,29 @@ def first(connection: Connection, where: str, *values: object) -> tuple[int, Inb
     One that cannot be read is put aside, and stops no other.
     """
     query = f"SELECT * FROM inbox WHERE {where} ORDER BY id LIMIT 1"
-    while (row := connection.execute(query, values).fetchone()) is not None:
+    while (row := connection.row(query, *values)) is not None:
         if (inbound := inbound_of(row)) is not None:
             return row["id"], inbound
         log.error("A message in the inbox of %s cannot be read and is put aside", row["session"])
-        connection.execute("UPDATE inbox SET state = 'unreadable' WHERE id = ?", (row["id"],))
+        connection.hold(row["session"])
+        connection.change("UPDATE inbox SET state = 'unreadable' WHERE id = ?", row["id"])
     return None
 
 
 def enqueue(connection: Connection, message: OutboundMessage, turn_id: int | None) -> bool:
     """As `Outbox.enqueue`: the message's `id` is its key."""
-    queued = connection.execute(
+    queued = connection.change(
         "INSERT INTO outbox (key, turn, channel, chat_id, created_at, body) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (key) DO NOTHING",
-        (message.id, turn_id, message.channel, message.chat_id, connection.now, _to_json(message)),
+        *(message.id, turn_id, message.channel, message.chat_id, connection.now, _to_json(message)),
     )
-    return queued.rowcount > 0
+    return queued > 0
 
 
 def was_sent(connection: Connection, turn_id: int, reply: OutboundMessage) -> bool:
     """Whether a tool call of the turn queued a message for the chat of its reply."""
     query = "SELECT 1 FROM outbox WHERE turn = ? AND channel = ? AND chat_id = ?"
-    return connection.execute(query, (turn_id, reply.channel, reply.chat_id)).fetchone() is not None
-
-
-def _note_chat(connection: Connection, channel: str, chat_id: str, seen_at: float) -> None:
-    connection.execute(
-        "INSERT INTO chats (channel, chat_id, seen_at) VALUES (?, ?, ?)"
-        " ON CONFLICT (channel, chat_id) DO UPDATE SET seen_at = excluded.seen_at"
-        " WHERE excluded.seen_at > chats.seen_at",
-        (channel, chat_id, seen_at),
-    )
+    return connection.row(query, turn_id, reply.channel, reply.chat_id) is not None
 
 
 # -- messages as rows; what a newer nanobot has added to them is left out, what makes no sense is None

@@ -38,9 +38,9 @@ class Sessions(Table):
     def set_setting(self, connection: Connection, key: str, name: str, value: str) -> None:
         connection.hold(key)
         ensure_session(connection, key, connection.now)
-        (row,) = connection.execute("SELECT settings FROM sessions WHERE key = ?", (key,))
+        (row,) = connection.rows("SELECT settings FROM sessions WHERE key = ?", key)
         settings = json.dumps(json.loads(row["settings"]) | {name: value})
-        connection.execute("UPDATE sessions SET settings = ? WHERE key = ?", (settings, key))
+        connection.change("UPDATE sessions SET settings = ? WHERE key = ?", settings, key)
 
     @writes
     def start_over(self, connection: Connection, key: str) -> None:
@@ -64,22 +64,20 @@ class Sessions(Table):
 
 def ensure_session(connection: Connection, key: str, now: float, kind: SessionKind = "chat") -> None:
     """Begin a session; one that exists stays what it is."""
-    connection.execute(
+    connection.change(
         "INSERT INTO sessions (key, kind, created_at, updated_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (key) DO NOTHING",
-        (key, kind, now, now),
+        *(key, kind, now, now),
     )
 
 
 def start_over(connection: Connection, key: str) -> None:
-    connection.execute("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", (key,))
+    connection.change("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", key)
 
 
 def read_history(connection: Connection, key: str, after: int, limit: int | None) -> list[StoredMessage]:
-    rows = connection.execute(
-        "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?",
-        (key, after, _EVERYTHING if limit is None else limit),
-    )
+    query = "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?"
+    rows = connection.rows(query, key, after, _EVERYTHING if limit is None else limit)
     return [stored_message(row) for row in rows]
 
 
@@ -90,9 +88,9 @@ def stored_message(row: Row) -> StoredMessage:
 
 def insert_message(connection: Connection, key: str, stored: StoredMessage) -> None:
     body = json.dumps(message_to_json(stored.message), ensure_ascii=False)
-    connection.execute(
+    connection.change(
         "INSERT INTO messages (session, seq, turn, created_at, body) VALUES (?, ?, ?, ?, ?)",
-        (key, stored.seq, stored.turn_id, stored.created_at, storable(body)),
+        *(key, stored.seq, stored.turn_id, stored.created_at, storable(body)),
     )
 
 
@@ -102,9 +100,7 @@ def storable(text: str) -> str:
 
 
 def running_turn(connection: Connection, key: str) -> Row | None:
-    query = "SELECT * FROM turns WHERE session = ? AND state = 'running'"
-    row: Row | None = connection.execute(query, (key,)).fetchone()
-    return row
+    return connection.row("SELECT * FROM turns WHERE session = ? AND state = 'running'", key)
 
 
 def _info(row: Row) -> SessionInfo:
@@ -116,16 +112,13 @@ def _info(row: Row) -> SessionInfo:
 
 
 def _open(connection: Connection, key: str, limit: int) -> OpenSession:
-    session = connection.execute("SELECT * FROM sessions WHERE key = ?", (key,)).fetchone()
+    session = connection.row("SELECT * FROM sessions WHERE key = ?", key)
     if session is None:
         return OpenSession(Window(), [], {})
     used = ContextUse(session["context_tokens"], session["context_estimate"])
     window = Window(session["start_seq"], session["shortened_seq"], session["summary"], used)
-    rows = connection.execute(
-        "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq DESC LIMIT ?",
-        (key, window.start, limit),
-    )
-    stored = [stored_message(row) for row in rows][::-1]
+    query = "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+    stored = [stored_message(row) for row in reversed(connection.rows(query, key, window.start, limit))]
     if stored and stored[0].message.role != "user":
         running = running_turn(connection, key)
         if running is not None and stored[0].seq > running["first_seq"]:

@@ -49,6 +49,18 @@ class Connection(sqlite3.Connection):
         Call it first, with all keys. Here nothing is to be done: SQLite has one writer at a time.
         """
 
+    def rows(self, query: str, *values: object) -> list[Row]:
+        """What a query finds."""
+        return self.execute(query, values).fetchall()
+
+    def row(self, query: str, *values: object) -> Row | None:
+        """The first of what a query finds."""
+        return next(iter(self.rows(query, *values)), None)
+
+    def change(self, statement: str, *values: object) -> int:
+        """Run a statement; how many rows it changed."""
+        return self.execute(statement, values).rowcount
+
 
 _Function = Callable[[Connection], Any]
 _Job = tuple[_Function, "asyncio.Future[Any]"]
@@ -109,11 +121,11 @@ class Database:
 
     async def rows(self, query: str, *values: object) -> list[Row]:
         """What a query finds. Raises StorageError."""
-        return await self.read(lambda connection: connection.execute(query, values).fetchall())
+        return await self.read(Connection.rows, query, *values)
 
     async def change(self, statement: str, *values: object) -> int:
         """Run a single statement, which is a transaction; how many rows it changed. Raises StorageError."""
-        return await self.write(lambda connection: connection.execute(statement, values).rowcount)
+        return await self.write(Connection.change, statement, *values)
 
     async def scrub(self) -> None:
         """Leave no byte of what was deleted or replaced in the files. Raises StorageError.
@@ -168,7 +180,7 @@ class Database:
                 if not future.done():  # else its caller was cancelled; the write stands
                     future.set_result(result)
             if changed:
-                self.changes.stored()
+                self.changes.stored.set()
         elif len(jobs) == 1 or not self._begun:
             for future in waiting:
                 if not future.done():

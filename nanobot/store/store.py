@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.store.lanes import Lanes
 from nanobot.store.mail import Inbox, Outbox
 from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.sessions import Sessions
@@ -29,7 +28,6 @@ class Store:
     database: Database
     workers: Workers
     sessions: Sessions
-    lanes: Lanes
     turns: Turns
     inbox: Inbox
     outbox: Outbox
@@ -59,6 +57,6 @@ def open_store(
     database = Database(path, MIGRATIONS, clock, functools.partial(older_is_running, path.parent / "run"))
     workers = Workers(database, path.parent / "run", monotonic)
     return Store(
-        *(database, workers, Sessions(database), Lanes(database, workers), Turns(database)),
+        *(database, workers, Sessions(database), Turns(database, workers)),
         *(Inbox(database), Outbox(database)),
     )

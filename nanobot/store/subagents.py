@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from nanobot.messages import InboundMessage
 from nanobot.store import mail
-from nanobot.store.lanes import close_dead
 from nanobot.store.records import SubagentInfo
 from nanobot.store.sqlite import Connection, Database, Row, Table, writes
+from nanobot.store.turns import close_dead
 from nanobot.store.workers import Workers
 
 _UNFINISHED = ("waiting", "running")
@@ -18,6 +18,9 @@ _ROWS = (
     " turns.calls, turns.tokens FROM subagents LEFT JOIN turns ON turns.id ="
     " (SELECT MIN(id) FROM turns WHERE session = 'subagent:' || subagents.id)"
 )
+_OPEN = f"{_ROWS} WHERE parent = ? AND ended = '' ORDER BY number"
+_ORDER = "SELECT * FROM inbox WHERE channel = 'subagent' AND external_id = ?"
+_END = "UPDATE subagents SET ended = ? WHERE id = ?"
 
 
 class SubagentTable(Table):
@@ -32,26 +35,35 @@ class SubagentTable(Table):
         """Accept an order, once: the subagent's id is its `chat_id`, its parent the session in `reply_to`."""
         parent = order.reply_to.session_key if order.reply_to else order.sender_id
         worker = int(order.owner) if order.owner else None
-        added = connection.execute(
+        added = connection.change(
             "INSERT INTO subagents (id, parent, label, profile, worker, created_at)"
             " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-            (order.chat_id, parent, label, profile, worker, connection.now),
+            *(order.chat_id, parent, label, profile, worker, connection.now),
         )
-        return added.rowcount > 0 and mail.accept(connection, order)
+        return added > 0 and mail.accept(connection, order)
 
     async def get(self, subagent_id: str) -> SubagentInfo | None:
         rows = await self.database.rows(f"{_ROWS} WHERE subagents.id = ?", subagent_id)
-        return self._info(rows[0], self.database.clock()) if rows else None
+        return self._info(rows[0]) if rows else None
 
     async def of(self, parent: str, limit: int = 20) -> list[SubagentInfo]:
         """The newest subagents of a session, oldest first."""
         query = f"{_ROWS} WHERE parent = ? ORDER BY number DESC LIMIT ?"
-        rows = await self.database.rows(query, parent, limit)
-        return [self._info(row, self.database.clock()) for row in reversed(rows)]
+        return [self._info(row) for row in reversed(await self.database.rows(query, parent, limit))]
 
     async def unfinished(self, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
         """Those of a session that wait or run, with their orders."""
         return await self.database.read(self._unfinished, parent)
+
+    def _unfinished(self, connection: Connection, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
+        found = []
+        for row in connection.rows(_OPEN, parent):
+            info = self._info(row)
+            asked = connection.row(_ORDER, info.id)
+            order = asked and mail.inbound_of(asked)
+            if order and info.state in _UNFINISHED:
+                found.append((info, order))
+        return found
 
     @writes
     def cancel(
@@ -62,49 +74,30 @@ class SubagentTable(Table):
         Returns their ids. Those that wait never begin, also after a crash; who runs the others stops them.
         """
         connection.hold(parent, *(f"subagent:{subagent}" for subagent in reports))
-        cancelled = [row["id"] for row in self._open_rows(connection, parent) if row["id"] in reports]
+        rows = [row for row in connection.rows(_OPEN, parent) if self._state(row) in _UNFINISHED]
+        cancelled = [row["id"] for row in rows if row["id"] in reports]
         for subagent in cancelled:
-            _end(connection, subagent, "cancelled")
+            connection.change(_END, "cancelled", subagent)
             if (report := reports[subagent]) is not None:
                 mail.accept(connection, report)
-            connection.execute(
-                "UPDATE inbox SET state = 'done' WHERE session = ? AND state = 'pending'",
-                (f"subagent:{subagent}",),
-            )
+            withdraw = "UPDATE inbox SET state = 'done' WHERE session = ? AND state = 'pending'"
+            connection.change(withdraw, f"subagent:{subagent}")
         return cancelled
 
     @writes
     def close_lost(self, connection: Connection, parent: str) -> list[SubagentInfo]:
         """Those whose terminal is gone before their session was told how they ended; each is given once."""
         lost = []
-        rows = connection.execute(
-            f"{_ROWS} WHERE parent = ? AND subagents.worker IS NOT NULL AND ended = '' ORDER BY number",
-            (parent,),
-        )
-        for row in rows.fetchall():
-            if not self._workers.exists(row["worker"]):
-                lost.append(self._info(row, connection.now))
+        for row in connection.rows(_OPEN, parent):
+            if row["worker"] is not None and not self._workers.exists(row["worker"]):
+                lost.append(self._info(row))
                 close_dead(connection, self._workers, f"subagent:{row['id']}")
-                _end(connection, row["id"], lost[-1].state)
+                connection.change(_END, lost[-1].state, row["id"])
         return lost
 
-    def _unfinished(self, connection: Connection, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
-        query = "SELECT * FROM inbox WHERE channel = 'subagent' AND external_id = ?"
-        found = []
-        for row in self._open_rows(connection, parent):
-            asked = connection.execute(query, (row["id"],)).fetchone()
-            if asked is not None and (order := mail.inbound_of(asked)) is not None:
-                found.append((self._info(row, connection.now), order))
-        return found
-
-    def _open_rows(self, connection: Connection, parent: str) -> list[Row]:
-        rows = connection.execute(f"{_ROWS} WHERE parent = ? AND ended = '' ORDER BY number", (parent,))
-        return [row for row in rows.fetchall() if self._state(row) in _UNFINISHED]
-
-    def _info(self, row: Row, now: float) -> SubagentInfo:
-        since = row["started_at"] or row["created_at"]
-        state = self._state(row)
-        until = now if state in _UNFINISHED else row["finished_at"] or since
+    def _info(self, row: Row) -> SubagentInfo:
+        since, state = row["started_at"] or row["created_at"], self._state(row)
+        until = self.database.clock() if state in _UNFINISHED else row["finished_at"] or since
         return SubagentInfo(
             *(row["id"], row["parent"], row["label"], row["profile"], state, until - since),
             calls=row["calls"] or 0,
@@ -114,10 +107,5 @@ class SubagentTable(Table):
 
     def _state(self, row: Row) -> str:
         state = str(row["ended"] or row["state"] or "waiting")
-        if state not in _UNFINISHED or row["worker"] is None:
-            return state
-        return state if self._workers.exists(row["worker"]) else "interrupted"
-
-
-def _end(connection: Connection, subagent_id: str, how: str) -> None:
-    connection.execute("UPDATE subagents SET ended = ? WHERE id = ?", (how, subagent_id))
+        is_lost = row["worker"] is not None and not self._workers.exists(row["worker"])
+        return "interrupted" if is_lost and state in _UNFINISHED else state

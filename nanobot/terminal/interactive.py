@@ -101,7 +101,7 @@ class _Conversation:
             print(clean(note))
 
     async def _offer_to_go_on(self) -> None:
-        interrupted = await self._app.store.lanes.last_interrupted(self._session.key)
+        interrupted = await self._app.store.turns.last_interrupted(self._session.key)
         if interrupted is None:
             return
         asked = f"You had asked: {one_line(interrupted, 200)}"

@@ -42,7 +42,7 @@ async def test_a_message_is_accepted_once_and_wakes_whoever_works(hub: Hub, stor
         assert await hub.submit(HI)
         assert changed.is_set()
     assert not await hub.submit(replace(HI, text="again"))
-    (turn,) = await store.lanes.claim()
+    (turn,) = await store.turns.claim()
     assert turn.inbound == HI
 
 
@@ -51,8 +51,8 @@ async def test_stop_acts_when_it_is_accepted_and_once(hub: Hub) -> None:
     assert await hub.submit(stop)
     assert not await hub.submit(stop)
     assert await hub.submit(replace(HI, text="/stop", external_id="c", source="schedule"))  # nobody wrote it
-    assert hub.take_stops() == {"tg:1"}
-    assert hub.take_stops() == set()
+    assert hub.take_urgent() == [stop]
+    assert hub.take_urgent() == []
 
 
 async def test_events_reach_those_who_subscribed_to_their_session(hub: Hub) -> None:

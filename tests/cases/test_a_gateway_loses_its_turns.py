@@ -33,7 +33,7 @@ async def test_nothing_is_left_unread(
             serving = asyncio.create_task(app.dispatcher.run())
             assert isinstance((await anext(events))[1], TurnStarted)
             app.store.workers.release()  # as one that was stopped for longer than a lease
-            assert len(await other.lanes.claim()) == 1
+            assert len(await other.turns.claim()) == 1
             app.dispatcher._handed_over.set()  # it has just found out
             go.set()
             async for _, event in events:

@@ -347,7 +347,7 @@ async def test_an_import_is_a_conversation_like_any_other(tmp_path: Path) -> Non
     assert await store.imports.add(session, "a") == ""
     assert await store.imports.add(ImportedSession("cli:none", "", ()), "b") == ""
     assert await store.sessions.get("cli:none") is None
-    assert await store.lanes.last_interrupted("cli:old") is None
+    assert await store.turns.last_interrupted("cli:old") is None
     claim = await claim_own(store, "cli:old")
     assert claim is not None
     assert (await store.turns.append(claim, Message.user("on")))[0].seq == 5

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,27 @@ from pathlib import Path
 from nanobot.store.store import open_store
 
 async def main():
-    with open_store(Path(sys.argv[1])).database.changes.listen(lambda: None):
-        print("ready", flush=True)
-        await asyncio.sleep(60)
+    watching = asyncio.create_task(open_store(Path(sys.argv[1])).database.changes.watch())
+    await asyncio.sleep(0)
+    print("ready", flush=True)
+    await watching
 
 asyncio.run(main())
 """
+
+
+@asynccontextmanager
+async def watched(store: Store) -> AsyncIterator[asyncio.Event]:
+    """Set whenever a change is told."""
+    watching = asyncio.create_task(store.database.changes.watch())
+    try:
+        with store.database.changes.subscribe() as told:
+            told.clear()
+            await asyncio.sleep(0)  # it watches
+            yield told
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def heard(told: asyncio.Event) -> None:
@@ -53,10 +69,9 @@ async def change(store: Store, value: str) -> None:
 
 async def test_a_change_is_told_here_and_elsewhere(tmp_path: Path) -> None:
     database = tmp_path / "nanobot.db"
-    told, told_too = asyncio.Event(), asyncio.Event()
     async with aclosing(open_store(database)) as store, aclosing(open_store(database)) as other:
         await change(store, "a")
-        with store.database.changes.listen(told.set), other.database.changes.listen(told_too.set):
+        async with watched(store) as told, watched(other) as told_too:
             await change(store, "b")
             await heard(told)
             await heard(told_too)
@@ -70,35 +85,34 @@ async def test_a_change_is_told_here_and_elsewhere(tmp_path: Path) -> None:
 async def test_a_storm_of_changes_is_told_once_in_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[None] = []
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
         await change(store, "a")
         monkeypatch.setattr(changes, "PAUSE", 3600.0)
-        with store.database.changes.listen(lambda: calls.append(None)):
+        async with watched(store) as told:
+            await change(store, "told")
+            await heard(told)
             for number in range(20):
                 await change(store, str(number))
-        assert len(calls) == 1
+            assert not told.is_set()
 
 
 async def test_the_last_change_of_a_storm_is_told(tmp_path: Path) -> None:
-    told = asyncio.Event()
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
-        with store.database.changes.listen(told.set):
+        async with watched(store) as told:
             await change(store, "told at once")
-            told.clear()
+            await heard(told)
             await change(store, "told after the pause")
             await heard(told)
 
 
 async def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
-    calls: list[None] = []
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
         await change(store, "a")
-        with store.database.changes.listen(lambda: calls.append(None)):
+        async with watched(store) as told:
             assert await claim_next(store) is None
             assert not await store.sessions.rename("cli:none", "title")
             await store.sessions.newest()
-    assert calls == []
+            assert not told.is_set()
 
 
 async def test_one_that_was_killed_or_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
@@ -131,9 +145,8 @@ async def test_without_pipes_a_process_still_hears_itself(
         raise PermissionError("Operation not permitted")
 
     monkeypatch.setattr(os, "mkfifo", no_pipes)
-    told = asyncio.Event()
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
-        with store.database.changes.listen(told.set):
+        async with watched(store) as told:
             await change(store, "a")
             await heard(told)
     assert "no pipe, Operation not permitted" in caplog.text

@@ -60,7 +60,7 @@ async def check(home: Path) -> None:
         assert len(await store.sessions.history(f"subagent:{subagent.id}")) == 2
         jobs = {job.name: job.message for job in await JobTable(store.database).all()}
         assert jobs == {"tea": "Drink tea.", "Water the plants.": "Water the plants."}
-        interrupted = await store.lanes.last_interrupted("cli:cut")
+        interrupted = await store.turns.last_interrupted("cli:cut")
         assert interrupted is not None
         assert interrupted == "hang on"
         (reply,) = await store.outbox.due()

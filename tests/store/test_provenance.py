@@ -160,14 +160,14 @@ async def test_an_unreadable_message_of_a_terminal_stops_nobody(tmp_path: Path) 
                 InboundMessage("cli", "x", "owner", text, str(number), "cli:x", owner=owner)
             )
         damage(path, "inbox", 1, lambda _: {})
-        (turn,) = await terminal.lanes.claim(owner)
+        (turn,) = await terminal.turns.claim(owner)
         assert turn.inbound.text == "text 2"
         damage(path, "inbox", 3, lambda _: {})
         terminal.workers.release()  # it is gone
         await other.inbox.accept(InboundMessage("tg", "1", "anna", "hello", "1", "tg:1"))
-        (turn,) = await other.lanes.claim()
+        (turn,) = await other.turns.claim()
         assert turn.inbound.text == "hello"
-        assert await other.lanes.last_interrupted("cli:x") is not None
+        assert await other.turns.last_interrupted("cli:x") is not None
     finally:
         await terminal.aclose()
         await other.aclose()

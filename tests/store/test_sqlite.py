@@ -82,7 +82,7 @@ async def test_a_disk_without_any_room_is_called_full(tmp_path: Path) -> None:
         "async def main():\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "    store = open_store(Path(sys.argv[1]))\n"
-        "    try: await store.lanes.claim()\n"
+        "    try: await store.turns.claim()\n"
         "    except Exception as error: print(error)\n"
         "    await store.aclose()\n"
         "asyncio.run(main())"
@@ -99,7 +99,7 @@ async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> No
         "async def main():\n"
         "    store = open_store(Path(sys.argv[1])); key = f'cli:{sys.argv[2]}'\n"
         "    await store.inbox.accept(InboundMessage('cli', key, 'me', 'hi', key, key, owner='me'))\n"
-        "    (turn,) = await store.lanes.claim('me')\n"
+        "    (turn,) = await store.turns.claim('me')\n"
         "    await store.turns.finish(turn.claim, 'done'); await store.aclose()\n"
         "asyncio.run(main())"
     )

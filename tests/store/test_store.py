@@ -303,9 +303,9 @@ async def test_a_terminal_that_is_gone_waits_for_the_turn_of_a_gateway(opener: O
     assert turn is not None
     await terminal.inbox.accept(own_message(terminal, "tg:1", "and me"))
     terminal.workers.release()
-    assert await gateway.lanes.last_interrupted("tg:1") is None
+    assert await gateway.turns.last_interrupted("tg:1") is None
     await gateway.turns.finish(turn.claim, "done")
-    assert await gateway.lanes.last_interrupted("tg:1") == "and me"
+    assert await gateway.turns.last_interrupted("tg:1") == "and me"
 
 
 _DYING_WORKER = """
@@ -317,12 +317,12 @@ from nanobot.store.store import open_store
 async def main():
     store = open_store(Path(sys.argv[1]), lambda: 1_000_000.0)
     if sys.argv[2] == "inbox":
-        (turn,) = await store.lanes.claim()
+        (turn,) = await store.turns.claim()
     else:
         owner, key = store.workers.owner, "cli:direct"
         await store.inbox.accept(InboundMessage("cli", "direct", "me", "do it", "1", key, owner=owner))
         await store.inbox.accept(InboundMessage("cli", "direct", "me", "and that", "2", key, owner=owner))
-        (turn,) = await store.lanes.claim(owner)
+        (turn,) = await store.turns.claim(owner)
     claim = turn.claim
     await store.turns.append(claim, Message.user("do it"))
     await store.turns.append(claim, Message.assistant("", ToolCall("c1", "exec", {"command": "x"})))
@@ -360,8 +360,8 @@ async def test_a_killed_terminal_leaves_a_valid_history_and_says_what_was_cut(
     store: Store, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(kill_a_worker, tmp_path, "terminal")
-    assert await store.lanes.claim("", 9, 9) == []  # no gateway goes on with it
-    interrupted = await store.lanes.last_interrupted("cli:direct")
+    assert await store.turns.claim("", 9, 9) == []  # no gateway goes on with it
+    interrupted = await store.turns.last_interrupted("cli:direct")
     assert interrupted is not None
     assert interrupted == "and that"  # it had not begun
     history = [entry.message for entry in await store.sessions.history("cli:direct")]
@@ -370,7 +370,7 @@ async def test_a_killed_terminal_leaves_a_valid_history_and_says_what_was_cut(
     for note in (history[3], history[-1]):
         assert "this turn was cut off before it was finished" in str(note.parts)
     await store.turns.finish(await begin(store), "done")
-    assert await store.lanes.last_interrupted("cli:direct") is None
+    assert await store.turns.last_interrupted("cli:direct") is None
 
 
 async def test_a_terminal_does_not_jump_over_a_turn_of_the_gateway(store: Store, tmp_path: Path) -> None:
@@ -378,22 +378,22 @@ async def test_a_terminal_does_not_jump_over_a_turn_of_the_gateway(store: Store,
     await asyncio.to_thread(kill_a_worker, tmp_path, "inbox")
     owner = store.workers.owner
     await store.inbox.accept(own_message(store, "tg:1"))
-    assert await store.lanes.claim(owner) == []
-    blocked = await store.lanes.blocked(owner)
+    assert await store.turns.claim(owner) == []
+    blocked = await store.turns.blocked(owner)
     assert blocked is not None
     assert blocked[1]
-    assert await store.lanes.blocked(owner) is None
+    assert await store.turns.blocked(owner) is None
     gateway = await claim_next(store)
     assert gateway is not None
     await store.inbox.accept(own_message(store, "tg:1"))
-    blocked = await store.lanes.blocked(owner)
+    blocked = await store.turns.blocked(owner)
     assert blocked is not None
     assert blocked[1] is False  # somebody goes on with it
     await store.turns.finish(gateway.claim, "done")
-    blocked = await store.lanes.blocked(owner)
+    blocked = await store.turns.blocked(owner)
     assert blocked is not None
     assert blocked[1] is None  # it was over between the claim and this look
-    assert len(await store.lanes.claim(owner)) == 1
+    assert len(await store.turns.claim(owner)) == 1
 
 
 async def test_a_terminal_waits_for_no_message_that_cannot_be_read(store: Store) -> None:
@@ -402,7 +402,7 @@ async def test_a_terminal_waits_for_no_message_that_cannot_be_read(store: Store)
     await store.inbox.accept(own_message(store, "tg:1"))
     with contextlib.closing(sqlite3.connect(store.database.path)) as bad_disk, bad_disk:
         bad_disk.execute("UPDATE inbox SET body = '[]' WHERE state = 'pending'")
-    assert await store.lanes.blocked(store.workers.owner) is None
+    assert await store.turns.blocked(store.workers.owner) is None
 
 
 # -- outbox

@@ -109,10 +109,10 @@ async def test_subagents_of_a_terminal_that_is_gone_are_told_once(opener: Opener
     first, second = opener(), opener()
     for number in (1, 2, 3):
         await add(first, order(number, "cli:direct", first.workers.owner))
-    (ended,) = await first.lanes.claim(first.workers.owner)
+    (ended,) = await first.turns.claim(first.workers.owner)
     assert ended.is_subagent
     await first.turns.finish(ended.claim, "done", tokens=7)
-    assert len(await first.lanes.claim(first.workers.owner)) == 1
+    assert len(await first.turns.claim(first.workers.owner)) == 1
     assert await second.subagents.close_lost("cli:direct") == []
     assert await claim_next(second) is None  # no gateway takes them
     await first.workers.resign()
