@@ -149,7 +149,7 @@ class Dispatcher:
             await asyncio.sleep(RENEW)
             if self._running or self._unclosed or self._blocked:
                 with contextlib.suppress(StorageError):  # a lost lease shows at the next write
-                    self._store.workers.renew()
+                    self._store.workers.enlist()
 
     # -- lanes
 

@@ -31,7 +31,7 @@ async def storage_report() -> dict[str, Any]:
                 storage["left_out"] = await left_out_sessions(store, *older)
                 storage["bytes"] = file.stat().st_size
                 storage["gateway_pid"] = await store.workers.leader()
-                storage["outbox"] = (await store.outbox.backlog())._asdict()
+                storage["outbox"] = await store.outbox.backlog()
                 jobs = await JobTable(store.database).all()
                 storage["jobs"] = {
                     "enabled": sum(job.enabled for job in jobs),

@@ -108,7 +108,7 @@ class Gateway:
             "version": __version__,
             "uptime": round(time.monotonic() - self._started, 1),
             **self.status(),
-            "outbox": (await self._app.store.outbox.backlog())._asdict(),
+            "outbox": await self._app.store.outbox.backlog(),
         }
 
     async def _take_lead(self) -> bool:

@@ -17,7 +17,7 @@ from nanobot.messages import (
     Source,
     known_fields,
 )
-from nanobot.store.records import Backlog, Delivery, OutboxEntry, SessionKind
+from nanobot.store.records import Delivery, OutboxEntry, SessionKind
 from nanobot.store.sessions import ensure_session, storable
 from nanobot.store.sqlite import Connection, Row, Table, writes
 
@@ -153,14 +153,14 @@ class Outbox(Table):
         texts = [message.text if (message := _outbound_of(row)) else "(cannot be read)" for row in rows]
         return [OutboxEntry._make((*row[:6], text)) for row, text in zip(rows, texts, strict=True)]
 
-    async def backlog(self) -> Backlog:
-        """How many deliveries wait and how many were parked."""
+    async def backlog(self) -> dict[str, int | str]:
+        """How many deliveries are `pending` and `parked`, and the newest `error` that led to parking."""
         (row,) = await self.database.rows(
             "SELECT (SELECT COUNT(*) FROM outbox WHERE state = 'pending') AS pending,"
-            " (SELECT COUNT(*) FROM outbox WHERE state = 'parked') AS parked,"
-            " (SELECT error FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT 1) AS error"
+            " (SELECT COUNT(*) FROM outbox WHERE state = 'parked') AS parked, COALESCE("
+            "(SELECT error FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT 1), '') AS error"
         )
-        return Backlog(row["pending"], row["parked"], row["error"] or "")
+        return dict(row)
 
     async def retry_parked(self) -> int:
         """Make parked deliveries due again; returns how many."""

@@ -6,8 +6,7 @@ CREATE TABLE leaders (role TEXT PRIMARY KEY, worker INTEGER NOT NULL);
 CREATE TABLE sessions (
   key TEXT PRIMARY KEY,
   title TEXT NOT NULL DEFAULT '',
-  created_at REAL NOT NULL,
-  updated_at REAL NOT NULL,
+  created_at REAL NOT NULL, updated_at REAL NOT NULL,
   last_seq INTEGER NOT NULL DEFAULT 0,         -- the newest message
   start_seq INTEGER NOT NULL DEFAULT 0,        -- the model's context begins after this message
   settings TEXT NOT NULL DEFAULT '{}',
@@ -22,25 +21,16 @@ CREATE INDEX sessions_by_update ON sessions (updated_at);
 CREATE INDEX unconsolidated ON sessions (last_seq - consolidated_seq);
 CREATE INDEX left_behind ON sessions (key) WHERE start_seq > consolidated_seq;
 CREATE TABLE messages (
-  id INTEGER PRIMARY KEY,
-  session TEXT NOT NULL,
-  seq INTEGER NOT NULL,
-  turn INTEGER NOT NULL,
-  created_at REAL NOT NULL,
-  body TEXT NOT NULL,
-  UNIQUE (session, seq)
+  id INTEGER PRIMARY KEY, session TEXT NOT NULL, seq INTEGER NOT NULL, turn INTEGER NOT NULL,
+  created_at REAL NOT NULL, body TEXT NOT NULL, UNIQUE (session, seq)
 );
 CREATE TABLE turns (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  session TEXT NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL,
   origin TEXT NOT NULL,                  -- terminal: only its terminal goes on; inbox: any worker may
   state TEXT NOT NULL,                   -- running, or its stop reason, or interrupted
   worker INTEGER NOT NULL,
   epoch INTEGER NOT NULL DEFAULT 1,      -- rises with every takeover and fences the previous worker
-  first_seq INTEGER NOT NULL,
-  started_at REAL NOT NULL,
-  finished_at REAL,
-  error TEXT NOT NULL DEFAULT '',
+  first_seq INTEGER NOT NULL, started_at REAL NOT NULL, finished_at REAL, error TEXT NOT NULL DEFAULT '',
   family INTEGER,                        -- the turn whose subagents' turns share its model calls
   calls INTEGER NOT NULL DEFAULT 0,      -- model calls that ended
   calling INTEGER NOT NULL DEFAULT 0,    -- one is under way
@@ -52,15 +42,10 @@ CREATE INDEX turns_of_session ON turns (session, id);
 CREATE INDEX turns_of_family ON turns (family) WHERE family IS NOT NULL;
 CREATE TABLE intents (turn INTEGER, call_id TEXT, PRIMARY KEY (turn, call_id)) WITHOUT ROWID;
 CREATE TABLE inbox (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  channel TEXT NOT NULL,
-  external_id TEXT NOT NULL,
-  session TEXT NOT NULL,
-  received_at REAL NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, external_id TEXT NOT NULL,
+  session TEXT NOT NULL, received_at REAL NOT NULL,
   state TEXT NOT NULL DEFAULT 'pending', -- pending, claimed, done, unreadable
-  turn INTEGER,
-  body TEXT NOT NULL,
-  UNIQUE (channel, external_id)
+  turn INTEGER, body TEXT NOT NULL, UNIQUE (channel, external_id)
 );
 CREATE INDEX pending_inbox ON inbox (session, id) WHERE state = 'pending';
 CREATE INDEX claimed_inbox ON inbox (turn) WHERE state = 'claimed';
@@ -68,26 +53,18 @@ CREATE TABLE chats (                     -- who has ever written, and when last
   channel TEXT, chat_id TEXT, seen_at REAL NOT NULL, PRIMARY KEY (channel, chat_id)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  key TEXT NOT NULL UNIQUE,
-  channel TEXT NOT NULL,
-  chat_id TEXT NOT NULL,
-  created_at REAL NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,
+  channel TEXT NOT NULL, chat_id TEXT NOT NULL, created_at REAL NOT NULL,
   state TEXT NOT NULL DEFAULT 'pending', -- pending, sent, parked
-  attempts INTEGER NOT NULL DEFAULT 0,
-  next_at REAL NOT NULL DEFAULT 0,
-  error TEXT NOT NULL DEFAULT '',
-  receipt TEXT NOT NULL DEFAULT '',
-  body TEXT NOT NULL
+  attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL DEFAULT 0,
+  error TEXT NOT NULL DEFAULT '', receipt TEXT NOT NULL DEFAULT '', body TEXT NOT NULL
 );
 CREATE INDEX pending_outbox ON outbox (channel, chat_id, id) WHERE state = 'pending';
 CREATE INDEX parked_outbox ON outbox (id) WHERE state = 'parked';
 CREATE TABLE jobs (
-  id TEXT PRIMARY KEY,
-  enabled INTEGER NOT NULL,
+  id TEXT PRIMARY KEY, enabled INTEGER NOT NULL,
   next_at REAL,                          -- NULL: it does not run again
-  created_at REAL NOT NULL,
-  body TEXT NOT NULL
+  created_at REAL NOT NULL, body TEXT NOT NULL
 );
 CREATE TABLE fired (                     -- the slots of a job, or of the heartbeat: fired or missed
   job TEXT, slot REAL, status TEXT NOT NULL, PRIMARY KEY (job, slot)
@@ -98,11 +75,8 @@ CREATE TABLE setbacks (                  -- sessions whose consolidation failed 
   session TEXT PRIMARY KEY, failures INTEGER NOT NULL, retry_at REAL NOT NULL, error TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE memory_changes (            -- what consolidations put into the memory files
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  session TEXT NOT NULL,
-  first_seq INTEGER NOT NULL,
-  last_seq INTEGER NOT NULL,
-  created_at REAL NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL,
+  first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, created_at REAL NOT NULL,
   state TEXT NOT NULL DEFAULT 'pending', -- pending, applied
   body TEXT NOT NULL
 );
@@ -114,8 +88,7 @@ CREATE TABLE subagents (
   number INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,               -- its session is subagent:<id>
   parent TEXT NOT NULL,                  -- the session that asked for it
-  label TEXT NOT NULL,
-  profile TEXT NOT NULL,
+  label TEXT NOT NULL, profile TEXT NOT NULL,
   worker INTEGER,                        -- whose terminal runs it; NULL: it came through the inbox
   created_at REAL NOT NULL,
   ended TEXT NOT NULL DEFAULT ''         -- how, once its parent was told or is not to be told
@@ -128,8 +101,9 @@ CREATE INDEX open_subagents ON subagents (parent, number) WHERE ended = ''
 # address was JSON in a string. What is left of metadata belongs to the platform.
 # turns.name stands in ids that platforms see; that of a turn which 0.2.0 has begun stays as it was.
 # outbox.turn is the turn that replies, or whose tool call it is. forgets.request is what is being forgotten,
-# until that is done.
-_PROVENANCE = """
+# until that is done. imports.left_out says what of the file could not be read, and state: of the file then.
+# A slot that fired is a message in the inbox. jobs.skipped: nobody was there for the newest slot.
+_SINCE_0_2_0 = """
 ALTER TABLE sessions ADD COLUMN kind TEXT NOT NULL DEFAULT 'chat';
 UPDATE sessions SET kind = CASE WHEN key = 'heartbeat' THEN 'heartbeat' WHEN key GLOB 'cron:*' THEN 'job'
   WHEN key GLOB 'subagent:*' THEN 'subagent' ELSE 'chat' END;
@@ -170,17 +144,9 @@ UPDATE outbox SET turn = CAST(substr(key, 6) AS INTEGER) WHERE key LIKE 'turn-%'
 CREATE INDEX outbox_of_turn ON outbox (turn) WHERE turn IS NOT NULL;
 ALTER TABLE forgets ADD COLUMN request TEXT NOT NULL DEFAULT '';
 DROP TABLE IF EXISTS waiting;
-DROP TABLE IF EXISTS workers
-"""
-
-# left_out: what of the file could not be read, in words, and state: of the file when that was so.
-_LEFT_OUT = """
+DROP TABLE IF EXISTS workers;
 ALTER TABLE imports ADD COLUMN left_out TEXT NOT NULL DEFAULT '';
-ALTER TABLE imports ADD COLUMN state TEXT NOT NULL DEFAULT ''
-"""
-
-# A slot that fired is a message in the inbox, once. skipped: nobody was there for the newest slot.
-_MISSED = """
+ALTER TABLE imports ADD COLUMN state TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
 UPDATE jobs SET missed = (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND status = 'missed'),
@@ -190,4 +156,4 @@ DROP TABLE fired
 """
 
 # The version that each script makes of the one before.
-MIGRATIONS = {5: _FIRST, 9: _PROVENANCE, 10: _LEFT_OUT, 11: _MISSED}
+MIGRATIONS = {5: _FIRST, 11: _SINCE_0_2_0}

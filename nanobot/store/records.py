@@ -1,4 +1,4 @@
-"""What the store gives and takes: sessions, turns, deliveries, subagents."""
+"""What the store gives and takes: sessions, turns, deliveries, subagents. Times are Unix seconds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
 
 class SessionInfo(NamedTuple):
-    """A conversation. Times are Unix seconds; `messages` counts everything ever said in it.
-
-    `is_group`: several people write in it.
-    """
+    """A conversation. `messages` counts all ever said in it. `is_group`: several people write in it."""
 
     key: str
     title: str
@@ -82,22 +79,20 @@ class Claim(NamedTuple):
 
 
 class InboxTurn(NamedTuple):
-    """A claimed turn of an accepted message."""
+    """A claimed turn of an accepted message; `is_subagent`: in the session of a subagent."""
 
     claim: Claim
     inbound: InboundMessage
-    is_subagent: bool = False  # its session is a subagent's
+    is_subagent: bool = False
 
 
 class SubagentInfo(NamedTuple):
-    """A subagent of the session `parent` and how it goes.
+    """A subagent and how it goes: `calls` of the model so far, `tokens` once it has ended.
 
-    `state` is waiting, running, interrupted (its terminal is gone) or a StopReason. `calls` counts its model
-    calls; `tokens` is known when it has ended.
+    `state` is waiting, running, interrupted (its terminal is gone) or a StopReason.
     """
 
     id: str
-    parent: str
     label: str
     profile: str
     state: str
@@ -126,11 +121,3 @@ class OutboxEntry(NamedTuple):
     attempts: int
     error: str
     text: str
-
-
-class Backlog(NamedTuple):
-    """What waits in the outbox. `error` is the newest one that led to parking."""
-
-    pending: int
-    parked: int
-    error: str

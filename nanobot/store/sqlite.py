@@ -1,8 +1,7 @@
 """The seam to the database: `read` and `write` of functions that get a connection.
 
-One SQLite file behind two threads: a writer that commits in groups, and a reader.
-The event loop never waits for the disk. Writes that arrive while a commit is running share the next
-one, so fifty busy sessions cost about as many fsyncs as one.
+One SQLite file behind two threads, a reader and a writer: the event loop never waits for the disk. Writes
+that arrive while a commit is running share the next one, so fifty busy sessions cost about as many as one.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ T = TypeVar("T")
 _CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
 _CLEAN = 0x6E616E6F  # the application id of a file in which nothing was ever deleted without overwriting it
-_NOT_WRITABLE = (
-    *("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
-    *("EROFS", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "ELOOP"),
-)
+_NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "EROFS", "EACCES", "EPERM", "ENOTDIR")
 Row = sqlite3.Row
 
 
@@ -55,7 +51,8 @@ class Connection(sqlite3.Connection):
 
     def row(self, query: str, *values: object) -> Row | None:
         """The first of what a query finds."""
-        return next(iter(self.rows(query, *values)), None)
+        row: Row | None = self.execute(query, values).fetchone()
+        return row
 
     def change(self, statement: str, *values: object) -> int:
         """Run a statement; how many rows it changed."""
@@ -67,10 +64,9 @@ _Job = tuple[_Function, "asyncio.Future[Any]"]
 
 
 class Database:
-    """Runs functions of a connection on its threads. `migrations[n]` makes version n of the one before it.
+    """Runs functions of a connection on its threads; the file is created by the first.
 
-    `clock` gives Unix seconds; an older file is not migrated while it is `in_use`. The file
-    is created by the first call.
+    `migrations[n]` makes version n of the one before it, unless that is `in_use`. `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -130,15 +126,14 @@ class Database:
     async def scrub(self) -> None:
         """Leave no byte of what was deleted or replaced in the files. Raises StorageError.
 
-        Deleted content is overwritten where it stands; only a file that was once written without that is
-        written anew, the first time.
+        Deleted content is overwritten where it stands; a file once written without that is written anew.
         """
         await self.write(Connection.hold)  # what was queued before is in the file
         await asyncio.get_running_loop().run_in_executor(self._write_thread, self._scrub)
 
     def _scrub(self) -> None:
         try:
-            connection = self._write_connection = self._write_connection or self._open_for_writing()
+            connection = self._open_for_writing()
             if connection.execute("PRAGMA application_id").fetchone()[0] != _CLEAN:
                 connection.execute("VACUUM")
                 connection.execute(f"PRAGMA application_id = {_CLEAN}")
@@ -198,17 +193,14 @@ class Database:
         """Run all in one transaction, all or none; also whether they have changed anything."""
         self._begun = False
         try:
-            connection = self._write_connection = self._write_connection or self._open_for_writing()
-            connection.execute("BEGIN IMMEDIATE")
-            self._begun, connection.now = True, self.clock()
-            before = connection.total_changes
-            results = [function(connection) for function in functions]
-            connection.execute("COMMIT")
+            with self._open_for_writing() as connection:  # rolls back when one of them or the commit fails
+                connection.execute("BEGIN IMMEDIATE")
+                self._begun, connection.now = True, self.clock()
+                before = connection.total_changes
+                results = [function(connection) for function in functions]
+                connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise explain(error) from error
-        finally:
-            if self._write_connection and self._write_connection.in_transaction:  # or the commit has failed
-                self._write_connection.execute("ROLLBACK")
         changed = connection.total_changes > before
         if changed:
             self.changes.announce()
@@ -216,9 +208,9 @@ class Database:
 
     def _read(self, function: _Function) -> Any:
         try:
-            connection = self._read_connection = self._read_connection or self._open()
-            connection.now = self.clock()
-            return function(connection)
+            self._read_connection = self._read_connection or self._open()
+            self._read_connection.now = self.clock()
+            return function(self._read_connection)
         except (sqlite3.Error, OSError) as error:
             raise explain(error) from error
 
@@ -231,40 +223,39 @@ class Database:
         return connection
 
     def _open_for_writing(self) -> Connection:
-        make_private_dir(self.path.parent)
-        self.path.touch(mode=0o600)
-        connection = self._open()
-        try:
-            use_wal(connection)
-            connection.execute("PRAGMA secure_delete=ON")
-            self._migrate(connection)
-        except (sqlite3.Error, StorageError):
-            connection.close()
-            raise
-        return connection
+        if self._write_connection is None:
+            make_private_dir(self.path.parent)
+            self.path.touch(mode=0o600)
+            connection = self._open()
+            try:
+                use_wal(connection)
+                connection.execute("PRAGMA secure_delete=ON")
+                with connection:
+                    self._migrate(connection)
+            except (sqlite3.Error, StorageError):
+                connection.close()
+                raise
+            self._write_connection = connection
+        return self._write_connection
 
     def _migrate(self, connection: Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if version not in (0, *self._migrations):
-                raise HomeUnusable(f"{self.path} was written by a newer nanobot. Upgrade this one.")
-            if 0 < version < max(self._migrations) and self._in_use():
-                raise HomeUnusable(
-                    f"An older nanobot is running on {self.path}, which this one has to bring up to date."
-                    " Stop the older one, then start again."
-                )
-            for step, script in self._migrations.items():
-                if step > version:
-                    for statement in script.split(";\n"):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {step}")
-            if version == 0:
-                connection.execute(f"PRAGMA application_id = {_CLEAN}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version not in (0, *self._migrations):
+            raise HomeUnusable(f"{self.path} was written by a newer nanobot. Upgrade this one.")
+        if 0 < version < max(self._migrations) and self._in_use():
+            raise HomeUnusable(
+                f"An older nanobot is running on {self.path}, which this one has to bring up to date."
+                " Stop the older one, then start again."
+            )
+        for step, script in self._migrations.items():
+            if step > version:
+                for statement in script.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {step}")
+        if version == 0:
+            connection.execute(f"PRAGMA application_id = {_CLEAN}")
+        connection.execute("COMMIT")
 
 
 class Table:
@@ -301,10 +292,8 @@ def use_wal(connection: sqlite3.Connection, patience: float = 30.0) -> None:
 
 def explain(error: Exception) -> StorageError:
     """What went wrong, and what to do."""
-    if isinstance(error, StorageError):
-        return error
-    number = error.errno if isinstance(error, OSError) else None
-    name: str = getattr(error, "sqlite_errorname", None) or errno.errorcode.get(number or 0, "")
+    number = error.errno or 0 if isinstance(error, OSError) else 0
+    name: str = getattr(error, "sqlite_errorname", None) or errno.errorcode.get(number, "")
     # On a disk without any room SQLite cannot even grow its shared memory, which it calls an I/O error.
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC", "EDQUOT"):
         return StorageError("The disk is full: nothing more can be stored. Free some space and try again.")

@@ -99,7 +99,7 @@ class SubagentTable(Table):
         since, state = row["started_at"] or row["created_at"], self._state(row)
         until = self.database.clock() if state in _UNFINISHED else row["finished_at"] or since
         return SubagentInfo(
-            *(row["id"], row["parent"], row["label"], row["profile"], state, until - since),
+            *(row["id"], row["label"], row["profile"], state, until - since),
             calls=row["calls"] or 0,
             tokens=row["tokens"] or 0,
             begun=row["turn"] is not None,

@@ -34,47 +34,45 @@ class Workers(Table):
         super().__init__(database)
         self._folder = folder
         self._monotonic = monotonic
-        self._id = 0
+        self._id = 0  # none yet
         self._lock = -1
 
     def enlist(self) -> int:
-        """This worker's id, never used before; gives a sign of life. Raises StorageError."""
-        if not self._id:
-            worker = secrets.randbits(53)
-            unlocked = self._folder / f"new-{worker}"  # nobody may take it for one that is dead
-            try:
-                make_private_dir(self._folder)
-                for path in self._folder.glob("worker-*.lock"):
-                    if _sign_of_life(path) is None:  # without a file it stays gone
-                        path.unlink(missing_ok=True)
-                self._lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                unlocked.rename(self._path(worker))
-            except OSError as error:
-                raise explain(error) from error
-            self._id = worker
-        self.renew()
+        """This worker's id, never used before; gives a sign of life, due every RENEW seconds while turns run.
+
+        Raises StorageError.
+        """
+        try:
+            if not self._id:
+                self._id, self._lock = self._new()
+            os.pwrite(self._lock, f"{os.getpid():<12}{self._monotonic():<20.3f}\n".encode(), 0)
+        except OSError as error:
+            raise explain(error) from error
         return self._id
+
+    def _new(self) -> tuple[int, int]:
+        worker = secrets.randbits(53)
+        unlocked = self._folder / f"new-{worker}"  # nobody may take it for one that is dead
+        make_private_dir(self._folder)
+        for path in self._folder.glob("worker-*.lock"):
+            if _sign_of_life(path) is None:  # without a file it stays gone
+                path.unlink(missing_ok=True)
+        lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unlocked.rename(self._path(worker))
+        return worker, lock
 
     @property
     def owner(self) -> str:
         """This process as the owner of what it submits for itself alone."""
         return str(self.enlist())
 
-    def renew(self) -> None:
-        """Give a sign of life; due every RENEW seconds while turns run. Raises StorageError."""
-        if self._lock >= 0:
-            try:
-                os.pwrite(self._lock, f"{os.getpid():<12}{self._monotonic():<20.3f}\n".encode(), 0)
-            except OSError as error:
-                raise explain(error) from error
-
     def release(self) -> None:
         """Give up the identity; its turns may be taken over at once."""
-        if self._lock >= 0:
+        if self._id:
             self._path(self._id).unlink(missing_ok=True)
             os.close(self._lock)
-            self._lock, self._id = -1, 0
+            self._id = 0
 
     def exists(self, worker: int) -> bool:
         """Whether the process of a worker is there, be it stopped: nobody else may do what is its own."""
@@ -99,12 +97,9 @@ class Workers(Table):
 
     async def lead(self) -> bool:
         """Take or keep the lead; False while another living worker has it."""
-        me = self.enlist()
-        holder = await self._leader()
-        if holder == me:
-            return True
-        if holder and self.is_alive(holder):
-            return False
+        me, holder = self.enlist(), await self._leader()
+        if self.is_alive(holder):
+            return holder == me
         taken = await self.database.change(  # by nobody else meanwhile
             "INSERT INTO leaders (role, worker) VALUES (?, ?)"
             " ON CONFLICT (role) DO UPDATE SET worker = excluded.worker WHERE leaders.worker = ?",
@@ -121,8 +116,7 @@ class Workers(Table):
 
     async def leader(self) -> int | None:
         """The process id of the living worker that leads."""
-        holder = await self._leader()
-        return self._pid(holder) if holder else None
+        return self._pid(await self._leader())
 
     async def _leader(self) -> int:
         rows = await self.database.rows("SELECT worker FROM leaders WHERE role = ?", _GATEWAY)

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_774, target=4_000)
+SPINE = Ratchet(now=4_638, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_194, target=23_500)
+TOTAL = Ratchet(now=28_058, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=68, target=60)
+HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_747, target=9_000)
+HELLO_LINES = Ratchet(now=9_623, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,9 +30,9 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 816,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_922,
+    "agent": 1_923,
     # the events of a turn, the one way in and out; target 190
-    "bus": 286,
+    "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_050,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_981,
+    "store": 1_874,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020

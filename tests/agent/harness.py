@@ -128,7 +128,7 @@ async def open_turn(
     provider = steps if isinstance(steps, ScriptedProvider) else ScriptedProvider(steps)
     with tempfile.TemporaryDirectory() as home:
         async with contextlib.aclosing(open_store(Path(home) / "nanobot.db")) as opened:
-            opened = replace(opened, turns=turns(opened.database))
+            opened = replace(opened, turns=turns(opened.database, opened.workers))
             if earlier:
                 done = await claim_own(opened, KEY)
                 assert done is not None

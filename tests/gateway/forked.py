@@ -176,7 +176,7 @@ async def all_delivered(app: App, gateway: Gateway) -> None:
     """Wait until the outbox is empty: the platform sees a reply before nanobot knows that it did."""
     async with asyncio.timeout(20):
         with gateway.hub.changes() as changed:
-            while (await app.store.outbox.backlog()).pending:
+            while (await app.store.outbox.backlog())["pending"]:
                 await wait_for(changed, 0.5)
 
 

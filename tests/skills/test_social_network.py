@@ -217,7 +217,7 @@ async def test_e1_what_a_page_wants_beyond_that_is_refused(
     assert (done[1].outcome, refusal in done[1].content) == ("error", True), done[1].content
     assert sorted(path for path in app.workspace.rglob("*") if path.is_file()) == before
     assert (app.workspace.parent / "config.json").read_text() == '{"providers": {}}'
-    assert (await app.store.outbox.backlog()).pending == 0
+    assert (await app.store.outbox.backlog())["pending"] == 0
     assert app.skills.names()[0] == "clawhub"
 
 

@@ -142,4 +142,4 @@ async def test_killed_at_every_step_of_the_migration_it_opens_again(home: Path, 
         for path in copy.glob("nanobot.db*"):
             path.unlink()
         step += 4
-    assert step > len(MIGRATIONS[9].split(";\n"))
+    assert step > len(MIGRATIONS[11].split(";\n"))

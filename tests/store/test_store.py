@@ -279,7 +279,7 @@ async def test_a_worker_that_gives_signs_of_life_keeps_its_turn(opener: Opener, 
     assert await claim_next(busy) is not None
     for _ in range(5):
         clock.now += 10
-        busy.workers.renew()
+        busy.workers.enlist()
         assert await claim_next(other) is None
 
 
