@@ -13,8 +13,7 @@ import typer
 from nanobot import paths
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import table
-from nanobot.cron.jobs import JobBook, next_run_text
-from nanobot.cron.table import Job
+from nanobot.cron.jobs import Job, JobTable, next_run_text
 from nanobot.errors import UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
@@ -89,14 +88,14 @@ def run(
     print(f"Job {job.id} ({job.name}) runs now; `nanobot session show cron:{job.id}` shows what it says.")
 
 
-def _with_jobs(work: Callable[[JobBook], Awaitable[T]]) -> T:
+def _with_jobs(work: Callable[[JobTable], Awaitable[T]]) -> T:
     """Do `work` on the jobs of this home, those of an older nanobot included."""
 
     async def open_and_work() -> T:
         store = open_store(paths.database_file())
         try:
             left_out = await import_jobs(store, paths.home(), time.time())
-            return await work(JobBook(store, left_out=left_out))
+            return await work(JobTable(store, left_out=left_out))
         finally:
             await store.aclose()
 

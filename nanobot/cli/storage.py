@@ -9,7 +9,7 @@ from typing import Any
 from nanobot import paths
 from nanobot.cli.session import existing_store
 from nanobot.config.schema import Config
-from nanobot.cron.table import JobTable
+from nanobot.cron.jobs import JobTable
 from nanobot.errors import NanobotError
 from nanobot.legacy.jobs_file import unreadable_jobs
 from nanobot.legacy.sessions_file import left_out_sessions
@@ -32,7 +32,7 @@ async def storage_report() -> dict[str, Any]:
                 storage["bytes"] = file.stat().st_size
                 storage["gateway_pid"] = await store.workers.leader()
                 storage["outbox"] = await store.outbox.backlog()
-                jobs = await JobTable(store.database).all()
+                jobs = await JobTable(store).all()
                 storage["jobs"] = {
                     "enabled": sum(job.enabled for job in jobs),
                     "failed": sum(job.last_status == "error" for job in jobs),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanobot.cron.open_tasks import has_open_task
-from nanobot.cron.table import JobTable
 from nanobot.errors import NanobotError, StorageError
 from nanobot.messages import InboundMessage
 from nanobot.security.files import PathPolicy
+from nanobot.store import mail, sessions
+from nanobot.store.sqlite import Connection
 from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,13 +34,14 @@ class Heartbeat:
     file: Path
     channels: Sequence[str]
     interval: float
-    clock: Callable[[], float] = time.time
 
     async def run(self) -> None:
         """Tick until cancelled. The interval that is already running is not made up for."""
         last = self._slot()
         while True:
-            await asyncio.sleep(min(_LONGEST_WAIT, self.interval - self.clock() % self.interval))
+            await asyncio.sleep(
+                min(_LONGEST_WAIT, self.interval - self.store.database.clock() % self.interval)
+            )
             if self._slot() != last:
                 last = self._slot()
                 try:
@@ -56,20 +57,28 @@ class Heartbeat:
         if chat is None:
             log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
             return False
-        now = self.clock()
+        now = self.store.database.clock()
         inbound = InboundMessage(
-            *chat,
-            sender_id="heartbeat",
-            text=_PROMPT,
-            external_id=f"heartbeat:{now}",
-            session_key="heartbeat",
-            sent_at=now,
-            source="heartbeat",
+            *chat, "heartbeat", _PROMPT, f"heartbeat:{now}", "heartbeat", sent_at=now, source="heartbeat"
         )
-        return await JobTable(self.store.database).accept_tick(inbound, self._slot() * self.interval)
+        return await self.store.database.write(_accept, inbound, self._slot() * self.interval)
 
     def _slot(self) -> int:
-        return int(self.clock() // self.interval)
+        return int(self.store.database.clock() // self.interval)
+
+
+def _accept(connection: Connection, tick: InboundMessage, since: float) -> bool:
+    """Accept a tick in a fresh context, once `since` then and never beside another one."""
+    session = tick.session_key
+    connection.hold(session)
+    newest = connection.execute(
+        "SELECT started_at FROM turns WHERE session = ? ORDER BY id DESC LIMIT 1", (session,)
+    ).fetchone()
+    waits = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
+    if waits or (newest and since <= newest["started_at"] <= connection.now):
+        return False
+    sessions.start_over(connection, session)
+    return mail.accept(connection, tick)
 
 
 def has_tasks(file: Path) -> bool:

@@ -14,8 +14,12 @@ _COMMENT = re.compile(r"<!--.*?(?:-->[ \t]*|\Z)", re.DOTALL)
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}\s?/?>")
 _STRUCK_TAG = re.compile(r"</?(?:del|s|strike)>", re.IGNORECASE)
 _STRUCK = re.compile(r"~~[^~]+~~")
-_YAML_KEY = re.compile(r"[\w.-]+:(?:\s|\Z)")
-_YAML_REST = re.compile(r"[\s#]|- |\Z")
+# Keys, lists, comments and what is further in, up to the closing line; but no open box.
+_FRONT_MATTER = re.compile(
+    r"\A---[ \t]*\n(?=[\w.-]+:\s)"
+    r"(?:(?!.*\[ \])(?:[\w.-]+:(?:[ \t].*)?|[ \t#].*|- .*|)\n)*?"
+    r"(?:---|\.{3})[ \t]*(?:\n|\Z)"
+)
 _LINE = re.compile(r"(\s*)((?:[>#]\s*|(?:[-*+•]|\d{1,9}[.)])(?:\s+|\Z))*)(\[.?\](?=\s|\Z))?(.*)")
 _FENCE = re.compile(r"(?:`{3,}|~{3,})\s*[\w+#.-]*")
 _BOLD = re.compile(r"[^\w*]{0,9}(\*{2,3}|__)[^*_]+\1[^\w*]{0,9}")
@@ -24,14 +28,14 @@ _TABLE_RULE = re.compile(r"[\s:|+-]+")
 _MARKDOWN_COMMENT = re.compile(r"\[[^\]]+\]:\s*(?:#|<>)")
 _NOTHING = 1_000_000_000  # an indent that no line has
 _DONE = {f"[{mark}]" for mark in "xX✓✔✅☑"}
-# What the older nanobot has written into every new workspace about this file itself.
-_OLDER_TEMPLATE = {"542ba9b09b51658b", "9e4b8472b826a065", "5cfccb7ad1a38f7b"}
+# SHA-256 of the lines that the older nanobot has written into every new workspace about this file itself.
+_OLDER_TEMPLATE = {"ca7d11579a957587", "cfb33971d4f8f8bd", "f224bc137e5bd0f9"}
 
 
 def has_open_task(text: str) -> bool:
     """Whether `text`, a HEARTBEAT.md, holds anything to do; linear in its length."""
-    lines = _COMMENT.sub("", _STRUCK_TAG.sub("~~", text)).splitlines()
-    lines = _without_front_matter(lines)
+    text = "\n".join(_COMMENT.sub("", _STRUCK_TAG.sub("~~", text)).splitlines())
+    lines = _FRONT_MATTER.sub("", text).splitlines()
     notes_of = _NOTHING  # the indent of the done task above, whose notes are further in
     for line, below in zip_longest(lines, lines[1:], fillvalue=""):
         found = _LINE.fullmatch(line.expandtabs(4))
@@ -46,17 +50,6 @@ def has_open_task(text: str) -> bool:
         elif _says_anything(words) and (box or (indent <= notes_of and not _decorates(marks, words, below))):
             return True
     return False
-
-
-def _without_front_matter(lines: list[str]) -> list[str]:
-    if [line.strip() for line in lines[:1]] != ["---"] or not _YAML_KEY.match("".join(lines[1:2])):
-        return lines
-    for number, line in enumerate(lines[1:], start=1):
-        if line.strip() in ("---", "..."):
-            return lines[number + 1 :]
-        if "[ ]" in line or not (_YAML_KEY.match(line) or _YAML_REST.match(line)):
-            break
-    return lines
 
 
 def _says_anything(words: str) -> bool:
@@ -76,7 +69,8 @@ def _decorates(marks: str, words: str, below: str) -> bool:
     underlined = line and (line[1][0] == "=" or abs(len(line[1]) - len(words)) <= 3)
     table_head = "|" in words and "|" in below and _TABLE_RULE.fullmatch(below)
     shapes = (_FENCE.fullmatch(words), _BOLD.fullmatch(words), _MARKDOWN_COMMENT.match(words))
-    return bool(underlined or table_head or any(shapes) or _of_the_older_template(words))
+    template_line = hashlib.sha256(words.encode()).hexdigest()[:16]
+    return bool(underlined or table_head or any(shapes) or template_line in _OLDER_TEMPLATE)
 
 
 def _all_cells_done(row: str) -> bool:
@@ -85,9 +79,3 @@ def _all_cells_done(row: str) -> bool:
     if boxes:
         return "[ ]" not in boxes
     return not any(_says_anything(_STRUCK.sub("", cell)) for cell in cells)
-
-
-def _of_the_older_template(words: str) -> bool:
-    sentences = ("".join(filter(str.isalpha, part)) for part in re.split(r"[.!?]", words.casefold()))
-    known = {hashlib.sha256(sentence.encode()).hexdigest()[:16] for sentence in sentences if sentence}
-    return bool(known) and known <= _OLDER_TEMPLATE

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from nanobot.bus.hub import Hub, wait_for
-from nanobot.cron.jobs import due_message
+from nanobot.cron.jobs import Job, JobTable, due_message
 from nanobot.cron.schedule import At, Every, counted_from, newest_slots, next_run, schedule_from_json
-from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, StorageError
 from nanobot.store.store import Store
 
@@ -36,13 +34,12 @@ class CronService:
         take_over: Callable[[float], Awaitable[Sequence[Job]]],
         *,
         catch_up: float,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._jobs = JobTable(store.database)
+        self._jobs = JobTable(store)
+        self._clock = store.database.clock
         self._hub = hub
         self._take_over = take_over
         self._catch_up = max(catch_up, ON_TIME)
-        self._clock = clock
         self._seen = math.inf  # the clock at the last look
 
     async def run(self) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nanobot.cron.jobs import Job, JobTable
 from nanobot.cron.schedule import At, Schedule, next_run, parse_cron, parse_every, schedule_to_json
-from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError
 from nanobot.store.store import Store
 
@@ -31,7 +31,7 @@ async def import_jobs(store: Store, home: Path, now: float) -> list[Job]:
     if jobs and await store.imports.known([_NAME]):
         # 0.2.0 took the file over as a whole, without what it could not read.
         jobs = [(job, entry) for job, entry in jobs if _was_left_out(entry["schedule"])]
-    if added := await JobTable(store.database).add([job for job, _ in jobs], imported=_NAME):
+    if added := await JobTable(store).insert([job for job, _ in jobs], imported=_NAME):
         log.warning("%d jobs of %s were taken over; see `nanobot cron list --all`.", added, home / _NAME)
     return [job for job, _ in entries if job.fault]
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nanobot import paths
-from nanobot.cron.table import JobTable
+from nanobot.cron.jobs import JobTable
 from nanobot.errors import UsageError
 from nanobot.memory.consolidation import Consolidator
 from nanobot.memory.facts import Fact, HistoryEntry, parse_facts, parse_history, split_message_id
@@ -107,7 +107,7 @@ class Forgetter:
             for session, seq in (split_message_id(name) for fact in named for name in fact.origin.messages):
                 if scope.session in ("", session):  # the whole turn: answers repeat it
                     messages += [(session, entry) for entry in await self._redaction.turn_with(session, seq)]
-        jobs = [] if scope.session else await JobTable(store.database).all()
+        jobs = [] if scope.session else await JobTable(store).all()
         unique = {(session, entry.seq): (session, entry) for session, entry in messages}
         return Found(
             wanted,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
@@ -12,8 +10,7 @@ from nanobot.errors import NanobotError, ToolError
 from nanobot.store.store import Store
 
 if TYPE_CHECKING:
-    from nanobot.cron.jobs import JobBook
-    from nanobot.cron.table import Job
+    from nanobot.cron.jobs import Job, JobTable
 
 TERMINAL = "cli"
 _NAME = 30  # characters of the message that name a job
@@ -43,15 +40,14 @@ class CronTool(Tool):
     repeatable = True
     owner_only = True
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._clock = clock
 
     @property
-    def _jobs(self) -> JobBook:
-        from nanobot.cron.jobs import JobBook  # most turns schedule nothing
+    def _jobs(self) -> JobTable:
+        from nanobot.cron.jobs import JobTable  # most turns schedule nothing
 
-        return JobBook(self._store, self._clock)
+        return JobTable(self._store)
 
     async def execute(
         self,
@@ -85,7 +81,7 @@ class CronTool(Tool):
             )
         if not message:
             raise ToolError("Give the message: what to say or do when the time comes.")
-        from nanobot.cron.table import Job
+        from nanobot.cron.jobs import Job
 
         job = Job(
             id=hashlib.sha256(f"{turn.turn_id}:{current_call_id()}".encode()).hexdigest()[:8],

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from nanobot import paths
-from nanobot.cron.table import Job, JobTable
+from nanobot.cron.jobs import Job, JobTable
 from nanobot.errors import UsageError
 from nanobot.memory.forget import ForgetScope
 from nanobot.memory.redaction import STEP, Redaction
@@ -82,7 +82,7 @@ async def fill(world: World) -> None:
     await world.chat(inbound, Message.user(inbound.text), Message.assistant("No."))
     await world.store.outbox.enqueue(OutboundMessage("m1", "telegram", "7", f"Off to {WORD}"))
     await world.store.outbox.enqueue(OutboundMessage("m2", "telegram", "7", "Off to somewhere"))
-    await JobTable(world.store.database).add(
+    await JobTable(world.store).insert(
         [Job("ab12cd34", "walk", f"Walk down {WORD}", {"kind": "every", "seconds": 60})]
     )
     world.files.memory.write_text(f"# About {WORD}\n- Tom is a cat.\n")
@@ -136,7 +136,7 @@ async def test_a_word_is_gone_from_every_file_and_the_rest_stays(world: World) -
     assert stored[0].text == "[forgotten]"
     assert stored[1].tool_calls[0].arguments == {}
     assert stored[4].text == "I have a cat called Tom."
-    assert await JobTable(world.store.database).all() == []
+    assert await JobTable(world.store).all() == []
     (waiting,) = await world.store.outbox.entries()
     assert waiting.text == "Off to somewhere"
     assert (

@@ -213,7 +213,6 @@ class World:
             self.file,
             ("telegram", "slack"),
             interval=1800,
-            clock=lambda: self.now,
         )
 
     async def hear(self, channel: str, chat: str) -> None:

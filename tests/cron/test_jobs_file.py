@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.cron.jobs import JobBook
-from nanobot.cron.table import Job, JobTable
+from nanobot.cron.jobs import Job, JobTable
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
 
@@ -51,7 +50,7 @@ async def imported(home: Path, content: str) -> list[Job]:
         await import_jobs(store, home, NOW)
         await import_jobs(store, home, NOW)
         assert path.read_text() == content
-        return await JobTable(store.database).all()
+        return await JobTable(store).all()
     finally:
         await store.aclose()
 
@@ -88,9 +87,9 @@ async def test_a_time_that_was_never_served_is_left_to_the_catch_up(tmp_path: Pa
 async def test_a_removed_job_does_not_come_back(tmp_path: Path) -> None:
     (job,) = await imported(tmp_path, file_of(entry()))
     store = open_store(tmp_path / "nanobot.db")
-    await JobTable(store.database).remove(job.id)
+    await JobTable(store).remove(job.id)
     await import_jobs(store, tmp_path, NOW)
-    assert await JobTable(store.database).all() == []
+    assert await JobTable(store).all() == []
     await store.aclose()
 
 
@@ -117,8 +116,8 @@ async def left_out(home: Path) -> list[Job]:
     store = open_store(home / "nanobot.db")
     try:
         unread = await import_jobs(store, home, NOW)
-        stored = await JobTable(store.database).all()
-        assert await JobBook(store, left_out=unread).all() == [*stored, *unread]
+        stored = await JobTable(store).all()
+        assert await JobTable(store, left_out=unread).all() == [*stored, *unread]
         return unread
     finally:
         await store.aclose()
@@ -139,7 +138,7 @@ async def test_a_mended_entry_is_taken_over_and_a_removed_one_stays_away(tmp_pat
     bad = entry(id="b", schedule={"kind": "cron", "expr": "61 * * * *"})
     (good,) = await imported(tmp_path, file_of(bad, entry(id="good")))
     store = open_store(tmp_path / "nanobot.db")
-    await JobTable(store.database).remove(good.id)
+    await JobTable(store).remove(good.id)
     await store.aclose()
     (mended,) = await imported(tmp_path, file_of(entry(id="b"), entry(id="good", name="changed")))
     assert (mended.id, mended.enabled) == ("b", True)

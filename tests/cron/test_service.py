@@ -17,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.bus.hub import Hub, wait_for
-from nanobot.cron.jobs import JobBook
+from nanobot.cron.jobs import Job, JobTable
 from nanobot.cron.schedule import Every, schedule_to_json
 from nanobot.cron.service import CronService
-from nanobot.cron.table import Job, JobTable
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
@@ -39,7 +38,7 @@ class World:
         self.now = START
         self.stores: list[Store] = []
         self.store = self.open()
-        self.book = JobBook(self.store, self.clock)
+        self.book = JobTable(self.store)
 
     def clock(self) -> float:
         return self.now
@@ -55,7 +54,6 @@ class World:
             Hub(store),
             partial(import_jobs, store, self.home),
             catch_up=catch_up,
-            clock=self.clock,
         )
 
     async def run_turns(self, store: Store | None = None) -> list[InboundMessage]:
@@ -68,7 +66,7 @@ class World:
         return served
 
     async def only_job(self) -> Job:
-        (job,) = await JobTable(self.store.database).all()
+        (job,) = await JobTable(self.store).all()
         return job
 
 
@@ -107,14 +105,14 @@ async def test_a_one_shot_fires_and_is_gone(world: World) -> None:
     assert (await world.only_job()).enabled
     world.now += 1
     await world.service().fire_due()
-    assert await JobTable(world.store.database).all() == []
+    assert await JobTable(world.store).all() == []
     assert len(await world.run_turns()) == 1
 
 
 async def test_a_time_in_the_past_is_refused(world: World) -> None:
     with pytest.raises(ScheduleError, match="has passed"):
         await world.book.add(JOB, at="2027-01-15T07:59:00Z")
-    assert await JobTable(world.store.database).all() == []
+    assert await JobTable(world.store).all() == []
 
 
 async def test_exactly_one_kind_of_time(world: World) -> None:
@@ -233,7 +231,7 @@ async def test_a_one_shot_survives_a_clock_that_was_wrong_for_a_moment(world: Wo
     world.now = START + 300
     await service.fire_due()
     assert [message.sent_at for message in await world.run_turns()] == [START + 300]
-    assert await JobTable(world.store.database).all() == []
+    assert await JobTable(world.store).all() == []
 
 
 async def test_times_missed_by_a_wrong_clock_are_served_when_they_come(world: World) -> None:
@@ -325,23 +323,21 @@ async def test_a_failed_turn_shows_in_the_job(world: World) -> None:
 
 async def test_a_job_whose_zone_is_gone_is_switched_off_and_others_run(world: World) -> None:
     broken = {"kind": "cron", "expr": "* * * * *", "tz": "Atlantis/Poseidonis"}
-    await JobTable(world.store.database).add([replace(JOB, id="broken", schedule=broken, next_at=START)])
-    await JobTable(world.store.database).add(
+    await JobTable(world.store).insert([replace(JOB, id="broken", schedule=broken, next_at=START)])
+    await JobTable(world.store).insert(
         [replace(JOB, schedule=schedule_to_json(Every(60, START - 60)), next_at=START)]
     )
     await world.service().fire_due()
-    jobs = await JobTable(world.store.database).all()
+    jobs = await JobTable(world.store).all()
     assert {job.id: job.enabled for job in jobs} == {"broken": False, JOB.id: True}
     assert len(await world.run_turns()) == 1
 
 
 async def test_a_change_wakes_the_service_at_once(world: World) -> None:
     hub = Hub(world.store)
-    other = JobBook(world.open(), world.clock)
-    await JobTable(world.store.database).all()
-    service = CronService(
-        world.store, hub, partial(import_jobs, world.store, world.home), catch_up=3600, clock=world.clock
-    )
+    other = JobTable(world.open())
+    await JobTable(world.store).all()
+    service = CronService(world.store, hub, partial(import_jobs, world.store, world.home), catch_up=3600)
     tasks = [asyncio.create_task(service.run()), asyncio.create_task(hub.watch())]
     await other.add(JOB, every=1)
     world.now += 1
@@ -415,7 +411,7 @@ asyncio.run(main())
 async def test_two_processes_and_kill_9_fire_each_slot_once(tmp_path: Path) -> None:
     """Processes fire a job of every second and are killed at random; every slot comes once or is missed."""
     store = open_store(tmp_path / "nanobot.db")
-    book = JobBook(store)
+    book = JobTable(store)
     job = await book.add(JOB, every=1)
     seen: list[float] = []
 
@@ -446,7 +442,7 @@ async def test_two_processes_and_kill_9_fire_each_slot_once(tmp_path: Path) -> N
     assert job.next_at is not None
     assert seen == sorted(set(seen))
     assert {round(slot - job.next_at, 3) for slot in seen} <= {float(n) for n in range(200)}
-    (state,) = await JobTable(store.database).all()
+    (state,) = await JobTable(store).all()
     assert state.next_at is not None
     assert len(seen) + state.missed == round(state.next_at - job.next_at)
     await store.aclose()

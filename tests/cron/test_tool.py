@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nanobot.agent.tools.base import tool_surroundings
-from nanobot.cron.jobs import JobBook, due_message
+from nanobot.cron.jobs import JobTable, due_message
 from nanobot.errors import ToolError
 from nanobot.messages import Source
 from nanobot.store.store import open_store
@@ -21,9 +21,9 @@ NOW = 1_800_000_000.0
 
 
 @pytest.fixture
-async def book(tmp_path: Path) -> AsyncIterator[JobBook]:
+async def book(tmp_path: Path) -> AsyncIterator[JobTable]:
     store = open_store(tmp_path / "nanobot.db", lambda: NOW)
-    yield JobBook(store, lambda: NOW)
+    yield JobTable(store)
     await store.aclose()
 
 
@@ -41,11 +41,11 @@ def turn(
         yield
 
 
-async def call(book: JobBook, action: str, **arguments: Any) -> str:
-    return await CronTool(book.store, lambda: NOW).execute(action=action, **arguments)
+async def call(book: JobTable, action: str, **arguments: Any) -> str:
+    return await CronTool(book.store).execute(action=action, **arguments)
 
 
-async def test_add_delivers_to_the_chat_and_thread_it_was_asked_in(book: JobBook) -> None:
+async def test_add_delivers_to_the_chat_and_thread_it_was_asked_in(book: JobTable) -> None:
     with turn(metadata={"thread": "7"}):
         added = await call(book, "add", message="Remind anna to water all of the plants", every_seconds=60)
     (job,) = await book.all()
@@ -60,7 +60,7 @@ async def test_add_delivers_to_the_chat_and_thread_it_was_asked_in(book: JobBook
     assert job.next_at == NOW + 60
 
 
-async def test_a_job_of_a_group_stays_a_group_s(book: JobBook) -> None:
+async def test_a_job_of_a_group_stays_a_group_s(book: JobTable) -> None:
     context = turn_in("telegram:-5", number=9, is_group=True)
     with tool_surroundings(context, "c1", lambda text: None):
         await call(book, "add", message="Lunch", every_seconds=60)
@@ -70,14 +70,14 @@ async def test_a_job_of_a_group_stays_a_group_s(book: JobBook) -> None:
     assert due == {"Lunch": True, "Water the plants": False}
 
 
-async def test_a_call_that_runs_again_after_a_crash_adds_once(book: JobBook) -> None:
+async def test_a_call_that_runs_again_after_a_crash_adds_once(book: JobTable) -> None:
     for call_id in ("c1", "c1", "c2"):
         with turn(call=call_id):
             await call(book, "add", message="tea", cron_expr="0 9 * * *", tz="Europe/Berlin")
     assert len(await book.all()) == 2
 
 
-async def test_a_chat_sees_and_removes_its_own_jobs_only(book: JobBook) -> None:
+async def test_a_chat_sees_and_removes_its_own_jobs_only(book: JobTable) -> None:
     with turn("anna"):
         await call(book, "add", message="secret", at="2030-01-01T09:00")
     (job,) = await book.all()
@@ -94,14 +94,14 @@ async def test_a_chat_sees_and_removes_its_own_jobs_only(book: JobBook) -> None:
 
 
 @pytest.mark.parametrize("source", ["schedule", "heartbeat", "order", "report"])
-async def test_a_scheduled_turn_cannot_schedule(book: JobBook, source: Source) -> None:
+async def test_a_scheduled_turn_cannot_schedule(book: JobTable, source: Source) -> None:
     with turn(source=source), pytest.raises(ToolError, match="cannot schedule"):
         await call(book, "add", message="again", every_seconds=60)
     with turn("direct", channel="cli", source=source):
         assert await call(book, "list") == "No jobs are scheduled."
 
 
-async def test_a_terminal_is_told_where_the_output_goes(book: JobBook) -> None:
+async def test_a_terminal_is_told_where_the_output_goes(book: JobTable) -> None:
     with turn("direct", channel="cli"):
         assert "session cron:" in await call(book, "add", message="tea", every_seconds=60)
     assert not (await book.all())[0].deliver
@@ -120,7 +120,7 @@ async def test_a_terminal_is_told_where_the_output_goes(book: JobBook) -> None:
         ({"message": "tea", "cron_expr": "nonsense"}, "five fields"),
     ],
 )
-async def test_mistakes_are_explained_to_the_model(book: JobBook, arguments: Any, words: str) -> None:
+async def test_mistakes_are_explained_to_the_model(book: JobTable, arguments: Any, words: str) -> None:
     with turn(), pytest.raises(ToolError, match=words):
         await call(book, "add", **arguments)
     assert await book.all() == []

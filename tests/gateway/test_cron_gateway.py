@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from nanobot.bus.hub import wait_for
-from nanobot.cron.jobs import JobBook, due_message
-from nanobot.cron.table import Job
+from nanobot.cron.jobs import Job, JobTable, due_message
 from nanobot.errors import AuthError
 from nanobot.gateway import Gateway
 from nanobot.messages import ToolCall
@@ -62,7 +61,7 @@ async def test_two_chats_a_job_and_a_heartbeat_at_once(platform: Platform) -> No
         platform.user_sends("anna", "I am anna")
         await platform.wait_for("anna", 1)
         (app.workspace / "HEARTBEAT.md").write_text("- [ ] a task")
-        book = JobBook(app.store)
+        book = JobTable(app.store)
         await book.add(Job("0badcafe", "tea", "tea", {}, "loopback", "carl"), every=1)
         platform.user_sends("ben", "I am ben")
         assert await gateway.heartbeat.tick()
@@ -93,7 +92,7 @@ async def test_two_chats_a_job_and_a_heartbeat_at_once(platform: Platform) -> No
 async def test_a_job_answers_in_its_chat_and_knows_what_it_is(platform: Platform) -> None:
     provider = ScriptedProvider(["Time for tea!"], loop=True)
     async with running_gateway(config_for(platform, heartbeat=OFF), provider) as (app, _):
-        await JobBook(app.store).add(Job("0badcafe", "tea", "/new tea", {}, "loopback", "anna"), every=1)
+        await JobTable(app.store).add(Job("0badcafe", "tea", "/new tea", {}, "loopback", "anna"), every=1)
         assert (await platform.wait_for("anna", 1))[0] == "Time for tea!"
     asked = newest(provider.requests[0])
     assert asked.startswith("[Scheduled job 'tea' is due now.")
@@ -103,7 +102,7 @@ async def test_a_job_answers_in_its_chat_and_knows_what_it_is(platform: Platform
 @pytest.mark.parametrize("deliver", [True, False])
 async def test_a_failing_job_is_visible(platform: Platform, deliver: bool) -> None:
     async with running_gateway(config_for(platform, heartbeat=OFF), ScriptedProvider([])) as (app, gateway):
-        book = JobBook(app.store)
+        book = JobTable(app.store)
         await book.add(Job("0badcafe", "tea", "tea", {}, "loopback", "anna", deliver), every=1)
         assert (await platform.wait_for("anna", 1))[0].startswith("⚠️")
 
@@ -121,7 +120,7 @@ async def test_a_quiet_job_says_nothing_and_one_without_chat_leaves_no_delivery(
 
     provider = ScriptedProvider(model)
     async with running_gateway(config_for(platform, heartbeat=OFF), provider) as (app, gateway):
-        book = JobBook(app.store)
+        book = JobTable(app.store)
         await book.add(Job("0badcafe", "quiet", "x", {}, "loopback", "anna", deliver=False), every=1)
         await book.add(Job("0badcaff", "chatless", "x", {}, deliver=False), every=1)
 

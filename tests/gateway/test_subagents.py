@@ -11,8 +11,7 @@ import pytest
 
 from nanobot.app import App
 from nanobot.bus.hub import wait_for
-from nanobot.cron.jobs import JobBook, due_message
-from nanobot.cron.table import Job, JobTable
+from nanobot.cron.jobs import Job, JobTable, due_message
 from nanobot.errors import AuthError
 from nanobot.gateway import Gateway
 from nanobot.messages import ToolCall, unanswered_calls
@@ -92,7 +91,7 @@ async def test_two_chats_a_job_and_a_heartbeat_at_once(platform: Platform) -> No
         platform.user_sends("anna", "I am anna")
         await platform.wait_for("anna", 2)
         (app.workspace / "HEARTBEAT.md").write_text("- [ ] a task")
-        await JobBook(app.store).add(Job("0badcafe", "tea", "tea", {}, "loopback", "carl"), every=1)
+        await JobTable(app.store).add(Job("0badcafe", "tea", "tea", {}, "loopback", "carl"), every=1)
         platform.user_sends("ben", "I am ben")
         assert await gateway.heartbeat.tick()
         await platform.wait_until(
@@ -296,7 +295,7 @@ async def test_a_subagent_cannot_message_schedule_or_spawn(platform: Platform) -
         platform.user_sends("anna", "do a")
         news = (await platform.wait_for("anna", 2))[1]
         assert news.count("There is no tool") == 3
-        assert await JobTable(app.store.database).all() == []
+        assert await JobTable(app.store).all() == []
         assert len(await app.store.subagents.of("loopback:anna")) == 1
         assert (
             await app.store.subagents.of("subagent:" + (await app.store.subagents.of("loopback:anna"))[0].id)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.cron.table import JobTable
+from nanobot.cron.jobs import JobTable
 from nanobot.errors import HomeUnusable
 from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.store import open_store
@@ -58,7 +58,7 @@ async def check(home: Path) -> None:
         (subagent,) = await store.subagents.of("cli:work")
         assert (subagent.label, subagent.state, subagent.calls) == ("counting", "done", 1)
         assert len(await store.sessions.history(f"subagent:{subagent.id}")) == 2
-        jobs = {job.name: job.message for job in await JobTable(store.database).all()}
+        jobs = {job.name: job.message for job in await JobTable(store).all()}
         assert jobs == {"tea": "Drink tea.", "Water the plants.": "Water the plants."}
         interrupted = await store.turns.last_interrupted("cli:cut")
         assert interrupted is not None

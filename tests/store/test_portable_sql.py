@@ -47,7 +47,7 @@ FILES = [
 
 def test_there_is_something_to_look_at() -> None:
     found = {path.relative_to(PACKAGE).as_posix() for path in FILES}
-    assert found >= {"store/sessions.py", "store/turns.py", "store/mail.py", "cron/table.py"}
+    assert found >= {"store/sessions.py", "store/turns.py", "store/mail.py", "cron/jobs.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())

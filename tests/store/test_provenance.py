@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.cron.jobs import due_message
-from nanobot.cron.table import JobTable
+from nanobot.cron.jobs import JobTable, due_message
 from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.messages import Address, InboundMessage, OutboundMessage
 from nanobot.store.store import Store, open_store
@@ -78,7 +77,7 @@ async def test_sessions_of_0_2_0_know_what_they_are_for(old_home: Store) -> None
 
 
 async def test_jobs_of_0_2_0_go_on(old_home: Store) -> None:
-    tea, quiet = sorted(await JobTable(old_home.database).all(), key=lambda job: job.id)
+    tea, quiet = sorted(await JobTable(old_home).all(), key=lambda job: job.id)
     due = due_message(tea, 1_800_003_600.0)
     assert (due.source, due.metadata, due.is_group, due.deliver) == ("schedule", {"thread": "9"}, True, True)
     assert not due_message(quiet, 1_800_007_200.0).deliver
