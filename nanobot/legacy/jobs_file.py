@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nanobot.config.json_text import loads
 from nanobot.cron.jobs import Job, JobTable
 from nanobot.cron.schedule import At, Schedule, next_run, parse_cron, parse_every, schedule_to_json
-from nanobot.errors import ScheduleError
+from nanobot.errors import ConfigError, ScheduleError
 from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,18 @@ def _read(path: Path, now: float) -> Iterator[tuple[Job, dict[str, Any]]]:
     if not path.is_file():
         return
     try:
-        entries = list(json.loads(path.read_text("utf-8-sig"))["jobs"])
+        entries = list(loads(path.read_text("utf-8-sig"), str(path))["jobs"])
+    except ConfigError as error:
+        yield _unreadable("-", path.name, str(error)), {}
+        return
     except (OSError, *_WRONG) as error:
         yield _unreadable("-", path.name, f"{path} cannot be read: {error!r}. Mend or remove it."), {}
         return
     seen: set[str] = set()
     for entry in entries:
         text = json.dumps(entry)
-        job_id = str(entry.get("id")) if isinstance(entry, dict) else ""
+        about: dict[str, Any] = entry if isinstance(entry, dict) else {"name": text[:30]}
+        job_id = str(about.get("id"))
         if not job_id.isalnum() or job_id in seen or job_id == "None":
             job_id = hashlib.sha256(text.encode()).hexdigest()[:8]
         seen.add(job_id)
@@ -61,8 +66,7 @@ def _read(path: Path, now: float) -> Iterator[tuple[Job, dict[str, Any]]]:
             yield _job(job_id, entry, now), entry
         except _WRONG as error:
             reason = str(error) if isinstance(error, ScheduleError) else f"It makes no sense: {error!r}."
-            name = str(entry.get("name")) if isinstance(entry, dict) else text[:30]
-            yield _unreadable(job_id, name, f"{reason} Mend or delete it in {path}."), {}
+            yield _unreadable(job_id, str(about.get("name")), f"{reason} Mend or delete it in {path}."), {}
 
 
 def _unreadable(job_id: str, name: str, fault: str) -> Job:
@@ -75,14 +79,15 @@ def _job(job_id: str, entry: dict[str, Any], now: float) -> Job:
     enabled = entry.get("enabled", True) is True and not done
     next_at = schedule.at if isinstance(schedule, At) else next_run(schedule, now)
     chat = (payload.get("channel"), payload.get("to"))
+    channel, chat_id = map(str, chat) if all(chat) else ("cli", "direct")
     message = str(payload["message"])
     return Job(
         id=job_id,
         name=str(entry.get("name") or message[:30]),
         message=message,
         schedule=schedule_to_json(schedule),
-        channel=str(chat[0]) if all(chat) else "cli",
-        chat_id=str(chat[1]) if all(chat) else "direct",
+        channel=channel,
+        chat_id=chat_id,
         deliver=payload.get("deliver") is True,
         enabled=enabled,
         next_at=next_at if enabled else None,

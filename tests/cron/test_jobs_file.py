@@ -195,6 +195,27 @@ async def test_a_file_that_cannot_be_read_is_tried_again_when_mended(tmp_path: P
     assert await left_out(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ('"expr": "0 9 * * *"', '"expr": "0 9 * * *", "expr": "0 10 * * *"', "jobs.0.schedule.expr"),
+        ('"message": "Good morning!"', '"message": "Good morning!", "message": ""', "jobs.0.payload.message"),
+        ('"enabled": true', '"enabled": true, "enabled": false', "jobs.0.enabled"),
+        ('"version": 1', '"version": 1, "jobs": []', "jobs"),
+    ],
+)
+async def test_a_key_given_twice_is_named_and_nothing_is_chosen(
+    tmp_path: Path, old: str, new: str, name: str
+) -> None:
+    """One of two equal keys would be lost silently; in a mended file the jobs come in."""
+    content = file_of(entry())
+    assert old in content
+    assert await imported(tmp_path, content.replace(old, new)) == []
+    (job,) = await left_out(tmp_path)
+    assert f"cron/jobs.json: {name} is given twice, at line 1, column " in job.fault
+    assert [job.name for job in await imported(tmp_path, content)] == ["daily"]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "tz"]), inner),
