@@ -1,14 +1,9 @@
 """When a job runs: pure functions over three kinds of schedule, with no clock inside. Times are Unix seconds.
 
-Cron expressions are read by `cronsim` as Debian cron reads them; what daylight saving does to them is
-decided here (cronsim only walks the calendar, because its own handling misses slots in zones that shift
-by half an hour):
-
-* A job at fixed times (neither minute nor hour field starts with `*`) runs once a day for each of
-  its times. A time that the clocks skip runs right after the gap; a time that comes twice runs the
-  first time only.
-* A job with a wildcard minute or hour (`*/5 * * * *`, `0 * * * *`) follows the clock on the wall:
-  skipped times do not run, repeated times run twice, so it never pauses for an hour.
+Cron expressions are read by `cronsim` as Debian cron reads them. Daylight saving is decided here, as cronsim
+misses slots in zones that shift by half an hour: a job at fixed times (neither minute nor hour field starts
+with `*`) runs right after the gap for a time that is skipped, and once for a time that comes twice; any other
+follows the clock on the wall, so it never pauses for an hour.
 """
 
 from __future__ import annotations
@@ -89,10 +84,9 @@ def parse_cron(expr: str, *, tz: str | None = None) -> Cron:
         )
     fields = ["*" if field == "?" else field for field in fields[:5]]
     fields[4] = _LAST_ON.sub(r"\1L", fields[4].upper())
-    schedule = Cron(" ".join(fields + [field for field in second if int(field)]), tz or None)
-    _zone(schedule.tz)
+    _zone(tz or None)
     _walk(" ".join(fields), datetime(2000, 1, 1))
-    return schedule
+    return Cron(" ".join(fields + [field for field in second if int(field)]), tz or None)
 
 
 def parse_one(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:
@@ -122,10 +116,9 @@ def next_run(schedule: Schedule, after: float) -> float | None:
             slots = (anchor + n * seconds for n in itertools.count(count))
             return next(slot for slot in slots if slot > after)
         case Cron(expr, tz):
-            fields = expr.split()
-            second = int(fields[5]) if len(fields) > 5 else 0
-            found = _next_minute(fields[:5], _zone(tz), after - second)
-            return None if found is None else found + second
+            *fields, second = [*expr.split(), "0"][:6]
+            found = _next_minute(fields, _zone(tz), after - int(second))
+            return None if found is None else found + int(second)
 
 
 def slots_between(schedule: Schedule, after: float, until: float) -> Iterator[float]:

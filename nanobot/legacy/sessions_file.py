@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -19,16 +20,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from nanobot.errors import UsageError
-from nanobot.messages import (
-    INTERRUPTED,
-    ImagePart,
-    Message,
-    Role,
-    TextPart,
-    ToolCall,
-    ToolResult,
-    message_from_json,
-)
+from nanobot.messages import INTERRUPTED, ImagePart, Message, Role, TextPart, ToolCall, ToolResult
+from nanobot.messages import message_from_json as own_message
 from nanobot.store.records import ImportedSession, SessionKind, StoredMessage
 from nanobot.store.store import Store
 
@@ -99,9 +92,11 @@ def read_file(path: Path, *, follow: bool) -> tuple[ImportedSession, int]:
             if not stat.S_ISREG(about.st_mode):
                 raise UsageError(f"{path} is no file.")
             reader.time = about.st_mtime
-            for line in iter(lambda: file.readline(_LONGEST_LINE), b""):
-                if line.strip():
+            for line in filter(bytes.strip, iter(lambda: file.readline(_LONGEST_LINE), b"")):
+                try:
                     reader.take(line)
+                except _WRONG:
+                    reader.problems += 1
     except OSError as error:
         reason = "it is a link" if path.is_symlink() and not follow else error.strerror
         raise UsageError(f"{path} cannot be read: {reason}.") from error
@@ -120,45 +115,33 @@ class _Reader:
     found: list[StoredMessage] = field(default_factory=list)
 
     def take(self, line: bytes) -> None:
-        try:
-            data = json.loads(line)
-            if data.get("_type") == "metadata":
-                self.key = str(data.get("key") or "")
-                self.consolidated = max(0, int(data.get("last_consolidated") or 0))
-            elif "parts" in data:
-                self._take_own(data)
-            else:
-                self._take_older(data)
-        except _WRONG:
-            self.problems += 1
-
-    def _take_own(self, data: dict[str, Any]) -> None:
-        message = _checked(message_from_json(data))
-        self.time = float(data["created_at"])
-        if not 0 <= self.time < _END_OF_TIME:
-            raise ValueError("no time")
-        stored = StoredMessage(len(self.found) + 1, int(data["turn"]), self.time, message)
-        self.key = self.key or str(data.get("session") or "")
-        self.title = self.title or str(data.get("title") or "")
-        self.found.append(stored)
-
-    def _take_older(self, data: dict[str, Any]) -> None:
-        message = _older_message(data)
-        if not message.parts:
+        """Raises one of `_WRONG` for what makes no sense."""
+        data = json.loads(line)
+        if data.get("_type") == "metadata":
+            self.key = str(data.get("key") or "")
+            self.consolidated = max(0, int(data.get("last_consolidated") or 0))
+            return
+        if "parts" in data:
+            message, turn, time = _checked(own_message(data)), int(data["turn"]), float(data["created_at"])
+            if not 0 <= time < _END_OF_TIME:
+                raise ValueError("no time")
+            self.time = time
+            self.key = self.key or str(data.get("session") or "")
+            self.title = self.title or str(data.get("title") or "")
+        elif (message := _older_message(data)).parts:
+            with contextlib.suppress(*_WRONG):
+                self.time = datetime.fromisoformat(data["timestamp"]).timestamp()
+            turn = (self.found[-1].turn_id if self.found else 0) + (message.role == "user")
+        else:
             return  # the older nanobot wrote empty answers too
-        with contextlib.suppress(*_WRONG):
-            self.time = datetime.fromisoformat(data["timestamp"]).timestamp()
-        turn = (self.found[-1].turn_id if self.found else 0) + (message.role == "user")
         self.found.append(StoredMessage(len(self.found) + 1, turn, self.time, message))
 
     def session(self, path: Path) -> ImportedSession:
         keys = (self.key, path.stem.replace("_", ":", 1), "cli:imported")
         key = next(key for key in keys if key.strip(": ") and key.isprintable() and len(key) < 300)
         first = next((" ".join(s.message.text.split()) for s in self.found if s.message.role == "user"), "")
-        messages, start = [], 0
-        for stored in self._paired():
-            messages.append(stored)
-            start = len(messages) if stored.seq <= self.consolidated else start
+        messages = list(self._paired())
+        start = max((n for n, one in enumerate(messages, 1) if one.seq <= self.consolidated), default=0)
         title = (self.title or first)[:_TITLE].encode("utf-8", "replace").decode()
         kind = _KINDS.get(key.partition(":")[0], "chat")  # the older format says it in the key only
         return ImportedSession(key, title, messages, start, bool(re.match(_GROUP, key)), kind)
@@ -194,21 +177,17 @@ def _checked(message: Message) -> Message:
     """Raises ValueError for what could not have been exported."""
     kinds: dict[Any, type] = {str: str, Mapping[str, Any]: dict}
     for part in message.parts:
-        hints = get_type_hints(type(part))
-        if any(
-            not isinstance(value, kinds.get(hints[name], object)) for name, value in part._asdict().items()
-        ):
-            raise ValueError("a part is of the wrong type")
+        for name, kind in get_type_hints(type(part)).items():
+            if not isinstance(getattr(part, name), kinds.get(kind, object)):
+                raise ValueError("a part is of the wrong type")
     if len(message.tool_results) != (message.role == "tool") or message.role not in get_args(Role):
         raise ValueError("a part is at the wrong place")
     return message
 
 
 def _unused(call_id: str, used: set[str]) -> str:
-    unique, number = call_id, 1
-    while unique in used:
-        number += 1
-        unique = f"{call_id}_{number}"
+    names = itertools.chain([call_id], (f"{call_id}_{number}" for number in itertools.count(2)))
+    unique = next(name for name in names if name not in used)
     used.add(unique)
     return unique
 

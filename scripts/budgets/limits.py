@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_638, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_058, target=23_500)
+TOTAL = Ratchet(now=27_983, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_623, target=9_000)
+HELLO_LINES = Ratchet(now=9_619, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,17 +36,17 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_004,
+    "cli": 2_003,
     # thirteen slash commands; target 480
     "commands": 529,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_096,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 747,
+    "cron": 693,
     # the service, its HTTP surface
     "gateway": 344,
     # conversations and jobs of the older nanobot, taken over once
-    "legacy": 356,
+    "legacy": 340,
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_873,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_319,
     # the built-in tools; target 1,700
-    "tools": 2_132,
+    "tools": 2_128,
     # what a new workspace holds
     "workspace": 35,
 }
