@@ -160,7 +160,7 @@ async def test_the_tools_are_those_there_are(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path))
     async with open_app(Config()) as app:
         assert [name for row in table(README, "| tool |") for name in code_in(row[0])] == [
-            *(await app.tools.registry()).names
+            *(await app.tools.registry()).tools
         ]
 
 

@@ -7,20 +7,13 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nanobot.agent.context import PromptBuilder
-from nanobot.agent.loop import Turn, TurnLimits, run_turn
+from nanobot.agent.loop import Turn, TurnLimits
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent, TurnFinished
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
-from nanobot.messages import (
-    ContextPart,
-    InboundMessage,
-    Message,
-    Part,
-    TextPart,
-    TurnContext,
-)
+from nanobot.messages import ContextPart, InboundMessage, Message, Part, TextPart, TurnContext
 from nanobot.providers.base import Provider
 from nanobot.providers.registry import ProviderSpec
 from nanobot.providers.resolve import Resolution, open_provider, resolve
@@ -56,7 +49,7 @@ class ModelPool:
 
 
 class Assistant:
-    """Runs turns: reads the context, calls `run_turn`, records every message in the store."""
+    """Prepares turns and runs them."""
 
     def __init__(
         self,
@@ -120,7 +113,7 @@ class Assistant:
             await turn.conversation.append(await self._asked(inbound, recalled, shown))
             if inbound.source == "report":
                 await turn.conversation.take_waiting(inbound)  # others that came in meanwhile
-        return await run_turn(turn, emit)
+        return await turn.run(emit)
 
     async def prepare(self, inbound: InboundMessage) -> Turn:
         """The turn that would answer `inbound` now. Raises NanobotError."""
@@ -137,7 +130,7 @@ class Assistant:
     ) -> Turn:
         context = TurnContext(claim.turn_key, claim.turn_id, inbound)
         defaults = self._config.agents.defaults
-        model, tools, rules = self._chosen(session.settings), self._tools, ""
+        model, tools, system = self._chosen(session.settings), self._tools, list[tuple[str, str]]()
         turn_limits = TurnLimits(
             max_iterations=defaults.max_tool_iterations,
             max_tokens=defaults.max_tokens,
@@ -149,7 +142,7 @@ class Assistant:
             role = await self._subagents.loaded.role(context, registry.for_subagents, turn_limits.seconds)
             parent = inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
             model = role.model or await self.model_of(parent)
-            tools, rules = Toolbox(registry.select(role.tools)), role.prompt
+            tools, system = Toolbox([registry.get(name) for name in role.tools]), [("rules", role.prompt)]
             turn_limits = turn_limits._replace(
                 max_iterations=role.calls, advice=role.advice, seconds=role.seconds
             )
@@ -157,9 +150,8 @@ class Assistant:
         traits = provider.traits(resolution.model)
         if not traits.supports_tools:
             tools = Toolbox([])
-        own = [("rules", rules)] if rules else []
-        system = own or self._prompt.parts(inbound, with_tools=traits.supports_tools)
-        definitions = (await tools.registry()).definitions()
+        system = system or self._prompt.parts(inbound, with_tools=traits.supports_tools)
+        definitions = (await tools.registry()).definitions
         limits = Limits(
             window=defaults.context_window or traits.context_window,
             answer=defaults.max_tokens,
@@ -168,10 +160,9 @@ class Assistant:
             only_words=not traits.supports_tools,
         )
         mode = session.settings.get("queue", defaults.queue_mode)
-        context = context._replace(supports_images=traits.supports_images)
         own_calls = turn_limits.max_iterations
         return Turn(
-            context=context,
+            context=context._replace(supports_images=traits.supports_images),
             provider=provider,
             model=resolution.model,
             system=system,

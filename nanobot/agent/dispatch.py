@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple
@@ -28,7 +27,6 @@ from nanobot.subagents import LazySubagents
 log = logging.getLogger(__name__)
 
 _STOPPED = TurnFinished("cancelled", "", Usage())
-_BROKEN = failed(NanobotError("Something went wrong inside nanobot; see its log."))
 _MOST_TAKEOVERS = 50  # a turn whose worker died this often is what kills it
 _STORAGE_PAUSE = 5.0  # seconds before the store is tried again after it failed
 _DISK_TROUBLE = (StorageError.__name__, HomeUnusable.__name__)
@@ -41,9 +39,6 @@ class _Running(NamedTuple):
     turn: InboxTurn
     work: asyncio.Task[None]
     serving: asyncio.Task[None]
-
-
-_End = tuple[InboxTurn, TurnFinished, Sequence[str]]  # how a turn ended, and what was said beside the answer
 
 
 class Dispatcher:
@@ -64,10 +59,11 @@ class Dispatcher:
         self.run_command: Callable[[InboundMessage], Awaitable[str | None]] | None = None
         self.fetch_attachments: Callable[[InboundMessage], Awaitable[InboundMessage]] | None = None
         self._owner = ""
-        self._running: dict[str, _Running] = {}
-        self._unclosed: list[_End] = []  # the disk has failed them
+        self._running: dict[int, _Running] = {}  # by the number of the turn
+        # Turns that the disk has failed: how they ended, and what was said beside the answer.
+        self._unclosed: list[tuple[InboxTurn, TurnFinished, Sequence[str]]] = []
         self._stopped: set[str] = set()  # sessions whose /stop was not answered yet
-        self._idle = asyncio.Event()
+        self.idle = asyncio.Event()  # set when nothing runs or waits
         self._blocked = False
         self._draining = False
         self._handed_over = asyncio.Event()
@@ -100,22 +96,21 @@ class Dispatcher:
             renewing.cancel()
             if not owner:
                 self._handed_over.set()
-            await self._end_all()
-
-    async def until_idle(self) -> None:
-        """Wait until nothing runs or waits; call it when something does."""
-        await self._idle.wait()
+            for one in self._running.values():
+                one.work.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def stop(self, session_key: str) -> bool:
         """Stop what runs in a session and, silently, its subagents; whether a turn will say so."""
-        running = self._running.get(session_key)
-        if running is not None and not running.turn.inbound.is_stop:  # which is what asks
-            self._stopped.add(session_key)
-            running.work.cancel()
+        running = [one for one in self._running.values() if one.turn.claim.session_key == session_key]
+        for one in running:
+            if not one.turn.inbound.is_stop:  # which is what asks
+                self._stopped.add(session_key)
+                one.work.cancel()
         with contextlib.suppress(StorageError):  # whoever asked finds them at work
             if await self.stop_subagents(session_key, None):
                 self._stopped.add(session_key)
-        return running is not None
+        return bool(running)
 
     async def stop_subagents(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         """Stop subagents of a session (None: all, silently); returns the ids of those that had not ended."""
@@ -136,13 +131,11 @@ class Dispatcher:
         """Start nothing new and give running turns time to finish."""
         self._draining = True
         if self._running:
-            await asyncio.wait([one.serving for one in self._running.values()], timeout=seconds)
+            await asyncio.wait(self._serving, timeout=seconds)
 
-    async def _end_all(self) -> None:
-        running = list(self._running.values())
-        for one in running:
-            one.work.cancel()
-        await asyncio.gather(*(one.serving for one in running), return_exceptions=True)
+    @property
+    def _serving(self) -> list[asyncio.Task[None]]:
+        return [one.serving for one in self._running.values()]
 
     async def _renew(self) -> None:
         while True:
@@ -170,7 +163,7 @@ class Dispatcher:
         except StorageError as error:
             if isinstance(error, HomeUnusable) or (self._owner and not self._unclosed):
                 raise
-            self._idle.set()  # nobody waits for what cannot be stored
+            self.idle.set()  # nobody waits for what cannot be stored
             if not self._owner:  # who has been told
                 log.error("Cannot claim messages: %s", error)
             return _STORAGE_PAUSE
@@ -180,7 +173,7 @@ class Dispatcher:
         found = await self._store.turns.blocked(self._owner) if self._owner else None
         if found is None:
             self._blocked = False
-            self._idle.set()
+            self.idle.set()
             return RENEW
         inbound, is_given_up = found
         if is_given_up:
@@ -196,21 +189,17 @@ class Dispatcher:
         return _BLOCKED_PAUSE
 
     def _start(self, turn: InboxTurn, changed: asyncio.Event) -> None:
-        self._idle.clear()
+        self.idle.clear()
         self._blocked = False
-        key = turn.claim.session_key
-        work = asyncio.create_task(self._work(turn), name=f"turn {key}")
+        work = asyncio.create_task(self._work(turn), name=f"turn {turn.claim.session_key}")
         serving = asyncio.create_task(self._serve(turn, work))
-        self._running[key] = _Running(turn, work, serving)
-        serving.add_done_callback(functools.partial(self._ended, key, changed))
+        self._running[turn.claim.turn_id] = _Running(turn, work, serving)
 
-    def _ended(self, key: str, changed: asyncio.Event, serving: asyncio.Task[None]) -> None:
-        running = self._running.get(key)
-        if running and running.serving is serving:  # its lane may have its next turn already
-            del self._running[key]
-        changed.set()
-        if not serving.cancelled() and serving.exception() is not None:
-            log.error("The turn of %s could not be closed", key, exc_info=serving.exception())
+        def end(_: asyncio.Task[None]) -> None:
+            del self._running[turn.claim.turn_id]
+            changed.set()
+
+        serving.add_done_callback(end)
 
     # -- one turn
 
@@ -224,7 +213,8 @@ class Dispatcher:
         elif error is not None:
             log.error("The turn of %s ended badly", turn.claim.session_key, exc_info=error)
             if not self._handed_over.is_set():
-                await self._finish(turn, _BROKEN)
+                broken = NanobotError("Something went wrong inside nanobot; see its log.")
+                await self._finish(turn, failed(broken))
         elif work.cancelled() and self._handed_over.is_set():
             taken = TurnTakenOver("This nanobot ends; the next one goes on with the turn.")
             self._hub.publish(turn.inbound, failed(taken))
@@ -235,44 +225,40 @@ class Dispatcher:
                 self._publish(turn, _STOPPED)
 
     async def _work(self, turn: InboxTurn) -> None:
-        if turn.claim.epoch > _MOST_TAKEOVERS:
-            await self._finish(turn, failed(NanobotError("This message stopped nanobot again and again.")))
-        elif (text := await self._answer_to_command(turn.inbound)) is not None:
-            await self._finish(turn, TurnFinished("done", text, Usage()))
-        else:
-            await self._answer(turn)
-
-    async def _answer_to_command(self, inbound: InboundMessage) -> str | None:
-        try:
-            return await self.run_command(inbound) if inbound.command and self.run_command else None
-        except NanobotError as error:
-            return str(error)
-
-    async def _answer(self, turn: InboxTurn) -> None:
-        finished, notices = await self._attempt(turn)
-        while finished.error_type in _DISK_TROUBLE and not self._owner:
+        while True:
+            notices: list[str] = []
+            finished = await self._answer(turn, notices)
+            if self._owner or finished.error_type not in _DISK_TROUBLE:
+                return await self._finish(turn, finished, notices)
             log.error("The turn of %s waits for the disk: %s", turn.claim.session_key, finished.error)
             await asyncio.sleep(_STORAGE_PAUSE)
-            finished, notices = await self._attempt(turn)
-        await self._finish(turn, finished, notices)
 
-    async def _attempt(self, turn: InboxTurn) -> tuple[TurnFinished, list[str]]:
-        notices: list[str] = []
+    async def _answer(self, turn: InboxTurn, notices: list[str]) -> TurnFinished:
+        """Run a turn; `notices` gets what is said beside the answer."""
 
         def emit(event: TurnEvent) -> None:
             if isinstance(event, Notice):
                 notices.append(event.text)
             self._publish(turn, event)
 
+        inbound = turn.inbound
         try:
-            inbound = turn.inbound
+            if turn.claim.epoch > _MOST_TAKEOVERS:
+                raise NanobotError("This message stopped nanobot again and again.")
+            if inbound.command and self.run_command:
+                try:
+                    text = await self.run_command(inbound)
+                except NanobotError as error:
+                    text = str(error)
+                if text is not None:
+                    return TurnFinished("done", text, Usage())
             if inbound.attachments and self.fetch_attachments:
                 inbound = await self.fetch_attachments(inbound)
-            return await self._assistant.run(turn.claim, inbound, self._handed_over, emit), notices
+            return await self._assistant.run(turn.claim, inbound, self._handed_over, emit)
         except TurnTakenOver:
             raise
         except NanobotError as error:
-            return failed(error), notices
+            return failed(error)
 
     def _publish(self, turn: InboxTurn, event: TurnEvent) -> None:
         self._hub.publish(turn.inbound, event)

@@ -1,14 +1,15 @@
 """The turn: the only agent loop of the program.
 
-`run_turn` asks the model, runs the tools it calls, and repeats until it answers. It knows no bus, no
-channel and no terminal: it takes a `Turn` and gives events. Every message goes into the conversation when
-it exists, so a turn that dies is resumed from what was recorded.
+A `Turn` asks the model, runs the tools it calls, and repeats until it answers. It knows no bus, no channel
+and no terminal: it gives events. Every message goes into the conversation when it exists, so a turn that
+dies is resumed from what was recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from nanobot.agent.tool_calls import ToolRunner
@@ -49,8 +50,9 @@ class TurnLimits(NamedTuple):
     seconds: float = 1800.0
 
 
-class Turn(NamedTuple):
-    """What one turn works with.
+@dataclass
+class Turn:
+    """One turn, ready to run.
 
     `system` are the named parts of the prompt. The `conversation` ends with what was asked; after a crash
     it may end with calls that have no result. Before each model call `objection` says why there may be
@@ -67,30 +69,18 @@ class Turn(NamedTuple):
     conversation: Conversation
     handed_over: asyncio.Event
     policy: Policy
-    limits: TurnLimits = TurnLimits()
+    limits: TurnLimits
     objection: Callable[[], Awaitable[str]] | None = None
     answers: InboundMessage | None = None
 
+    async def run(self, emit: Callable[[TurnEvent], None]) -> TurnFinished:
+        """Take the turn to its end: `emit` is shown what happens. The caller closes it with what is returned.
 
-async def run_turn(turn: Turn, emit: Callable[[TurnEvent], None]) -> TurnFinished:
-    """Run a turn: `emit` is shown what happens, and the end of it is returned.
-
-    To stop a turn, cancel the task that runs it: what runs is stopped, and the turn has ended with the
-    reason `cancelled`. Whoever runs it closes the turn with what its end says.
-    """
-    return await _Run(turn, emit).run()
-
-
-class _Run:
-    """One running turn: `run` the steps, in each `_query` the model and run the tools it calls."""
-
-    def __init__(self, turn: Turn, emit: Callable[[TurnEvent], None]) -> None:
-        self._turn = turn
+        To stop it, cancel the task that runs it: what runs is stopped, and the turn has ended as `cancelled`.
+        """
         self._emit = emit
-        self._system = "\n\n".join(text for _, text in turn.system)
-        self._conversation = turn.conversation
-        self._tools = ToolRunner(turn.context, turn.conversation, turn.policy, emit)
-        self._call_ids = {call.id for message in turn.conversation.messages for call in message.tool_calls}
+        self._runner = ToolRunner(self.context, self.conversation, self.policy, emit)
+        self._call_ids = {call.id for message in self.conversation.messages for call in message.tool_calls}
         self._last_step: object = None
         self._repeats = 0
         self._text = ""  # what the model said last
@@ -98,20 +88,17 @@ class _Run:
         self._said: Message | None = None  # its last message, which is stored with the end of the turn
         self._usage = Usage()
         self._counted = 0  # tokens of the last request, as the provider counted them
-
-    async def run(self) -> TurnFinished:
-        context = self._turn.context
-        self._emit(events.TurnStarted(context.turn_id, context.session_key, self._turn.model))
+        emit(events.TurnStarted(self.context.turn_id, self.context.session_key, self.model))
         try:
             reason = await self._run_in_time()
             finished = TurnFinished(reason, self._text, self._usage, said=self._said)
         except NanobotError as error:  # half an answer from a broken stream is not an answer
             finished = failed(error)._replace(usage=self._usage)
-        return finished._replace(context=self._conversation.use(self._counted))
+        return finished._replace(context=self.conversation.use(self._counted))
 
     async def _run_in_time(self) -> StopReason:
         """Take steps until the turn ends; of an answer that is cut off, keep what was said."""
-        seconds = self._turn.limits.seconds
+        seconds = self.limits.seconds
         reason: StopReason = "cancelled"
         try:
             async with asyncio.timeout(seconds) as clock:
@@ -121,7 +108,7 @@ class _Run:
                 raise
             reason = self._stop(f"Stopped after {seconds:.0f} seconds.")
         except asyncio.CancelledError:
-            if self._turn.handed_over.is_set():
+            if self.handed_over.is_set():
                 raise
             task = asyncio.current_task()
             while task and task.uncancel():  # only the turn was to stop, not who runs it
@@ -131,12 +118,12 @@ class _Run:
         return reason
 
     async def _steps(self) -> StopReason:
-        limits, messages = self._turn.limits, self._conversation.messages
+        limits, messages = self.limits, self.conversation.messages
         if messages[-1].role == "assistant" and not messages[-1].tool_calls:
             self._text = messages[-1].text  # the turn died between its answer and its end
             return "done"
-        tools = await self._turn.tools.registry()
-        await self._tools.run(tools, unanswered_calls(messages))
+        tools = await self.tools.registry()
+        await self._runner.run(tools, unanswered_calls(messages))
         for _ in range(limits.max_iterations):
             if reason := await self._step():
                 return reason
@@ -144,9 +131,9 @@ class _Run:
 
     async def _step(self) -> StopReason | None:
         """Ask the model and run the tools it calls; gives the reason when the turn ends with that."""
-        if self._turn.objection and (objection := await self._turn.objection()):
+        if self.objection and (objection := await self.objection()):
             return self._stop(objection)
-        tools = await self._turn.tools.registry()
+        tools = await self.tools.registry()
         completion = await self._query(tools)
         message = completion.message
         self._text = message.text
@@ -157,22 +144,25 @@ class _Run:
             if why := self._why_unfinished(completion):
                 self._notify(why)
             return "done"
-        storing = asyncio.create_task(self._conversation.append(message))
+        storing = asyncio.create_task(self.conversation.append(message))
         try:
-            results = await self._tools.run(tools, message.tool_calls, storing)
+            results = await self._runner.run(tools, message.tool_calls, storing)
         finally:
             await storing
         self._count_repeats(message.tool_calls, results)
         if self._repeats > _REPEATED:
             return self._stop("Stopped: the model kept repeating the same tool call.")
         if self._repeats == _REPEATED:
-            await self._conversation.append(Message("user", (ContextPart(_LOOP_NOTICE),)))
-        if self._turn.answers:
-            await self._conversation.take_waiting(self._turn.answers)
+            await self.conversation.append(Message("user", (ContextPart(_LOOP_NOTICE),)))
+        if self.answers:
+            await self.conversation.take_waiting(self.answers)
         return None
 
+    def _notify(self, text: str) -> None:
+        self._emit(Notice(text))
+
     def _stop(self, notice: str) -> StopReason:
-        self._emit(Notice(notice))
+        self._notify(notice)
         return "limit"
 
     # -- asking the model
@@ -191,39 +181,38 @@ class _Run:
 
     async def _query_with_what_fits(self, tools: ToolRegistry) -> Completion:
         """Ask with as much as should fit, and once more with less when the provider says it does not."""
-        shown = await self._conversation.fit(self._notify)
+        shown = await self.conversation.fit(self._notify)
         try:
             return await self._stream(shown, tools)
         except ContextTooLongError:
-            shorter = await self._conversation.fit(self._notify, too_long=True)
+            shorter = await self.conversation.fit(self._notify, too_long=True)
             if shorter == shown:
                 raise
         if self._partial:
             self._emit(events.TextDiscarded("The answer broke off."))
-        self._emit(Notice("The conversation was too long for the model; asking again with less of it."))
+        self._notify("The conversation was too long for the model; asking again with less of it.")
         return await self._stream(shorter, tools)
 
-    def _notify(self, text: str) -> None:
-        self._emit(Notice(text))
-
     async def _stream(self, messages: Sequence[Message], tools: ToolRegistry) -> Completion:
-        turn = self._turn
         request = ModelRequest(
-            model=turn.model,
-            system=self._system,
+            model=self.model,
+            system="\n\n".join(text for _, text in self.system),
             messages=tuple(messages),
-            tools=tools.definitions(),
-            max_tokens=turn.limits.max_tokens,
-            temperature=turn.limits.temperature,
-            session_key=turn.context.session_key,
+            tools=tools.definitions,
+            max_tokens=self.limits.max_tokens,
+            temperature=self.limits.temperature,
+            session_key=self.context.session_key,
         )
         self._partial = ""
-        async for event in turn.provider.stream(request):
+        async for event in self.provider.stream(request):
             if isinstance(event, TextChunk):
                 self._partial += event.text
                 self._emit(events.TextDelta(event.text))
             elif isinstance(event, Retrying):
-                self._note_retry(event)
+                if event.discard and self._partial:
+                    self._partial = ""
+                    self._emit(events.TextDiscarded(event.reason))
+                self._notify(f"{event.reason} Trying again in {event.delay:.0f} s.")
             elif isinstance(event, Completion):
                 return self._accept(event)
             else:
@@ -231,13 +220,7 @@ class _Run:
                     self._partial = ""
                     self._emit(events.TextDiscarded("The model was still thinking."))
                 self._emit(events.ReasoningDelta(event.text))
-        raise BrokenStreamError(f"{turn.provider.name} ended its answer without finishing it. Try again.")
-
-    def _note_retry(self, retry: Retrying) -> None:
-        if retry.discard and self._partial:
-            self._partial = ""
-            self._emit(events.TextDiscarded(retry.reason))
-        self._emit(Notice(f"{retry.reason} Trying again in {retry.delay:.0f} s."))
+        raise BrokenStreamError(f"{self.provider.name} ended its answer without finishing it. Try again.")
 
     def _accept(self, completion: Completion) -> Completion:
         """Count the answer, and give its calls ids of their own: results are matched by id."""
@@ -245,23 +228,20 @@ class _Run:
         self._usage += completion.usage
         self._counted = completion.usage.input_tokens
         self._emit(events.UsageReported(completion.usage))
-        parts = tuple(
-            self._with_own_id(part) if isinstance(part, ToolCall) else part
-            for part in completion.message.parts
-        )
-        return completion._replace(message=Message("assistant", parts))
-
-    def _with_own_id(self, call: ToolCall) -> ToolCall:
-        unique, number = call.id, 1
-        while not unique or unique in self._call_ids:
-            number += 1
-            unique = f"{call.id or 'call'}_{number}"
-        self._call_ids.add(unique)
-        return call._replace(id=unique)
+        parts = list(completion.message.parts)
+        for place, part in enumerate(parts):
+            if isinstance(part, ToolCall):
+                unique, number = part.id, 1
+                while not unique or unique in self._call_ids:
+                    number += 1
+                    unique = f"{part.id or 'call'}_{number}"
+                self._call_ids.add(unique)
+                parts[place] = part._replace(id=unique)
+        return completion._replace(message=Message("assistant", tuple(parts)))
 
     def _why_unfinished(self, completion: Completion) -> str:
         """What ended an answer before the model had finished, and what helps; "" when nothing did."""
-        limit, used, message = self._turn.limits.max_tokens, completion.usage, completion.message
+        limit, used, message = self.limits.max_tokens, completion.usage, completion.message
         is_empty = not message.text.strip()
         if completion.finish_reason == "refusal":
             way_out = "answer (content filter). Ask in other words, or another model."

@@ -48,7 +48,8 @@ class ToolRunner:
         results: list[ToolResult] = []
 
         def may_run_beside_others(call: ToolCall) -> bool:
-            return tools.is_read_only(call.name) and self._policy.rule(call.name) == "allow"
+            tool = tools.tools.get(call.name)
+            return tool is not None and tool.read_only and self._policy.rule(call.name) == "allow"
 
         for beside, group in groupby(calls, key=may_run_beside_others):
             if not beside:
@@ -79,7 +80,8 @@ class ToolRunner:
             return ToolResult(call.id, call.name, content, outcome, output.images, origin)
         finally:
             seconds = round(time.monotonic() - started, 3)
-            preview = _preview(output.text)
+            line = next((line.strip() for line in output.text.splitlines() if line.strip()), "")
+            preview = line if len(line) <= _PREVIEW else f"{line[: _PREVIEW - 1]}…"
             self._emit(ToolFinished(call.id, call.name, outcome, seconds, preview, output.exit_code))
 
     async def _execute(self, tools: ToolRegistry, call: ToolCall) -> tuple[Outcome, ToolOutput]:
@@ -98,11 +100,11 @@ class ToolRunner:
             may_repeat = tool.read_only or tool.repeatable
             if not may_repeat and not await self._conversation.intend(call.id):
                 return "interrupted", ToolOutput(INTERRUPTED)
-            emit, call_id = self._emit, call.id
-            around = tool_surroundings(
-                self._context, call_id, lambda text: emit(ToolOutputDelta(call_id, text))
-            )
-            with _errors_of(tool), around:
+
+            def report(text: str) -> None:
+                self._emit(ToolOutputDelta(call.id, text))
+
+            with _errors_of(tool), tool_surroundings(self._context, call.id, report):
                 result = await tool.execute(**arguments)
                 output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))
                 output = output._replace(origin=output.origin or tool.origin)
@@ -130,8 +132,3 @@ def _shorten(text: str) -> str:
     half = _RESULT_LIMIT // 2
     cut = len(text) - 2 * half
     return f"{text[:half]}\n[… {cut} characters left out …]\n{text[-half:]}"
-
-
-def _preview(content: str) -> str:
-    line = next((line.strip() for line in content.splitlines() if line.strip()), "")
-    return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"

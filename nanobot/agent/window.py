@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import pairwise, takewhile
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise, product, takewhile
 from typing import NamedTuple
 
 from nanobot.agent.tools.base import ToolOutput
@@ -46,7 +46,6 @@ is kept: memory_search finds words in it, read_file with the path record:NUMBER 
 [End of the note]
 """
 
-
 # Puts messages of a session into words that stand for them from then on; raises NanobotError when it cannot.
 Summarise = Callable[[str, Sequence[StoredMessage]], Awaitable[str]]
 
@@ -65,7 +64,7 @@ class Limits(NamedTuple):
 
 
 class _View(NamedTuple):
-    """What a window shows: the messages of a request, their size, and how many are of earlier turns."""
+    """What a window shows: messages of a request, their bytes, and how many are of earlier turns."""
 
     messages: list[Message]
     size: int
@@ -124,17 +123,15 @@ class Conversation:
 
     def _view(self, window: Window) -> _View:
         """What the running turn was asked never leaves a window; a result leaves with its call."""
-        messages: list[Message] = []
-        if window.summary:
-            messages.append(Message("user", (ContextPart(_NOTE.format(window=window)),)))
-        size, earlier, calls = size_of(messages), 0, set()
+        note = Message("user", (ContextPart(_NOTE.format(window=window)),))
+        messages = [note] if window.summary else []
+        size, earlier, calls = size_of(messages), 0, set[str]()
         for entry in self.entries:
-            role, is_earlier = entry.message.role, entry.turn_id != self._claim.turn_id
-            if entry.seq <= window.start and (is_earlier or role != "user"):
+            is_earlier = entry.turn_id != self._claim.turn_id
+            if entry.seq <= window.start and (is_earlier or entry.message.role != "user"):
                 continue
-            if role == "assistant":
-                calls.update([call.id for call in entry.message.tool_calls])
-            elif role == "tool" and any(result.call_id not in calls for result in entry.message.tool_results):
+            calls.update([call.id for call in entry.message.tool_calls])
+            if any(result.call_id not in calls for result in entry.message.tool_results):
                 continue
             message, bytes_ = self._shown(entry, entry.seq <= window.shortened)
             if message.parts:
@@ -173,7 +170,7 @@ class Conversation:
         return view.messages
 
     def use(self, tokens: int = 0) -> ContextUse:
-        """How large the request is that was shown last; the provider counted `tokens`."""
+        """How large the last request is; the provider counted `tokens`."""
         size = self._shown_size or self._view(self.window).size
         return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
 
@@ -190,28 +187,27 @@ class Conversation:
 
     def _plan(self) -> Window:
         """The first window, from little loss to much, that leaves room for what is to come."""
-        summary = "." * self._summary_size  # as long as it may become
-        for start, shortened, twelfths in self._cuts():
-            window = self.window._replace(start=start, shortened=shortened)
-            if start > self.window.start:
-                window = window._replace(summary=summary)
-            if self._has_room(self._view(window), twelfths):
-                break
-        return window
-
-    def _cuts(self) -> Iterator[tuple[int, int, int]]:
-        """Start and shortened of a window, and how many twelfths of the limits it may fill."""
         now, ends, mine = self.window, self._turn_ends(), self._claim.turn_id
         running = [entry for entry in self.entries if entry.turn_id == mine and entry.seq > now.start]
         steps = [entry.seq - 1 for entry in running if entry.message.role == "assistant"]
         earlier = max((e.seq for e in self.entries if e.turn_id != mine), default=0)
         levels = [max(now.shortened, earlier), max(now.shortened, earlier, *steps[-1:])]
-        yield from ((now.start, level, 8) for level in levels)
-        for starts, share in ((ends, 6), (ends, 9), (ends[-1:], 12)):
-            yield from ((start, level, share) for level in levels for start in starts)
-        for starts, share in ((steps[1:], 6), (steps[1:][-1:], 12)):
-            yield from ((start, levels[-1], share) for start in starts)
-        yield max([now.start, *ends, *steps[1:]]), self.entries[-1].seq, 12
+        last = max([now.start, *ends, *steps[1:]])
+        for starts, shortened, twelfths in (
+            ([now.start], levels, 8),
+            (ends, levels, 6),
+            (ends, levels, 9),
+            (ends[-1:], levels, 12),
+            (steps[1:], levels[1:], 6),
+            (steps[1:][-1:], levels[1:], 12),
+            ([last], [self.entries[-1].seq], 12),
+        ):
+            for level, start in product(shortened, starts):
+                summary = "." * self._summary_size if start > now.start else now.summary  # at its longest
+                window = now._replace(start=start, shortened=level, summary=summary)
+                if self._has_room(self._view(window), twelfths):
+                    return window
+        return window
 
     def _turn_ends(self) -> list[int]:
         """The messages in the window after which another turn begins."""
@@ -311,35 +307,24 @@ def _bytes(text: str) -> int:
 
 
 def _shown_part(part: Part, seq: int, limit: int, images: bool) -> Part:
-    if not isinstance(part, ImagePart | ToolResult):
-        return part
     pointer = f"read_file with the path record:{seq} shows"
     seen = f"\n[image left out, you saw it; {pointer} it again]"
-    if isinstance(part, ImagePart):
-        return part if images else ContextPart(seen)
-    content = part.content
-    if len(content) > limit:
-        head, tail = content[: limit * 2 // 3], content[-limit // 6 :]
-        cut = len(content) - len(head) - len(tail)
-        content = f"{head}\n[… {cut} characters left out; {pointer} the whole …]\n{tail}"
-    if part.images and not images:
-        return part._replace(content=content + seen, images=())
-    return part._replace(content=content)
+    if isinstance(part, ImagePart) and not images:
+        return ContextPart(seen)
+    if isinstance(part, ToolResult) and len(part.content) > limit:
+        head, tail = part.content[: limit * 2 // 3], part.content[-limit // 6 :]
+        cut = f"[… {len(part.content) - len(head) - len(tail)} characters left out; {pointer} the whole …]"
+        part = part._replace(content=f"{head}\n{cut}\n{tail}")
+    if isinstance(part, ToolResult) and part.images and not images:
+        return part._replace(content=part.content + seen, images=())
+    return part
 
 
 def _joined(old: str, new: str, limit: int) -> str:
-    """Both summaries in about `limit` bytes: of the new one the middle goes, of the old one the top."""
-    raw = new.encode("utf-8", "replace")
-    most = limit * 2 // 3 if old else limit
-    if len(raw) > most:
-        raw = raw[: most // 3] + "\n…\n".encode() + raw[len(raw) - most // 2 :]
-    kept = [raw.decode("utf-8", "ignore")]
-    room = limit - _bytes(kept[0])
-    is_long = _bytes(old) >= room
-    for line in reversed(old.splitlines()):
-        line = line[:200] if is_long else line
-        room -= _bytes(line) + 1
-        if room < 0:
-            break
-        kept.insert(0, line)
-    return "\n".join(kept).strip()
+    """Both summaries in `limit` bytes: of the new one the middle goes, of the old one the top."""
+    kept, most = new.encode("utf-8", "replace"), limit * 2 // 3 if old else limit
+    if len(kept) > most:
+        kept = kept[: most // 3] + "\n…\n".encode() + kept[len(kept) - most // 2 :]
+    before = f"{old}\n".encode("utf-8", "replace")
+    left = max(0, len(before) + len(kept) - limit)
+    return (before[left:] + kept).decode("utf-8", "ignore").strip()

@@ -89,7 +89,7 @@ class TerminalSession:
 
     async def _until_turn_or_idle(self) -> None:
         turn = asyncio.create_task(self.until_turn())
-        idle = asyncio.create_task(self._app.dispatcher.until_idle())
+        idle = asyncio.create_task(self._app.dispatcher.idle.wait())
         try:
             await asyncio.wait({turn, idle}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.loop import Turn, TurnLimits, run_turn
+from nanobot.agent.loop import Turn, TurnLimits
 from nanobot.agent.tools.base import Tool
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import Conversation, Limits
@@ -86,7 +86,7 @@ class OpenTurn:
 
     async def run(self) -> None:
         """Run to the end; cancel the task that does to stop the turn."""
-        self.events.append(await run_turn(self.turn, self.events.append))
+        self.events.append(await self.turn.run(self.events.append))
 
     async def played(self) -> Played:
         """What is left when the turn is closed, which a turn that the store failed is not."""

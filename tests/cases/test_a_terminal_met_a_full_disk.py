@@ -42,7 +42,7 @@ async def test_the_next_message_is_answered(tmp_path: Path, monkeypatch: pytest.
                         (row,) = await app.store.database.rows("PRAGMA page_count")
                         await limit_pages(app, row[0] + 20)
                     elif text == "second":
-                        await app.dispatcher.until_idle()  # a terminal with one reply ends
+                        await app.dispatcher.idle.wait()  # a terminal with one reply ends
                         assert not working.done()
                         with pytest.raises(StorageError):
                             await app.hub.submit(own_message(app.store, "cli:direct", "x" * 200_000))

@@ -50,7 +50,7 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Sub
     order = _order(claim.turn_id)
     await app.store.subagents.add(order, "a label", profile)
     turn = TurnContext("2", 2, order)
-    tools = [(await app.tools.registry()).get(name) for name in (await app.tools.registry()).names]
+    tools = [(await app.tools.registry()).get(name) for name in (await app.tools.registry()).tools]
     try:
         return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]).for_subagents, SECONDS)
     finally:

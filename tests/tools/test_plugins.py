@@ -318,10 +318,10 @@ async def test_the_app_offers_them_after_its_own(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path))
     config = Config.model_validate({"tools": {"exec": {"enabled": False}, "restrictToWorkspace": True}})
     async with open_app(config) as app:
-        built_in = (await app.tools.registry()).names
+        built_in = (await app.tools.registry()).tools
         (app.workspace / "tools" / "a.py").write_text(plain("exec") + plain("mine") + plain("cron"))
         registry = await app.tools.registry()
-        assert registry.names == (*built_in, "mine")
+        assert [*registry.tools] == [*built_in, "mine"]
         assert await app.tools.registry() is registry
         reports = {report.name: (report.origin, report.skipped) for report in await app.tools.report()}
         assert reports["mine"] == ("plugin a.py", "")
@@ -380,7 +380,7 @@ def test_accepted_parameters_do_no_harm(schema: dict[str, Any], arguments: dict[
     except ToolError:
         return
     registry = ToolRegistry([tool])
-    assert registry.definitions()[0].parameters == schema
+    assert registry.definitions[0].parameters == schema
     assert registry.hint(ToolCall("1", "sample", arguments)).startswith("sample(")
     json.dumps(plain_schema(schema), ensure_ascii=False).encode()
     with contextlib.suppress(ToolError):

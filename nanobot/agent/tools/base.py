@@ -35,38 +35,33 @@ class ToolOutput(NamedTuple):
     origin: Origin | None = None
 
 
-_turn: ContextVar[TurnContext] = ContextVar("nanobot_turn")
-_call_id: ContextVar[str] = ContextVar("nanobot_call_id", default="")
-_report: ContextVar[Callable[[str], None] | None] = ContextVar("nanobot_report", default=None)
+_call: ContextVar[tuple[TurnContext, str, Callable[[str], None]]] = ContextVar("nanobot_tool_call")
 
 
 @contextlib.contextmanager
 def tool_surroundings(turn: TurnContext, call_id: str, report: Callable[[str], None]) -> Iterator[None]:
     """Set what `current_turn`, `current_call_id` and `report_output` give inside the block."""
-    tokens = (_turn.set(turn), _call_id.set(call_id), _report.set(report))
+    token = _call.set((turn, call_id, report))
     try:
         yield
     finally:
-        _turn.reset(tokens[0])
-        _call_id.reset(tokens[1])
-        _report.reset(tokens[2])
+        _call.reset(token)
 
 
 def current_turn() -> TurnContext:
     """The turn the calling tool runs in. Raises LookupError outside of a turn."""
-    return _turn.get()
+    return _call.get()[0]
 
 
 def current_call_id() -> str:
     """The id of the running tool call; with the turn id it names an effect that must happen once."""
-    return _call_id.get()
+    return _call.get()[1]
 
 
 def report_output(text: str) -> None:
     """Show live output of the running tool to whoever watches the turn."""
-    report = _report.get()
-    if report is not None:
-        report(text)
+    if call := _call.get(None):
+        call[2](text)
 
 
 class Tool(ABC):

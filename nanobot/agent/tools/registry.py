@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from nanobot.agent.tools.base import Tool
-from nanobot.errors import ToolError, UsageError
+from nanobot.errors import ToolError
 from nanobot.messages import ToolCall, ToolDefinition
 
 log = logging.getLogger(__name__)
 
-HINT_CHARS = 80
+_HINT = 80  # characters
 _SHOWN = 200
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -38,56 +39,42 @@ class ToolSource(Protocol):
     """Tools that come and go while nanobot runs: plugins, MCP servers."""
 
     async def tools(self) -> Sequence[Tool]:
-        """The tools for the next turn, in a stable order and with names that no other tool has."""
+        """The tools for the next turn, in a stable order."""
 
     async def report(self) -> Sequence[ToolReport]:
         """What there is and what was skipped, as far as it can be told at once."""
 
-    async def aclose(self) -> None:
-        """End what runs for the tools."""
+    async def aclose(self) -> None: ...
 
 
 class ToolRegistry:
-    """Tools by name. Raises UsageError when two have the same name: one must not shadow the other."""
+    """Tools by name; of two with the same name the first."""
 
     def __init__(self, tools: Iterable[Tool]) -> None:
-        self._tools: dict[str, Tool] = {}
+        self.tools: dict[str, Tool] = {}
         for tool in tools:
-            if tool.name in self._tools:
-                raise UsageError(f"Two tools are called {tool.name!r}. Rename one of them.")
-            self._tools[tool.name] = tool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._tools)
+            if self.tools.setdefault(tool.name, tool) is not tool:
+                log.warning("A second tool called %r is left out.", tool.name)
 
     @property
     def for_subagents(self) -> tuple[str, ...]:
         """The names of the tools that subagents may be given."""
-        return tuple(tool.name for tool in self._tools.values() if not tool.owner_only)
+        return tuple(name for name, tool in self.tools.items() if not tool.owner_only)
 
+    @functools.cached_property
     def definitions(self) -> tuple[ToolDefinition, ...]:
         """What the model is told, always in the same order."""
-        tools = self._tools.values()
+        tools = self.tools.values()
         return tuple(ToolDefinition(tool.name, tool.description, tool.parameters) for tool in tools)
-
-    def select(self, names: Collection[str]) -> list[Tool]:
-        """These tools alone, in the same order; a name without a tool is left out."""
-        return [tool for tool in self._tools.values() if tool.name in names]
 
     def get(self, name: str) -> Tool:
         """The tool called `name`. Raises ToolError naming the nearest ones."""
-        tool = self._tools.get(name)
-        if tool is None:
+        if name not in self.tools:
             import difflib
 
-            near = difflib.get_close_matches(name, self._tools, n=3) or list(self._tools)
+            near = difflib.get_close_matches(name, self.tools, n=3) or list(self.tools)
             raise ToolError(f"There is no tool {_shown(name)}. Available: {', '.join(near)}.")
-        return tool
-
-    def is_read_only(self, name: str) -> bool:
-        """Whether there is such a tool and it changes nothing."""
-        return name in self._tools and self._tools[name].read_only
+        return self.tools[name]
 
     def validate(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """`arguments` made fit for `tool`: "5" becomes 5, nulls for options and unknown ones are dropped.
@@ -103,50 +90,45 @@ class ToolRegistry:
             if (name in properties or takes_anything) and (value is not None or name in required)
         }
         schema = _shallow(schema) if tool.origin == "mcp" else schema
-        if not _fits_plainly(schema, fitted):
-            problem = _problem(schema, fitted, arguments)
-            if problem:
-                raise ToolError(f"{problem}. {tool.name} takes: {_signature(schema)}.")
+        if not _fits_plainly(schema, fitted) and (problem := _problem(schema, fitted, arguments)):
+            raise ToolError(f"{problem}. {tool.name} takes: {_signature(schema)}.")
         return fitted
 
     def hint(self, call: ToolCall) -> str:
         """The call in one short line without control characters, for example `read_file("notes.md")`."""
-        tool = self._tools.get(call.name)
+        tool = self.tools.get(call.name)
         wanted = [*(tool.parameters.get("properties", ()) if tool else ()), *call.arguments]
         first = next((call.arguments[name] for name in wanted if name in call.arguments), None)
         text = _one_line(f"{call.name}({'' if first is None else _shown(first)})")
-        return text if len(text) <= HINT_CHARS else f"{text[: HINT_CHARS - 2]}…)"
+        return text if len(text) <= _HINT else f"{text[: _HINT - 2]}…)"
 
 
 class Toolbox:
     """Built-in tools win over tools of sources, earlier sources over later ones."""
 
     def __init__(self, built_in: Sequence[Tool], sources: Sequence[ToolSource] = ()) -> None:
-        self._built_in = list(built_in)
+        self._built_in = built_in
         self._sources = sources
-        self._newest: tuple[list[Tool], ToolRegistry] = (self._built_in, ToolRegistry(built_in))
+        self._found = list(built_in)
+        self._registry = ToolRegistry(built_in)
 
     async def registry(self) -> ToolRegistry:
         """The tools for the next turn; the same object as long as nothing changed."""
-        tools = list(self._built_in)
+        found = list(self._built_in)
         for source in self._sources:
-            for tool in await source.tools():
-                if any(tool.name == other.name for other in tools):
-                    log.warning("A second tool called %r is left out.", tool.name)
-                else:
-                    tools.append(tool)
-        if tools != self._newest[0]:
-            self._newest = (tools, ToolRegistry(tools))
-        return self._newest[1]
+            found += await source.tools()
+        if found != self._found:
+            self._found, self._registry = found, ToolRegistry(found)
+        return self._registry
 
     async def report(self) -> list[ToolReport]:
         """Every tool in the order of `registry`, those that are left out as well."""
         reports = [ToolReport(tool.name, "built-in") for tool in self._built_in]
         for source in self._sources:
             for report in await source.report():
-                taken = any(report.name == other.name and not other.skipped for other in reports)
-                second = report.name and taken and not report.skipped
-                reports.append(report._replace(skipped="another tool has this name") if second else report)
+                taken = {other.name for other in reports if not other.skipped}
+                skipped = report.skipped or (report.name in taken and "another tool has this name") or ""
+                reports.append(report._replace(skipped=skipped))
         return reports
 
     async def aclose(self) -> None:
@@ -163,13 +145,11 @@ def _converted(value: Any, schema: Any) -> Any:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and wanted == "string":
         return json.dumps(value)
-    if isinstance(value, str):
-        try:
-            parsed = json.loads(value.lower() if value in ("True", "False") else value)
-        except (ValueError, RecursionError):
-            return value
-        return parsed if _is(parsed, wanted) else value
-    return value
+    try:
+        parsed = json.loads(value.lower() if value in ("True", "False") else value)
+    except (TypeError, ValueError, RecursionError):
+        return value
+    return parsed if _is(parsed, wanted) else value
 
 
 def _is(value: Any, wanted: str) -> bool:
@@ -180,16 +160,16 @@ def _fits_plainly(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> bo
     """Whether simple arguments are right beyond doubt: importing jsonschema costs 0.16 s of CPU."""
     if set(schema) - {"type", "properties", "required"} or set(schema.get("required", ())) - set(arguments):
         return False
-    return all(_fits_simply(value, schema.get("properties", {}).get(n)) for n, value in arguments.items())
-
-
-def _fits_simply(value: Any, schema: Any) -> bool:
-    if not isinstance(schema, dict) or set(schema) - _SIMPLE or str(schema.get("type")) not in _TYPES:
-        return False
-    within = not isinstance(value, int | float) or (
-        schema.get("minimum", value) <= value <= schema.get("maximum", value)
-    )
-    return within and _is(value, schema["type"])
+    for name, value in arguments.items():
+        wanted = schema.get("properties", {}).get(name)
+        if not isinstance(wanted, dict) or set(wanted) - _SIMPLE or str(wanted.get("type")) not in _TYPES:
+            return False
+        is_number = isinstance(value, int | float)
+        if is_number and not wanted.get("minimum", value) <= value <= wanted.get("maximum", value):
+            return False
+        if not _is(value, wanted["type"]):
+            return False
+    return True
 
 
 def _shallow(schema: Mapping[str, Any]) -> dict[str, Any]:
