@@ -86,7 +86,7 @@ class App:
             self.tools,
             prompt,
             self.subagents,
-            model=model,
+            named=model,
             recall=self.recall.before_turn,
             summarise=self.memory.summarise,
         )

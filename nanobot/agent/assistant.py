@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from nanobot.agent.context import PromptBuilder
-from nanobot.agent.loop import Turn, TurnLimits
+from nanobot.agent.loop import Turn
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.bus.events import TurnEvent, TurnFinished
@@ -48,45 +49,35 @@ class ModelPool:
             await provider.aclose()
 
 
+@dataclass
 class Assistant:
-    """Prepares turns and runs them."""
+    """Prepares turns and runs them. `named` is a model that beats what sessions remember."""
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        models: ModelPool,
-        tools: Toolbox,
-        prompt: PromptBuilder,
-        subagents: LazySubagents,
-        *,
-        model: str = "",
-        recall: Callable[[InboundMessage, int], Awaitable[str]] | None = None,
-        summarise: Summarise | None = None,
-    ) -> None:
-        self.policy = Policy(config.tools.policy)
-        self._config = config
-        self._store = store
-        self._models = models
-        self._tools = tools
-        self._prompt = prompt
-        self._summarise = summarise
-        self._recall = recall
-        self._subagents = subagents
-        self.default_model = model or config.agents.defaults.model
-        self._insisted = model  # named when the process was started: it beats what sessions remember
+    config: Config
+    store: Store
+    models: ModelPool
+    tools: Toolbox
+    prompt: PromptBuilder
+    subagents: LazySubagents
+    named: str = ""
+    recall: Callable[[InboundMessage, int], Awaitable[str]] | None = None
+    summarise: Summarise | None = None
+
+    def __post_init__(self) -> None:
+        self.policy = Policy(self.config.tools.policy)
+        self.default_model = self.named or self.config.agents.defaults.model
 
     async def model_of(self, session_key: str) -> str:
         """The model that was named at the start, else the one chosen with /model, else the default."""
-        return self._chosen((await self._store.sessions.open(session_key)).settings)
+        return self._chosen((await self.store.sessions.open(session_key)).settings)
 
     def _chosen(self, settings: Mapping[str, str]) -> str:
-        return self._insisted or settings.get("model") or self.default_model
+        return self.named or settings.get("model") or self.default_model
 
     async def use_model(self, session_key: str, model: str) -> None:
         """Answer the session with `model` from now on."""
-        await self._store.sessions.set_setting(session_key, "model", model)
-        self._insisted = ""
+        await self.store.sessions.set_setting(session_key, "model", model)
+        self.named = ""
 
     async def run(
         self,
@@ -105,10 +96,10 @@ class Assistant:
             turn = await self._prepare(inbound, claim, session, handed_over)
         except NanobotError:
             if not begun:  # what was asked is kept, also when nobody can answer it
-                await self._store.turns.append(claim, await self._asked(inbound))
+                await self.store.turns.append(claim, await self._asked(inbound))
             raise
         if not begun:
-            recalled = await self._recall(inbound, session.window.start) if self._recall else ""
+            recalled = await self.recall(inbound, session.window.start) if self.recall else ""
             shown = turn.conversation.shown() if inbound.folder else ()
             await turn.conversation.append(await self._asked(inbound, recalled, shown))
             if inbound.source == "report":
@@ -122,35 +113,29 @@ class Assistant:
         return await self._prepare(inbound, nothing, session, asyncio.Event())
 
     async def _open(self, session_key: str) -> OpenSession:
-        limit = self._config.agents.defaults.memory_window + SPARE_MESSAGES
-        return await self._store.sessions.open(session_key, limit)
+        limit = self.config.agents.defaults.memory_window + SPARE_MESSAGES
+        return await self.store.sessions.open(session_key, limit)
 
     async def _prepare(
         self, inbound: InboundMessage, claim: Claim, session: OpenSession, handed_over: asyncio.Event
     ) -> Turn:
         context = TurnContext(claim.turn_key, claim.turn_id, inbound)
-        defaults = self._config.agents.defaults
-        model, tools, system = self._chosen(session.settings), self._tools, list[tuple[str, str]]()
-        turn_limits = TurnLimits(
-            max_iterations=defaults.max_tool_iterations,
-            max_tokens=defaults.max_tokens,
-            temperature=defaults.temperature,
-            seconds=defaults.turn_timeout_seconds,
-        )
+        defaults = self.config.agents.defaults
+        model, tools, system = self._chosen(session.settings), self.tools, list[tuple[str, str]]()
+        calls, advice = defaults.max_tool_iterations, Turn.advice
+        seconds: float = defaults.turn_timeout_seconds
         if inbound.source == "order":
             registry = await tools.registry()
-            role = await self._subagents.loaded.role(context, registry.for_subagents, turn_limits.seconds)
+            role = await self.subagents.loaded.role(context, registry.for_subagents, seconds)
             parent = inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
             model = role.model or await self.model_of(parent)
             tools, system = Toolbox([registry.get(name) for name in role.tools]), [("rules", role.prompt)]
-            turn_limits = turn_limits._replace(
-                max_iterations=role.calls, advice=role.advice, seconds=role.seconds
-            )
-        resolution, provider = await self._models.get(model)
+            calls, advice, seconds = role.calls, role.advice, role.seconds
+        resolution, provider = await self.models.get(model)
         traits = provider.traits(resolution.model)
         if not traits.supports_tools:
             tools = Toolbox([])
-        system = system or self._prompt.parts(inbound, with_tools=traits.supports_tools)
+        system = system or self.prompt.parts(inbound, with_tools=traits.supports_tools)
         definitions = (await tools.registry()).definitions
         limits = Limits(
             window=defaults.context_window or traits.context_window,
@@ -160,17 +145,20 @@ class Assistant:
             only_words=not traits.supports_tools,
         )
         mode = session.settings.get("queue", defaults.queue_mode)
-        own_calls = turn_limits.max_iterations
         return Turn(
             context=context._replace(supports_images=traits.supports_images),
             provider=provider,
             model=resolution.model,
             system=system,
             tools=tools,
-            conversation=Conversation(self._store, claim, limits, self._summarise, session),
-            limits=turn_limits,
+            conversation=Conversation(self.store, claim, limits, self.summarise, session),
             handed_over=handed_over,
-            objection=functools.partial(self._subagents.objection, claim, context, own_calls),
+            max_iterations=calls,
+            advice=advice,
+            max_tokens=defaults.max_tokens,
+            temperature=defaults.temperature,
+            seconds=seconds,
+            objection=functools.partial(self.subagents.objection, claim, context, calls),
             answers=inbound if inbound.source == "report" or mode == "steer" else None,
             policy=self.policy,
         )
@@ -179,7 +167,7 @@ class Assistant:
         self, inbound: InboundMessage, recalled: str = "", shown: Sequence[Message] = ()
     ) -> Message:
         """What the model is shown of a message, after what it is `shown` already."""
-        note = self._prompt.moment(inbound, shown)
+        note = self.prompt.moment(inbound, shown)
         more: list[Part] = []
         if inbound.is_group or inbound.attachments or inbound.quoted:
             from nanobot.agent.attachments import attachment_notes, load_images, quoted_parts

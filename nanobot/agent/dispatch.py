@@ -1,8 +1,7 @@
 """From the inbox to turns: one lane a session, several lanes at once, nothing lost on the way.
 
-The dispatcher claims accepted messages from the store, runs their turns, and acknowledges each together
-with its reply. A gateway's can be killed at any moment: a claimed turn is taken over and resumed. A
-terminal's works on what that terminal has submitted and on nothing else; nobody takes it over.
+A gateway's dispatcher can be killed at any moment: a claimed turn is taken over and resumed. A terminal's
+works on what that terminal has submitted and on nothing else; nobody takes it over.
 """
 
 from __future__ import annotations
@@ -78,8 +77,7 @@ class Dispatcher:
         Turns that still run are then handed over: their next worker resumes them. An owner's are stopped.
         Raises StorageError when an owner's store fails.
         """
-        self._owner = owner
-        self._draining = False
+        self._owner, self._draining = owner, False
         self._handed_over.clear()  # this gateway may have lost the lead and regained it
         renewing = asyncio.create_task(self._renew())
         try:
@@ -147,7 +145,7 @@ class Dispatcher:
     # -- lanes
 
     async def _start_turns(self, changed: asyncio.Event) -> float:
-        """Begin the turns of all free lanes there is room for; how long to wait before the next look."""
+        """Begin the turns of all free lanes there is room for; seconds to wait before the next look."""
         subagents = sum(one.turn.is_subagent for one in self._running.values())
         room = (
             self._limits.max_concurrent_turns - len(self._running) + subagents,
@@ -169,7 +167,7 @@ class Dispatcher:
             return _STORAGE_PAUSE
 
     async def _look_for_blocked(self) -> float:
-        """A terminal may have to wait for the turn of another process; how long until the next look."""
+        """A terminal may have to wait for the turn of another process; seconds until the next look."""
         found = await self._store.turns.blocked(self._owner) if self._owner else None
         if found is None:
             self._blocked = False

@@ -8,20 +8,25 @@ dies is resumed from what was recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
 
-from nanobot.agent.tool_calls import ToolRunner
-from nanobot.agent.tools.registry import Toolbox, ToolRegistry
+from nanobot.agent.tools.base import Tool, ToolOutput, tool_surroundings
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import Conversation
 from nanobot.bus import events
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
-from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, ProviderError
+from nanobot.errors import BrokenStreamError, ContextTooLongError, NanobotError, ProviderError, ToolError
 from nanobot.messages import (
+    INTERRUPTED,
     ContextPart,
     InboundMessage,
     Message,
+    Outcome,
     ReasoningPart,
     StopReason,
     ToolCall,
@@ -33,21 +38,12 @@ from nanobot.messages import (
 from nanobot.providers.base import Completion, ModelRequest, Provider, Retrying, TextChunk
 from nanobot.security.policy import Policy
 
+log = logging.getLogger(__name__)
+
 _REPEATED = 3  # identical steps in a row after which the model is told, and then stopped
 _LOOP_NOTICE = "[nanobot: the same tool call gave the same result three times. Do something else, or answer.]"
-
-
-class TurnLimits(NamedTuple):
-    """`seconds` is wall time for the whole turn, `max_tokens` the length of one model answer.
-
-    `advice` is said when `max_iterations` are used up.
-    """
-
-    max_iterations: int = 40
-    advice: str = '(agents.defaults.maxToolIterations). Say "go on" to continue.'
-    max_tokens: int = 8192
-    temperature: float | None = None
-    seconds: float = 1800.0
+_RESULT_LIMIT = 64_000  # characters of one result that reach the model
+_PREVIEW = 100
 
 
 @dataclass
@@ -55,10 +51,11 @@ class Turn:
     """One turn, ready to run.
 
     `system` are the named parts of the prompt. The `conversation` ends with what was asked; after a crash
-    it may end with calls that have no result. Before each model call `objection` says why there may be
-    none. After each step those that wait may join the message it `answers`, if any. A turn that is
-    cancelled ends, unless another worker goes on with it: then `handed_over` is set. `policy` decides which
-    calls may run.
+    it may end with calls that have no result. A turn that is cancelled ends, unless another worker goes on
+    with it: then `handed_over` is set. `policy` decides which calls may run. `seconds` is wall time for all
+    of it, `max_tokens` the length of one model answer, `advice` is said when `max_iterations` are used up.
+    Before each model call `objection` says why there may be none. After each step those that wait may join
+    the message it `answers`, if any.
     """
 
     context: TurnContext
@@ -69,7 +66,11 @@ class Turn:
     conversation: Conversation
     handed_over: asyncio.Event
     policy: Policy
-    limits: TurnLimits
+    max_iterations: int = 40
+    advice: str = '(agents.defaults.maxToolIterations). Say "go on" to continue.'
+    max_tokens: int = 8192
+    temperature: float | None = None
+    seconds: float = 1800.0
     objection: Callable[[], Awaitable[str]] | None = None
     answers: InboundMessage | None = None
 
@@ -79,7 +80,6 @@ class Turn:
         To stop it, cancel the task that runs it: what runs is stopped, and the turn has ended as `cancelled`.
         """
         self._emit = emit
-        self._runner = ToolRunner(self.context, self.conversation, self.policy, emit)
         self._call_ids = {call.id for message in self.conversation.messages for call in message.tool_calls}
         self._last_step: object = None
         self._repeats = 0
@@ -98,15 +98,14 @@ class Turn:
 
     async def _run_in_time(self) -> StopReason:
         """Take steps until the turn ends; of an answer that is cut off, keep what was said."""
-        seconds = self.limits.seconds
         reason: StopReason = "cancelled"
         try:
-            async with asyncio.timeout(seconds) as clock:
+            async with asyncio.timeout(self.seconds) as clock:
                 return await self._steps()
         except TimeoutError:
             if not clock.expired():
                 raise
-            reason = self._stop(f"Stopped after {seconds:.0f} seconds.")
+            reason = self._stop(f"Stopped after {self.seconds:.0f} seconds.")
         except asyncio.CancelledError:
             if self.handed_over.is_set():
                 raise
@@ -118,23 +117,23 @@ class Turn:
         return reason
 
     async def _steps(self) -> StopReason:
-        limits, messages = self.limits, self.conversation.messages
+        messages = self.conversation.messages
         if messages[-1].role == "assistant" and not messages[-1].tool_calls:
             self._text = messages[-1].text  # the turn died between its answer and its end
             return "done"
-        tools = await self.tools.registry()
-        await self._runner.run(tools, unanswered_calls(messages))
-        for _ in range(limits.max_iterations):
+        self._offered = await self.tools.registry()
+        await self._run_calls(unanswered_calls(messages))
+        for _ in range(self.max_iterations):
             if reason := await self._step():
                 return reason
-        return self._stop(f"Stopped after {limits.max_iterations} rounds of tool calls {limits.advice}")
+        return self._stop(f"Stopped after {self.max_iterations} rounds of tool calls {self.advice}")
 
     async def _step(self) -> StopReason | None:
         """Ask the model and run the tools it calls; gives the reason when the turn ends with that."""
         if self.objection and (objection := await self.objection()):
             return self._stop(objection)
-        tools = await self.tools.registry()
-        completion = await self._query(tools)
+        self._offered = await self.tools.registry()
+        completion = await self._query()
         message = completion.message
         self._text = message.text
         if not message.tool_calls:
@@ -146,7 +145,7 @@ class Turn:
             return "done"
         storing = asyncio.create_task(self.conversation.append(message))
         try:
-            results = await self._runner.run(tools, message.tool_calls, storing)
+            results = await self._run_calls(message.tool_calls, storing)
         finally:
             await storing
         self._count_repeats(message.tool_calls, results)
@@ -167,23 +166,23 @@ class Turn:
 
     # -- asking the model
 
-    async def _query(self, tools: ToolRegistry) -> Completion:
+    async def _query(self) -> Completion:
         """An answer that says or calls something; an empty one that nothing explains is asked for again."""
         for attempt in range(2):
             if attempt:
                 self._notify("The model returned an empty answer; asking once more.")
-            completion = await self._query_with_what_fits(tools)
+            completion = await self._query_with_what_fits()
             if completion.message.tool_calls or completion.message.text.strip():
                 return completion
             if why := self._why_unfinished(completion):
                 raise ProviderError(why)
         raise BrokenStreamError("The model returned an empty answer twice. Try again, or another model.")
 
-    async def _query_with_what_fits(self, tools: ToolRegistry) -> Completion:
+    async def _query_with_what_fits(self) -> Completion:
         """Ask with as much as should fit, and once more with less when the provider says it does not."""
         shown = await self.conversation.fit(self._notify)
         try:
-            return await self._stream(shown, tools)
+            return await self._stream(shown)
         except ContextTooLongError:
             shorter = await self.conversation.fit(self._notify, too_long=True)
             if shorter == shown:
@@ -191,16 +190,16 @@ class Turn:
         if self._partial:
             self._emit(events.TextDiscarded("The answer broke off."))
         self._notify("The conversation was too long for the model; asking again with less of it.")
-        return await self._stream(shorter, tools)
+        return await self._stream(shorter)
 
-    async def _stream(self, messages: Sequence[Message], tools: ToolRegistry) -> Completion:
+    async def _stream(self, messages: Sequence[Message]) -> Completion:
         request = ModelRequest(
             model=self.model,
             system="\n\n".join(text for _, text in self.system),
             messages=tuple(messages),
-            tools=tools.definitions,
-            max_tokens=self.limits.max_tokens,
-            temperature=self.limits.temperature,
+            tools=self._offered.definitions,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
             session_key=self.context.session_key,
         )
         self._partial = ""
@@ -241,7 +240,7 @@ class Turn:
 
     def _why_unfinished(self, completion: Completion) -> str:
         """What ended an answer before the model had finished, and what helps; "" when nothing did."""
-        limit, used, message = self.limits.max_tokens, completion.usage, completion.message
+        limit, used, message = self.max_tokens, completion.usage, completion.message
         is_empty = not message.text.strip()
         if completion.finish_reason == "refusal":
             way_out = "answer (content filter). Ask in other words, or another model."
@@ -262,3 +261,95 @@ class Turn:
         step = [(call.name, repr(call.arguments)) for call in calls], [result.content for result in results]
         self._repeats = self._repeats + 1 if step == self._last_step else 1
         self._last_step = step
+
+    # -- running tools: reads side by side, effects one by one and in order
+
+    async def _run_calls(
+        self, calls: Sequence[ToolCall], storing: asyncio.Task[None] | None = None
+    ) -> list[ToolResult]:
+        """Run the calls and record their results, in the order of the calls.
+
+        Nothing but reads begins before `storing` is done, which records the message that asks for the calls.
+        """
+        results: list[ToolResult] = []
+        for beside, group in groupby(calls, key=self._may_run_beside_others):
+            if not beside:
+                for call in group:
+                    if storing:
+                        await storing
+                    results += await self._recorded(await self._run_call(call))
+                continue
+            async with asyncio.TaskGroup() as reads:
+                tasks = [reads.create_task(self._run_call(call)) for call in group]
+            if storing:
+                await storing
+            results += await self._recorded(*(task.result() for task in tasks))
+        return results
+
+    def _may_run_beside_others(self, call: ToolCall) -> bool:
+        tool = self._offered.tools.get(call.name)
+        return tool is not None and tool.read_only and self.policy.rule(call.name) == "allow"
+
+    async def _recorded(self, *results: ToolResult) -> Sequence[ToolResult]:
+        await self.conversation.append(*(Message("tool", (result,)) for result in results))
+        return results
+
+    async def _run_call(self, call: ToolCall) -> ToolResult:
+        self._emit(events.ToolStarted(call.id, call.name, self._offered.hint(call)))
+        started = time.monotonic()
+        outcome: Outcome = "cancelled"
+        output = ToolOutput("")
+        try:
+            outcome, output = await self._execute(call)
+            content = _shortened(output.text)
+            return ToolResult(call.id, call.name, content, outcome, output.images, output.origin or "tool")
+        finally:
+            seconds = round(time.monotonic() - started, 3)
+            line = next((line.strip() for line in output.text.splitlines() if line.strip()), "")
+            preview = line if len(line) <= _PREVIEW else f"{line[: _PREVIEW - 1]}…"
+            self._emit(events.ToolFinished(call.id, call.name, outcome, seconds, preview, output.exit_code))
+
+    async def _execute(self, call: ToolCall) -> tuple[Outcome, ToolOutput]:
+        def ask(shown: str, code: str) -> None:
+            self._emit(events.ApprovalAsked(call.id, call.name, shown, code))
+
+        def report(text: str) -> None:
+            self._emit(events.ToolOutputDelta(call.id, text))
+
+        try:
+            tool = self._offered.get(call.name)
+            if call.malformed:
+                raise ToolError(f"The arguments were no JSON object: {call.malformed[:200]}")
+            with _errors_of(tool):
+                arguments = self._offered.validate(tool, call.arguments)
+            if refusal := await self.policy.refusal(self.context.inbound, call, ask):
+                raise ToolError(refusal)
+            may_repeat = tool.read_only or tool.repeatable
+            if not may_repeat and not await self.conversation.intend(call.id):
+                return "interrupted", ToolOutput(INTERRUPTED)
+            with _errors_of(tool), tool_surroundings(self.context, call.id, report):
+                result = await tool.execute(**arguments)
+                output = result if isinstance(result, ToolOutput) else ToolOutput(str(result))
+        except ToolError as error:
+            return "error", ToolOutput(f"Error: {error}")
+        is_failure = tool.errors_are_text and output.text.startswith("Error")
+        return "error" if is_failure else "ok", output._replace(origin=output.origin or tool.origin)
+
+
+@contextlib.contextmanager
+def _errors_of(tool: Tool) -> Iterator[None]:
+    """Whatever a tool raises becomes an error that the model can read."""
+    try:
+        yield
+    except ToolError:
+        raise
+    except (Exception, SystemExit) as error:
+        log.exception("Tool %s failed", tool.name)
+        raise ToolError(f"{tool.name} failed: {type(error).__name__}: {error}") from error
+
+
+def _shortened(text: str) -> str:
+    half = _RESULT_LIMIT // 2
+    if len(text) <= _RESULT_LIMIT:
+        return text
+    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"

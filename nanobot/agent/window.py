@@ -7,7 +7,6 @@ Cuts are deep and rare, so that requests begin with the same words between them.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise, product, takewhile
@@ -36,7 +35,6 @@ BYTES_PER_TOKEN = 4  # of UTF-8: right for English, and careful with scripts tha
 _SHORT_RESULT = 1_200  # characters of a shortened tool result
 _SUMMARY_BYTES = 6_000
 _SUMMARISED_AT_ONCE = 400  # messages; of a longer range the newest
-_PATIENCE = 60.0  # seconds for one summary
 SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
 _ENVELOPE = 20  # bytes that a message costs beside its words
 _IMAGE_BYTES = 6_000  # an image costs as much as so much text
@@ -89,7 +87,6 @@ class Conversation:
         self._summarise = summarise
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, opened.window.used)
-        self._shown_size = 0
         self._seen = _seen(opened.messages, claim.turn_id)
         self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
 
@@ -166,18 +163,16 @@ class Conversation:
             view = self._view(self.window)
             if self._size < view.size:
                 notify("What was asked may be more than the model can take. /new helps, or a larger model.")
-        self._shown_size = view.size
         return view.messages
 
     def use(self, tokens: int = 0) -> ContextUse:
         """How large the last request is; the provider counted `tokens`."""
-        size = self._shown_size or self._view(self.window).size
-        return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
+        size = self._limits.fixed + self._view(self.window).size
+        return ContextUse(tokens, size // BYTES_PER_TOKEN, self._limits.window)
 
     async def compact(self) -> None:
         """Let a summary stand for everything before the newest turn, however much would fit."""
-        if ends := self._turn_ends():
-            end = ends[-1]
+        for end in self._turn_ends()[-1:]:
             await self._move(self.window._replace(start=end, shortened=end), lambda _: None)
 
     def _has_room(self, view: _View, twelfths: int = 12) -> bool:
@@ -225,20 +220,18 @@ class Conversation:
             summary = await self._summary(before.start, after.start)
             after = after._replace(summary=_joined(before.summary, summary, self._summary_size))
         if after != before and not await self._store.sessions.move_window(key, before, after):
-            opened = await self._store.sessions.open(key)  # begun anew, or compacted by somebody else
-            after = opened.window
+            after = (await self._store.sessions.open(key)).window  # begun anew, or somebody else's
         self.window = after
 
     async def _summary(self, before: int, start: int) -> str:
         key, first = self._claim.session_key, max(before, start - _SUMMARISED_AT_ONCE)
         unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
         left = await self._store.sessions.history(key, after=first, limit=start - first)
-        told = ""
         try:
-            async with asyncio.timeout(_PATIENCE):
-                told = await self._summarise(key, left) if self._summarise and left else ""
-        except (NanobotError, TimeoutError) as error:
-            log.warning("%s is summarised without a model: %s", key, error)
+            told = await self._summarise(key, left) if self._summarise and left else ""
+        except NanobotError as error:
+            log.warning("%s is summarised without what memory knows: %s", key, error)
+            told = ""
         from nanobot.agent.digest import digest
 
         return f"{unread}{told}\n{digest(left)}".strip()

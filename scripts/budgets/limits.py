@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_638, target=4_000)
+SPINE = Ratchet(now=4_473, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_983, target=23_500)
+TOTAL = Ratchet(now=27_818, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=67, target=60)
+HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_619, target=9_000)
+HELLO_LINES = Ratchet(now=9_469, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 816,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_923,
+    "agent": 1_758,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -112,7 +112,7 @@ GROUND_FLOOR = ("messages", "errors", "paths")
 # The edges of design part 2, where any exception may be caught because it is logged and the rest goes on:
 # a tool call, a channel task, a scheduled job, a plugin import, an HTTP handler. (file, function): edge.
 BROAD_EXCEPT_EDGES: dict[tuple[str, str], str] = {
-    ("agent/tool_calls.py", "_errors_of"): "a tool call",
+    ("agent/loop.py", "_errors_of"): "a tool call",
     ("channels/base.py", "contained"): "a channel task",
     ("channels/platform.py", "_parsed"): "a channel task",  # an event that nobody can read
     ("channels/registry.py", "load_channel"): "a plugin import",

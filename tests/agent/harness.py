@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.loop import Turn, TurnLimits
+from nanobot.agent.loop import Turn
 from nanobot.agent.tools.base import Tool
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import Conversation, Limits
@@ -149,7 +149,7 @@ async def open_turn(
                 handed_over=changes.pop("handed_over", asyncio.Event()),
                 policy=Policy(),
                 conversation=Conversation(opened, claim, LIMITS, None, await opened.sessions.open(KEY, 200)),
-                **({"limits": TurnLimits(max_iterations=10)} | changes),
+                **({"max_iterations": 10} | changes),
             )
             yield OpenTurn(turn, provider, opened, claim, len(earlier) + len(messages))
 

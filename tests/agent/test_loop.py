@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from nanobot.agent.loop import TurnLimits
 from nanobot.agent.tools.base import ToolOutput, current_turn, report_output
 from nanobot.bus.events import (
     Notice,
@@ -209,7 +208,7 @@ async def test_the_iteration_limit_ends_the_turn_with_a_reason() -> None:
     played = await play(
         ScriptedProvider(lambda request: Reply(tool_calls=[call("act", value=str(next(counter)))])),
         [Act("act", lambda value: value)],
-        limits=TurnLimits(max_iterations=3),
+        max_iterations=3,
     )
     assert played.finished.stop_reason == "limit"
     assert len(played.provider.requests) == 3
@@ -239,7 +238,7 @@ async def test_the_deadline_stops_a_hanging_tool_and_closes_the_history() -> Non
     played = await play(
         [Reply(tool_calls=[call("hang")])],
         [Act("hang", lambda **_: asyncio.sleep(60))],
-        limits=TurnLimits(seconds=0.05),
+        seconds=0.05,
     )
     assert played.finished.stop_reason == "limit"
     assert unanswered_calls(played.recorded) == []

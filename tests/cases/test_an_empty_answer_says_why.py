@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nanobot.agent.loop import TurnLimits
 from nanobot.bus.events import Notice
 from nanobot.messages import Message, Usage
 from nanobot.providers.base import FinishReason
 from nanobot.providers.scripted import Reply
 from tests.agent.harness import Act, Played, call, play
 
-LIMITS = TurnLimits(max_tokens=500)
-
 
 async def answered(reply: Reply) -> Played:
-    return await play([reply, "never asked for"], [Act("act", lambda **_: "done")], limits=LIMITS)
+    return await play([reply, "never asked for"], [Act("act", lambda **_: "done")], max_tokens=500)
 
 
 @pytest.mark.parametrize(
