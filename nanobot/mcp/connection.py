@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import mcp_types as types
 from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
@@ -21,15 +20,7 @@ from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
 from nanobot.mcp.oauth import Credentials, open_auth
 from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds, with_env_file
-from nanobot.mcp.session import (
-    LiveSession,
-    all_tools,
-    greet,
-    listening_for_changes,
-    open_session,
-    ping,
-    within,
-)
+from nanobot.mcp.session import LiveSession, all_tools, open_session, ping, within
 from nanobot.mcp.stdio import StdioServer
 
 if TYPE_CHECKING:
@@ -91,25 +82,25 @@ class ServerConnection:
         self._renew_token = False
         self._live: LiveSession | None = None
         self._ready = asyncio.Event()
-        self.given_up: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the connection is closed in good order."""
         try:
             self.server = with_env_file(self.name, self.server)
             self._kinds = transport_kinds(self.name, self.server)
-            while True:
-                await self._one_round()
         except ConfigError as error:
             self._fail("failed", str(error))
+            return
+        while True:
+            await self._one_round()
 
     async def _one_round(self) -> None:
         """One connection from its start to its end, and the pause before the next one."""
-        live, error = LiveSession(), None
+        live = LiveSession()
         try:
             error = await self._connect_once(live)
             state, problem = self._explain(live, error)
-            if not live.ready_at and self._try_otherwise(live, state):
+            if not live.ready_at and self._can_try_otherwise(live, state):
                 return
             lasted = live.ready_at and time.monotonic() - live.ready_at > _STABLE
             self._failures = 0 if lasted else self._failures + 1
@@ -119,7 +110,8 @@ class ServerConnection:
                 return
             self._fail(state, problem)
         finally:
-            live.close(self.error)
+            live.ended = True
+            live.over.set_result(self.error or "the connection ended.")
         await self._wait_to_reconnect()
 
     def doubt(self) -> None:
@@ -137,47 +129,36 @@ class ServerConnection:
 
     async def _connect_once(self, live: LiveSession) -> Exception | None:
         """Be connected until it ends; what ended it, if that was an error."""
+
+        def changed() -> None:
+            self.current.clear()
+            live.changed = True
+            live.wake.set()
+
         self.current.set()
+        began = time.monotonic()
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                async with asyncio.timeout(self._patience):
-                    await self._become_ready(live, stack)
+            live.transport = self._open_transport()
+            opening = open_session(live.transport, tools_changed=changed, ended=live.note_end)
+            async with asyncio.timeout(self._patience) as limit, opening as live.session:
+                connected = time.monotonic()
+                self._publish(live, await all_tools(live.session))
+                limit.reschedule(None)
+                live.ready_at = time.monotonic()
+                self.connect_seconds, self.list_seconds = connected - began, live.ready_at - connected
+                self._live, self.state, self.error, self._renew_token = live, "ready", "", False
+                self._ready.set()
+                self.settled.set()
+                log.info("MCP server %s is ready: %d tools", self.name, len(self.tools))
                 try:
                     await self._serve(live)
                 finally:  # before it is closed, so that no call goes into a dead session
                     live.ended, self._live = True, None
                     self._ready.clear()
         except Exception as error:  # noqa: BLE001 (logged without secrets)
-            trace = scrubbed(traceback.format_exc(), self.server)
-            log.debug("MCP server %s: %s", self.name, trace)
+            log.debug("MCP server %s: %s", self.name, scrubbed(traceback.format_exc(), self.server))
             return error
         return None
-
-    async def _become_ready(self, live: LiveSession, stack: contextlib.AsyncExitStack) -> None:
-        def changed() -> None:
-            self.current.clear()
-            live.changed = True
-            live.wake.set()
-
-        began = time.monotonic()
-        live.transport = self._open_transport()
-        live.session = await stack.enter_async_context(
-            open_session(live.transport.streams(), tools_changed=changed, ended=live.note_end)
-        )
-        await greet(live.session)
-        connected = time.monotonic()
-        await stack.enter_async_context(listening_for_changes(live.session, changed))
-        tools = await all_tools(live.session)
-        live.ready_at = time.monotonic()
-        self.connect_seconds = connected - began
-        self.list_seconds = live.ready_at - connected
-        self._publish(live, tools)
-        self._live = live
-        self.state, self.error = "ready", ""
-        self._renew_token = False
-        self._ready.set()
-        self.settled.set()
-        log.info("MCP server %s is ready: %d tools", self.name, len(self.tools))
 
     def _open_transport(self) -> StdioServer | HttpServer:
         kind = self._kinds[self._kind]
@@ -197,11 +178,10 @@ class ServerConnection:
             live.wake.clear()
             if live.doubted:
                 live.doubted = False
-                await within(_CHECK, ping(live.session), self.given_up)
+                await within(_CHECK, ping(live.session))
             if live.changed and not live.ended:
                 live.changed = False
-                tools = await within(_LIST, all_tools(live.session), self.given_up)
-                self._publish(live, tools)
+                self._publish(live, await within(_LIST, all_tools(live.session)))
                 await self._pause(_BETWEEN_LISTS)
 
     def _publish(self, live: LiveSession, tools: Sequence[types.Tool]) -> None:
@@ -222,14 +202,14 @@ class ServerConnection:
         """What the end of a connection means to the owner."""
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        status = live.last_status
+        said = safe_text(str(error or "the connection ended"), self.server) or type(error).__name__
         if isinstance(error, NanobotError):
-            return "failed", safe_text(str(error), self.server)
+            return "failed", said
         if self._sign_in is not None and not isinstance(error, MCPError):
             unknown = isinstance(error, OAuthRegistrationError)
             hint = " Register an app at the service and give its --client-id." if unknown else ""
-            reason = safe_text(str(error), self.server).rstrip(".")
-            return "needs login", f"the login failed: {reason}.{hint}"
+            return "needs login", f"the login failed: {said.rstrip('.')}.{hint}"
+        status = live.transport.last_status if live.transport else 0
         if status == _UNAUTHORIZED or isinstance(error, OAuthFlowError):
             hint = " Or correct its headers." if self.server.headers else ""
             return "needs login", f"needs login: nanobot mcp login {self.name}.{hint}"
@@ -242,20 +222,16 @@ class ServerConnection:
         if status >= 300:
             hint = "Its url leads elsewhere; write the final address." if status < 400 else "Check its url."
             return "failed", f"the server answered with HTTP status {status}. {hint}"
-        text = safe_text(str(error or "the connection ended"), self.server) or type(error).__name__
-        return "failed", f"{text.rstrip('.')}."
+        return "failed", f"{said.rstrip('.')}."
 
-    def _try_otherwise(self, live: LiveSession, state: State) -> bool:
+    def _can_try_otherwise(self, live: LiveSession, state: State) -> bool:
         """Whether there is another way to connect that should be tried at once."""
-        if not isinstance(live.transport, HttpServer):
-            return False
         if state == "needs login" and not self._renew_token and self._credentials.exist():
             self._renew_token = True  # the token may have been taken back before its time
             return True
         if live.refused:
             self._kind = (self._kind + 1) % len(self._kinds)
-            return self._kind > 0
-        return False
+        return live.refused and self._kind > 0
 
     async def _wait_to_reconnect(self) -> None:
         """Exponential backoff with jitter; a new login ends it."""

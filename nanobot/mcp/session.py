@@ -12,7 +12,7 @@ import mcp_types as types
 from mcp.client.session import ClientRequestContext, ClientSession
 from mcp.client.subscriptions import listen
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import SessionMessage
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from nanobot import __version__
@@ -20,8 +20,6 @@ from nanobot.errors import McpError
 from nanobot.mcp.names import LISTED
 
 if TYPE_CHECKING:
-    from mcp.client._transport import ReadStream, TransportStreams
-
     from nanobot.mcp.http import HttpServer
     from nanobot.mcp.stdio import StdioServer
 
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _PAGES = 100
-_REFUSED = (400, 404, 405)  # 400 and 405: it speaks only the older HTTP with SSE
 
 
 class LiveSession:
@@ -41,21 +38,10 @@ class LiveSession:
     changed = False  # the server has other tools now
     doubted = False  # it should be asked whether it is still there
     ended = False
-    reason = ""  # of its end
 
     def __init__(self) -> None:
         self.wake = asyncio.Event()
-        self.over = asyncio.Event()  # it has ended, and `reason` is known
-
-    @property
-    def last_status(self) -> int:
-        """HTTP status of the newest answer; 0 without one."""
-        return self.transport.last_status if self.transport else 0
-
-    @property
-    def refused(self) -> bool:
-        """Whether the newest answer was one of a server that speaks otherwise, or knows no such session."""
-        return self.last_status in _REFUSED
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why, when it is over
 
     def note_end(self) -> None:
         self.ended = True
@@ -66,25 +52,16 @@ class LiveSession:
         self.doubted = True
         self.wake.set()
 
-    def close(self, reason: str) -> None:
-        """Tell the calls that wait for the reason."""
-        self.ended, self.reason = True, reason
-        self.over.set()
+    @property
+    def refused(self) -> bool:
+        """Whether the newest answer was one of a server that speaks otherwise, or knows no such session."""
+        return self.transport is not None and self.transport.last_status in (400, 404, 405)
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T], given_up: set[asyncio.Task[Any]]) -> T:
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`. Raises TimeoutError in time, and CancelledError at once: what is given up is
-    cancelled, but telling a server that no longer listens may take the SDK some seconds more, which it
-    spends among `given_up`."""
-
-    def end(task: asyncio.Task[Any]) -> None:
-        given_up.discard(task)
-        if not task.cancelled():
-            task.exception()  # known to whoever waited, if anybody still does
-
+    cancelled, but telling a server that no longer listens may take the SDK some seconds more."""
     task = asyncio.create_task(work)
-    given_up.add(task)
-    task.add_done_callback(end)
     try:
         done, _ = await asyncio.wait([task], timeout=seconds)
         if not done:
@@ -92,41 +69,48 @@ async def within(seconds: float, work: Coroutine[Any, Any, T], given_up: set[asy
         return task.result()
     finally:
         task.cancel()
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody waits for it
 
 
 @contextlib.asynccontextmanager
 async def open_session(
-    streams: contextlib.AbstractAsyncContextManager[TransportStreams],
-    *,
-    tools_changed: Callable[[], None],
-    ended: Callable[[], None],
+    transport: StdioServer | HttpServer, *, tools_changed: Callable[[], None], ended: Callable[[], None]
 ) -> AsyncGenerator[ClientSession, None]:
-    """A session over a transport. `tools_changed` is told of list_changed, `ended` of the transport's end."""
+    """A session that has begun: with `initialize`, which nearly all servers know, else with the discovery
+    of MCP 2026-07-28. `tools_changed` is told of changes, `ended` of the transport's end. Raises MCPError."""
 
     async def notice(message: object) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             tools_changed()
 
-    async with streams as (incoming, outgoing):
+    async def follow() -> None:
+        async with listen(session, tools_list_changed=True) as events:
+            async for _ in events:
+                tools_changed()
+
+    async with transport.streams() as streams:
         session = ClientSession(
-            _Watched(incoming, ended),
-            outgoing,
+            dispatcher=_Dispatcher(streams, ended),
             message_handler=notice,
             elicitation_callback=_answer_with_defaults,
             client_info=types.Implementation(name="nanobot", version=__version__),
         )
         async with session:
-            yield session
-
-
-async def greet(session: ClientSession) -> None:
-    """`initialize`, which nearly all servers know, else the discovery of MCP 2026-07-28. Raises MCPError."""
-    try:
-        await session.initialize()
-    except MCPError as error:
-        if error.code not in (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND):
-            raise
-        await session.discover()
+            try:
+                await session.initialize()
+            except MCPError as error:
+                if error.code not in (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND):
+                    raise
+                await session.discover()
+            if session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                yield session
+                return
+            following = asyncio.create_task(follow())  # they tell of changes only when they are asked to
+            try:
+                yield session
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
 
 async def all_tools(session: ClientSession) -> list[types.Tool]:
@@ -148,32 +132,10 @@ async def all_tools(session: ClientSession) -> list[types.Tool]:
 async def ping(session: ClientSession) -> None:
     """Any answer will do, an error too. Raises MCPError when the connection is gone."""
     try:
-        await session.send_request(types.PingRequest(), types.EmptyResult)
+        await session.send_ping()
     except MCPError as error:
         if error.code == types.CONNECTION_CLOSED or "session" in error.message.lower():
             raise
-
-
-@contextlib.asynccontextmanager
-async def listening_for_changes(
-    session: ClientSession, changed: Callable[[], None]
-) -> AsyncGenerator[None, None]:
-    """Since MCP 2026-07-28 a client has to ask for the list_changed events that servers used to send."""
-
-    async def follow() -> None:
-        async with listen(session, tools_list_changed=True) as events:
-            async for _ in events:
-                changed()
-
-    if session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-        yield
-        return
-    following = asyncio.create_task(follow())
-    try:
-        yield
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
 
 
 async def _answer_with_defaults(
@@ -195,46 +157,38 @@ async def _answer_with_defaults(
     return types.ElicitResult(action="decline")
 
 
-def _usable(tool: dict[str, Any]) -> dict[str, Any]:
-    """What we use of a listed tool, in a form that the SDK takes: one bad tool must not cost all others."""
-    schema, hints = tool.get("inputSchema"), tool.get("annotations")
-    texts = {key: tool[key] for key in ("name", "title", "description") if isinstance(tool.get(key), str)}
-    wrapped = {"type": "object", LISTED: schema if isinstance(schema, dict) else {}}
-    usable = {**texts, "inputSchema": wrapped}
-    return {**usable, "annotations": hints} if isinstance(hints, dict) else usable
+class _Dispatcher(JSONRPCDispatcher[Any]):
+    """The SDK's. It says when the connection ends, and lets no tool of a list cost all the others."""
 
-
-class _Watched:
-    """A transport's incoming messages; says when they end, which the SDK keeps to itself."""
-
-    def __init__(self, stream: ReadStream[SessionMessage | Exception], ended: Callable[[], None]) -> None:
-        self._stream = stream
+    def __init__(self, streams: tuple[Any, Any], ended: Callable[[], None]) -> None:
+        super().__init__(*streams)
         self._ended = ended
 
-    async def receive(self) -> SessionMessage | Exception:
-        return await self._stream.receive()
+    async def run(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().run(*args, **kwargs)
+        finally:
+            self._ended()
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    async def send_raw_request(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        result = await super().send_raw_request(method, *args, **kwargs)
+        if method == "tools/list" and isinstance(listed := result.get("tools"), list):
+            result["tools"] = [_usable(tool) for tool in listed if _is_named(tool)]
+        return result
 
-    def __aiter__(self) -> _Watched:
-        return self
 
-    async def __anext__(self) -> SessionMessage | Exception:
-        item = await self._stream.__anext__()
-        if isinstance(item, SessionMessage) and isinstance(item.message, types.JSONRPCResponse):
-            listed = item.message.result.get("tools")
-            if isinstance(listed, list):
-                item.message.result["tools"] = [
-                    _usable(tool)
-                    for tool in listed
-                    if isinstance(tool, dict) and isinstance(tool.get("name"), str)
-                ]
-        return item
+def _is_named(tool: Any) -> bool:
+    return isinstance(tool, dict) and isinstance(tool.get("name"), str)
 
-    async def __aenter__(self) -> _Watched:
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._ended()
-        await self._stream.aclose()
+def _usable(tool: dict[str, Any]) -> dict[str, Any]:
+    """What we use of a listed tool, in a form that the SDK takes."""
+    schema, hints = tool.get("inputSchema"), tool.get("annotations")
+    hints = hints if isinstance(hints, dict) else {}
+    texts = {key: tool[key] for key in ("name", "title", "description") if isinstance(tool.get(key), str)}
+    if isinstance(hints.get("title"), str):
+        texts.setdefault("title", hints["title"])
+    return texts | {
+        "inputSchema": {"type": "object", LISTED: schema if isinstance(schema, dict) else {}},
+        "annotations": {key: value for key, value in hints.items() if isinstance(value, bool)},
+    }

@@ -1,8 +1,8 @@
 """A server that is a program on this machine: JSON-RPC lines over its standard input and output.
 
-The SDK's own transport neither says why a server ended nor gives its stderr, and takes up to six seconds
-to stop one. This one follows the same section of the specification (MCP 2025-11-25, "Transports: stdio",
-and "Lifecycle: Shutdown").
+The SDK's own transport starts programs itself, and neither says why one ended nor gives its stderr. This
+one follows the same section of the specification (MCP 2025-11-25, "Transports: stdio", and "Lifecycle:
+Shutdown").
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
@@ -28,7 +27,7 @@ from nanobot.security.process import Process, start
 from nanobot.security.screen import rendered
 
 if TYPE_CHECKING:
-    from mcp.client._transport import TransportStreams
+    from mcp.client._transport import ReadStream, TransportStreams, WriteStream
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +51,8 @@ class StdioServer:
     def __init__(self, name: str, server: McpServerConfig) -> None:
         self._name = name
         self._server = server
-        self._stderr = _StderrLog(name, server)
         self._code: int | None = None
+        self._last_line = b""  # of its stderr
         self._closing = False
         self.ended = False  # by itself
 
@@ -61,8 +60,8 @@ class StdioServer:
     def last_words(self) -> str:
         """How the program ended, as far as known: exit code and last line of its stderr."""
         code = "" if self._code is None else f" with code {self._code}"
-        said = f" Its last words: {self._stderr.last.rstrip('.')}." if self._stderr.last else ""
-        return f"the program ended{code}.{said}"
+        last = self._plain(self._last_line).rstrip(".")
+        return f"the program ended{code}." + (f" Its last words: {last}." if last else "")
 
     @contextlib.asynccontextmanager
     async def streams(self) -> AsyncGenerator[TransportStreams, None]:
@@ -71,17 +70,17 @@ class StdioServer:
         arriving, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         # With room to spare: who sends to a program that no longer reads must not wait for it.
         outgoing, leaving = anyio.create_memory_object_stream[SessionMessage](_UNREAD)
-        pumps = [
-            _pump(self._read(process, arriving)),
-            _pump(self._write(process, leaving)),
-            _pump(self._read_stderr(process)),
-        ]
+        work = (self._read(process, arriving), self._write(process, leaving), self._log_stderr(process))
+        pumps = [asyncio.create_task(_until_closed(pump)) for pump in work]
         try:
             yield incoming, outgoing
         finally:
             self._closing = True
             try:
-                await _end(process)
+                if process.stdin is not None:
+                    process.stdin.close()
+                if not await process.exits(_PATIENCE):
+                    await process.stop(_PATIENCE)
             finally:
                 process.kill()
                 process.close()
@@ -111,84 +110,60 @@ class StdioServer:
                 fix = f"Write the program alone in {place}, and the rest in args."
             raise McpError(f"cannot start {program}: {reason}. {fix}") from error
 
-    async def _read(
-        self,
-        process: Process,
-        arriving: MemoryObjectSendStream[SessionMessage | Exception],
-    ) -> None:
+    async def _read(self, process: Process, arriving: WriteStream[SessionMessage | Exception]) -> None:
         """Pass on messages until the program ends. Banners that some print to stdout are skipped."""
-        try:
-            async for line in process.stdout:
-                try:
-                    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-                except ValueError:
-                    log.debug("MCP server %s wrote a line that is no message", self._name)
-                    continue
-                await arriving.send(SessionMessage(message))
-        except ValueError:
-            log.warning("MCP server %s wrote a line of more than %d bytes", self._name, _LONGEST_LINE)
+        async for line in self._lines(process.stdout):
+            try:
+                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError:
+                log.debug("MCP server %s wrote a line that is no message", self._name)
+                continue
+            await arriving.send(SessionMessage(message))
         self.ended = not self._closing
         await process.exits(_PATIENCE)
         self._code = process.code
-        arriving.close()
+        await arriving.aclose()
 
-    async def _write(self, process: Process, leaving: MemoryObjectReceiveStream[SessionMessage]) -> None:
+    async def _write(self, process: Process, leaving: ReadStream[SessionMessage]) -> None:
         assert process.stdin is not None
         async for message in leaving:
             text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
             process.stdin.write(text.encode() + b"\n")
             await process.stdin.drain()
 
-    async def _read_stderr(self, process: Process) -> None:
-        while data := await process.stderr.read(65536):
-            self._stderr.feed(data)
-        self._stderr.feed(b"\n")
+    async def _log_stderr(self, process: Process) -> None:
+        began, logged = 0.0, 0
+        async for line in self._lines(process.stderr):
+            if not line.strip():
+                continue
+            self._last_line = line
+            if time.monotonic() - began > _LOG_WINDOW:
+                began, logged = time.monotonic(), 0
+            logged += 1
+            if logged <= _LOG_LINES:
+                log.info("MCP server %s: %s", self._name, self._plain(line))
+            elif logged == _LOG_LINES + 1:
+                log.info("MCP server %s writes too much to stderr; the rest is left out", self._name)
+
+    async def _lines(self, stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                log.warning("MCP server %s wrote a line of more than %d bytes", self._name, _LONGEST_LINE)
+                continue
+            if not line:
+                return
+            yield line
+
+    def _plain(self, line: bytes) -> str:
+        """A line as a screen would show it, without the owner's secrets."""
+        text = rendered(line[-16 * _LOG_LINE :].decode("utf-8", "replace"))
+        text = "".join(char if char.isprintable() else " " for char in text).strip()
+        return safe_text(text, self._server)[:_LOG_LINE]
 
 
-def _pump(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    async def run() -> None:
-        # The program or the session is gone; whoever reads from us notices by the closed stream.
-        with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await work
-
-    return asyncio.create_task(run())
-
-
-async def _end(process: Process) -> None:
-    """Close its input, wait, ask its whole group to end, wait."""
-    if process.stdin is not None:
-        process.stdin.close()
-    if not await process.exits(_PATIENCE):
-        await process.stop(_PATIENCE)
-
-
-class _StderrLog:
-    """Logs what a server writes to stderr: line by line, bounded, without the owner's secrets."""
-
-    def __init__(self, name: str, server: McpServerConfig) -> None:
-        self._name = name
-        self._server = server
-        self._rest = b""
-        self._window = 0.0
-        self._logged = 0
-        self.last = ""
-
-    def feed(self, data: bytes) -> None:
-        *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[-4 * _LOG_LINE :]
-        for line in lines[-_LOG_LINES - 1 :]:
-            text = rendered(line.decode("utf-8", "replace"))[: 4 * _LOG_LINE]
-            text = "".join(char if char.isprintable() else " " for char in text).strip()
-            if text:
-                self._log(safe_text(text, self._server)[:_LOG_LINE])
-
-    def _log(self, text: str) -> None:
-        self.last = text
-        now = time.monotonic()
-        if now - self._window > _LOG_WINDOW:
-            self._window, self._logged = now, 0
-        self._logged += 1
-        if self._logged <= _LOG_LINES:
-            log.info("MCP server %s: %s", self._name, text)
-        elif self._logged == _LOG_LINES + 1:
-            log.info("MCP server %s writes too much to stderr; the rest of it is left out", self._name)
+async def _until_closed(work: Coroutine[Any, Any, None]) -> None:
+    """Whoever reads from us notices by the closed stream that program or session are gone."""
+    with contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await work
