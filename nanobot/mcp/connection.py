@@ -8,7 +8,7 @@ import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import mcp_types as types
 from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
@@ -18,13 +18,10 @@ from pydantic import ValidationError
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
-from nanobot.mcp.oauth import Credentials, open_auth
+from nanobot.mcp.oauth import Credentials
 from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds, with_env_file
 from nanobot.mcp.session import LiveSession, all_tools, open_session, ping, within
 from nanobot.mcp.stdio import StdioServer
-
-if TYPE_CHECKING:
-    from nanobot.mcp.sign_in import BrowserSignIn
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +51,7 @@ class ServerConnection:
         server: McpServerConfig,
         *,
         allow_private: Sequence[str] = (),
-        sign_in: BrowserSignIn | None = None,
         credentials: Credentials | None = None,
-        client_url: str | None = None,
         patience: float | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -65,14 +60,11 @@ class ServerConnection:
         self.error = ""
         self.tools: tuple[types.Tool, ...] = ()
         self.connect_seconds = 0.0
-        self.list_seconds = 0.0
         self.settled = asyncio.Event()  # it was ready or failed at least once
         self.current = asyncio.Event()  # no change of its tools is known that `tools` does not have
         self.current.set()
         self.server = server
         self._allow_private = allow_private
-        self._sign_in = sign_in
-        self._client_url = client_url
         self._pause = pause
         self._credentials = credentials or Credentials(name, server.url)
         self._patience = patience or server.startup_timeout
@@ -141,11 +133,10 @@ class ServerConnection:
             live.transport = self._open_transport()
             opening = open_session(live.transport, tools_changed=changed, ended=live.note_end)
             async with asyncio.timeout(self._patience) as limit, opening as live.session:
-                connected = time.monotonic()
                 self._publish(live, await all_tools(live.session))
                 limit.reschedule(None)
                 live.ready_at = time.monotonic()
-                self.connect_seconds, self.list_seconds = connected - began, live.ready_at - connected
+                self.connect_seconds = live.ready_at - began
                 self._live, self.state, self.error, self._renew_token = live, "ready", "", False
                 self._ready.set()
                 self.settled.set()
@@ -164,11 +155,7 @@ class ServerConnection:
         kind = self._kinds[self._kind]
         if kind == "stdio":
             return StdioServer(self.name, self.server)
-        auth = None
-        if self._sign_in is not None or self._credentials.exist():
-            auth = open_auth(
-                self._credentials, self._sign_in, client_url=self._client_url, expired=self._renew_token
-            )
+        auth = self._credentials.auth(expired=self._renew_token)
         return HttpServer(self.server, kind, self._allow_private, auth)
 
     async def _serve(self, live: LiveSession) -> None:
@@ -205,7 +192,7 @@ class ServerConnection:
         said = safe_text(str(error or "the connection ended"), self.server) or type(error).__name__
         if isinstance(error, NanobotError):
             return "failed", said
-        if self._sign_in is not None and not isinstance(error, MCPError):
+        if self._credentials.sign_in and not isinstance(error, MCPError):
             unknown = isinstance(error, OAuthRegistrationError)
             hint = " Register an app at the service and give its --client-id." if unknown else ""
             return "needs login", f"the login failed: {said.rstrip('.')}.{hint}"

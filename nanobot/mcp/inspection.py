@@ -37,15 +37,14 @@ def server_row(name: str, server: McpServerConfig, report: ServerReport | None) 
         "error": error,
         "tools": len(report.tools) if report else 0,
         "connect_seconds": round(report.connect_seconds, 3) if report else None,
-        "list_seconds": round(report.list_seconds, 3) if report else None,
     }
 
 
 def summary_of(row: dict[str, Any]) -> str:
     """A row in words."""
     if row["state"] == "ready":
-        milliseconds = 1000 * (row["connect_seconds"] + row["list_seconds"])
-        return f"ready at {row['address']}, {row['tools']} tools, connected in {milliseconds:.0f} ms"
+        milliseconds = round(1000 * row["connect_seconds"])
+        return f"ready at {row['address']}, {row['tools']} tools, connected in {milliseconds} ms"
     if row["state"] == "needs login":
         return f"{row['error']} ({row['address']})"
     return f"{row['state']} ({row['address']}){': ' + row['error'] if row['error'] else ''}"

@@ -38,8 +38,8 @@ async def log_in(
     """
     if transport_kinds(name, server) == ("stdio",):
         raise UsageError(f"{name} is a program on this machine; only remote servers have logins.")
-    credentials = Credentials(name, server.url, new=True)
     client_url = client_id if client_id.startswith("https://") else None
+    credentials = Credentials(name, server.url, sign_in, client_url=client_url, new=True)
     async with sign_in.listening(port, exact=bool(client_id)):
         if client_id and client_url is None:
             await credentials.set_client_info(
@@ -51,13 +51,7 @@ async def log_in(
                 )
             )
         connection = ServerConnection(
-            name,
-            server,
-            allow_private=allow_private,
-            sign_in=sign_in,
-            credentials=credentials,
-            client_url=client_url,
-            patience=_PATIENCE,
+            name, server, allow_private=allow_private, credentials=credentials, patience=_PATIENCE
         )
         running = asyncio.create_task(connection.run())
         try:

@@ -15,7 +15,7 @@ from mcp.shared.auth import (
     OAuthToken,
     ProtectedResourceMetadata,
 )
-from pydantic import AnyUrl, ValidationError
+from pydantic import AnyUrl, BaseModel
 
 from nanobot import paths
 from nanobot.errors import StorageError
@@ -32,14 +32,26 @@ class Credentials:
     """The login of one server in one private file (the SDK's TokenStorage). It is good for one URL only:
     a token must not go to another server that is configured under the same name later.
 
-    `new`: begin without a login, which takes the place of the stored one with `keep`.
+    With `sign_in` a person can log in. `new`: begin without a login, which takes the place of the stored one
+    with `keep`. `client_url` is a client metadata document (SEP-991).
     """
 
-    def __init__(self, name: str, url: str, *, new: bool = False) -> None:
+    _provider: _SharedLogin  # who asks
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        sign_in: BrowserSignIn | None = None,
+        *,
+        client_url: str | None = None,
+        new: bool = False,
+    ) -> None:
         self.file = paths.home() / "credentials" / f"mcp-{paths.safe_name(name)}.json"
-        self.url = url
+        self.sign_in = sign_in
+        self._url = url
+        self._client_url = client_url
         self._new: dict[str, Any] | None = {} if new else None
-        self.provider: OAuthClientProvider | None = None
 
     def exist(self) -> bool:
         return "tokens" in self._read()
@@ -58,46 +70,52 @@ class Credentials:
 
     def delete(self) -> bool:
         """Forget the login. Says whether there was one. Raises StorageError."""
+        is_there = self.changed_at() > 0
         try:
-            self.file.unlink()
-        except FileNotFoundError:
-            return False
+            self.file.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"Cannot delete {self.file}: {error.strerror}.") from error
-        return True
+        return is_there
+
+    def auth(self, *, expired: bool) -> OAuthClientProvider | None:
+        """The SDK's OAuth for this login, if there is one or will be; `expired`: renew the token first."""
+        if self.sign_in is None and not self.exist():
+            return None
+        redirect = self.sign_in.redirect_uri if self.sign_in else "http://127.0.0.1/callback"
+        self._provider = _SharedLogin(
+            self._url,
+            OAuthClientMetadata(redirect_uris=[AnyUrl(redirect)], client_name="nanobot"),
+            self,
+            redirect_handler=self.sign_in.open_page if self.sign_in else None,
+            callback_handler=self.sign_in.answer if self.sign_in else None,
+            client_metadata_url=self._client_url,
+        )
+        self._provider.credentials, self._provider.expired = self, expired
+        return self._provider
 
     async def get_tokens(self) -> OAuthToken | None:
-        tokens = self._read().get("tokens")
-        return OAuthToken.model_validate(tokens) if tokens else None
+        """The tokens; what renewing them takes beside, the SDK does not ask for and is given here."""
+        stored, context = self._read(), self._provider.context
+        context.token_expiry_time = stored.get("expires_at")
+        if server := stored.get("server"):
+            context.oauth_metadata = OAuthMetadata.model_validate(server)
+        if resource := stored.get("resource"):
+            context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(resource)
+        return OAuthToken.model_validate(stored["tokens"]) if "tokens" in stored else None
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
-        changes: dict[str, Any] = {
-            "tokens": tokens.model_dump(mode="json", exclude_none=True),
-            "expires_at": time.time() + tokens.expires_in - _EARLY if tokens.expires_in else None,
-        }
-        if self.provider is not None:
-            context = self.provider.context
-            found = {"server": context.oauth_metadata, "resource": context.protected_resource_metadata}
-            for key, data in found.items():
-                changes |= {key: data.model_dump(mode="json", exclude_none=True)} if data else {}
-        self._write(changes)
+        context = self._provider.context
+        found = {"server": context.oauth_metadata, "resource": context.protected_resource_metadata}
+        known = {key: _plain(data) for key, data in found.items() if data}
+        ends = time.time() + tokens.expires_in - _EARLY if tokens.expires_in else None
+        self._write({**known, "tokens": _plain(tokens), "expires_at": ends})
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
         client = self._read().get("client")
         return OAuthClientInformationFull.model_validate(client) if client else None
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self._write({"client": client_info.model_dump(mode="json", exclude_none=True)})
-
-    def prepare(self, provider: OAuthClientProvider) -> None:
-        """Give the provider what it needs to renew a token after a restart and does not ask for."""
-        self.provider = provider
-        stored = self._read()
-        if server := stored.get("server"):
-            provider.context.oauth_metadata = OAuthMetadata.model_validate(server)
-        if resource := stored.get("resource"):
-            provider.context.protected_resource_metadata = ProtectedResourceMetadata.model_validate(resource)
-        provider.context.token_expiry_time = stored.get("expires_at")
+        self._write({"client": _plain(client_info)})
 
     def _read(self) -> dict[str, Any]:
         if self._new is not None:
@@ -106,14 +124,18 @@ class Credentials:
             stored = json.loads(self.file.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return stored if isinstance(stored, dict) and stored.get("url") == self.url else {}
+        return stored if isinstance(stored, dict) and stored.get("url") == self._url else {}
 
     def _write(self, changes: dict[str, Any]) -> None:
-        stored = {**self._read(), "url": self.url, **changes}
+        stored = {**self._read(), "url": self._url, **changes}
         if self._new is None:
             paths.write_atomic(self.file, json.dumps(stored, indent=1), mode=0o600)
         else:
             self._new = stored
+
+
+def _plain(data: BaseModel) -> dict[str, Any]:
+    return data.model_dump(mode="json", exclude_none=True)
 
 
 class _SharedLogin(OAuthClientProvider):
@@ -130,7 +152,6 @@ class _SharedLogin(OAuthClientProvider):
     async def _initialize(self) -> None:
         self._read_at = self.credentials.changed_at()
         await super()._initialize()
-        self.credentials.prepare(self)
         if self.expired:
             self.context.token_expiry_time, self.expired = 1.0, False
 
@@ -139,32 +160,3 @@ class _SharedLogin(OAuthClientProvider):
         if not renewed:
             await self._initialize()  # another process may just have been faster
         return renewed
-
-
-def open_auth(
-    credentials: Credentials,
-    sign_in: BrowserSignIn | None = None,
-    *,
-    client_url: str | None = None,
-    expired: bool = False,
-) -> OAuthClientProvider:
-    """The SDK's OAuth for a login. `client_url` is a client metadata document (SEP-991).
-
-    `expired`: renew the token before it is used. Raises StorageError for a file that makes no sense.
-    """
-    redirect = sign_in.redirect_uri if sign_in else "http://127.0.0.1/callback"
-    metadata = OAuthClientMetadata(redirect_uris=[AnyUrl(redirect)], client_name="nanobot")
-    provider = _SharedLogin(
-        credentials.url,
-        metadata,
-        credentials,
-        redirect_handler=sign_in.open_page if sign_in else None,
-        callback_handler=sign_in.answer if sign_in else None,
-        client_metadata_url=client_url,
-    )
-    provider.credentials, provider.expired = credentials, expired
-    try:
-        credentials.prepare(provider)
-    except ValidationError as error:
-        raise StorageError(f"{credentials.file} makes no sense. Delete it and log in again.") from error
-    return provider

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 from mcp.shared.auth import AuthorizationCodeResult
 
 from nanobot.errors import McpError, UsageError
 
-_PAGE = "<!doctype html><title>nanobot</title><p>Done. The terminal says whether it worked."
+_PAGE = b"""HTTP/1.1 200 OK\r
+Content-Type: text/html\r
+Connection: close\r
+\r
+<!doctype html><title>nanobot</title><p>Done. The terminal says whether it worked."""
 
 
 class BrowserSignIn:
@@ -54,18 +57,12 @@ class BrowserSignIn:
                 task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
-            words = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split(" ")
-            target = words[1] if len(words) > 1 else ""
-            found = urlsplit(target).path == "/callback"
-            page = _PAGE if found else ""
-            status = HTTPStatus.OK if found else HTTPStatus.NOT_FOUND
-            writer.write(
-                f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/html\r\n"
-                f"Content-Length: {len(page)}\r\nConnection: close\r\n\r\n{page}".encode()
-            )
+        with contextlib.suppress(OSError, ValueError, LookupError, asyncio.IncompleteReadError):
+            request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            writer.write(_PAGE)
             await writer.drain()
-            if found:
+            target = request.split(" ")[1]
+            if urlsplit(target).path == "/callback":
                 self._arrived.put_nowait(target)
         writer.close()
 

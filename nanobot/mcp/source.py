@@ -60,8 +60,8 @@ class McpTool(Tool):
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """How a server is doing, with seconds for its handshake and its list of tools. `skipped` are names of
-    tools that are not offered, with the reason."""
+    """How a server is doing. `skipped` are names of tools that are not offered, with the reason;
+    `connect_seconds` the time it took to be ready."""
 
     name: str
     state: str
@@ -69,7 +69,6 @@ class ServerReport:
     tools: tuple[Tool, ...]
     skipped: tuple[tuple[str, str], ...]
     connect_seconds: float
-    list_seconds: float
 
 
 class McpTools:
@@ -145,9 +144,7 @@ class McpTools:
     def servers(self) -> list[ServerReport]:
         """Every server that is switched on, as it is now."""
         return [
-            ServerReport(
-                name, one.state, one.error, *self._offer(name), one.connect_seconds, one.list_seconds
-            )
+            ServerReport(name, one.state, one.error, *self._offer(name), one.connect_seconds)
             for name, one in self._connections.items()
         ]
 
@@ -166,11 +163,12 @@ class McpTools:
     async def _start(self) -> None:
         await asyncio.to_thread(_import_sdk)  # it takes more than half a second of CPU
         from nanobot.mcp.connection import ServerConnection
+        from nanobot.mcp.oauth import Credentials
 
         for name, server in self._servers.items():
-            self._connections[name] = connection = ServerConnection(
-                name, server, allow_private=self._allow_private, sign_in=self._sign_in
-            )
+            login = Credentials(name, server.url, self._sign_in)
+            connection = ServerConnection(name, server, allow_private=self._allow_private, credentials=login)
+            self._connections[name] = connection
             self._tasks.append(asyncio.create_task(connection.run(), name=f"MCP server {name}"))
 
     def _unsettled(self) -> list[str]:
