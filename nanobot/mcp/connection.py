@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import mcp_types as types
 from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from nanobot.agent.tools.base import ToolOutput, report_output
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
+from nanobot.mcp.names import MESSAGE_CHARS, printable_text
 from nanobot.mcp.oauth import Credentials
+from nanobot.mcp.results import tool_output
 from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds, with_env_file
 from nanobot.mcp.session import LiveSession, all_tools, open_session, ping, within
 from nanobot.mcp.stdio import StdioServer
@@ -33,8 +37,10 @@ _LONGEST_PAUSE = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
 _LOOK = 2.0  # seconds between two looks for a new login
 _CHECK = 30.0  # seconds a doubtful connection has for a ping
+_VERDICT = 5.0  # seconds a call waits for the reason of a loss
 _BETWEEN_LISTS = 0.5  # seconds; a server may say all the time that its tools changed
 _UNAUTHORIZED = 401
+_REFUSED = (400, 404, 405)  # by a server that speaks otherwise, or knows no such session
 
 
 class ServerConnection:
@@ -56,6 +62,7 @@ class ServerConnection:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = name
+        self.server = server
         self.state: State = "starting"
         self.error = ""
         self.tools: tuple[types.Tool, ...] = ()
@@ -63,13 +70,11 @@ class ServerConnection:
         self.settled = asyncio.Event()  # it was ready or failed at least once
         self.current = asyncio.Event()  # no change of its tools is known that `tools` does not have
         self.current.set()
-        self.server = server
         self._allow_private = allow_private
         self._pause = pause
         self._credentials = credentials or Credentials(name, server.url)
         self._patience = patience or server.startup_timeout
-        self._kinds: Sequence[TransportKind] = ()
-        self._kind = 0  # which of them is in use
+        self._kind = 0  # which of the ways to reach it is in use
         self._failures = 0
         self._renew_token = False
         self._live: LiveSession | None = None
@@ -79,59 +84,86 @@ class ServerConnection:
         """Stay connected until cancelled; then the connection is closed in good order."""
         try:
             self.server = with_env_file(self.name, self.server)
-            self._kinds = transport_kinds(self.name, self.server)
+            kinds = transport_kinds(self.name, self.server)
         except ConfigError as error:
             self._fail("failed", str(error))
             return
         while True:
-            await self._one_round()
+            live = LiveSession()
+            try:
+                again_at_once = self._judge(live, await self._connect_once(live, kinds[self._kind]), kinds)
+            finally:
+                live.over.set_result(self.error or "the connection ended.")
+            if not again_at_once:
+                await self._wait_to_reconnect()
 
-    async def _one_round(self) -> None:
-        """One connection from its start to its end, and the pause before the next one."""
-        live = LiveSession()
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
+        """The result of a tool. A call waits for a connection that is being made; cancelling tells the server.
+
+        Raises ToolError: the call failed, took longer than toolTimeout, or the server is gone.
+        """
+        seconds = self.server.tool_timeout
         try:
-            error = await self._connect_once(live)
-            state, problem = self._explain(live, error)
-            if not live.ready_at and self._can_try_otherwise(live, state):
-                return
-            lasted = live.ready_at and time.monotonic() - live.ready_at > _STABLE
-            self._failures = 0 if lasted else self._failures + 1
-            if live.ready_at and self._failures <= 1:
-                log.warning("MCP server %s: %s It is being reconnected.", self.name, problem)
-                self.state, self.error = "starting", problem
-                return
-            self._fail(state, problem)
-        finally:
-            live.ended = True
-            live.over.set_result(self.error or "the connection ended.")
-        await self._wait_to_reconnect()
+            return await within(seconds, self._call(tool, dict(arguments), may_repeat=True))
+        except TimeoutError as error:
+            if self._live is not None:
+                self._live.note("ping")
+            raise ToolError(
+                f"MCP server {self.name} did not answer {tool} within {seconds:g} s "
+                f"(tools.mcpServers.{self.name}.toolTimeout). It was told to stop."
+            ) from error
 
-    def doubt(self) -> None:
-        """Ask the server whether it is still there; if not, connect again."""
-        if self._live is not None:
-            self._live.doubt()
-
-    async def live(self) -> LiveSession:
-        """The session, once there is one. Raises ToolError when there will be none for now."""
+    async def _call(self, tool: str, arguments: dict[str, Any], *, may_repeat: bool) -> ToolOutput:
         if self._live is None and self.state in ("failed", "needs login"):
             raise ToolError(f"MCP server {self.name} is not connected: {self.error}")
         while self._live is None:
             await self._ready.wait()
-        return self._live
+        live, report = self._live, contextvars.copy_context()  # progress arrives in a task of the SDK
 
-    async def _connect_once(self, live: LiveSession) -> Exception | None:
+        async def show(progress: float, total: float | None, message: str | None) -> None:
+            of = f"/{total:g}" if total else ""
+            text = printable_text(f"{message or tool} ({progress:g}{of})", MESSAGE_CHARS)
+            report.run(report_output, f"{text}\n")
+
+        try:
+            return tool_output(await live.session.call_tool(tool, arguments, progress_callback=show))
+        except MCPError as error:
+            gone = live.ended or error.message == "Connection closed"
+            if error.code == types.CONNECTION_CLOSED and gone:  # servers use this code for errors, too
+                await asyncio.wait([live.over], timeout=_VERDICT)
+                why = live.over.result() if live.over.done() else "the connection ended."
+                raise ToolError(
+                    f"MCP server {self.name} broke off during {tool}, whose outcome is unknown: {why} "
+                    "It is being reconnected."
+                ) from error
+            if live.last_status in _REFUSED and may_repeat:  # it knows no such session: nothing was done
+                live.note("end")
+                await asyncio.wait([live.over])
+                return await self._call(tool, arguments, may_repeat=False)
+            live.note("ping")
+            said = error.message
+        except ValidationError:
+            said = "it answered with something that is no result"
+        except RuntimeError as error:  # it needs input in the middle of a call, which nobody can give
+            said = str(error)
+        raise ToolError(f"MCP server {self.name}, {tool}: {safe_text(said, self.server)}")
+
+    async def _connect_once(self, live: LiveSession, kind: TransportKind) -> Exception | None:
         """Be connected until it ends; what ended it, if that was an error."""
 
         def changed() -> None:
             self.current.clear()
-            live.changed = True
-            live.wake.set()
+            live.note("list")
 
         self.current.set()
         began = time.monotonic()
         try:
-            live.transport = self._open_transport()
-            opening = open_session(live.transport, tools_changed=changed, ended=live.note_end)
+            if kind == "stdio":
+                live.transport = StdioServer(self.name, self.server)
+            else:
+                auth = self._credentials.auth(expired=self._renew_token)
+                live.transport = HttpServer(self.server, kind, self._allow_private, auth)
+            opening = open_session(live.transport, changed, lambda: live.note("end"))
             async with asyncio.timeout(self._patience) as limit, opening as live.session:
                 self._publish(live, await all_tools(live.session))
                 limit.reschedule(None)
@@ -151,23 +183,12 @@ class ServerConnection:
             return error
         return None
 
-    def _open_transport(self) -> StdioServer | HttpServer:
-        kind = self._kinds[self._kind]
-        if kind == "stdio":
-            return StdioServer(self.name, self.server)
-        auth = self._credentials.auth(expired=self._renew_token)
-        return HttpServer(self.server, kind, self._allow_private, auth)
-
     async def _serve(self, live: LiveSession) -> None:
         """React to the server until its connection ends."""
-        while not live.ended:
-            await live.wake.wait()
-            live.wake.clear()
-            if live.doubted:
-                live.doubted = False
+        while "end" not in (todo := await live.noted()):
+            if "ping" in todo:
                 await within(_CHECK, ping(live.session))
-            if live.changed and not live.ended:
-                live.changed = False
+            if "list" in todo:
                 self._publish(live, await within(_LIST, all_tools(live.session)))
                 await self._pause(_BETWEEN_LISTS)
 
@@ -175,7 +196,7 @@ class ServerConnection:
         found = tuple(sorted(tools, key=lambda tool: tool.name))
         if found != self.tools:
             self.tools = found
-        if not live.changed:
+        if "list" not in live.todo:
             self.current.set()
 
     def _fail(self, state: State, problem: str) -> None:
@@ -184,6 +205,26 @@ class ServerConnection:
         self.state, self.error = state, problem
         self.tools = ()
         self.settled.set()
+
+    def _judge(self, live: LiveSession, error: Exception | None, kinds: Sequence[TransportKind]) -> bool:
+        """Note what became of a connection. Says whether another should be tried at once."""
+        state, problem = self._explain(live, error)
+        if not live.ready_at:
+            if state == "needs login" and not self._renew_token and self._credentials.exist():
+                self._renew_token = True  # the token may have been taken back before its time
+                return True
+            if live.last_status in _REFUSED:
+                self._kind = (self._kind + 1) % len(kinds)
+                if self._kind > 0:
+                    return True
+        lasted = live.ready_at and time.monotonic() - live.ready_at > _STABLE
+        self._failures = 0 if lasted else self._failures + 1
+        if live.ready_at and self._failures <= 1:
+            log.warning("MCP server %s: %s It is being reconnected.", self.name, problem)
+            self.state, self.error = "starting", problem
+            return True
+        self._fail(state, problem)
+        return False
 
     def _explain(self, live: LiveSession, error: BaseException | None) -> tuple[State, str]:
         """What the end of a connection means to the owner."""
@@ -196,7 +237,7 @@ class ServerConnection:
             unknown = isinstance(error, OAuthRegistrationError)
             hint = " Register an app at the service and give its --client-id." if unknown else ""
             return "needs login", f"the login failed: {said.rstrip('.')}.{hint}"
-        status = live.transport.last_status if live.transport else 0
+        status = live.last_status
         if status == _UNAUTHORIZED or isinstance(error, OAuthFlowError):
             hint = " Or correct its headers." if self.server.headers else ""
             return "needs login", f"needs login: nanobot mcp login {self.name}.{hint}"
@@ -210,15 +251,6 @@ class ServerConnection:
             hint = "Its url leads elsewhere; write the final address." if status < 400 else "Check its url."
             return "failed", f"the server answered with HTTP status {status}. {hint}"
         return "failed", f"{said.rstrip('.')}."
-
-    def _can_try_otherwise(self, live: LiveSession, state: State) -> bool:
-        """Whether there is another way to connect that should be tried at once."""
-        if state == "needs login" and not self._renew_token and self._credentials.exist():
-            self._renew_token = True  # the token may have been taken back before its time
-            return True
-        if live.refused:
-            self._kind = (self._kind + 1) % len(self._kinds)
-        return live.refused and self._kind > 0
 
     async def _wait_to_reconnect(self) -> None:
         """Exponential backoff with jitter; a new login ends it."""

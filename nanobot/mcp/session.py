@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import mcp_types as types
 from mcp.client.session import ClientRequestContext, ClientSession
@@ -26,36 +26,40 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Task = Literal["list", "ping", "end"]
 _PAGES = 100
 
 
 class LiveSession:
-    """One connection from its start to its end. `wake` says that something was noted."""
+    """One connection from its start to its end, and what is to be done about it."""
 
     session: ClientSession  # once it is connected
     transport: StdioServer | HttpServer | None = None
     ready_at = 0.0  # on the monotonic clock; 0: not yet
-    changed = False  # the server has other tools now
-    doubted = False  # it should be asked whether it is still there
     ended = False
 
     def __init__(self) -> None:
-        self.wake = asyncio.Event()
+        self.todo: set[Task] = set()
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why, when it is over
+        self._noted = asyncio.Event()
 
-    def note_end(self) -> None:
-        self.ended = True
-        self.wake.set()
+    def note(self, task: Task) -> None:
+        """Fetch its tools anew, ask whether it is still there, or end."""
+        self.ended |= task == "end"
+        self.todo.add(task)
+        self._noted.set()
 
-    def doubt(self) -> None:
-        """Ask the server whether it is still there; if not, connect again."""
-        self.doubted = True
-        self.wake.set()
+    async def noted(self) -> set[Task]:
+        """What was noted since the last time, once there is something."""
+        await self._noted.wait()
+        self._noted.clear()
+        todo, self.todo = self.todo, set()
+        return todo
 
     @property
-    def refused(self) -> bool:
-        """Whether the newest answer was one of a server that speaks otherwise, or knows no such session."""
-        return self.transport is not None and self.transport.last_status in (400, 404, 405)
+    def last_status(self) -> int:
+        """HTTP status of the newest answer; 0 without one."""
+        return self.transport.last_status if self.transport else 0
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -74,7 +78,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.asynccontextmanager
 async def open_session(
-    transport: StdioServer | HttpServer, *, tools_changed: Callable[[], None], ended: Callable[[], None]
+    transport: StdioServer | HttpServer, tools_changed: Callable[[], None], ended: Callable[[], None]
 ) -> AsyncGenerator[ClientSession, None]:
     """A session that has begun: with `initialize`, which nearly all servers know, else with the discovery
     of MCP 2026-07-28. `tools_changed` is told of changes, `ended` of the transport's end. Raises MCPError."""

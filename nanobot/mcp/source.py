@@ -52,10 +52,8 @@ class McpTool(Tool):
         self.repeatable = self.read_only or bool(hints and hints.idempotent_hint)
 
     async def execute(self, /, **arguments: Any) -> ToolOutput:
-        from nanobot.mcp.calls import call_tool  # the SDK is here by now
-
         real = {self._real_names.get(key, key): value for key, value in arguments.items()}
-        return await call_tool(self._connection, self._remote, real)
+        return await self._connection.call(self._remote, real)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +216,7 @@ def _offer_of(connection: ServerConnection, names: ToolNames) -> _Offer:
 
 def _import_sdk() -> None:
     """Import the SDK, and keep its log lines out of ours: they name addresses and headers."""
-    import nanobot.mcp.calls  # noqa: F401
+    import nanobot.mcp.connection  # noqa: F401
 
     for name in ("mcp", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
