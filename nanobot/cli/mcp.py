@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 import webbrowser
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.config.schema import Config
-from nanobot.mcp.inspection import server_row, summary_of, try_servers
 from nanobot.mcp.servers import find_server
-from nanobot.mcp.source import ServerReport
+from nanobot.mcp.source import server_row, summary_of, try_servers
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
+
+if TYPE_CHECKING:
+    from nanobot.mcp.connection import ServerConnection
 
 app = new_app()
 ServerName = Annotated[str, typer.Argument(metavar="NAME", help="Its name in tools.mcpServers.")]
@@ -65,7 +67,7 @@ def login(
 ) -> None:
     """Log in at a remote server that is protected with OAuth."""
     from nanobot.mcp.login import has_screen, log_in, typed_line
-    from nanobot.mcp.sign_in import BrowserSignIn
+    from nanobot.mcp.oauth import BrowserSignIn
 
     config = load_and_warn().config
     secret = sys.stdin.readline().strip() if client_secret == "-" else client_secret
@@ -101,7 +103,7 @@ def logout(name: ServerName) -> None:
     _say(f"The login at {name} is deleted." if done else f"There was no login at {name}.")
 
 
-def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) -> dict[str, ServerReport]:
+def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) -> dict[str, ServerConnection]:
     if sys.stderr.isatty():
         usable = [name for name, server in servers.items() if server.usable]
         print(f"Connecting to {', '.join(usable) or 'nothing'} ...", file=sys.stderr)

@@ -8,7 +8,7 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import mcp_types as types
@@ -16,16 +16,17 @@ from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from nanobot.agent.tools.base import ToolOutput, report_output
+from nanobot.agent.tools.base import Tool, ToolOutput, report_output
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer
-from nanobot.mcp.names import MESSAGE_CHARS, printable_text
+from nanobot.mcp.names import MESSAGE_CHARS, ToolNames, printable_text
 from nanobot.mcp.oauth import Credentials
 from nanobot.mcp.results import tool_output
 from nanobot.mcp.servers import TransportKind, safe_text, scrubbed, transport_kinds, with_env_file
 from nanobot.mcp.session import LiveSession, all_tools, open_session, ping, within
 from nanobot.mcp.stdio import StdioServer
+from nanobot.mcp.tool import choose
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +47,19 @@ _REFUSED = (400, 404, 405)  # by a server that speaks otherwise, or knows no suc
 class ServerConnection:
     """The connection to one server. `run` is its task; everything else is safe to call at any time.
 
-    `tools` is replaced, never changed, and only when the server's tools are others than before. They
-    stay while a broken connection is made anew for the first time, so that a restart of the server
-    leaves the prompt as it is.
+    `tools` are those offered to models, `skipped` the names of others with the reason. They are replaced,
+    never changed, and only when the server has others than before: same objects, same prompt. They stay
+    while a broken connection is made anew for the first time.
     """
 
     def __init__(
         self,
         name: str,
         server: McpServerConfig,
-        *,
+        credentials: Credentials,
+        names: ToolNames,
         allow_private: Sequence[str] = (),
-        credentials: Credentials | None = None,
+        *,
         patience: float | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -65,15 +67,18 @@ class ServerConnection:
         self.server = server
         self.state: State = "starting"
         self.error = ""
-        self.tools: tuple[types.Tool, ...] = ()
+        self.tools: tuple[Tool, ...] = ()
+        self.skipped: tuple[tuple[str, str], ...] = ()
         self.connect_seconds = 0.0
         self.settled = asyncio.Event()  # it was ready or failed at least once
         self.current = asyncio.Event()  # no change of its tools is known that `tools` does not have
         self.current.set()
         self._allow_private = allow_private
         self._pause = pause
-        self._credentials = credentials or Credentials(name, server.url)
+        self._names = names
+        self._credentials = credentials
         self._patience = patience or server.startup_timeout
+        self._listed: list[types.Tool] = []
         self._kind = 0  # which of the ways to reach it is in use
         self._failures = 0
         self._renew_token = False
@@ -97,14 +102,14 @@ class ServerConnection:
             if not again_at_once:
                 await self._wait_to_reconnect()
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
-        """The result of a tool. A call waits for a connection that is being made; cancelling tells the server.
+    async def call(self, tool: str, arguments: dict[str, Any]) -> ToolOutput:
+        """The result of a tool. It waits for a connection that is being made; cancelling tells the server.
 
         Raises ToolError: the call failed, took longer than toolTimeout, or the server is gone.
         """
         seconds = self.server.tool_timeout
         try:
-            return await within(seconds, self._call(tool, dict(arguments), may_repeat=True))
+            return await within(seconds, self._call(tool, arguments, may_repeat=True))
         except TimeoutError as error:
             if self._live is not None:
                 self._live.note("ping")
@@ -192,10 +197,10 @@ class ServerConnection:
                 self._publish(live, await within(_LIST, all_tools(live.session)))
                 await self._pause(_BETWEEN_LISTS)
 
-    def _publish(self, live: LiveSession, tools: Sequence[types.Tool]) -> None:
-        found = tuple(sorted(tools, key=lambda tool: tool.name))
-        if found != self.tools:
-            self.tools = found
+    def _publish(self, live: LiveSession, tools: list[types.Tool]) -> None:
+        if tools != self._listed:
+            self._listed = tools
+            self.tools, self.skipped = choose(self.name, self.server, tools, self._names, self.call)
         if "list" not in live.todo:
             self.current.set()
 
@@ -203,7 +208,7 @@ class ServerConnection:
         if problem != self.error:
             log.warning("MCP server %s: %s", self.name, problem)
         self.state, self.error = state, problem
-        self.tools = ()
+        self.tools, self.skipped, self._listed = (), (), []
         self.settled.set()
 
     def _judge(self, live: LiveSession, error: Exception | None, kinds: Sequence[TransportKind]) -> bool:

@@ -13,9 +13,9 @@ from pydantic import AnyUrl
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError, UsageError
 from nanobot.mcp.connection import ServerConnection
-from nanobot.mcp.oauth import Credentials
+from nanobot.mcp.names import ToolNames
+from nanobot.mcp.oauth import BrowserSignIn, Credentials
 from nanobot.mcp.servers import transport_kinds
-from nanobot.mcp.sign_in import BrowserSignIn
 
 CALLBACK_PORT = 18791
 _PATIENCE = 600.0  # seconds for a person to log in
@@ -51,7 +51,7 @@ async def log_in(
                 )
             )
         connection = ServerConnection(
-            name, server, allow_private=allow_private, credentials=credentials, patience=_PATIENCE
+            name, server, credentials, ToolNames(), allow_private, patience=_PATIENCE
         )
         running = asyncio.create_task(connection.run())
         try:

@@ -118,7 +118,7 @@ async def open_session(
 
 
 async def all_tools(session: ClientSession) -> list[types.Tool]:
-    """Every page of the server's list. Raises MCPError, or McpError for a list without an end."""
+    """Every page of the server's list, by name. Raises MCPError, or McpError for a list without an end."""
     capabilities = session.server_capabilities
     if capabilities is not None and capabilities.tools is None:
         return []
@@ -129,7 +129,7 @@ async def all_tools(session: ClientSession) -> list[types.Tool]:
         tools += page.tools
         cursor = page.next_cursor
         if not cursor:
-            return tools
+            return sorted(tools, key=lambda tool: tool.name)
     raise McpError(f"its list of tools has more than {_PAGES} pages")
 
 

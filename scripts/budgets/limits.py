@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_473, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_818, target=23_500)
+TOTAL = Ratchet(now=27_587, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_003,
+    "cli": 2_005,
     # thirteen slash commands; target 480
     "commands": 529,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
@@ -48,7 +48,7 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 340,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_873,
+    "mcp": 1_640,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_526,
     # the owner's tool files, watched, each in threads of its own

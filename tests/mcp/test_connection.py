@@ -10,6 +10,8 @@ import pytest
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError
 from nanobot.mcp.connection import ServerConnection
+from nanobot.mcp.names import ToolNames
+from nanobot.mcp.oauth import Credentials
 from nanobot.mcp.servers import address_of, scrubbed, transport_kinds
 from tests.mcp.serving import faulty
 
@@ -35,7 +37,7 @@ async def test_a_server_that_cannot_start_is_tried_again_less_and_less_often(
     pauses = Pauses()
     log = tmp_path / "starts"
     server = McpServerConfig(command="sh", args=["-c", f"echo x >> {log}; exit 1"])
-    connection = ServerConnection("s", server, pause=pauses)
+    connection = ServerConnection("s", server, Credentials("s", ""), ToolNames(), pause=pauses)
     running = asyncio.create_task(connection.run())
     await pauses.enough.wait()
     running.cancel()
@@ -57,7 +59,8 @@ async def test_a_server_that_crashes_again_and_again_is_not_restarted_in_a_loop(
         paused.set()
         await asyncio.Event().wait()
 
-    connection = ServerConnection("s", faulty("crash-when-listed"), pause=pause)
+    server = faulty("crash-when-listed")
+    connection = ServerConnection("s", server, Credentials("s", ""), ToolNames(), pause=pause)
     running = asyncio.create_task(connection.run())
     await paused.wait()
     assert connection.state == "failed"

@@ -15,8 +15,7 @@ import pytest
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError, ToolError, UsageError
 from nanobot.mcp.login import log_in
-from nanobot.mcp.oauth import Credentials
-from nanobot.mcp.sign_in import BrowserSignIn
+from nanobot.mcp.oauth import BrowserSignIn, Credentials
 from nanobot.mcp.source import McpTools
 from tests.mcp.serving import free_port, http_peer, http_process, run, serving, until
 from tests.tools.loopback import always, http_server, reply

@@ -25,7 +25,7 @@ import httpx2
 from nanobot.bus.events import ToolFinished
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.login import log_in
-from nanobot.mcp.sign_in import BrowserSignIn
+from nanobot.mcp.oauth import BrowserSignIn
 from nanobot.mcp.source import McpTools
 from nanobot.messages import ToolCall, ToolDefinition
 from nanobot.providers.base import ModelRequest
