@@ -189,7 +189,7 @@ async def test_what_the_provider_counts_is_kept(home: Path) -> None:
         finished, _ = await say(app, "hello")
         window = (await app.store.sessions.open(SESSION)).window
         assert finished.context.tokens == window.used.tokens == 4321
-        assert window == Window(used=ContextUse(4321, finished.context.estimated))
+        assert window == Window(used=ContextUse(4321, finished.context.estimated), conversation=1)
         assert (await app.store.sessions.history(SESSION))[0].message.text == Message.user("hello").text
 
 

@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 BYTES_PER_TOKEN = 4  # of UTF-8: right for English, and careful with scripts that take more tokens
 _SHORT_RESULT = 1_200  # characters of a shortened tool result
 _SUMMARY_BYTES = 6_000
-_SUMMARISED_AT_ONCE = 400  # messages; of a longer range the newest
 SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
 _ENVELOPE = 20  # bytes that a message costs beside its words
 _IMAGE_BYTES = 6_000  # an image costs as much as so much text
@@ -219,14 +218,15 @@ class Conversation:
             notify("Compacting the conversation: a summary takes the place of earlier messages.")
             summary = await self._summary(before.start, after.start)
             after = after._replace(summary=_joined(before.summary, summary, self._summary_size))
-        if after != before and not await self._store.sessions.move_window(key, before, after):
-            after = (await self._store.sessions.open(key)).window  # begun anew, or somebody else's
+        if after != before and not await self._store.sessions.move_window(before, after):
+            after = (await self._store.sessions.open(key)).window  # somebody else has compacted it
         self.window = after
 
     async def _summary(self, before: int, start: int) -> str:
-        key, first = self._claim.session_key, max(before, start - _SUMMARISED_AT_ONCE)
+        key = self._claim.session_key
+        left = [entry for entry in self.entries if before < entry.seq <= start]
+        first = left[0].seq - 1 if left else start
         unread = f"(messages {before + 1} to {first} are not in here)\n" if first > before else ""
-        left = await self._store.sessions.history(key, after=first, limit=start - first)
         try:
             told = await self._summarise(key, left) if self._summarise and left else ""
         except NanobotError as error:

@@ -22,11 +22,14 @@ from nanobot.errors import UsageError
 from nanobot.store.export import as_json, as_markdown
 from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store, open_store
-from nanobot.terminal.options import session_key
+from nanobot.terminal.options import conversation_named
 from nanobot.terminal.screen import clean, complain, one_line
 
 app = new_app()
-SessionName = Annotated[str, typer.Argument(metavar="SESSION", help="Its key; NAME means cli:NAME.")]
+SessionName = Annotated[
+    str,
+    typer.Argument(metavar="SESSION", help="@ID, or a key: the one that goes on there; NAME is cli:NAME."),
+]
 
 _PAGE = 200  # messages that are in memory at once
 
@@ -40,15 +43,16 @@ def list_sessions(
 
     async def read() -> list[SessionInfo]:
         async with _open_with_older(also_told=True) as store:
-            return await store.sessions.newest(limit) if store else []
+            return await store.conversations.newest(limit) if store else []
 
     sessions = asyncio.run(read())
-    rows = [("KEY", "MESSAGES", "LATEST", "TITLE")]
+    rows = [("ID", "KEY", "MESSAGES", "LATEST", "TITLE")]
     for it in sessions:
-        rows.append((it.key, str(it.messages), minute(it.updated_at), one_line(it.title, 200)))
+        said = str(it.messages), minute(it.updated_at), one_line(it.title, 200)
+        rows.append((f"@{it.id}", it.key, *said))
     if not sessions:
         complain("There are no conversations yet. `nanobot agent` begins one.")
-    print_result([it._asdict() for it in sessions], table(rows, right=[1]) if sessions else (), json_output)
+    print_result([it._asdict() for it in sessions], table(rows, right=[2]) if sessions else (), json_output)
 
 
 @app.command("show")
@@ -69,10 +73,10 @@ def rename_session(name: SessionName, title: Annotated[str, typer.Argument(metav
     async def rename() -> str:
         async with _open_with_older() as store:
             info, store = await _find(store, name)
-            await store.sessions.rename(info.key, title)
-            return info.key
+            await store.conversations.rename(info.id, title)
+            return f"@{info.id}"
 
-    from nanobot.commands.table import checked_title
+    from nanobot.commands.conversations import checked_title
 
     title = checked_title(title)
     _write(None, f"{asyncio.run(rename())} is now called {title}.")
@@ -116,17 +120,22 @@ async def _write_session(name: str, form: str, last: int | None, write: Callable
     """The whole session, or its last messages, as md or jsonl."""
     async with _open_with_older() as store:
         info, store = await _find(store, name)
-        seq = 0 if last is None else max(0, info.messages - last)
+        seq = 0
+        if last is not None:
+            newest = await store.conversations.latest(info.id, last)
+            seq = newest[0].seq - 1 if newest else 0
         if form == "md":
             period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
             write(f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n")
-        while page := await store.sessions.history(info.key, after=seq, limit=_PAGE):
+        first = True
+        while page := await store.conversations.messages(info.id, seq, _PAGE):
             for stored in page:
                 if form == "md":
                     for paragraph in as_markdown(stored):
                         write(paragraph)
                 else:
-                    title = {"title": info.title} if stored.seq == 1 and info.title else {}
+                    title = {"title": info.title} if first and info.title else {}
+                    first = False
                     write(json.dumps({**as_json(info.key, stored), **title}, ensure_ascii=False))
             seq = page[-1].seq
 
@@ -185,12 +194,10 @@ async def _open_with_older(*, also_told: bool = False) -> AsyncIterator[Store | 
 
 
 async def _find(store: Store | None, name: str) -> tuple[SessionInfo, Store]:
-    key = session_key(name)
-    for candidate in (key, name.strip()):  # `heartbeat` has no colon
-        info = await store.sessions.get(candidate) if store else None
-        if store is not None and info is not None:
-            return info, store
-    raise UsageError(f"There is no session {key}. `nanobot session list` shows them.")
+    info = await conversation_named(store, name) if store else None
+    if store is None or info is None:
+        raise UsageError(f"There is no conversation {name.strip()}. `nanobot session list` shows them.")
+    return info, store
 
 
 def _write(file: BinaryIO | None, text: str) -> None:

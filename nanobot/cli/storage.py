@@ -26,7 +26,8 @@ async def storage_report() -> dict[str, Any]:
     try:
         async with existing_store() as store:
             if store is not None:
-                storage["sessions"] = len(await store.sessions.newest(1_000_000))
+                (row,) = await store.database.rows("SELECT COUNT(*) FROM conversations")
+                storage["sessions"] = row[0]
                 older = (paths.home(), paths.home() / "workspace")
                 storage["left_out"] = await left_out_sessions(store, *older)
                 storage["bytes"] = file.stat().st_size

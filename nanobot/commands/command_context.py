@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from nanobot.agent.loop import Turn
 from nanobot.app import App
@@ -10,15 +11,15 @@ from nanobot.bus.events import SubagentChanged
 from nanobot.errors import UsageError
 from nanobot.messages import InboundMessage
 from nanobot.store.records import SessionInfo, SubagentInfo
-from nanobot.store.store import Store
-
-_SEARCHED = 1_000  # newest sessions among which conversations are looked for
 
 
-async def conversations(store: Store, limit: int) -> list[SessionInfo]:
-    """The newest sessions to go on with: those of subagents would hide them."""
-    newest = await store.sessions.newest(_SEARCHED)
-    return [info for info in newest if info.kind != "subagent"][:limit]
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One use of a command: what was typed behind its name, and where."""
+
+    arguments: str
+    session_key: str
+    context: CommandContext
 
 
 class CommandContext:
@@ -62,45 +63,35 @@ class CommandContext:
         await self._app.assistant.use_model(session_key, chosen)
 
     async def list_sessions(self, limit: int) -> list[SessionInfo]:
-        """The newest sessions; a chat sees its own only."""
-        if not self._only:
-            return await conversations(self.store, limit)
-        own = await self.store.sessions.get(self._only)
-        return [own] if own else []
+        """The newest conversations; a chat sees its own only."""
+        return await self.store.conversations.newest(limit, self._only, subagents=False)
 
     async def find_session(self, wanted: str, limit: int) -> SessionInfo:
-        """The session of that number in the list, key, name or title. Raises UsageError."""
+        """The conversation @ID, of that number in the list, key or title. Raises UsageError."""
         listed = await self.list_sessions(limit)
         if wanted.isdecimal() and 0 < int(wanted) <= len(listed):
             return listed[int(wanted) - 1]
+        found = [info for info in listed if info.title.lower().startswith(wanted.lower())]
+        if wanted[0] == "@" and wanted[1:].isdecimal():
+            by_id = await self.store.conversations.get(int(wanted[1:]))
+            found = [by_id] if by_id else []
         for key in (wanted, f"cli:{wanted}"):
-            if (found := await self.store.sessions.get(key)) and not self._only:
-                return found
-        titled = [info for info in listed if info.title.lower().startswith(wanted.lower())]
-        if len(titled) != 1:
-            raise UsageError(f"There is no session {wanted[:60]!r}. /sessions lists them with their numbers.")
-        return titled[0]
-
-    def resume(self, session_key: str) -> None:
-        """Go on in another session. Raises UsageError where that is not possible."""
-        if self._switch is None:
+            if of_key := await self.store.sessions.get(key):
+                found = [of_key]
+        visible = [info for info in found if self._only in ("", info.key)]
+        if len(visible) != 1:
             raise UsageError(
-                f"Only a conversation in a terminal can change. There: nanobot agent -s {session_key}"
+                f"There is no conversation {wanted[:60]!r}. /sessions lists them with their numbers."
             )
-        self._switch(session_key)
+        return visible[0]
 
-    async def bring_back(self, session_key: str) -> int:
-        """Show the model again what was said before the last /new; how many messages. Raises UsageError."""
-        window = (await self.store.sessions.open(session_key)).window
-        oldest = max(0, window.start - self._app.config.agents.defaults.memory_window // 2)
-        found = await self.store.sessions.history(session_key, after=oldest, limit=window.start - oldest)
-        turns = [stored.seq for stored in found if stored.message.role == "user"]
-        if window.summary or not turns:
-            raise UsageError("There is no earlier conversation here that could go on.")
-        before = window._replace(start=turns[0] - 1, shortened=window.start)
-        if not await self.store.sessions.move_window(session_key, window, before):
-            raise UsageError("This conversation has just changed. Try again.")
-        return window.start - before.start
+    async def resume(self, session_key: str, found: SessionInfo) -> None:
+        """Go on with a conversation, which may be of another session in a terminal. Raises UsageError."""
+        if found.key != session_key:
+            if self._switch is None:
+                raise UsageError(f"That is for a terminal: nanobot agent -s @{found.id}")
+            self._switch(found.key)
+        await self.store.conversations.go_on(found.id)
 
     async def prepare(self, session_key: str) -> Turn:
         """What a turn of the session would be given. Raises ProviderError, StorageError."""

@@ -7,36 +7,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from nanobot.bus.events import SubagentChanged
-from nanobot.columns import minute, shortened, table
-from nanobot.commands.command_context import CommandContext
+from nanobot.columns import table
+from nanobot.commands.command_context import CommandContext, Request
 from nanobot.commands.context import compact, describe_context
+from nanobot.commands.conversations import fork, messages_in_words, new, rename, resume, rewind, sessions
 from nanobot.errors import UsageError
 from nanobot.messages import parse_command
-from nanobot.store.records import SessionInfo, SubagentInfo
+from nanobot.store.records import SubagentInfo
 
-_LONGEST_TITLE = 100  # characters
-_LISTED_SESSIONS = 10
-_LISTED_TITLE = 44  # characters, so that a line fits a terminal
-_LAST_WORDS = 2  # messages that are repeated when a conversation goes on
-_BEGINNING = 300  # characters of each
 _QUEUE_MODES = {
     "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
     "steer": "Mode steer: a message that comes while an answer is being written joins it.",
 }
 _AGENTS = r"\S*|stop\s+\S+"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One use of a command: what was typed behind its name, and where."""
-
-    arguments: str
-    session_key: str
-    context: CommandContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +63,6 @@ async def run_command(text: str, session_key: str, context: CommandContext) -> s
     raise UsageError(f"There is no command /{name}. {advice} With more words it is a message.")
 
 
-async def _new(request: Request) -> str:
-    # One transaction: what is before the new start is owed to memory from then on, and never dropped.
-    await request.context.store.sessions.start_over(request.session_key)
-    return "A new conversation begins. The earlier one is kept, and is remembered in summary."
-
-
 async def _help(request: Request) -> str:
     return "\n".join(table([(command.usage, command.description) for command in COMMANDS]))
 
@@ -99,13 +80,9 @@ async def _status(request: Request) -> str:
         [
             f"Model      {await context.model_in_use(request.session_key)}",
             f"Workspace  {context.workspace}",
-            f"Session    {request.session_key}, {_messages(count)}{title}",
+            f"Session    {request.session_key}, {messages_in_words(count)}{title}",
         ]
     )
-
-
-def _messages(count: int) -> str:
-    return f"{count} {'message' if count == 1 else 'messages'}"
 
 
 async def _model(request: Request) -> str:
@@ -126,13 +103,6 @@ async def _queue(request: Request) -> str:
         await store.sessions.set_setting(key, "queue", wanted)
     mode = (await store.sessions.open(key)).settings.get("queue", request.context.queue_mode)
     return f"{_QUEUE_MODES[mode]} /queue queue or /queue steer changes it."
-
-
-async def _sessions(request: Request) -> str:
-    sessions = await request.context.list_sessions(_LISTED_SESSIONS)
-    if not sessions:
-        return "There are no sessions yet."
-    return list_of_sessions(sessions, request.session_key)
 
 
 async def _agents(request: Request) -> str:
@@ -159,52 +129,6 @@ def _agent_line(info: SubagentInfo, now: SubagentChanged | None) -> str:
     return f"{info.id} {info.label}{profile}: {info.state}, {info.seconds:.0f} s, {count}{tool}"
 
 
-def list_of_sessions(sessions: Sequence[SessionInfo], current: str = "") -> str:
-    """One line for each, numbered from 1: key, messages, when it was used last, title."""
-    rows = []
-    for number, session in enumerate(sessions, 1):
-        mark, title = "*" if session.key == current else " ", _beginning(session.title, _LISTED_TITLE)
-        place, when = f"{mark}{number:>3}", minute(session.updated_at)
-        rows.append((place, session.key, str(session.messages), when, title))
-    return "\n".join(table(rows, right=[2]))
-
-
-async def _resume(request: Request) -> str:
-    if not request.arguments:
-        return (
-            f"{await _sessions(request)}\n/resume NUMBER or /resume NAME goes on with one of them, "
-            "/resume 0 with what was said here before the last /new."
-        )
-    if request.arguments == "0":
-        count = await request.context.bring_back(request.session_key)
-        return f"The conversation from before /new goes on, with its last {_messages(count)}."
-    found = await request.context.find_session(request.arguments, _LISTED_SESSIONS)
-    request.context.resume(found.key)
-    last = await request.context.store.sessions.history(found.key, after=max(0, found.messages - _LAST_WORDS))
-    words = (f"{stored.message.role}: {_beginning(stored.message.text, _BEGINNING)}" for stored in last)
-    title = f" ({found.title})" if found.title else ""
-    return "\n".join([f"Going on with {found.key}{title}, {_messages(found.messages)}.", *words])
-
-
-def _beginning(text: str, limit: int) -> str:
-    return shortened(" ".join(text.split()), limit)
-
-
-def checked_title(text: str) -> str:
-    """`text` as the title of a conversation. Raises UsageError."""
-    title = " ".join(text.split())
-    if not title or not title.isprintable() or len(title) > _LONGEST_TITLE:
-        raise UsageError(f"A title is 1 to {_LONGEST_TITLE} printable characters long: /rename TITLE.")
-    return title
-
-
-async def _rename(request: Request) -> str:
-    title = checked_title(request.arguments)
-    if not await request.context.store.sessions.rename(request.session_key, title):
-        raise UsageError("There is nothing to rename yet: say something first.")
-    return f"This conversation is now called {title}."
-
-
 async def _context(request: Request) -> str:
     return await describe_context(await request.context.prepare(request.session_key))
 
@@ -229,7 +153,7 @@ async def _forget(request: Request) -> str:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("new", "", "Begin a new conversation; the earlier one is kept.", _new),
+    Command("new", "[TITLE]", "Begin a new conversation; the earlier one is kept.", new, ".*"),
     Command("help", "", "List the commands.", _help),
     Command(
         "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
@@ -240,11 +164,13 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS
     ),
-    Command("sessions", "", "List the latest conversations.", _sessions),
+    Command("sessions", "", "List the latest conversations.", sessions),
+    Command("resume", "[NUMBER|TITLE]", "Go on with another conversation.", resume, ".*"),
+    Command("fork", "", "Go on in a copy; this conversation stays as it is.", fork),
     Command(
-        "resume", "[NUMBER|NAME]", "Go on with another conversation; 0: the one before /new.", _resume, ".*"
+        "rewind", "[NUMBER]", "Go back to before a message of yours; what followed is kept.", rewind, r"\d*"
     ),
-    Command("rename", "TITLE", "Give this conversation a title.", _rename, ".*"),
+    Command("rename", "TITLE", "Give this conversation a title.", rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),
     Command("approve", "CODE", "Let the tool call run that you were asked about.", _approve, r"\S+"),

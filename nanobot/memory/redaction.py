@@ -36,7 +36,8 @@ _OTHERS = {
         *("id", 0, "substr(? || ':', 1, length(channel || chat_id) + 2) = channel || ':' || chat_id || ':'"),
         ("body", "error"),
     ),
-    "sessions": ("key", "", "key = ?", ("title", "summary", "settings")),
+    "sessions": ("key", "", "key = ?", ("settings",)),
+    "conversations": ("id", 0, "session = ?", ("title", "summary")),
     "turns": ("id", 0, "session = ?", ("error",)),
     "setbacks": ("session", "", "session = ?", ("error",)),
     "subagents": ("number", 0, "parent = ?", ("label",)),
@@ -83,8 +84,10 @@ class Target:
 
     def made(self, table: str, row: Row) -> bool:
         """Whether a row is the mail of a turn, or the title of a session, that is meant."""
-        if table == "sessions":
-            return any(key == row["key"] and text.startswith(row["title"]) for key, text in self._beginnings)
+        if table == "conversations":
+            return any(
+                key == row["session"] and text.startswith(row["title"]) for key, text in self._beginnings
+            )
         sent = table == "inbox" or (table == "outbox" and row["state"] == "sent")
         return sent and row["turn"] in self._turns
 
@@ -224,7 +227,7 @@ def _of_other(table: str, key: str, columns: Sequence[str], target: Target, row:
         new["body"] = mail | {"text": FORGOTTEN, "attachments": []}
     elif table == "subagents":
         new["label"] = FORGOTTEN
-    elif table == "sessions" and made:
+    elif table == "conversations" and made:
         new["title"] = ""
     for column in (column for column in columns if new[column] != old[column]):
         text = new[column] if isinstance(new[column], str) else json.dumps(new[column], ensure_ascii=False)

@@ -52,17 +52,22 @@ def _add(connection: Connection, session: ImportedSession) -> str:
     start = min(session.start, total)  # what is before it, the older nanobot has summarised
     ensure_session(connection, key, min(times), session.kind)
     connection.execute(
-        "UPDATE sessions SET title = ?, created_at = ?, updated_at = ?, last_seq = ?, start_seq = ?,"
+        "UPDATE sessions SET created_at = ?, updated_at = ?, last_seq = ?, start_seq = ?,"
         " consolidated_seq = ?, is_group = CASE WHEN is_group = 1 THEN 1 ELSE ? END WHERE key = ?",
-        (title, min(times), max(times), total, start, start, int(session.is_group), key),
+        (min(times), max(times), total, start, start, int(session.is_group), key),
+    )
+    connection.execute(
+        "UPDATE conversations SET title = ?, created_at = ?, updated_at = ?, start_seq = ? WHERE session = ?",
+        (title, min(times), max(times), start, key),
     )
     seq = 0
     for _, group in groupby(session.messages, key=lambda stored: stored.turn_id):
         turn = list(group)
         row = connection.execute(
-            "INSERT INTO turns (session, origin, state, worker, first_seq, started_at, finished_at)"
-            " VALUES (?, 'terminal', 'done', 0, ?, ?, ?) RETURNING id",
-            (key, seq + 1, turn[0].created_at, turn[-1].created_at),
+            "INSERT INTO turns (session, conversation, origin, state, worker, first_seq, started_at,"
+            " finished_at) SELECT key, conversation, 'terminal', 'done', 0, ?, ?, ? FROM sessions"
+            " WHERE key = ? RETURNING id",
+            (seq + 1, turn[0].created_at, turn[-1].created_at, key),
         ).fetchone()
         for stored in turn:
             seq += 1

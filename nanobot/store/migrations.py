@@ -155,5 +155,42 @@ UPDATE jobs SET missed = (SELECT COUNT(*) FROM fired WHERE job = jobs.id AND sta
 DROP TABLE fired
 """
 
+# A session holds conversations, one of which is going on; a turn stays in that in which it has begun.
+# sessions.start_seq: what was said up to there has left a window, so memory owes it.
+_CONVERSATIONS = """
+CREATE TABLE conversations (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  session TEXT NOT NULL,
+  title TEXT NOT NULL DEFAULT '',
+  created_at REAL NOT NULL,
+  updated_at REAL NOT NULL,
+  parent INTEGER,                              -- it goes on from another one
+  fork_seq INTEGER NOT NULL DEFAULT 0,         -- after this message of its parent
+  inherited INTEGER NOT NULL DEFAULT 0,        -- so many messages it has from there
+  start_seq INTEGER NOT NULL DEFAULT 0,        -- the model's context begins after this message
+  summary TEXT NOT NULL DEFAULT '',            -- what was said before start_seq
+  shortened_seq INTEGER NOT NULL DEFAULT 0,    -- tool results up to it are shown to the model in short
+  context_tokens INTEGER NOT NULL DEFAULT 0,   -- the last request, as the provider counted it
+  context_estimate INTEGER NOT NULL DEFAULT 0  -- and as it had been estimated
+);
+CREATE INDEX conversations_by_update ON conversations (updated_at);
+INSERT INTO conversations (session, title, created_at, updated_at, start_seq, summary, shortened_seq,
+    context_tokens, context_estimate)
+  SELECT key, title, created_at, updated_at, start_seq, summary, shortened_seq, context_tokens,
+    context_estimate FROM sessions ORDER BY updated_at;
+ALTER TABLE sessions ADD COLUMN conversation INTEGER NOT NULL DEFAULT 0;
+UPDATE sessions SET conversation = (SELECT id FROM conversations WHERE session = key);
+ALTER TABLE messages ADD COLUMN conversation INTEGER NOT NULL DEFAULT 0;
+UPDATE messages SET conversation = (SELECT conversation FROM sessions WHERE key = session);
+CREATE INDEX messages_of_conversation ON messages (conversation, seq);
+ALTER TABLE turns ADD COLUMN conversation INTEGER NOT NULL DEFAULT 0;
+UPDATE turns SET conversation = COALESCE((SELECT conversation FROM sessions WHERE key = session), 0);
+ALTER TABLE sessions DROP COLUMN title;
+ALTER TABLE sessions DROP COLUMN summary;
+ALTER TABLE sessions DROP COLUMN shortened_seq;
+ALTER TABLE sessions DROP COLUMN context_tokens;
+ALTER TABLE sessions DROP COLUMN context_estimate
+"""
+
 # The version that each script makes of the one before.
-MIGRATIONS = {5: _FIRST, 11: _SINCE_0_2_0}
+MIGRATIONS = {5: _FIRST, 11: _SINCE_0_2_0, 12: _CONVERSATIONS}

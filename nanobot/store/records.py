@@ -12,7 +12,10 @@ SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
 
 class SessionInfo(NamedTuple):
-    """A conversation. `messages` counts all ever said in it. `is_group`: several people write in it."""
+    """A conversation of the session `key`. `messages` counts what was said in it.
+
+    `is_group`: several people write in it.
+    """
 
     key: str
     title: str
@@ -21,6 +24,7 @@ class SessionInfo(NamedTuple):
     updated_at: float
     is_group: bool = False
     kind: SessionKind = "chat"
+    id: int = 0
 
 
 class StoredMessage(NamedTuple):
@@ -33,7 +37,7 @@ class StoredMessage(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What the model sees of a session: `summary` for what was said up to message `start`, then the messages.
+    """What the model sees of a conversation: `summary` of what was said up to message `start`, then all.
 
     Tool results up to message `shortened` are shown in short. `used` is how large the last request was.
     """
@@ -42,6 +46,7 @@ class Window(NamedTuple):
     shortened: int = 0
     summary: str = ""
     used: ContextUse = NOT_COUNTED
+    conversation: int = 0
 
 
 class OpenSession(NamedTuple):

@@ -12,19 +12,15 @@ _EVERYTHING = 1 << 62
 
 
 class Sessions(Table):
-    """Conversations and everything ever said in them."""
-
-    async def newest(self, limit: int = 50) -> list[SessionInfo]:
-        """Those that changed last, newest first."""
-        query = "SELECT * FROM sessions ORDER BY updated_at DESC LIMIT ?"
-        return [_info(row) for row in await self.database.rows(query, limit)]
+    """Everything ever said in each session, and the conversation that goes on there."""
 
     async def get(self, key: str) -> SessionInfo | None:
-        rows = await self.database.rows("SELECT * FROM sessions WHERE key = ?", key)
-        return _info(rows[0]) if rows else None
+        """The conversation that is going on in it; None when there is no such session."""
+        rows = await self.database.rows(f"{INFO} WHERE key = ? AND conversations.id = conversation", key)
+        return session_info(rows[0]) if rows else None
 
     async def history(self, key: str, *, after: int = 0, limit: int | None = None) -> list[StoredMessage]:
-        """Everything said after message `after`, oldest first."""
+        """Everything said after message `after`, in whatever conversation, oldest first."""
         return await self.database.read(read_history, key, after, limit)
 
     async def open(self, key: str, limit: int = 0) -> OpenSession:
@@ -43,36 +39,93 @@ class Sessions(Table):
         connection.change("UPDATE sessions SET settings = ? WHERE key = ?", settings, key)
 
     @writes
-    def start_over(self, connection: Connection, key: str) -> None:
-        """Begin the model's context after the newest message; nothing is deleted."""
-        start_over(connection, key)
-
-    async def move_window(self, key: str, before: Window, after: Window) -> bool:
+    def move_window(self, connection: Connection, before: Window, after: Window) -> bool:
         """Show the model less; False when somebody has changed the window since `before` was read."""
-        changed = await self.database.change(
-            "UPDATE sessions SET start_seq = ?, shortened_seq = ?, summary = ?"
-            " WHERE key = ? AND start_seq = ? AND shortened_seq = ? AND summary = ?",
+        moved = connection.row(
+            "UPDATE conversations SET start_seq = ?, shortened_seq = ?, summary = ?"
+            " WHERE id = ? AND start_seq = ? AND shortened_seq = ? AND summary = ? RETURNING session",
             *(after.start, after.shortened, storable(after.summary)),
-            *(key, before.start, before.shortened, before.summary),
+            *(before.conversation, before.start, before.shortened, before.summary),
         )
-        return changed > 0
+        if moved is None:
+            return False
+        owed = "UPDATE sessions SET start_seq = ? WHERE key = ? AND start_seq < ?"
+        connection.change(owed, after.start, moved["session"], after.start)
+        return True
 
-    async def rename(self, key: str, title: str) -> bool:
-        """Set the title; False when there is no such session."""
-        return await self.database.change("UPDATE sessions SET title = ? WHERE key = ?", title, key) > 0
+
+INFO = (
+    "SELECT conversations.*, is_group, kind, inherited + (SELECT COUNT(*) FROM messages"
+    " WHERE conversation = conversations.id) AS messages FROM conversations JOIN sessions ON key = session"
+)
 
 
-def ensure_session(connection: Connection, key: str, now: float, kind: SessionKind = "chat") -> None:
-    """Begin a session; one that exists stays what it is."""
-    connection.change(
-        "INSERT INTO sessions (key, kind, created_at, updated_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (key) DO NOTHING",
-        *(key, kind, now, now),
+def session_info(row: Row) -> SessionInfo:
+    """What a query that begins with INFO has found."""
+    return SessionInfo(
+        *(row["session"], row["title"], row["messages"], row["created_at"], row["updated_at"]),
+        is_group=bool(row["is_group"]),
+        kind=row["kind"],
+        id=row["id"],
     )
 
 
+def ensure_session(connection: Connection, key: str, now: float, kind: SessionKind = "chat") -> None:
+    """Begin a session with an empty conversation; one that exists stays what it is."""
+    insert = (
+        "INSERT INTO sessions (key, kind, created_at, updated_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (key) DO NOTHING"
+    )
+    if connection.change(insert, key, kind, now, now):
+        begin_conversation(connection, key)
+
+
+def begin_conversation(connection: Connection, key: str) -> int:
+    """Let a session go on with an empty conversation; its id. Memory is owed what was said before."""
+    (row,) = connection.rows(
+        "INSERT INTO conversations (session, created_at, updated_at, start_seq)"
+        " SELECT key, ?, ?, last_seq FROM sessions WHERE key = ? RETURNING id",
+        *(connection.now, connection.now, key),
+    )
+    go_on(connection, key, row["id"])
+    return int(row["id"])
+
+
+def go_on(connection: Connection, key: str, conversation: int) -> None:
+    """Let a session go on with that conversation. What was said in the one before is owed to memory."""
+    update = "UPDATE sessions SET conversation = ?, start_seq = last_seq WHERE key = ?"
+    connection.change(update, conversation, key)
+
+
 def start_over(connection: Connection, key: str) -> None:
-    connection.change("UPDATE sessions SET start_seq = last_seq, summary = '' WHERE key = ?", key)
+    """Begin the model's context after the newest message, in the same conversation."""
+    connection.change("UPDATE sessions SET start_seq = last_seq WHERE key = ?", key)
+    connection.change(
+        "UPDATE conversations SET summary = '', start_seq = (SELECT start_seq FROM sessions WHERE key = ?)"
+        " WHERE id = (SELECT conversation FROM sessions WHERE key = ?)",
+        *(key, key),
+    )
+
+
+def branch(connection: Connection, conversation: int, until: int = _EVERYTHING) -> list[tuple[int, int]]:
+    """The conversation and those it goes on from, newest first, each with its last message that counts."""
+    parts = []
+    while conversation:
+        parts.append((conversation, until))
+        (row,) = connection.rows("SELECT parent, fork_seq FROM conversations WHERE id = ?", conversation)
+        conversation, until = row["parent"], min(until, row["fork_seq"])
+    return parts
+
+
+def read_latest(connection: Connection, conversation: int, limit: int, after: int = 0) -> list[StoredMessage]:
+    """The newest messages of a conversation after message `after`, oldest first."""
+    query = "SELECT * FROM messages WHERE conversation = ? AND seq <= ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+    found: list[StoredMessage] = []
+    for part in branch(connection, conversation):
+        if len(found) < limit:
+            rows = connection.rows(query, *part, after, limit - len(found))
+            found += [stored_message(row) for row in rows]
+    return found[::-1]
 
 
 def read_history(connection: Connection, key: str, after: int, limit: int | None) -> list[StoredMessage]:
@@ -89,8 +142,9 @@ def stored_message(row: Row) -> StoredMessage:
 def insert_message(connection: Connection, key: str, stored: StoredMessage) -> None:
     body = json.dumps(message_to_json(stored.message), ensure_ascii=False)
     connection.change(
-        "INSERT INTO messages (session, seq, turn, created_at, body) VALUES (?, ?, ?, ?, ?)",
-        *(key, stored.seq, stored.turn_id, stored.created_at, storable(body)),
+        "INSERT INTO messages (session, seq, turn, created_at, body, conversation)"
+        " SELECT ?, ?, id, ?, ?, conversation FROM turns WHERE id = ?",
+        *(key, stored.seq, stored.created_at, storable(body), stored.turn_id),
     )
 
 
@@ -103,24 +157,16 @@ def running_turn(connection: Connection, key: str) -> Row | None:
     return connection.row("SELECT * FROM turns WHERE session = ? AND state = 'running'", key)
 
 
-def _info(row: Row) -> SessionInfo:
-    return SessionInfo(
-        *(row["key"], row["title"], row["last_seq"], row["created_at"], row["updated_at"]),
-        is_group=bool(row["is_group"]),
-        kind=row["kind"],
-    )
-
-
 def _open(connection: Connection, key: str, limit: int) -> OpenSession:
     session = connection.row("SELECT * FROM sessions WHERE key = ?", key)
     if session is None:
         return OpenSession(Window(), [], {})
-    used = ContextUse(session["context_tokens"], session["context_estimate"])
-    window = Window(session["start_seq"], session["shortened_seq"], session["summary"], used)
-    query = "SELECT * FROM messages WHERE session = ? AND seq > ? ORDER BY seq DESC LIMIT ?"
-    stored = [stored_message(row) for row in reversed(connection.rows(query, key, window.start, limit))]
-    if stored and stored[0].message.role != "user":
-        running = running_turn(connection, key)
-        if running is not None and stored[0].seq > running["first_seq"]:
-            stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
+    running = running_turn(connection, key)
+    current = session["conversation"] if running is None else running["conversation"]
+    (row,) = connection.rows("SELECT * FROM conversations WHERE id = ?", current)
+    used = ContextUse(row["context_tokens"], row["context_estimate"])
+    window = Window(row["start_seq"], row["shortened_seq"], row["summary"], used, current)
+    stored = read_latest(connection, current, limit, window.start)
+    if running and stored and stored[0].message.role != "user" and stored[0].seq > running["first_seq"]:
+        stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
     return OpenSession(window, stored, json.loads(session["settings"]))

@@ -17,6 +17,7 @@ from nanobot.store.turns import Turns
 from nanobot.store.workers import Workers, older_is_running
 
 if TYPE_CHECKING:
+    from nanobot.store.conversations import Conversations
     from nanobot.store.imports import Imports
     from nanobot.store.subagents import SubagentTable
 
@@ -37,6 +38,12 @@ class Store:
         from nanobot.store.subagents import SubagentTable
 
         return SubagentTable(self.database, self.workers)
+
+    @functools.cached_property
+    def conversations(self) -> Conversations:
+        from nanobot.store.conversations import Conversations  # for whoever changes between them
+
+        return Conversations(self.database)
 
     @functools.cached_property
     def imports(self) -> Imports:

@@ -200,8 +200,9 @@ class Turns(Table):
         connection.change("UPDATE turns SET tokens = ? WHERE id = ?", tokens, claim.turn_id)
         if used.tokens:
             connection.change(
-                "UPDATE sessions SET context_tokens = ?, context_estimate = ? WHERE key = ?",
-                *(used.tokens, used.estimated, claim.session_key),
+                "UPDATE conversations SET context_tokens = ?, context_estimate = ?"
+                " WHERE id = (SELECT conversation FROM turns WHERE id = ?)",
+                *(used.tokens, used.estimated, claim.turn_id),
             )
         for message in outbound:
             if not (unless_sent and mail.was_sent(connection, claim.turn_id, message)):
@@ -260,8 +261,9 @@ def close_dead(connection: Connection, workers: Workers, key: str) -> None:
 def _open(connection: Connection, inbound: InboundMessage, worker: int) -> Claim:
     """Begin the turn of a message, in a lane that is free."""
     (row,) = connection.rows(
-        "INSERT INTO turns (name, session, origin, state, worker, first_seq, started_at, family)"
-        " SELECT ?, key, ?, 'running', ?, last_seq + 1, ?, ? FROM sessions WHERE key = ? RETURNING *",
+        "INSERT INTO turns (name, session, conversation, origin, state, worker, first_seq, started_at,"
+        " family) SELECT ?, key, conversation, ?, 'running', ?, last_seq + 1, ?, ? FROM sessions"
+        " WHERE key = ? RETURNING *",
         *(secrets.token_hex(8), "terminal" if inbound.owner else "inbox", worker),
         *(connection.now, inbound.family, inbound.session_key),
     )
@@ -279,12 +281,16 @@ def _claim_message(connection: Connection, inbox_id: int, claim: Claim) -> bool:
 
 
 def _append(connection: Connection, claim: Claim, message: Message) -> StoredMessage:
-    title = " ".join(message.text.split())[:_TITLE] if message.role == "user" else ""
     (row,) = connection.rows(
-        "UPDATE sessions SET last_seq = last_seq + 1, updated_at = ?,"
-        " title = CASE WHEN title = '' THEN ? ELSE title END WHERE key = ? RETURNING last_seq",
-        *(connection.now, title, claim.session_key),
+        "UPDATE sessions SET last_seq = last_seq + 1, updated_at = ? WHERE key = ? RETURNING last_seq",
+        *(connection.now, claim.session_key),
     )
+    if message.role == "user":
+        connection.change(
+            "UPDATE conversations SET updated_at = ?, title = CASE WHEN title = '' THEN ? ELSE title END"
+            " WHERE id = (SELECT conversation FROM turns WHERE id = ?)",
+            *(connection.now, " ".join(message.text.split())[:_TITLE], claim.turn_id),
+        )
     stored = StoredMessage(row["last_seq"], claim.turn_id, connection.now, message)
     insert_message(connection, claim.session_key, stored)
     if message.role == "assistant":

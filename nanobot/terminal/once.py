@@ -12,9 +12,10 @@ from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnFinished
 from nanobot.errors import UsageError
 from nanobot.messages import Usage, parse_command
+from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.options import AgentOptions, session_key
+from nanobot.terminal.options import AgentOptions, conversation_named, session_key
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
 from nanobot.terminal.screen import clean, complain, terminal_is_smart
 from nanobot.terminal.session import terminal_session
@@ -25,29 +26,36 @@ _REMEMBER = 30.0  # seconds a process may go on after its only reply, to consoli
 
 
 async def choose_session(options: AgentOptions, store: Store) -> str:
-    """The key of the conversation that --session, --continue or --resume names."""
+    """The session that --session, --continue or --resume names, with its conversation. Raises UsageError."""
+    found = None
     if options.resume:
-        return await _pick_session(store)
-    if options.latest:
-        keys = [info.key for info in await store.sessions.newest(1000)]
-        return next((key for key in keys if key.startswith("cli:")), DEFAULT_SESSION)
-    return session_key(options.session) if options.session else DEFAULT_SESSION
+        found = await _pick_conversation(store)
+    elif options.latest:
+        newest = await store.conversations.newest(1000)
+        found = next((info for info in newest if info.key.startswith("cli:")), None)
+    elif options.session:
+        found = await conversation_named(store, options.session)
+        if found is None:
+            return session_key(options.session)
+    if found is None:
+        return DEFAULT_SESSION
+    await store.conversations.go_on(found.id)
+    return found.key
 
 
-async def _pick_session(store: Store) -> str:
-    """The key of the conversation that the owner chooses from a numbered list. Raises UsageError."""
-    from nanobot.commands.command_context import conversations
-    from nanobot.commands.table import list_of_sessions
+async def _pick_conversation(store: Store) -> SessionInfo:
+    """The one that the owner chooses from a numbered list. Raises UsageError."""
+    from nanobot.commands.conversations import list_of_sessions
 
-    sessions = [info for info in await conversations(store, 100) if info.messages][:20]
-    if not sessions:
+    listed = [info for info in await store.conversations.newest(100, subagents=False) if info.messages][:20]
+    if not listed:
         raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
-    print(clean(list_of_sessions(sessions)))
+    print(clean(list_of_sessions(listed)))
     while True:
         answer = input("Number (Enter: 1): ").strip() or "1"  # noqa: ASYNC250  nothing else happens
-        if answer.isdecimal() and 0 < int(answer) <= len(sessions):
-            return sessions[int(answer) - 1].key
-        complain(f"Please give a number from 1 to {len(sessions)}.")
+        if answer.isdecimal() and 0 < int(answer) <= len(listed):
+            return listed[int(answer) - 1]
+        complain(f"Please give a number from 1 to {len(listed)}.")
 
 
 async def notes_for(app: App, session: str) -> list[str]:

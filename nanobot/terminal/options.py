@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nanobot.errors import UsageError
+
+if TYPE_CHECKING:
+    from nanobot.store.records import SessionInfo
+    from nanobot.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +35,15 @@ def session_key(name: str) -> str:
     if not cleaned.strip(":") or not cleaned.isprintable():
         raise UsageError(f"{name!r} cannot be the name of a session. Use letters, digits and dashes.")
     return cleaned if ":" in cleaned else f"cli:{cleaned}"
+
+
+async def conversation_named(store: Store, name: str) -> SessionInfo | None:
+    """The conversation `@ID`, or the one that goes on in the session of that key. Raises UsageError."""
+    if name[:1] == "@" and name[1:].isdecimal():
+        if found := await store.conversations.get(int(name[1:])):
+            return found
+        raise UsageError(f"There is no conversation {name}. `nanobot session list` shows them.")
+    for key in (session_key(name), name.strip()):  # `heartbeat` has no colon
+        if found := await store.sessions.get(key):
+            return found
+    return None

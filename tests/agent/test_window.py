@@ -135,7 +135,7 @@ async def test_old_results_are_shortened_before_anything_leaves_and_can_be_read(
     conversation = await opened(store, claim, limits(8_000))
     shown, notices = await fit(conversation)
     assert notices == []
-    assert conversation.window == Window(start=0, shortened=16)
+    assert conversation.window == Window(start=0, shortened=16, conversation=1)
     assert [message.text for message in shown if message.role == "user"] == [
         *(f"question {number}" for number in range(4)),
         "and now?",
@@ -247,13 +247,14 @@ async def test_one_turn_may_outgrow_the_window_by_itself(store: Store) -> None:
     assert "0.txt" in conversation.window.summary
 
 
-async def test_begun_anew_in_the_middle_of_compacting(store: Store) -> None:
+async def test_somebody_else_may_compact_it_meanwhile(store: Store) -> None:
     await write_turn(store, Message.user("old"), [], "old answer")
     await write_turn(store, Message.user("older"), [], "answer")
     conversation = await opened(store, None, limits(4_000))
-    await store.sessions.start_over(KEY)
+    theirs = conversation.window._replace(start=4)
+    assert await store.sessions.move_window(conversation.window, theirs)
     await conversation.compact()
-    assert conversation.window == Window(start=4)
+    assert conversation.window == theirs
     assert conversation.shown() == []
 
 

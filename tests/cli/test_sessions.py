@@ -133,24 +133,24 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     for name in ("one", "two", "three"):
         nanobot.run("agent", "-m", f"about {name}", "-s", name, "--model", model)
     terminal = nanobot.open("agent", "--model", model, "--resume")
-    terminal.wait_for(r"^   1  cli:three .* about three$")
+    terminal.wait_for(r"^   1  @3  cli:three .* about three$")
     terminal.send("7\n")
     terminal.wait_for("from 1 to 3")
     terminal.send("3\n")
     terminal.wait_for("session cli:one")
     terminal.wait_for_prompt()
     terminal.send("/resume\r")
-    terminal.wait_for(r"^\*  3  cli:one")
-    terminal.wait_for("goes on with one of them")
+    terminal.wait_for(r"^\*  3  @1  cli:one")
+    terminal.wait_for("goes on with one")
     terminal.send("/resume 1\r")
-    terminal.wait_for(r"^Going on with cli:three \(about three\), 2 messages")
+    terminal.wait_for(r"^Going on with @3 \(about three\), 2 messages")
     terminal.wait_for("user: about three")
     terminal.send("more\r")
     terminal.wait_for(FOOTER)
     terminal.send("/resume two\r")
-    terminal.wait_for("^Going on with cli:two")
+    terminal.wait_for("^Going on with @2")
     terminal.send("/resume nothing\r")
-    terminal.wait_for("There is no session 'nothing'")
+    terminal.wait_for("There is no conversation 'nothing'")
     terminal.wait_for_prompt()
     terminal.send("\x04")
     terminal.wait_for("nanobot agent -s cli:two")
@@ -158,15 +158,59 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     assert nanobot.texts("user", "three") == ["about three", "more"]
 
 
-def test_what_was_said_before_new_can_go_on(nanobot: Nanobot) -> None:
+def test_each_new_is_a_conversation_that_can_go_on(nanobot: Nanobot) -> None:
     model = nanobot.script(HELLO, loop=True)
-    for text in ("first", "second", "/new"):
-        nanobot.run("agent", "-m", text, "--model", model)
-    assert "0 messages are shown" in nanobot.run("agent", "-m", "/context", "--model", model).stdout
-    done = nanobot.run("agent", "-m", "/resume 0", "--model", model)
-    assert done.stdout == "The conversation from before /new goes on, with its last 4 messages.\n"
-    assert "4 messages are shown" in nanobot.run("agent", "-m", "/context", "--model", model).stdout
-    assert nanobot.run("agent", "-m", "/resume 0", "--model", model).returncode == 2
+
+    def say(text: str) -> str:
+        done = nanobot.run("agent", "-m", text, "--model", model)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for text in ("alpha", "more", "/new", "beta", "/new Gamma rays", "gamma"):
+        say(text)
+    rows = [
+        line.split()[:3] + line.split()[6:] for line in nanobot.run("session", "list").stdout.splitlines()
+    ]
+    assert rows[1:] == [
+        ["@3", "cli:direct", "2", "Gamma", "rays"],
+        ["@2", "cli:direct", "2", "beta"],
+        ["@1", "cli:direct", "4", "alpha"],
+    ]
+    assert say("/resume alpha").startswith("Going on with @1 (alpha), 4 messages.\nuser: more\n")
+    assert "4 messages are shown" in say("/context")
+    assert "2. " not in nanobot.run("session", "show", "@2").stdout
+    assert "# beta" in nanobot.run("session", "show", "@2").stdout
+    done = nanobot.run("agent", "-m", "more beta", "-s", "@2", "--model", model)
+    assert done.returncode == 0
+    assert "4 messages are shown" in say("/context")
+    assert say("/new") == "A new conversation begins. /resume @2 goes back to the earlier one.\n"
+    assert nanobot.run("agent", "-m", "x", "-s", "@99", "--model", model).returncode == 2
+
+
+def test_a_conversation_is_forked_and_rewound(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+
+    def say(text: str) -> str:
+        return nanobot.run("agent", "-m", text, "--model", model).stdout
+
+    for text in ("one", "two", "three"):
+        say(text)
+    assert [line.split()[:2] for line in say("/rewind").splitlines()[:3]] == [
+        ["1", "three"],
+        ["2", "two"],
+        ["3", "one"],
+    ]
+    assert "Back to before: two" in say("/rewind 2")
+    assert "2 messages are shown" in say("/context")
+    say("another two")
+    assert say("/fork") == "Going on in a copy. /resume @2 goes back to the original.\n"
+    say("only here")
+    assert say("/resume @1").startswith("Going on with @1 (one), 6 messages.\nuser: three\n")
+    exported = nanobot.run("session", "export", "@3").stdout
+    assert all(text in exported for text in ("one", "another two", "only here"))
+    assert "three" not in exported
+    assert "only here" not in nanobot.run("session", "export", "@2").stdout
+    assert nanobot.run("agent", "-m", "/rewind 9", "--model", model).returncode == 2
 
 
 def test_resume_needs_a_terminal_and_excludes_other_choices(nanobot: Nanobot) -> None:

@@ -104,7 +104,7 @@ class World:
         await self.store.turns.finish(turn.claim, "done")
 
     async def new(self, session: str = "cli:direct") -> None:
-        await self.store.sessions.start_over(session)
+        await self.store.conversations.begin(session)
 
     @property
     def memory(self) -> str:

@@ -170,6 +170,6 @@ async def test_deliveries_that_hang_hold_up_nobody_else(platform: Platform) -> N
             platform.user_sends(f"dead{number}", "ping")
         async with asyncio.timeout(20):
             while (await app.store.outbox.backlog())["pending"] < 40:
-                await app.store.sessions.newest()
+                await app.store.conversations.newest()
         platform.user_sends("live", "ping")
         assert await platform.wait_for("live", 1) == ["pong"]

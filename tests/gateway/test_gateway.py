@@ -77,16 +77,16 @@ async def test_a_chat_looks_into_its_own_conversation_and_no_other(platform: Pla
         await platform.wait_for("anna", 1)
         for text in ("hello", "hello again", "/rename Eve's", "/sessions", "/context", "/compact", "/new"):
             platform.user_sends("eve", text)
-        for text in ("/resume loopback:anna", "/resume my secret", "/resume 1", "/resume 0"):
+        for text in ("/resume loopback:anna", "/resume my secret", "/resume @1", "/resume 2"):
             platform.user_sends("eve", text)
         shown = await platform.wait_for("eve", 11)
         assert "Eve's" in shown[3]
         assert "4 messages are shown" in shown[4]
         assert shown[5].startswith("Compacted: about")
-        assert "no session 'loopback:anna'" in shown[7]
-        assert "no session 'my secret'" in shown[8]
-        assert "Only a conversation in a terminal" in shown[9]
-        assert "goes on, with its last 4 messages" in shown[10]
+        assert "no conversation 'loopback:anna'" in shown[7]
+        assert "no conversation 'my secret'" in shown[8]
+        assert "no conversation '@1'" in shown[9]
+        assert "Going on with @2 (Eve's), 4 messages." in shown[10]
         assert "secret plan" not in "".join(shown)
 
 
@@ -141,12 +141,12 @@ async def test_a_sign_of_life_that_cannot_be_stored_costs_no_turn(
     class Failing(Workers):
         failures = 0
 
-        def renew(self) -> None:
+        def enlist(self) -> int:
             Failing.failures += 1
             if Failing.failures == 1:
                 raise StorageError("The disk is full.")
-            super().renew()
             renewed.set()
+            return super().enlist()
 
     answer = asyncio.Event()
     async with running_gateway(

@@ -72,7 +72,7 @@ async def test_a_folder_is_taken_over_once_and_stays_as_it_is(tmp_path: Path) ->
     assert all(words in notice for words, notice in zip(("telegram:-10_5", "cli:direct"), first, strict=True))
     assert await import_sessions(store, tmp_path, workspace) == []
     assert {path: path.read_bytes() for path in before} == before
-    assert sorted(info.key for info in await store.sessions.newest()) == ["cli:direct", "telegram:-10_5"]
+    assert sorted(info.key for info in await store.conversations.newest()) == ["cli:direct", "telegram:-10_5"]
     info = await store.sessions.get("telegram:-10_5")
     assert info is not None
     assert (info.title, info.messages, info.is_group) == ("what is here?", 4, True)
@@ -100,7 +100,7 @@ async def test_keys_that_shared_a_file_name_and_keys_in_use_stay_apart(tmp_path:
     assert claim is not None
     await import_sessions(store, tmp_path, tmp_path / "workspace")
     await store.turns.append(claim, Message.user("mine"))
-    titles = {info.key: info.title for info in await store.sessions.newest()}
+    titles = {info.key: info.title for info in await store.conversations.newest()}
     assert titles == {
         "tg:a_b": "one",
         "tg_a:b": "two",
@@ -123,7 +123,7 @@ async def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     (home / "sessions").symlink_to(secret.parent)
     store = open_store(home / "nanobot.db")
     told = await import_sessions(store, home, home / "workspace")
-    assert await store.sessions.newest() == []
+    assert await store.conversations.newest() == []
     for words in (
         "link.jsonl cannot be read: it is a link",
         "pipe.jsonl is no file",
@@ -153,7 +153,7 @@ async def test_a_file_with_odd_lines_is_taken_over_once_more_when_it_was_mended(
     (notice,) = await import_sessions(store, tmp_path, workspace)
     assert "cli:lost, cli:odd~2" in notice
     assert await left_out_sessions(store, tmp_path, workspace) == []
-    messages = {info.key: info.messages for info in await store.sessions.newest()}
+    messages = {info.key: info.messages for info in await store.conversations.newest()}
     assert messages == {"cli:odd": 5, "cli:odd~2": 6, "cli:lost": 1, "cli:good": 4}
     write(odd, metadata("cli:odd"), *TALK)  # whole by now: the older nanobot may write what it likes
     assert await import_sessions(store, tmp_path, workspace) == []

@@ -53,7 +53,7 @@ async def test_an_earlier_conversation_is_recalled_after_new(home: Path) -> None
         await say(app, "My dog is called Rex and loves swimming")
         assert "Rex" not in await say(app, "What is the name of my dog?")
         assert not (home / "search.db").exists()  # all of it was before the model
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         note = await say(app, "What does my dog love?")
         sent = server.requests[-1].json()["messages"][-1]["content"]
     assert "cli:direct#1: My dog is called Rex and loves swimming" in note
@@ -65,7 +65,7 @@ async def test_an_earlier_conversation_is_recalled_after_new(home: Path) -> None
 async def test_nothing_is_recalled_for_what_has_nothing_to_do_with_it(text: str) -> None:
     async with Loopback(*answers(2)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex and loves swimming")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         assert "From memory" not in await say(app, text)
 
 
@@ -98,7 +98,7 @@ async def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_recalled(
     async with Loopback(*answers(2)) as server, open_app(config_for(server)) as app:
         (app.workspace / "memory" / "HISTORY.md").mkdir(parents=True)
         await say(app, "The harbour is closed on Sundays.")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         assert "closed on Sundays" in await say(app, "Is the harbour closed?")
     assert caplog.text.count("HISTORY.md: Is a directory") == 1
 
@@ -107,7 +107,7 @@ async def test_recall_can_be_switched_off() -> None:
     async with Loopback(*answers(2)) as server:
         async with open_app(config_for(server, recall={"enabled": False})) as app:
             await say(app, "My dog is called Rex")
-            await app.store.sessions.start_over(SESSION)
+            await app.store.conversations.begin(SESSION)
             assert "Rex" not in await say(app, "What is my dog called?")
 
 
@@ -116,7 +116,7 @@ async def test_recall_keeps_to_its_limits() -> None:
     async with Loopback(*answers(21)) as server, open_app(config_for(server, **config)) as app:
         for number in range(20):
             await say(app, f"The dog Rex did trick number {number}, " + "and so on " * 5)
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         note = await say(app, "What did the dog Rex do?")
     recalled = note[note.index("[From memory") :]
     assert 1 <= recalled.count("\n- ") <= 3
@@ -148,7 +148,7 @@ async def test_a_fact_that_is_in_the_prompt_is_not_recalled(home: Path) -> None:
 async def test_a_turn_does_not_wait_for_a_busy_index(home: Path) -> None:
     async with Loopback(*answers(3)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         other = sqlite3.connect(home / "search.db")
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN EXCLUSIVE")
@@ -156,7 +156,7 @@ async def test_a_turn_does_not_wait_for_a_busy_index(home: Path) -> None:
         other.rollback()
         other.close()
         await app.recall.settle()
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         assert "Rex" in await say(app, "What is my dog called?")
 
 
@@ -166,7 +166,7 @@ async def test_turns_do_not_wait_in_a_row_for_an_index_that_is_made(
     caplog.set_level("INFO", "nanobot.memory.recall")
     async with Loopback(*answers(4)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         with sqlite3.connect(home / "search.db") as other:
             other.execute("PRAGMA journal_mode = WAL")
             other.execute("BEGIN EXCLUSIVE")
@@ -180,13 +180,13 @@ async def test_an_index_that_has_what_may_be_recalled_is_not_written(home: Path)
     """What was said since is before the model; it is read when it leaves the window, or for a search."""
     async with Loopback(*answers(6)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         for _ in range(3):
             assert "Rex" in await say(app, "What is my dog called?")
             with sqlite3.connect(home / "search.db") as index:
                 assert index.execute("SELECT COUNT(*) FROM turns").fetchone() == (2,)
             index.close()
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         await say(app, "What is my dog called?")
         with sqlite3.connect(home / "search.db") as index:
             assert index.execute("SELECT COUNT(*) FROM turns").fetchone() == (8,)
@@ -196,7 +196,7 @@ async def test_an_index_that_has_what_may_be_recalled_is_not_written(home: Path)
 async def test_recall_leaves_the_prefix_of_requests_alone() -> None:
     async with Loopback(*answers(6)) as server, open_app(config_for(server)) as app:
         await say(app, "My dog is called Rex")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         for number in range(4):
             await say(app, f"What is my dog called, attempt {number}?")
         bodies = [request.json()["messages"] for request in server.requests[1:]]
@@ -244,7 +244,7 @@ async def test_the_tool_stays_in_its_chat() -> None:
 async def test_a_message_says_that_something_was_recalled_for_it(home: Path) -> None:
     async with Loopback(*answers(2)) as server, open_app(config_for(server)) as app:
         await say(app, "The harbour is closed on Sundays.")
-        await app.store.sessions.start_over(SESSION)
+        await app.store.conversations.begin(SESSION)
         await say(app, "Is the harbour closed?")
         notes = [
             part.recalled

@@ -258,10 +258,10 @@ async def test_a_message_that_is_committed_late_is_found(world: World) -> None:
     assert await world.texts("canoe") == []
     assert (await world.texts("ferry"))[0] == "The ferry is white"
     with sqlite3.connect(world.folder / "nanobot.db") as connection:
-        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", held_back[:1])
+        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", held_back[:1])
     assert (await world.texts("canoe"))[0] == "The canoe is blue"
     with sqlite3.connect(world.folder / "nanobot.db") as connection:
-        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", held_back[1:])
+        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", held_back[1:])
     connection.close()
     await world.find("canoe")
     index = sqlite3.connect(world.index_file)

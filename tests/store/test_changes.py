@@ -110,8 +110,8 @@ async def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
         await change(store, "a")
         async with watched(store) as told:
             assert await claim_next(store) is None
-            assert not await store.sessions.rename("cli:none", "title")
-            await store.sessions.newest()
+            await store.conversations.rename(99, "title")
+            await store.conversations.newest()
             assert not told.is_set()
 
 

@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 async def check(home: Path) -> None:
     """Everything is there."""
     async with contextlib.aclosing(open_store(home / "nanobot.db", lambda: 1_796_000_000.0)) as store:
-        infos = {info.key: info for info in await store.sessions.newest()}
+        infos = {info.key: info for info in await store.conversations.newest()}
         counts = {key: (info.title, info.messages) for key, info in infos.items() if info.kind == "chat"}
         assert counts == {
             "cli:direct": ("My boat is called Albatros.", 16),
@@ -82,7 +82,7 @@ async def test_it_is_left_alone_while_0_2_0_works_on_it(home: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         async with contextlib.aclosing(open_store(home / "nanobot.db")) as store:
             with pytest.raises(HomeUnusable, match="Stop the older one"):
-                await store.sessions.newest()
+                await store.conversations.newest()
         with contextlib.closing(sqlite3.connect(home / "nanobot.db")) as database:
             assert list(database.execute("PRAGMA user_version")) == [(5,)]
             assert list(database.execute("SELECT COUNT(*) FROM workers"))
@@ -122,7 +122,7 @@ class Mortal(sqlite.Connection):
         return super().execute(statement, *parameters)
 
 sqlite.Connection = Mortal
-asyncio.run(open_store(Path(sys.argv[1])).sessions.newest())
+asyncio.run(open_store(Path(sys.argv[1])).conversations.newest())
 """
 
 

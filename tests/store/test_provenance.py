@@ -63,7 +63,7 @@ async def test_what_0_2_0_had_accepted_is_typed_now(old_home: Store) -> None:
 
 
 async def test_sessions_of_0_2_0_know_what_they_are_for(old_home: Store) -> None:
-    kinds = {info.key: info.kind for info in await old_home.sessions.newest()}
+    kinds = {info.key: info.kind for info in await old_home.conversations.newest()}
     assert {key: kind for key, kind in kinds.items() if kind != "chat"} == {
         "cron:1badcafe": "job",
         "heartbeat": "heartbeat",

@@ -22,14 +22,14 @@ async def test_an_unwritable_home_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     async with aclosing(open_store(tmp_path / "file" / "home" / "nanobot.db")) as store:
         with pytest.raises(StorageError, match="Cannot create"):
-            await store.sessions.newest()
+            await store.conversations.newest()
 
 
 async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "nanobot.db").write_text("this is no database " * 100)
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
         with pytest.raises(StorageError, match="damaged"):
-            await store.sessions.newest()
+            await store.conversations.newest()
 
 
 async def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
@@ -38,13 +38,13 @@ async def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
         pytest.skip("no right to mount")
     try:
         async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
-            await store.sessions.newest()
+            await store.conversations.newest()
         remount = ["mount", "-o", "remount,ro", str(tmp_path)]
         await asyncio.to_thread(subprocess.run, remount, check=True)
         for path in (tmp_path, tmp_path / "new"):
             async with aclosing(open_store(path / "nanobot.db")) as store:
                 with pytest.raises(HomeUnusable, match=r"[Rr]ead-only .* set NANOBOT_HOME to another folder"):
-                    await store.sessions.newest()
+                    await store.conversations.newest()
     finally:
         await asyncio.to_thread(subprocess.run, ["umount", "-l", str(tmp_path)], check=True)
 
@@ -75,7 +75,7 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> N
 
 async def test_a_disk_without_any_room_is_called_full(tmp_path: Path) -> None:
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
-        await store.sessions.newest()
+        await store.conversations.newest()
     script = (
         "import asyncio, resource, sys; from pathlib import Path\n"
         "from nanobot.store.store import open_store\n"
@@ -110,7 +110,7 @@ async def test_many_processes_may_create_the_same_database(tmp_path: Path) -> No
     ]
     assert [await process.wait() for process in processes] == [0] * 6
     async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
-        assert len(await store.sessions.newest()) == 6
+        assert len(await store.conversations.newest()) == 6
     assert (database.stat().st_mode & 0o077) == 0
 
 
@@ -152,7 +152,7 @@ async def test_whoever_writes_in_a_row_is_in_every_commit(tmp_path: Path) -> Non
             await store.sessions.set_setting(f"cli:{number}", "model", "x")
 
     async with aclosing(store):
-        await store.sessions.newest()
+        await store.conversations.newest()
         store.database._commit = counted  # type: ignore[method-assign]
         await asyncio.gather(*(chat(number) for number in range(20)))
         assert commits == [20] * 10

@@ -94,8 +94,9 @@ async def test_context_begins_after_new_and_nothing_is_deleted(store: Store) -> 
     claim = await begin(store)
     for text in ("a", "b"):
         await store.turns.append(claim, Message.user(text))
-    await store.sessions.start_over("cli:direct")
-    await store.turns.append(claim, Message.user("c"))
+    await store.turns.finish(claim, "done")
+    await store.conversations.begin("cli:direct")
+    await store.turns.append(await begin(store), Message.user("c"))
     assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == ["c"]
     assert len(await store.sessions.history("cli:direct")) == 3
 
@@ -105,20 +106,22 @@ async def test_a_window_moves_only_from_where_it_was_read(store: Store) -> None:
     for text in "abcd":
         await store.turns.append(claim, Message.user(text))
     before = (await store.sessions.open("cli:direct")).window
-    after = Window(start=3, shortened=2, summary="abc")
-    assert await store.sessions.move_window("cli:direct", before, after)
+    after = before._replace(start=3, shortened=2, summary="abc")
+    assert await store.sessions.move_window(before, after)
     assert (await store.sessions.open("cli:direct")).window == after
-    assert not await store.sessions.move_window("cli:direct", before, Window(start=1, summary="late"))
+    assert not await store.sessions.move_window(before, before._replace(start=1, summary="late"))
     assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == ["d"]
-    await store.sessions.start_over("cli:direct")
-    assert (await store.sessions.open("cli:direct")).window == Window(start=4, shortened=2)
+    await store.turns.finish(claim, "done")
+    await store.conversations.begin("cli:direct")
+    assert (await store.sessions.open("cli:direct")).window == Window(start=4, conversation=2)
 
 
 async def test_a_cut_turn_still_begins_with_its_question(store: Store) -> None:
     claim = await begin(store)
     for message in (Message.user("why?"), *(Message.assistant(text) for text in "abc")):
         await store.turns.append(claim, message)
-    await store.sessions.move_window("cli:direct", Window(), Window(start=3))
+    before = (await store.sessions.open("cli:direct")).window
+    await store.sessions.move_window(before, before._replace(start=3))
     assert [entry.message.text for entry in (await store.sessions.open("cli:direct", 10)).messages] == [
         "why?",
         "c",

@@ -1,0 +1,96 @@
+"""Conversations: each session holds some, one of which is going on. A fork shares what was said before it."""
+
+from __future__ import annotations
+
+from nanobot.store.records import SessionInfo, StoredMessage
+from nanobot.store.sessions import (
+    INFO,
+    begin_conversation,
+    branch,
+    go_on,
+    read_latest,
+    session_info,
+    stored_message,
+)
+from nanobot.store.sqlite import Connection, Table, writes
+
+
+class Conversations(Table):
+    """What was talked about, each conversation with its title and its window."""
+
+    async def newest(
+        self, limit: int = 50, session: str = "", *, subagents: bool = True
+    ) -> list[SessionInfo]:
+        """Those that changed last, newest first; of one session, if it is named."""
+        rows = await self.database.rows(
+            f"{INFO} WHERE (? = '' OR session = ?) AND (? OR kind <> 'subagent')"
+            " ORDER BY conversations.updated_at DESC, conversations.id DESC LIMIT ?",
+            *(session, session, subagents, limit),
+        )
+        return [session_info(row) for row in rows]
+
+    async def get(self, conversation: int) -> SessionInfo | None:
+        rows = await self.database.rows(f"{INFO} WHERE conversations.id = ?", conversation)
+        return session_info(rows[0]) if rows else None
+
+    async def messages(self, conversation: int, after: int, limit: int) -> list[StoredMessage]:
+        """What was said in it after message `after` of its session, oldest first."""
+        return await self.database.read(_messages, conversation, after, limit)
+
+    async def latest(self, conversation: int, limit: int) -> list[StoredMessage]:
+        """What was said last in it, oldest first."""
+        return await self.database.read(read_latest, conversation, limit)
+
+    async def rename(self, conversation: int, title: str) -> None:
+        await self.database.change("UPDATE conversations SET title = ? WHERE id = ?", title, conversation)
+
+    @writes
+    def begin(self, connection: Connection, session: str) -> None:
+        """Begin another one in the session, unless nothing was said in this one yet.
+
+        What was said before is kept, and owed to memory.
+        """
+        connection.hold(session)
+        said = (
+            "SELECT 1 FROM sessions JOIN conversations ON conversations.id = conversation WHERE key = ? AND"
+            " (inherited > 0 OR EXISTS (SELECT 1 FROM messages WHERE conversation = conversations.id))"
+        )
+        if connection.row(said, session):
+            begin_conversation(connection, session)
+
+    @writes
+    def go_on(self, connection: Connection, conversation: int) -> None:
+        """Make it the one that its session goes on with."""
+        go_on(connection, _session_of(connection, conversation), conversation)
+
+    @writes
+    def fork(self, connection: Connection, conversation: int, seq: int) -> None:
+        """Go on with what was said in it up to message `seq`, in another one; it stays as it is."""
+        key = _session_of(connection, conversation)
+        counting = "SELECT COUNT(*) FROM messages WHERE conversation = ? AND seq <= ?"
+        parts = branch(connection, conversation, seq)
+        inherited = sum(connection.rows(counting, *part)[0][0] for part in parts)
+        number = begin_conversation(connection, key)
+        connection.change(
+            "UPDATE conversations SET parent = ?, fork_seq = ?, inherited = ?,"
+            " (title, start_seq, shortened_seq, summary) = (SELECT CASE WHEN ? = 0 THEN '' ELSE title END,"
+            " CASE WHEN start_seq < ? THEN start_seq ELSE 0 END, shortened_seq,"
+            " CASE WHEN start_seq < ? THEN summary ELSE '' END FROM conversations WHERE id = ?) WHERE id = ?",
+            *(conversation, seq, inherited, inherited, seq, seq, conversation, number),
+        )
+
+
+def _session_of(connection: Connection, conversation: int) -> str:
+    """The session, held."""
+    (row,) = connection.rows("SELECT session FROM conversations WHERE id = ?", conversation)
+    connection.hold(row["session"])
+    return str(row["session"])
+
+
+def _messages(connection: Connection, conversation: int, after: int, limit: int) -> list[StoredMessage]:
+    found: list[StoredMessage] = []
+    query = "SELECT * FROM messages WHERE conversation = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    for part, until in reversed(branch(connection, conversation)):
+        rows = connection.rows(query, part, after, until, limit - len(found))
+        found += [stored_message(row) for row in rows]
+    return found
