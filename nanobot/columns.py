@@ -15,12 +15,6 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
-def padded(text: str, width: int, *, right: bool = False) -> str:
-    """`text` with spaces up to `width` cells, before it if it stands at the right."""
-    space = " " * (width - cells(text))
-    return space + text if right else text + space
-
-
 def shortened(text: str, width: int) -> str:
     """`text` if it takes at most `width` cells, else as much as fits, with an ellipsis."""
     if cells(text) <= width:
@@ -38,11 +32,12 @@ def table(rows: Iterable[Sequence[str]], *, right: Collection[int] = (), widest:
     """
     rows = list(rows)
     widths = [min(widest, max(map(cells, column))) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        fields = [padded(text, widths[place], right=place in right) for place, text in enumerate(row)]
-        lines.append("  ".join(fields).rstrip())
-    return lines
+
+    def padded(place: int, text: str) -> str:
+        space = " " * (widths[place] - cells(text))
+        return space + text if place in right else text + space
+
+    return ["  ".join(padded(*field) for field in enumerate(row)).rstrip() for row in rows]
 
 
 def minute(timestamp: float) -> str:

@@ -1,7 +1,4 @@
-"""The data every room speaks: messages and their parts, tool calls, usage, inbound and outbound.
-
-All values are frozen. `to_json` and `from_json` are the one storage and wire-neutral format.
-"""
+"""The data every room speaks, all of it frozen: messages and their parts, usage, inbound and outbound."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ INTERRUPTED = "Interrupted before its result was recorded; whether it took effec
 # The result of a call that was running when its turn was stopped.
 STOPPED = "Stopped before it finished."
 # What the history says of a turn by how it ended, so that its question is not taken for an open one.
-_LEAVE_IT = "Do not go on with it unless you are asked to."
+_UNFINISHED = "[nanobot: this turn {} before it was finished. Do not go on with it unless you are asked to.]"
 UNFINISHED = {
-    "cancelled": f"[nanobot: this turn was stopped before it was finished. {_LEAVE_IT}]",
-    "error": f"[nanobot: this turn failed before it was finished. {_LEAVE_IT}]",
-    "interrupted": f"[nanobot: this turn was cut off before it was finished. {_LEAVE_IT}]",
+    "cancelled": _UNFINISHED.format("was stopped"),
+    "error": _UNFINISHED.format("failed"),
+    "interrupted": _UNFINISHED.format("was cut off"),
     "limit": "[nanobot: this turn met a limit before it was finished.]",
 }
 
@@ -44,10 +41,7 @@ class TextPart(NamedTuple):
 
 
 class ContextPart(NamedTuple):
-    """A note nanobot adds to a user message (clock, channel, recalled memories); not shown to people.
-
-    `recalled`: some of it was said elsewhere, and may be the words of others.
-    """
+    """A note of nanobot's in a user message; `recalled`: some of it may be the words of others."""
 
     text: str
     recalled: bool = False
@@ -61,10 +55,7 @@ class ImagePart(NamedTuple):
 
 
 class ReasoningPart(NamedTuple):
-    """A model's thinking.
-
-    `signature` and `redacted` are opaque and replayed byte for byte, to `provider` only.
-    """
+    """A model's thinking. `signature` and `redacted` are replayed byte for byte, to `provider` only."""
 
     text: str
     signature: str = ""
@@ -73,10 +64,9 @@ class ReasoningPart(NamedTuple):
 
 
 class ToolCall(NamedTuple):
-    """A model's request to run a tool.
+    """A model's request to run a tool. `extra` is the provider's, and sent back with the call.
 
-    `malformed` holds the raw argument text when it was no JSON object; such a call is answered with
-    an error and never run. `extra` is opaque provider data that must be sent back with the call.
+    `malformed` is the argument text that was no JSON object; such a call is never run.
     """
 
     id: str
@@ -119,13 +109,11 @@ class Message(NamedTuple):
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        parts = self.parts if self.role == "assistant" else ()
-        return tuple(part for part in parts if isinstance(part, ToolCall))
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
 
     @property
     def tool_results(self) -> tuple[ToolResult, ...]:
-        parts = self.parts if self.role == "tool" else ()
-        return tuple(part for part in parts if isinstance(part, ToolResult))
+        return tuple([part for part in self.parts if isinstance(part, ToolResult)])
 
     @staticmethod
     def user(text: str, *more: Part) -> Message:
@@ -169,10 +157,7 @@ class Usage:
 
 
 class ContextUse(NamedTuple):
-    """The last request of a turn in tokens: as the provider counted it, as it was estimated, what fits.
-
-    0 is unknown.
-    """
+    """Tokens of a turn's last request: as the provider counted, as estimated, what fits. 0 is unknown."""
 
     tokens: int = 0
     estimated: int = 0
@@ -226,16 +211,11 @@ class Address:
 class InboundMessage:
     """A message on its way to a turn.
 
-    `external_id` is the platform's own id: the pair (channel, external_id) is accepted once.
-    `session_key` names the conversation; `metadata` is the platform's alone (thread, reply target).
-    `sent_at` is Unix seconds. `is_group`: several people write in this chat.
-
-    `source` and `trust` say what it is and whose word it has; `quoted` is what its sender did not write.
-    `reply_to` is who is told how the turn ended, when that is another session; `deliver`: what comes of it
-    goes to the chat. `family` is the turn whose model calls it shares. `owner` is the process that alone may
-    run it; empty: any gateway.
-    `sender_name` is what the sender calls themselves: for people, it proves nothing. `folder` is where the
-    owner's terminal stands.
+    The pair (channel, external_id) is accepted once. `metadata` is the platform's alone (thread, reply
+    target), `sent_at` Unix seconds. `is_group`: several people write in this chat. `reply_to` is who is told
+    how the turn ended, when that is another session; `deliver`: what comes of it goes to the chat. `family`
+    is the turn whose model calls it shares. `owner` is the process that alone may run it; empty: any gateway.
+    `sender_name` proves nothing. `folder` is where the owner's terminal stands.
     """
 
     channel: str
@@ -271,27 +251,22 @@ class InboundMessage:
 
     @property
     def approval(self) -> tuple[str, bool] | None:
-        """Code and answer, when the owner answers by `/approve CODE` or `/deny CODE`, which act at once."""
+        """Code and whether yes, of the owner's `/approve CODE` or `/deny CODE`, which act at once."""
         name, code = parse_command(self.command) or ("", "")
         is_answer = name in ("approve", "deny") and self.trust == "owner" and len(code.split()) == 1
         return (code.upper(), name == "approve") if is_answer else None
 
 
-# A path such as /etc/hosts is no command.
-_COMMAND = r"/([A-Za-z][\w-]*)(?:@\w+)?(?:\s+(.*))?"
-
-
 def parse_command(text: str) -> tuple[str, str] | None:
-    """Name and arguments when `text` is written like a slash command, known or not."""
-    match = re.fullmatch(_COMMAND, text.strip(), re.DOTALL) if text.lstrip().startswith("/") else None
+    """Name and arguments when `text` is written like a slash command, known or not; /etc/hosts is none."""
+    match = re.fullmatch(r"/([A-Za-z][\w-]*)(?:@\w+)?(?:\s+(.*))?", text.strip(), re.DOTALL)
     return (match[1].lower(), (match[2] or "").strip()) if match else None
 
 
 class TurnContext(NamedTuple):
     """The turn a tool runs in, and the message that began it. Tools read it with `current_turn()`.
 
-    `turn_id` is its name in ids that others see, `number` its row in the database. `supports_images`: the
-    model sees.
+    `turn_id` is its name in ids that others see, `number` its row. `supports_images`: the model sees.
     """
 
     turn_id: str
@@ -309,9 +284,6 @@ class TurnContext(NamedTuple):
         return self.inbound.family or self.number
 
 
-OutboundKind = Literal["reply", "message", "progress"]
-
-
 @dataclass(frozen=True, slots=True)
 class OutboundMessage:
     """A message on its way to a chat. `id` is stable over retries: channels use it as idempotency key."""
@@ -320,7 +292,7 @@ class OutboundMessage:
     channel: str
     chat_id: str
     text: str
-    kind: OutboundKind = "reply"
+    kind: Literal["reply", "message", "progress"] = "reply"
     attachments: tuple[Attachment, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -361,7 +333,7 @@ def known_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_from_json(data: Mapping[str, Any]) -> Part:
     cls = _PART_TYPES[data["type"]]
-    known = {name: data[name] for name in cls._fields if name in data}
+    known = known_fields(cls, data)
     if "images" in known:
         known["images"] = tuple(_part_from_json(image) for image in known["images"])
     return cls(**known)

@@ -14,7 +14,6 @@ from typing import BinaryIO
 from nanobot.errors import HomeUnusable, StorageError
 
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
 def home() -> Path:
@@ -88,8 +87,5 @@ def atomic_file(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
 
 
 def safe_name(name: str, *, limit: int = 120) -> str:
-    """`name` as one harmless file name: no separators, NUL, control or reserved Windows names."""
-    cleaned = _UNSAFE.sub("_", name).strip(" .")[:limit].strip(" .")
-    if not cleaned or _RESERVED.match(cleaned):
-        return f"_{cleaned}"
-    return cleaned
+    """`name` as one harmless file name: no separators, NUL or control characters."""
+    return _UNSAFE.sub("_", name).strip(" .")[:limit].strip(" .") or "_"

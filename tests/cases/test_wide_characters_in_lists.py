@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from nanobot.app import open_app
-from nanobot.columns import cells, minute, padded, shortened, table
+from nanobot.columns import cells, minute, shortened, table
 from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import run_command
 from nanobot.config.schema import Config
@@ -94,7 +94,8 @@ def test_any_text_is_cut_to_cells(text: str, width: int) -> None:
     assert cells(shortened(text, width)) <= width
     assert cells(one_line(text, width)) <= width
     assert shortened(text, width) == text or shortened(text, width).endswith("…")
-    assert cells(padded(text, width)) == max(width, cell_len(text))
+    short = shortened(text, width)
+    assert {cells(line) for line in table([(short, "|"), ("", "|")])} == {cell_len(short) + 3}
 
 
 def test_a_time_says_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
