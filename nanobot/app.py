@@ -59,7 +59,7 @@ class App:
             return Subagents(config, store, self.hub, self.skills, prompt.owner_parts)
 
         self.subagents = LazySubagents(subagents)
-        spawn = SpawnTool(config.agents.subagent_profiles, self.subagents, lambda: self.tools.registry())
+        spawn = SpawnTool(config.agents.subagent_profiles, self.subagents, lambda: self.tools.for_subagents)
         self.programs = BackgroundPrograms(paths.home() / "run" / "exec")
         own = build_tools(config, store, BUNDLED, functools.partial(read_record, store), self.programs)
         built_in = [*own, spawn, MemorySearchTool(self.recall)]
@@ -109,7 +109,8 @@ class App:
         """What is wrong with the configured subagent profiles, in words for the owner."""
         if not self.config.agents.subagent_profiles:
             return []
-        return list(self.subagents.loaded.faults((await self.tools.registry()).for_subagents))
+        await self.tools.refresh()
+        return list(self.subagents.loaded.faults(self.tools.for_subagents))
 
     @property
     def owner(self) -> str:

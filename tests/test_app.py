@@ -216,6 +216,6 @@ async def test_leaving_in_the_middle_of_a_turn_leaves_a_valid_history() -> None:
 
 async def test_no_exec_tool_when_it_is_disabled() -> None:
     async with open_app(Config.model_validate({"tools": {"exec": {"enabled": False}}})) as app:
-        assert "exec" not in (await app.tools.registry()).tools
+        assert "exec" not in app.tools.by_name
     async with open_app(Config()) as app:
-        assert "exec" in (await app.tools.registry()).tools
+        assert "exec" in app.tools.by_name

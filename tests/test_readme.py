@@ -159,9 +159,7 @@ def test_the_fields_of_a_provider_exist() -> None:
 async def test_the_tools_are_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path))
     async with open_app(Config()) as app:
-        assert [name for row in table(README, "| tool |") for name in code_in(row[0])] == [
-            *(await app.tools.registry()).tools
-        ]
+        assert [name for row in table(README, "| tool |") for name in code_in(row[0])] == [*app.tools.by_name]
 
 
 def test_the_sizes_are_those_that_are_counted() -> None:

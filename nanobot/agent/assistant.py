@@ -125,22 +125,22 @@ class Assistant:
         calls, advice = defaults.max_tool_iterations, Turn.advice
         seconds: float = defaults.turn_timeout_seconds
         if inbound.source == "order":
-            registry = await tools.registry()
-            role = await self.subagents.loaded.role(context, registry.for_subagents, seconds)
+            await tools.refresh()
+            role = await self.subagents.loaded.role(context, tools.for_subagents, seconds)
             parent = inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
             model = role.model or await self.model_of(parent)
-            tools, system = Toolbox([registry.get(name) for name in role.tools]), [("rules", role.prompt)]
+            tools, system = Toolbox([tools.get(name) for name in role.tools]), [("rules", role.prompt)]
             calls, advice, seconds = role.calls, role.advice, role.seconds
         resolution, provider = await self.models.get(model)
         traits = provider.traits(resolution.model)
         if not traits.supports_tools:
             tools = Toolbox([])
         system = system or self.prompt.parts(inbound, with_tools=traits.supports_tools)
-        definitions = (await tools.registry()).definitions
+        await tools.refresh()
         limits = Limits(
             window=defaults.context_window or traits.context_window,
             answer=defaults.max_tokens,
-            fixed=sum(len(text.encode()) for _, text in system) + len(str(definitions)),
+            fixed=sum(len(text.encode()) for _, text in system) + len(str(tools.definitions)),
             messages=defaults.memory_window,
             only_words=not traits.supports_tools,
         )

@@ -34,7 +34,7 @@ class PromptSection(Protocol):
 
 
 class PromptBuilder:
-    """Builds the system prompt of a workspace; what the owner writes there counts from the next turn on."""
+    """Builds the system prompt; what the owner writes in the workspace counts from the next turn on."""
 
     def __init__(
         self,
@@ -80,9 +80,8 @@ class PromptBuilder:
         note += f"[The owner is in {inbound.folder!r}: relative paths in the owner's words start there, those"
         note += " of tools in the workspace]\n"
         rules = self._owner_part(Path(inbound.folder), "AGENTS.md")
-        parts = (part for message in shown for part in message.parts)
-        known = any(isinstance(part, ContextPart) and rules in part.text for part in parts)
-        return f"{note}{rules}\n" if rules and not known else note
+        notes = [part for message in shown for part in message.parts if isinstance(part, ContextPart)]
+        return note if not rules or any(rules in part.text for part in notes) else f"{note}{rules}\n"
 
     def _text(self, path: str) -> str:
         """What a file says beside its comments, "" when there is none; read again when it has changed."""

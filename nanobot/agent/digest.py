@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from nanobot.messages import ToolCall
 from nanobot.store.records import StoredMessage
 
 _LINES = 24  # of them at most, half from the beginning, half from the end
@@ -18,8 +17,8 @@ _FILES = 8
 
 def digest(messages: Sequence[StoredMessage]) -> str:
     """At most a few lines for each of a few turns, the first and the last ones."""
-    turns = [list(turn) for _, turn in groupby(messages, key=lambda stored: stored.turn_id)]
-    lines = [line for turn in turns for line in _lines(turn)]
+    turns = groupby(messages, key=lambda stored: stored.turn_id)
+    lines = [line for _, turn in turns for line in _lines(list(turn))]
     if len(lines) > _LINES:
         half = _LINES // 2
         lines = [*lines[:half], f"(… {len(lines) - 2 * half} lines left out …)", *lines[-half:]]
@@ -34,18 +33,14 @@ def _lines(turn: Sequence[StoredMessage]) -> Iterator[str]:
             yield f"[{day}, #{stored.seq}] asked: {asked}"
     calls = [call for stored in turn for call in stored.message.tool_calls]
     if calls:
-        yield f"  used {_counted(calls)}"
+        counts = Counter(call.name for call in calls).items()
+        paths = dict.fromkeys(_first_line(str(call.arguments.get("path", "")), _ANSWER) for call in calls)
+        files = ", ".join(list(filter(None, paths))[:_FILES])
+        tools = ", ".join(f"{name} ×{number}" for name, number in counts)
+        yield f"  used {tools}" + (f", on {files}" if files else "")
     answers = [stored.message.text for stored in turn if stored.message.role == "assistant"]
     if answered := _first_line(next(filter(None, reversed(answers)), ""), _ANSWER):
         yield f"  answered: {answered}"
-
-
-def _counted(calls: Sequence[ToolCall]) -> str:
-    """The tools with how often they ran, and the files they named."""
-    tools = ", ".join(f"{name} ×{number}" for name, number in Counter(call.name for call in calls).items())
-    paths = dict.fromkeys(_first_line(str(call.arguments.get("path", "")), _ANSWER) for call in calls)
-    files = ", ".join(list(filter(None, paths))[:_FILES])
-    return f"{tools}, on {files}" if files else tools
 
 
 def _first_line(text: str, limit: int) -> str:

@@ -299,12 +299,7 @@ class Dispatcher:
 
             outbound = replies(turn, finished, notices)
         await self._store.turns.finish(
-            turn.claim,
-            finished.stop_reason,
-            finished.error,
-            outbound,
-            finished.context,
-            unless_sent=finished.stop_reason == "done",
+            *(turn.claim, finished.stop_reason, finished.error, outbound, finished.context),
             said=finished.said,
             inbound=inbound,
             tokens=finished.usage.total,

@@ -81,8 +81,7 @@ class Turn:
         """
         self._emit = emit
         self._call_ids = {call.id for message in self.conversation.messages for call in message.tool_calls}
-        self._last_step: object = None
-        self._repeats = 0
+        self._last_step, self._repeats = object(), 0
         self._text = ""  # what the model said last
         self._partial = ""  # what it is saying
         self._said: Message | None = None  # its last message, which is stored with the end of the turn
@@ -121,7 +120,7 @@ class Turn:
         if messages[-1].role == "assistant" and not messages[-1].tool_calls:
             self._text = messages[-1].text  # the turn died between its answer and its end
             return "done"
-        self._offered = await self.tools.registry()
+        await self.tools.refresh()
         await self._run_calls(unanswered_calls(messages))
         for _ in range(self.max_iterations):
             if reason := await self._step():
@@ -132,7 +131,7 @@ class Turn:
         """Ask the model and run the tools it calls; gives the reason when the turn ends with that."""
         if self.objection and (objection := await self.objection()):
             return self._stop(objection)
-        self._offered = await self.tools.registry()
+        await self.tools.refresh()
         completion = await self._query()
         message = completion.message
         self._text = message.text
@@ -197,7 +196,7 @@ class Turn:
             model=self.model,
             system="\n\n".join(text for _, text in self.system),
             messages=tuple(messages),
-            tools=self._offered.definitions,
+            tools=self.tools.definitions,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             session_key=self.context.session_key,
@@ -258,7 +257,7 @@ class Turn:
 
     def _count_repeats(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
         """Notice a model that makes the same calls with the same results again and again."""
-        step = [(call.name, repr(call.arguments)) for call in calls], [result.content for result in results]
+        step: object = [(it.name, repr(it.arguments)) for it in calls], [result.content for result in results]
         self._repeats = self._repeats + 1 if step == self._last_step else 1
         self._last_step = step
 
@@ -287,7 +286,7 @@ class Turn:
         return results
 
     def _may_run_beside_others(self, call: ToolCall) -> bool:
-        tool = self._offered.tools.get(call.name)
+        tool = self.tools.by_name.get(call.name)
         return tool is not None and tool.read_only and self.policy.rule(call.name) == "allow"
 
     async def _recorded(self, *results: ToolResult) -> Sequence[ToolResult]:
@@ -295,7 +294,7 @@ class Turn:
         return results
 
     async def _run_call(self, call: ToolCall) -> ToolResult:
-        self._emit(events.ToolStarted(call.id, call.name, self._offered.hint(call)))
+        self._emit(events.ToolStarted(call.id, call.name, self.tools.hint(call)))
         started = time.monotonic()
         outcome: Outcome = "cancelled"
         output = ToolOutput("")
@@ -317,11 +316,11 @@ class Turn:
             self._emit(events.ToolOutputDelta(call.id, text))
 
         try:
-            tool = self._offered.get(call.name)
+            tool = self.tools.get(call.name)
             if call.malformed:
                 raise ToolError(f"The arguments were no JSON object: {call.malformed[:200]}")
             with _errors_of(tool):
-                arguments = self._offered.validate(tool, call.arguments)
+                arguments = self.tools.validate(tool, call.arguments)
             if refusal := await self.policy.refusal(self.context.inbound, call, ask):
                 raise ToolError(refusal)
             may_repeat = tool.read_only or tool.repeatable

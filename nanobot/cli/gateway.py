@@ -72,7 +72,7 @@ async def _announce(app: App) -> None:
         log.info("Model %s, provider %s", resolution.model, resolution.provider_name)
     except ProviderError as error:
         log.error("Nothing can be answered yet. %s", error)
-    await app.tools.registry()  # now, so that the log says at once what is wrong with a plugin
+    await app.tools.refresh()  # now, so that the log says at once what is wrong with a plugin
     channels = app.config.channels.enabled()
     if channels:
         log.info("Channels: %s", ", ".join(channels))

@@ -26,7 +26,7 @@ async def describe_context(turn: Turn) -> str:
     conversation = turn.conversation
     use = conversation.use()
     sizes = Counter({name: len(text.encode()) for name, text in turn.system})
-    if definitions := (await turn.tools.registry()).definitions:
+    if definitions := turn.tools.definitions:
         sizes[f"tool definitions ({len(definitions)})"] = len(str(definitions))
     shown = conversation.shown()
     about = f"{len(shown)} messages are shown to the model."

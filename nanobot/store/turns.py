@@ -185,15 +185,13 @@ class Turns(Table):
         outbound: Sequence[OutboundMessage] = (),
         used: ContextUse = NOT_COUNTED,
         *,
-        unless_sent: bool = False,
         said: Message | None = None,
         inbound: InboundMessage | None = None,
         tokens: int = 0,
     ) -> None:
         """Add what was `said` last, close the turn, acknowledge its messages, queue its replies, accept
-        `inbound`: one transaction. A turn that did not come to its end says so in the history.
-
-        `unless_sent`: a chat that a tool call has written to gets no reply.
+        `inbound`: one transaction. A turn that did not come to its end says so in the history, one that did
+        sends no reply to a chat that a tool call has written to.
         """
         connection.hold(claim.session_key, *([inbound.session_key] if inbound else []))
         was_cancelled = _end(connection, claim, reason, error, said)
@@ -205,7 +203,7 @@ class Turns(Table):
                 *(used.tokens, used.estimated, claim.turn_id),
             )
         for message in outbound:
-            if not (unless_sent and mail.was_sent(connection, claim.turn_id, message)):
+            if reason != "done" or not mail.was_sent(connection, claim.turn_id, message):
                 mail.enqueue(connection, message, claim.turn_id)
         if inbound is not None and not was_cancelled:
             mail.accept(connection, inbound)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nanobot.agent.tools.base import Tool, current_call_id, current_turn
-from nanobot.agent.tools.registry import ToolRegistry
 from nanobot.errors import ToolError, UsageError
 from nanobot.subagents import LazySubagents
 
@@ -19,7 +18,7 @@ class SpawnTool(Tool):
     owner_only = True
 
     def __init__(
-        self, profiles: Iterable[str], subagents: LazySubagents, tools: Callable[[], Awaitable[ToolRegistry]]
+        self, profiles: Iterable[str], subagents: LazySubagents, tools: Callable[[], Sequence[str]]
     ) -> None:
         self._profiles = ", ".join(profiles)
         self._subagents = subagents
@@ -51,7 +50,7 @@ class SpawnTool(Tool):
         if not task:
             raise ToolError("Give the task, with everything the subagent needs to know.")
         try:
-            self._subagents.loaded.profile(profile, (await self._tools()).for_subagents)
+            self._subagents.loaded.profile(profile, self._tools())
         except UsageError as error:
             raise ToolError(str(error)) from error
         label = kwargs.get("label") or ""

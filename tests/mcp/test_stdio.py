@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nanobot.agent.tools.base import tool_surroundings
-from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ToolError
 from nanobot.mcp.source import McpTools
@@ -75,7 +75,7 @@ async def test_odd_tools_are_made_fit_and_called_by_their_own_names(tmp_path: Pa
         assert "\x1b" not in found["mcp_s_wordy"].description
         report = tools.servers()[0]
         assert report.skipped == (("echo", "listed twice"),)
-        registry = ToolRegistry(found.values())
+        registry = Toolbox(found.values())
         for name, arguments in (("pattern", {"s": "1"}), ("reference", {"r": {}}), ("nothing", {"x": 1})):
             tool = found[f"mcp_s_{name}"]
             assert registry.validate(tool, arguments) == arguments

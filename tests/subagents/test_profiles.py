@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanobot.agent.tools.base import Tool
-from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
@@ -50,9 +50,9 @@ async def role_of(app: App, profile: str, more: list[Tool] | None = None) -> Sub
     order = _order(claim.turn_id)
     await app.store.subagents.add(order, "a label", profile)
     turn = TurnContext("2", 2, order)
-    tools = [(await app.tools.registry()).get(name) for name in (await app.tools.registry()).tools]
+    tools = [app.tools.get(name) for name in app.tools.by_name]
     try:
-        return await subagents.role(turn, ToolRegistry([*tools, *(more or [])]).for_subagents, SECONDS)
+        return await subagents.role(turn, Toolbox([*tools, *(more or [])]).for_subagents, SECONDS)
     finally:
         await app.store.turns.finish(claim, "done")
 
@@ -150,13 +150,13 @@ async def test_a_mistake_is_named_with_what_is_valid(
         faults = list(
             Subagents(
                 config, app.store, app.hub, Skills(), lambda names: [(name, f"[{name}]") for name in names]
-            ).faults((await app.tools.registry()).for_subagents)
+            ).faults(app.tools.for_subagents)
         )
     assert len(faults) == (asked == "p")
 
 
 async def test_the_definition_is_short() -> None:
     async with open_app(Config()) as app:
-        tool = (await app.tools.registry()).get("spawn")
+        tool = app.tools.get("spawn")
         told = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     assert len(json.dumps({"type": "function", "function": told})) <= 450

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.agent.tools.base import Tool
-from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.app import open_app
 from nanobot.config.schema import Config
 from nanobot.errors import ToolError
@@ -318,11 +318,13 @@ async def test_the_app_offers_them_after_its_own(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path))
     config = Config.model_validate({"tools": {"exec": {"enabled": False}, "restrictToWorkspace": True}})
     async with open_app(config) as app:
-        built_in = (await app.tools.registry()).tools
+        built_in = app.tools.by_name
         (app.workspace / "tools" / "a.py").write_text(plain("exec") + plain("mine") + plain("cron"))
-        registry = await app.tools.registry()
-        assert [*registry.tools] == [*built_in, "mine"]
-        assert await app.tools.registry() is registry
+        await app.tools.refresh()
+        assert [*app.tools.by_name] == [*built_in, "mine"]
+        definitions = app.tools.definitions
+        await app.tools.refresh()
+        assert app.tools.definitions is definitions
         reports = {report.name: (report.origin, report.skipped) for report in await app.tools.report()}
         assert reports["mine"] == ("plugin a.py", "")
         assert reports["exec"] == ("plugin a.py", "built-in takes priority")
@@ -379,7 +381,7 @@ def test_accepted_parameters_do_no_harm(schema: dict[str, Any], arguments: dict[
         tool = Sample(_checked_schema(schema))
     except ToolError:
         return
-    registry = ToolRegistry([tool])
+    registry = Toolbox([tool])
     assert registry.definitions[0].parameters == schema
     assert registry.hint(ToolCall("1", "sample", arguments)).startswith("sample(")
     json.dumps(plain_schema(schema), ensure_ascii=False).encode()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.agent.tools.base import Tool, ToolContext
-from nanobot.agent.tools.registry import ToolRegistry
+from nanobot.agent.tools.registry import Toolbox
 from nanobot.errors import ToolError
 from nanobot.messages import ToolCall
 from nanobot.security.files import PathPolicy
@@ -38,7 +38,7 @@ def of(required: tuple[str, ...] = (), **properties: Any) -> Sample:
 
 
 def validate(tool: Tool, **arguments: Any) -> dict[str, Any]:
-    return ToolRegistry([tool]).validate(tool, arguments)
+    return Toolbox([tool]).validate(tool, arguments)
 
 
 def failure(tool: Tool, **arguments: Any) -> str:
@@ -48,14 +48,14 @@ def failure(tool: Tool, **arguments: Any) -> str:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> ToolRegistry:
+def registry(tmp_path: Path) -> Toolbox:
     paths = PathPolicy(tmp_path, restrict=False)
-    return ToolRegistry(
+    return Toolbox(
         [*file_tools(paths), Exec(ToolContext(tmp_path, None, str(tmp_path), 60, False, None), paths)]
     )
 
 
-def test_definitions_keep_their_order_and_are_small(registry: ToolRegistry) -> None:
+def test_definitions_keep_their_order_and_are_small(registry: Toolbox) -> None:
     names = [definition.name for definition in registry.definitions]
     assert names == ["read_file", "write_file", "edit_file", "list_dir", "exec"]
     for definition in registry.definitions:
@@ -65,17 +65,17 @@ def test_definitions_keep_their_order_and_are_small(registry: ToolRegistry) -> N
 
 def test_of_two_tools_of_one_name_the_first_counts() -> None:
     first = of()
-    assert ToolRegistry([first, of()]).get("sample") is first
+    assert Toolbox([first, of()]).get("sample") is first
 
 
-def test_an_unknown_tool_names_the_nearest(registry: ToolRegistry) -> None:
+def test_an_unknown_tool_names_the_nearest(registry: Toolbox) -> None:
     with pytest.raises(ToolError, match="read_file"):
         registry.get("readfile")
     with pytest.raises(ToolError, match="exec"):
         registry.get("zzz")
 
 
-def test_errors_name_the_argument_and_the_signature(registry: ToolRegistry) -> None:
+def test_errors_name_the_argument_and_the_signature(registry: Toolbox) -> None:
     tool = registry.get("read_file")
     assert failure(tool) == (
         "'path' is a required property. "
@@ -228,10 +228,10 @@ def test_checking_the_own_tools_does_not_import_jsonschema() -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from nanobot.tools.filesystem import ReadFile\n"
-        "from nanobot.agent.tools.registry import ToolRegistry\n"
+        "from nanobot.agent.tools.registry import Toolbox\n"
         "from nanobot.security.files import PathPolicy\n"
         "tool = ReadFile(PathPolicy(Path('.'), restrict=False))\n"
-        "ToolRegistry([tool]).validate(tool, {'path': 'a', 'offset': '3'})\n"
+        "Toolbox([tool]).validate(tool, {'path': 'a', 'offset': '3'})\n"
         "sys.exit('jsonschema' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -247,12 +247,12 @@ def test_checking_the_own_tools_does_not_import_jsonschema() -> None:
         ("evil\n\u202e", {"n": 5}, "evil  (5)"),
     ],
 )
-def test_hints(registry: ToolRegistry, name: str, arguments: dict[str, Any], hint: str) -> None:
+def test_hints(registry: Toolbox, name: str, arguments: dict[str, Any], hint: str) -> None:
     assert registry.hint(ToolCall("1", name, arguments)) == hint
 
 
 @given(name=st.text(max_size=100), value=st.text(max_size=300) | VALUES)
 def test_hints_are_one_short_printable_line(name: str, value: Any) -> None:
-    hint = ToolRegistry([]).hint(ToolCall("1", name, {"a": value}))
+    hint = Toolbox([]).hint(ToolCall("1", name, {"a": value}))
     assert len(hint) <= 80
     assert hint.isprintable()

@@ -67,10 +67,9 @@ def report_output(text: str) -> None:
 class Tool(ABC):
     """One thing the model can do. Subclasses keep no state about a chat or a turn.
 
-    `read_only` tools of one model response run concurrently. `repeatable` tools may be run again
-    when nanobot died before their result was recorded; reading tools are, and so is nothing else
-    unless it says so. `owner_only` tools are never given to subagents: they speak to people, schedule,
-    spawn, or change what is remembered.
+    `read_only` tools of one model response run concurrently. These and `repeatable` ones may be run again
+    when nanobot died before their result was recorded. `owner_only` tools are never given to subagents:
+    they speak to people, schedule, spawn, or change what is remembered.
     """
 
     read_only: bool = False

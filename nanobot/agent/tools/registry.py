@@ -1,11 +1,10 @@
-"""The tools of this process and of a turn, in a fixed order: defined for the model, arguments checked."""
+"""The tools of a process or a turn, in a fixed order: defined for the model, arguments checked."""
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from nanobot.agent.tools.base import Tool
@@ -47,34 +46,47 @@ class ToolSource(Protocol):
     async def aclose(self) -> None: ...
 
 
-class ToolRegistry:
-    """Tools by name; of two with the same name the first."""
+class Toolbox:
+    """Tools by name: built-in ones win over those of sources, earlier sources over later ones.
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self.tools: dict[str, Tool] = {}
-        for tool in tools:
-            if self.tools.setdefault(tool.name, tool) is not tool:
+    `definitions` are what the model is told, always in the same order.
+    """
+
+    def __init__(self, built_in: Sequence[Tool], sources: Sequence[ToolSource] = ()) -> None:
+        self._built_in = list(built_in)
+        self._sources = sources
+        self._offer(self._built_in)
+
+    async def refresh(self) -> None:
+        """Take what the sources have just now."""
+        found = list(self._built_in)
+        for source in self._sources:
+            found += await source.tools()
+        if found != self._found:
+            self._offer(found)
+
+    def _offer(self, found: list[Tool]) -> None:
+        self._found = found
+        self.by_name: dict[str, Tool] = {}
+        for tool in found:
+            if self.by_name.setdefault(tool.name, tool) is not tool:
                 log.warning("A second tool called %r is left out.", tool.name)
+        tools = self.by_name.values()
+        self.definitions = tuple(ToolDefinition(it.name, it.description, it.parameters) for it in tools)
 
     @property
     def for_subagents(self) -> tuple[str, ...]:
         """The names of the tools that subagents may be given."""
-        return tuple(name for name, tool in self.tools.items() if not tool.owner_only)
-
-    @functools.cached_property
-    def definitions(self) -> tuple[ToolDefinition, ...]:
-        """What the model is told, always in the same order."""
-        tools = self.tools.values()
-        return tuple(ToolDefinition(tool.name, tool.description, tool.parameters) for tool in tools)
+        return tuple(name for name, tool in self.by_name.items() if not tool.owner_only)
 
     def get(self, name: str) -> Tool:
         """The tool called `name`. Raises ToolError naming the nearest ones."""
-        if name not in self.tools:
+        if name not in self.by_name:
             import difflib
 
-            near = difflib.get_close_matches(name, self.tools, n=3) or list(self.tools)
+            near = difflib.get_close_matches(name, self.by_name, n=3) or list(self.by_name)
             raise ToolError(f"There is no tool {_shown(name)}. Available: {', '.join(near)}.")
-        return self.tools[name]
+        return self.by_name[name]
 
     def validate(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """`arguments` made fit for `tool`: "5" becomes 5, nulls for options and unknown ones are dropped.
@@ -96,33 +108,14 @@ class ToolRegistry:
 
     def hint(self, call: ToolCall) -> str:
         """The call in one short line without control characters, for example `read_file("notes.md")`."""
-        tool = self.tools.get(call.name)
+        tool = self.by_name.get(call.name)
         wanted = [*(tool.parameters.get("properties", ()) if tool else ()), *call.arguments]
         first = next((call.arguments[name] for name in wanted if name in call.arguments), None)
         text = _one_line(f"{call.name}({'' if first is None else _shown(first)})")
         return text if len(text) <= _HINT else f"{text[: _HINT - 2]}…)"
 
-
-class Toolbox:
-    """Built-in tools win over tools of sources, earlier sources over later ones."""
-
-    def __init__(self, built_in: Sequence[Tool], sources: Sequence[ToolSource] = ()) -> None:
-        self._built_in = built_in
-        self._sources = sources
-        self._found = list(built_in)
-        self._registry = ToolRegistry(built_in)
-
-    async def registry(self) -> ToolRegistry:
-        """The tools for the next turn; the same object as long as nothing changed."""
-        found = list(self._built_in)
-        for source in self._sources:
-            found += await source.tools()
-        if found != self._found:
-            self._found, self._registry = found, ToolRegistry(found)
-        return self._registry
-
     async def report(self) -> list[ToolReport]:
-        """Every tool in the order of `registry`, those that are left out as well."""
+        """Every tool in this order, those that are left out as well."""
         reports = [ToolReport(tool.name, "built-in") for tool in self._built_in]
         for source in self._sources:
             for report in await source.report():
