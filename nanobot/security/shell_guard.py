@@ -1,7 +1,7 @@
 """What a shell command may not do, as far as its text shows.
 
 This is a courtesy guard against accidents and plain disobedience, not a boundary: a shell has endless
-spellings. The sandbox is the boundary. Judged are the commands of the text (`shell_words`), not its words:
+spellings. The sandbox is the boundary. Judged are the commands of the text (`shell_reader`), not its words:
 what is quoted, searched for or written down may say anything.
 """
 
@@ -9,46 +9,76 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from itertools import chain
 from pathlib import Path
 
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.security.files import PathPolicy, Zone
-from nanobot.security.shell_rules import (
-    DEEPEST,
-    INTERPRETER,
-    JOINED,
-    SHELL,
-    TAKE_C,
-    TEXT_PROGRAMS,
-    WRAPPERS,
-    after_options,
-    code_of,
-    code_reason,
-    death_reason,
-    decodes,
-    printed,
-    program_of,
-    program_reason,
-    unwrapped,
-)
-from nanobot.security.shell_text import UNKNOWN
-from nanobot.security.shell_words import SimpleCommand, TooDeep, read_commands
+from nanobot.security.shell_reader import UNKNOWN, SimpleCommand, TooDeep, read_commands, unescaped
 
-GLOB_CHARS = 100
+MORE_TEXT = 20_000  # characters of scripts within a command that are read, beside five times its own
+MOST_WRAPPERS = 8
 PATH_CHARS = 4096
-MORE_TEXT = 20_000  # characters of scripts within a command that are read, beside four times its own
+PATTERN_CHARS = 100
+LISTED_CHARS = 10_000  # of what commands print, as words for xargs
 
-_PATTERN_PROGRAMS = re.compile(r"[efrz]?grep|rg|ag|ack|g?sed|[gmn]?awk|jq")  # their first one is
+# Programs that run what follows: their options that take a value, and how many words come before the command.
+_WRAPPERS: dict[str, tuple[str, int]] = {
+    **dict.fromkeys(("sudo", "doas"), ("ugpCrtTDRhUcaL", 0)),
+    **dict.fromkeys(("nohup", "setsid", "time", "builtin", "busybox", "toybox", "command"), ("fo", 0)),
+    **dict.fromkeys(("timeout", "chroot", "flock", "taskset", "chrt"), ("ksEwTPD", 1)),
+    **dict.fromkeys(
+        ("nice", "ionice", "stdbuf", "exec", "unshare", "nsenter", "strace"), ("naceiopstuPEI", 0)
+    ),
+    "env": ("uC", 0),
+    "xargs": ("IadEnLPs", 0),
+    "ssh": ("bcDEeFIiJLlmOopQRSWw", 1),
+}
+_LONG_WITH_VALUE = re.compile(
+    r"--(user|group|chdir|unset|adjustment|class\w*|signal|kill-after|max-\w+|delimiter|interval)"
+)
+_SHELL = re.compile(r"(?:ba|da|z|k|a|fi)?sh|source|\.")
+_TAKE_TEXT = {"su", "script", "flock", "trap", "alias"}  # one of their words is a text for a shell
+_INTERPRETER = re.compile(
+    r"python[\d.]*|pypy[\d.]*|perl[\d.]*|ruby[\d.]*|node|nodejs|deno|bun|php[\d.]*|lua[\d.]*|[gmn]?awk"
+)
+_CODE_FLAG = re.compile(r"-\w*[cerpER]|--eval|--print")
+_TEXT_PROGRAMS = {"echo", "printf", "eval"}  # their words are text, or judged as a script
+_PATTERN_PROGRAMS = re.compile(r"[efrz]?grep|rg|ag|ack|g?sed|[gmn]?awk|jq")  # their first word is one
+_TEXT_OPTIONS = {"-m", "--message", "-am", "-S", "-G", "-e", "--regexp"}  # of these and of git
+_DECODER = re.compile(
+    r"(?:base(?:64|32|nc)|openssl)\b.* (?:-d|-D|--d)|xxd\b.* -\w*r|(?:uudecode|rev|tr)\b", re.DOTALL
+)
+
+_POWER = {"shutdown", "reboot", "poweroff", "halt"}
+_FORCE_FLAG = re.compile(r"-[dfiprvwx]*[rf][dfiprvwx]*|--r[ecursiv]*|--f[orce]*")
+_REFUSED_ARGUMENT: dict[str, tuple[re.Pattern[str], str]] = {
+    "rm": (_FORCE_FLAG, "deletes recursively or by force (rm -r, rm -f)"),
+    "find": (re.compile("-delete"), "deletes everything it finds (find -delete)"),
+    "del": (re.compile(r"/[fq]"), "deletes by force (del /f, del /q)"),
+    **dict.fromkeys(("rmdir", "rd"), (re.compile("/s"), "deletes a whole folder (rmdir /s)")),
+    "dd": (re.compile(r"if=.*|of=/dev/.*", re.DOTALL), "copies raw data (dd)"),
+    **dict.fromkeys(("powershell", "pwsh"), (re.compile(r"[-/]e(?:n\w*|c)?"), "runs an encoded script")),
+    **dict.fromkeys(("systemctl", "loginctl"), (re.compile("|".join(_POWER)), "switches the machine off")),
+    **dict.fromkeys(("init", "telinit"), (re.compile("[06]"), "switches the machine off")),
+}
+_FORK_BOMB = re.compile(r"(?<![\w:])([\w:]{1,50})\s*\(\)\s*\{[^{}]{0,200}?(?<![\w:])\1\s*(?:\|(?!\|)|&(?!&))")
+_PROCESS_MEMORY = re.compile(r"/proc/[^\s'\"]{0,100}/(?:env|mem\b)")
+_INSTALLERS = re.compile(r"nanobot|clawd?hub|npx|bunx|pnpx|pnpm|yarn|npm|bun|uvx?|pipx|python[\d.]*")
+_KILLERS = {"kill", "pkill", "killall", "skill"}
+_SERVICES = {"systemctl", "service", "launchctl", "supervisorctl"}
+# In the text of a program in another language.
+_DELETES_TREE = re.compile(r"\b(?:rmtree|rmsync|rmdirsync|remove_tree|rm_rf|rm_r)\b|\bfs\.rm\b")
+_LAUNCHES = re.compile(r"\b(?:system|popen|subprocess|exec\w*|spawn\w*|call|run|check_\w+|qx|kill|eval)\b|`")
+_DECODES = re.compile(r"\b(?:b64decode|b32decode|fromhex|unhexlify|decode_base64|base64_decode|atob)\b")
+
 _WRITES_LAST = {"cp", "ln", "rsync", "install"}
 _WRITES_ALL = {"mv", "tee", "touch", "mkdir", "rm", "rmdir", "curl", "wget", "unzip"}
 _IN_PLACE = re.compile(r"-[a-zA-Z]*i|--in-place")
 _DISK = re.compile(r"/dev/(?:sd|hd|vd|nvme|mmcblk|disk)")
-_HARMLESS = {Path(path) for path in ("/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tcp")}
-_PROGRAM_FOLDERS = {Path(path) for path in ("/bin", "/usr/bin", "/usr/local/bin")}
+_HARMLESS = re.compile(r"/dev/(?:null|std(?:in|out|err)|tcp)|/(?:usr/(?:local/)?)?bin/[^/]+")
 
 
 def check_command(command: str, paths: PathPolicy, folder: Path) -> None:
@@ -58,10 +88,8 @@ def check_command(command: str, paths: PathPolicy, folder: Path) -> None:
     naming nanobot's own files, writing to protected folders, and, with `paths.restrict`, naming anything
     outside the workspace.
     """
-    variables = {"HOME": str(Path.home()), "PWD": str(folder), "PPID": str(os.getpid())}
-    guard = _Guard(paths, folder, variables, MORE_TEXT + 4 * len(command))
     try:
-        reason = guard.script(command, 0)
+        reason = _reason(command, paths, folder)
     except TooDeep:
         reason = "is nested too deeply to be read"
     if reason:
@@ -70,149 +98,249 @@ def check_command(command: str, paths: PathPolicy, folder: Path) -> None:
         )
 
 
-class _Guard:
-    def __init__(self, paths: PathPolicy, folder: Path, variables: dict[str, str], room: int) -> None:
-        self._paths = paths
-        self._folder = folder
-        self._variables = variables
-        self._room = room
-
-    def script(self, text: str, depth: int) -> str:
-        """Why this text may not run in a shell; empty when it may."""
-        self._room -= len(text)  # a text may be given to many shells, and hold such texts itself
-        if depth > DEEPEST or self._room < 0:
+def _reason(command: str, paths: PathPolicy, folder: Path) -> str:
+    variables = {"HOME": str(Path.home()), "PWD": str(folder), "PPID": str(os.getpid()), "IFS": " "}
+    texts, seen, room = [command], {""}, MORE_TEXT + 5 * len(command)
+    while texts:
+        text = texts.pop()
+        if text in seen:
+            continue
+        seen.add(text)
+        room -= len(text)
+        if room < 0:
             raise TooDeep
-        commands = read_commands(text, self._variables, depth)
-        decoded = {path for one in commands if decodes(one) for path in one.writes}
-        names_nanobot = any("nanobot" in word.lower() for one in commands for word in one.words)
-        for one in commands:
-            reason = self._paths_reason(one)
-            for words in [] if reason else unwrapped(one):
-                program, arguments = program_of(words[0]), words[1:]
-                reason = (
-                    program_reason(program, arguments)
-                    or death_reason(program, arguments, one, names_nanobot)
-                    or self._runs_text(program, arguments, one, decoded, depth)
-                )
-                if reason:
-                    break
-            if not reason and one.words and one.concurrent and one.words[0] in one.functions:
-                reason = "is a fork bomb"
-            if reason:
+        if _FORK_BOMB.search(text):
+            return "is a fork bomb"
+        script = _Script(read_commands(text, variables))
+        for one in script.commands:
+            if reason := _paths_reason(one, paths, folder) or script.reason(one):
                 return reason
-        return ""
+        texts += script.texts
+        if script.runs_input:
+            texts += script.printed
+            if reason := _code_reason("\n".join(script.printed)):
+                return reason
+    return ""
 
-    def _runs_text(
-        self, program: str, arguments: list[str], one: SimpleCommand, decoded: set[str], depth: int
-    ) -> str:
+
+class _Script:
+    """Commands that stand together: what one says may be what another of them runs.
+
+    `texts` are given to other shells; so is what is `printed` when a shell or interpreter `runs_input`.
+    """
+
+    def __init__(self, commands: Sequence[SimpleCommand]) -> None:
+        self.commands = commands
+        self.printed = [_printed(one) for one in commands]
+        self.texts: list[str] = []
+        self.runs_input = False
+        said = "\n".join(self.printed)
+        self._looks_for_nanobot = re.search("nanobot|ppid", said, re.IGNORECASE) is not None
+        self._listed = said[:LISTED_CHARS].split()
+        self._decoded = {path for one in commands if _decodes(one) for path in (*one.writes, UNKNOWN)}
+
+    def reason(self, one: SimpleCommand) -> str:
+        """Why this command of it may not run; "" if it may."""
+        xargs = bool(one.words) and _program(one.words[0]) == "xargs"
+        for words in _unwrapped([*one.words, *self._listed] if xargs else one.words):
+            program, arguments = _program(words[0]), words[1:]
+            if reason := _program_reason(program, arguments) or self._runs_text(program, arguments):
+                return reason
+            if _kills_nanobot(program, arguments, self._looks_for_nanobot):
+                return "would stop nanobot itself"
+        return _code_reason(_code(one))
+
+    def _runs_text(self, program: str, arguments: Sequence[str]) -> str:
         """Shells, interpreters and their kin: the text they are given to run is judged as well."""
-        shell = SHELL.fullmatch(program) is not None
+        shell, interpreter = _SHELL.fullmatch(program), _INTERPRETER.fullmatch(program)
         plain = [word for word in arguments if not word.startswith("-")]
-        flags = [word for word in arguments if word.startswith("-")]
         scripts: list[str] = []
-        if program in JOINED or (program == "env" and flags):
-            after = after_options(arguments, *WRAPPERS[program]) if program in WRAPPERS else arguments
-            scripts = [" ".join(after)]
-        elif program == "trap":
-            scripts = plain[:1]
-        elif program == "alias":
-            scripts = [word.partition("=")[2] for word in plain]
-        elif any("c" in flag and not flag.startswith("--") for flag in flags) and (
-            shell or program in TAKE_C
-        ):
-            scripts = plain[:2] if shell else plain
-        elif not shell and not INTERPRETER.fullmatch(program):
-            return ""
-        from_input = not (plain if shell else arguments) or not {"-", "-s", "/dev/stdin"}.isdisjoint(
-            arguments
-        )
-        sources = one.sources if from_input else []
-        if any(map(decodes, [*(one.within if scripts or shell else []), *sources])):
+        if program == "eval":
+            scripts = [" ".join(arguments)]
+        elif program in _TAKE_TEXT or (shell and any(re.match("-[a-z]*c", word) for word in arguments)):
+            scripts = [word.partition("=")[2] for word in plain] if program == "alias" else plain
+        elif shell or interpreter:
+            own = plain if shell else arguments
+            from_input = not own or not {"-", "-s", "/dev/stdin"}.isdisjoint(arguments)
+            self.runs_input = self.runs_input or from_input
+            scripts = [UNKNOWN] if from_input else plain[:1] if shell else []
+        if any(UNKNOWN in text or text in self._decoded for text in scripts) and self._decoded:
             return "runs text that it decodes first"
-        if not decoded.isdisjoint(plain):
-            return "runs a file that it decodes first"
-        texts = [*scripts, *([one.data] if from_input else []), *map(printed, sources)]
-        if not shell and not scripts:
-            return code_reason("\n".join([code_of(one), *texts]))
-        reasons = (self.script(text, depth + 1) for text in texts if text.strip(" \n" + UNKNOWN))
-        written = (code_reason(f"system {text}") for text in map(code_of, sources) if text)
-        return next(filter(None, chain(reasons, written)), "")
-
-    def _paths_reason(self, one: SimpleCommand) -> str:
-        for word, strict in self._named_paths(one):
-            try:
-                real = self._paths.resolve(word, self._folder)
-                if not strict and not (real.exists() and len(real.parts) > 2):
-                    continue
-            except (ToolError, OSError):
-                continue
-            if self._paths.zone(real) is Zone.PRIVATE or self._pattern_reaches_private(word):
-                return f"names files of nanobot itself ({word})"
-            if self._paths.restrict and self._paths.zone(real) is Zone.OUTSIDE and not _harmless(Path(word)):
-                return f"names {word}, which is outside the workspace {self._paths.workspace}"
-        if self._paths.restrict and one.words in (["cd"], ["cd", "-"]):
-            return "leaves the workspace (cd without a folder)"
-        return self._writing_reason(one)
-
-    def _named_paths(self, one: SimpleCommand) -> Iterator[tuple[str, bool]]:
-        """What may be a path in a command; and whether it is one, or only stands in a text."""
-        texts = _texts(one) if one.inert else set()
-        for position, word in enumerate([*one.words, *one.reads, *one.writes]):
-            for path in _path_words(word):
-                yield path, position not in texts
-        runs = one.words and (
-            SHELL.fullmatch(program_of(one.words[0])) or INTERPRETER.fullmatch(program_of(one.words[0]))
-        )
-        for path in _path_words(one.data):
-            yield path, bool(runs)
-
-    def _pattern_reaches_private(self, word: str) -> bool:
-        """Whether a glob such as `~/.nano*/config.json` covers a private folder."""
-        if len(word) > 10 * GLOB_CHARS or not any(sign in word for sign in "*?["):
-            return False
-        parts = Path(word).expanduser().parts
-        return any(
-            len(parts) >= len(root.parts)
-            and parts[: len(root.parts)] != root.parts
-            and all(map(fnmatchcase, root.parts, parts))
-            for root in self._paths.private
-        )
-
-    def _writing_reason(self, one: SimpleCommand) -> str:
-        """`> skills/x/SKILL.md`, `cp -r draft skills/`, `> /dev/sda`: what a command writes to."""
-        targets = list(one.writes)
-        for words in unwrapped(one):
-            program = program_of(words[0])
-            if program in _WRITES_LAST or (program == "git" and "clone" in words[1:3]):
-                targets += words[-1:]
-            elif program in _WRITES_ALL or (
-                program in ("sed", "perl") and any(map(_IN_PLACE.fullmatch, words))
-            ):
-                targets += words[1:]
-        if any(map(_DISK.match, targets)):
-            return "writes to a disk device"
-        for word in (path for target in targets for path in _path_words(target)):
-            with suppress(ToolError):
-                if self._paths.zone(self._paths.resolve(word, self._folder)) is Zone.PROTECTED:
-                    return f"writes to {word}, which only the owner changes (write a draft below drafts/)"
+        self.texts += [text for text in scripts if text.strip(" \n" + UNKNOWN)]
         return ""
 
 
-def _texts(one: SimpleCommand) -> set[int]:
-    """Which words of a command are text or patterns, so that what looks like a path there is none."""
-    program = program_of(one.words[0]) if one.words else ""
-    if program in TEXT_PROGRAMS:
-        return set(range(1, len(one.words)))
-    if program == "git":
-        return {
-            n
-            for n, word in enumerate(one.words)
-            if one.words[n - 1] in ("-m", "--message", "-am", "-S", "-G")
-        }
-    if _PATTERN_PROGRAMS.fullmatch(program):
-        given = [n for n, word in enumerate(one.words) if one.words[n - 1] in ("-e", "--regexp")]
-        return {*(given or [n for n, word in enumerate(one.words) if n and not word.startswith("-")][:1])}
-    return set()
+def _program(word: str) -> str:
+    return word.rsplit("/", 1)[-1].lower()
+
+
+def _unwrapped(words: list[str]) -> Iterator[list[str]]:
+    """The words of a command, then those of every command that it runs with the rest of them."""
+    waiting = [words]
+    for _ in range(MOST_WRAPPERS):
+        words = waiting.pop() if waiting else []
+        if not words or not words[0]:
+            return
+        yield words
+        program = _program(words[0])
+        if program == "find":
+            starts = [n for n, word in enumerate(words) if re.fullmatch("-(exec|ok)(dir)?", word)]
+            waiting = [words[start + 1 :] for start in starts[:MOST_WRAPPERS]]
+        elif program in _WRAPPERS and words[1:2] not in (["-v"], ["-V"]):  # command -v
+            rest = _behind(words[1:], *_WRAPPERS[program])
+            waiting = [["eval", *rest] if program == "ssh" else rest]
+    raise TooDeep
+
+
+def _behind(words: Sequence[str], with_value: str, before: int) -> list[str]:
+    """The command behind the options of a wrapper, its variables and the words that it takes itself."""
+    at = 0
+    while at < len(words) and re.match(r"-|\w+=", words[at]):
+        word = words[at]
+        letter = word[-1] if re.match("-[^-]", word) else ""
+        at += 2 if (letter and letter in with_value) or _LONG_WITH_VALUE.fullmatch(word) else 1
+        if word == "--":
+            break
+    return list(words[at + before :])
+
+
+def _program_reason(program: str, arguments: Sequence[str]) -> str:
+    if program in _POWER:
+        return "switches the machine off"
+    if program.startswith("mkfs") or program in ("diskpart", "format"):
+        return "formats a disk"
+    refused, reason = _REFUSED_ARGUMENT.get(program, (None, ""))
+    if refused and any(refused.fullmatch(word.lower()) for word in arguments):
+        return reason
+    pattern = program.replace(UNKNOWN, "*").replace("?", "*")[:PATTERN_CHARS]
+    hidden = pattern != "rm" and fnmatchcase("rm", pattern)
+    if hidden and any(map(_FORCE_FLAG.fullmatch, arguments[:2])):
+        return "hides the name of the program it runs, with the flags of rm -rf"
+    name = program.partition("@")[0]
+    if _INSTALLERS.fullmatch(name):
+        names = {name, *(_program(word).partition("@")[0] for word in arguments)}
+        skills = {"nanobot", "skills"} <= names and names & {"install", "remove"}
+        if skills or (names & {"clawhub", "clawdhub"} and names & {"install", "update", "uninstall"}):
+            return "installs or removes a skill, which the owner does: nanobot skills install clawhub:SLUG"
+    if program not in _TEXT_PROGRAMS and any(map(_PROCESS_MEMORY.search, arguments)):
+        return "reads the memory of a process"
+    return ""
+
+
+def _kills_nanobot(program: str, arguments: Sequence[str], looks_for_nanobot: bool) -> bool:
+    """By name or by number: `kill 4711`, `pkill nanobot`, `kill $PPID`, `kill -9 -1`."""
+    named = any("nanobot" in word.lower() for word in arguments)
+    if program in _SERVICES:
+        return named and not {"stop", "kill", "restart", "disable"}.isdisjoint(arguments)
+    if program not in _KILLERS:
+        return False
+    rest = [word for word in arguments if word != "--"]
+    targets = rest[1:] if len(rest) > 1 and rest[0].startswith("-") else rest  # kill -1 5 hangs up 5
+    if any(UNKNOWN in word for word in targets) or not targets:
+        return named or looks_for_nanobot  # another command finds the number
+    own = not {str(os.getpid()), f"-{os.getpgrp()}", "-1"}.isdisjoint(targets)
+    last = targets[-1].strip("^.*$").lower()
+    by_name = program != "kill" and (last in "nanobot gateway" or re.fullmatch(r"python[\d.]*", last))
+    return named or own or bool(by_name)
+
+
+def _decodes(one: SimpleCommand) -> bool:
+    """Whether what a command prints was encoded before."""
+    return any(_DECODER.match(" ".join([_program(words[0]), *words[1:]])) for words in _unwrapped(one.words))
+
+
+def _printed(one: SimpleCommand) -> str:
+    """What a command prints as far as it is in its own words."""
+    text = " ".join(one.words[1:])
+    return f"{unescaped(text) if 'printf' in one.words[:1] or '-e' in one.words[1:2] else text}\n{one.data}"
+
+
+def _code(one: SimpleCommand) -> str:
+    """The text in another language that a command brings with it."""
+    for words in _unwrapped(one.words):
+        program = _program(words[0])
+        if _INTERPRETER.fullmatch(program):
+            given = program.endswith("awk") or any(map(_CODE_FLAG.fullmatch, words[1:]))
+            return "\n".join(words[1:]) if given else ""
+    return ""
+
+
+def _code_reason(code: str) -> str:
+    """For a program in another language: only what is plainly written there."""
+    code = code.lower()
+    if _DELETES_TREE.search(code):
+        return "deletes a folder with all it holds"
+    if _PROCESS_MEMORY.search(code):
+        return "reads the memory of a process"
+    if not _LAUNCHES.search(code):
+        return ""
+    if _DECODES.search(code):
+        return "runs text that it decodes first"
+    if "getppid" in code and "kill" in code:
+        return "would stop nanobot itself"
+    words = re.findall(r"[\w/~-]+", code)
+    programs = [_program(word) for word in words]
+    known = {*programs} & {*_REFUSED_ARGUMENT, *_POWER}
+    reasons = (_program_reason(program, words[programs.index(program) + 1 :]) for program in known)
+    return next(filter(None, reasons), "")
+
+
+def _paths_reason(one: SimpleCommand, paths: PathPolicy, folder: Path) -> str:
+    for word, strict in _named_paths(one):
+        try:
+            real = paths.resolve(word, folder)
+            if not strict and not (real.exists() and len(real.parts) > 2):
+                continue
+        except (ToolError, OSError):
+            continue
+        if paths.zone(real) is Zone.PRIVATE or _pattern_reaches(word, paths.private):
+            return f"names files of nanobot itself ({word})"
+        if paths.restrict and paths.zone(real) is Zone.OUTSIDE and not _HARMLESS.fullmatch(word):
+            return f"names {word}, which is outside the workspace {paths.workspace}"
+    if paths.restrict and one.words in (["cd"], ["cd", "-"]):
+        return "leaves the workspace (cd without a folder)"
+    for target in dict.fromkeys(_written(one)):
+        if _DISK.match(target):
+            return "writes to a disk device"
+        for word in _path_words(target):
+            with suppress(ToolError):
+                if paths.zone(paths.resolve(word, folder)) is Zone.PROTECTED:
+                    return f"writes to {word}, which only the owner changes (write a draft below drafts/)"
+    return ""
+
+
+def _pattern_reaches(word: str, private: Sequence[Path]) -> bool:
+    """Whether a glob such as `~/.nano*/config.json` covers a private folder."""
+    parts = Path(word[:PATTERN_CHARS]).expanduser().parts
+    heads = [(str(root), str(Path(*parts[: len(root.parts)]))) for root in private]
+    return any(root != head and fnmatchcase(root, head) for root, head in heads)
+
+
+def _written(one: SimpleCommand) -> list[str]:
+    """`> skills/x/SKILL.md`, `cp -r draft skills/`, `> /dev/sda`: what a command writes to."""
+    targets = list(one.writes)
+    for words in _unwrapped(one.words):
+        program = _program(words[0])
+        in_place = program in ("sed", "perl") and any(map(_IN_PLACE.fullmatch, words))
+        if program in _WRITES_LAST or (program == "git" and "clone" in words[1:3]):
+            targets += words[-1:]
+        elif program in _WRITES_ALL or in_place:
+            targets += words[1:]
+    return targets
+
+
+def _named_paths(one: SimpleCommand) -> Iterator[tuple[str, bool]]:
+    """What may be a path in a command; and whether it is one, or only stands in a text or a pattern."""
+    program = _program(one.words[0]) if one.words else ""
+    patterns = _PATTERN_PROGRAMS.fullmatch(program) is not None
+    first = next((n for n, word in enumerate(one.words) if n and not word.startswith("-")), 0)
+    for n, word in enumerate(one.words):
+        optional = (patterns or program == "git") and one.words[n - 1] in _TEXT_OPTIONS
+        is_text = n and (program in _TEXT_PROGRAMS or optional or (patterns and n == first))
+        yield from ((path, not is_text) for path in _path_words(word))
+    for word in (*one.reads, *one.writes):
+        yield from ((path, True) for path in _path_words(word))
+    yield from ((path, _INTERPRETER.fullmatch(program) is not None) for path in _path_words(one.data))
 
 
 def _path_words(text: str) -> Iterator[str]:
@@ -220,15 +348,5 @@ def _path_words(text: str) -> Iterator[str]:
     without_urls = re.sub(r"\b(?!file:)[a-z][\w+.-]{0,20}://\S*", " ", text, flags=re.IGNORECASE)
     for word in dict.fromkeys(re.split(r"[\s<>|;&(){}=,:`'\"]+", without_urls)):
         path = re.sub(r"^(?:-\w)?@?(?=[/~.])", "", word)  # -d@FILE, as curl reads a file
-        if (
-            path
-            and len(path) <= PATH_CHARS
-            and not path.startswith("-")
-            and UNKNOWN not in path
-            and "$" not in path
-        ):
+        if 0 < len(path) <= PATH_CHARS and path[0] != "-" and not {UNKNOWN, "$"} & {*path}:
             yield path
-
-
-def _harmless(path: Path) -> bool:
-    return path in _HARMLESS or path.parent in _PROGRAM_FOLDERS

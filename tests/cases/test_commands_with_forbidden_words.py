@@ -367,7 +367,6 @@ CODE = [
     "node -e \"require('fs').rmSync('x', {recursive: true})\"",
     "php -r 'system(\"rm -rf x\");'",
     "awk 'BEGIN {system(\"rm -rf x\")}'",
-    "awk 'BEGIN {print \"rm -rf x\"}' | sh",
     "python3 -c 'import os; os.kill(os.getppid(), 9)'",
     "python3 -c \"import os,base64; os.system(base64.b64decode('cm0gLXJmIHg='))\"",
     "echo cHJpbnQoMSk= | base64 -d | python3",
