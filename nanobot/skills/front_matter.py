@@ -36,7 +36,6 @@ def read(text: str) -> tuple[Mapping[str, Any], str, str]:
 
 def split(text: str) -> tuple[str, str]:
     """(front matter, what follows it) of a SKILL.md. Raises ValueError when there is no front matter."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     found = _HEAD.match(text)
     if found is None:
         raise ValueError("it does not begin with front matter (--- lines around name and description)")
@@ -49,7 +48,27 @@ def split(text: str) -> tuple[str, str]:
 def parse(head: str) -> Mapping[str, Any]:
     """The keys of a front matter. Raises ValueError saying what cannot be read."""
     simple = read_simple(head)
-    return simple if simple is not None else _read_yaml(head)
+    if simple is not None:
+        return simple
+    import yaml
+
+    if head.count("[") + head.count("{") + head.count("- ") + head.count("? ") > NESTING:
+        raise ValueError("its front matter has too many lists")
+    faults: list[Exception] = []
+    for text in (head, _with_quotes(head)):
+        try:
+            # The base loader knows texts, lists and mappings only: no objects, and no merge keys to blow up.
+            keys = yaml.load(text, Loader=yaml.BaseLoader)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            faults.append(error)
+            continue
+        if not isinstance(keys, Mapping):
+            raise ValueError("its front matter is not a list of `key: value` lines")
+        return keys
+    mark = getattr(faults[0], "problem_mark", None)
+    place = f" (line {mark.line + 2})" if mark else ""
+    problem = getattr(faults[0], "problem", None) or "not readable"
+    raise ValueError(f"its front matter is not valid YAML: {problem}{place}") from faults[0]
 
 
 def read_simple(head: str) -> dict[str, Any] | None:
@@ -61,52 +80,18 @@ def read_simple(head: str) -> dict[str, Any] | None:
         found = _LINE.fullmatch(line.rstrip(" "))
         if found is None or found[1] in keys or not found[2].isprintable():
             return None
-        value = _simple_value(found[2])
-        if value is None:
+        if quoted := _QUOTED.fullmatch(found[2]):
+            keys[found[1]] = quoted[1] if quoted[1] is not None else quoted[2]
+        elif found[2].startswith("{"):
+            try:
+                keys[found[1]] = json.loads(found[2])
+            except (ValueError, RecursionError):
+                return None
+        elif _NOT_PLAIN.match(found[2]):
             return None
-        keys[found[1]] = value
+        else:
+            keys[found[1]] = found[2]
     return keys
-
-
-def _simple_value(text: str) -> Any:
-    if quoted := _QUOTED.fullmatch(text):
-        return quoted[1] if quoted[1] is not None else quoted[2]
-    if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-    return None if _NOT_PLAIN.match(text) else text
-
-
-def _read_yaml(head: str) -> Mapping[str, Any]:
-    import yaml
-
-    if head.count("[") + head.count("{") + head.count("- ") + head.count("? ") > NESTING:
-        raise ValueError("its front matter has too many lists")
-    try:
-        keys = _load_yaml(head)
-    except yaml.YAMLError as error:
-        try:
-            keys = _load_yaml(_with_quotes(head))
-        except yaml.YAMLError:
-            problem = getattr(error, "problem", None) or "not readable"
-            mark = getattr(error, "problem_mark", None)
-            place = f" (line {mark.line + 2})" if mark else ""
-            raise ValueError(f"its front matter is not valid YAML: {problem}{place}") from error
-    if not isinstance(keys, Mapping):
-        raise ValueError("its front matter is not a list of `key: value` lines")
-    return keys
-
-
-def _load_yaml(head: str) -> Any:
-    import yaml
-
-    try:
-        # The base loader knows texts, lists and mappings only: no objects, and no merge keys to blow up.
-        return yaml.load(head, Loader=yaml.BaseLoader)
-    except (RecursionError, ValueError) as error:
-        raise yaml.YAMLError(str(error)) from error
 
 
 def _with_quotes(head: str) -> str:
@@ -114,8 +99,6 @@ def _with_quotes(head: str) -> str:
     lines = []
     for line in head.split("\n"):
         found = _LINE.fullmatch(line.rstrip())
-        if found and ": " in found[2] and found[2][0] not in "\"'{[|>&*!":
-            escaped = found[2].replace("\\", "\\\\").replace('"', '\\"')
-            line = f'{found[1]}: "{escaped}"'
-        lines.append(line)
+        is_bare = found and ": " in found[2] and found[2][0] not in "\"'{[|>&*!"
+        lines.append(f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}" if found and is_bare else line)
     return "\n".join(lines)

@@ -212,36 +212,30 @@ def missing(skill: Skill, env_names: Iterable[str] = (), *, has_exec: bool = Tru
     `env_names` are the variables the owner lets commands see (`tools.exec.env`); others do not count, as
     a skill's commands could not use them. Without `has_exec` there are no commands at all.
     """
-    return [*_missing_programs(skill, has_exec), *_missing_surroundings(skill, env_names)]
-
-
-def _missing_programs(skill: Skill, has_exec: bool) -> Iterator[Missing]:
     needs = skill.requires
     lacking = [program for program in needs.bins if shutil.which(program) is None]
     if needs.any_bins and not any(map(shutil.which, needs.any_bins)):
         lacking.append(" or ".join(needs.any_bins))
-    if (needs.bins or needs.any_bins) and not has_exec:
-        yield Missing("the exec tool", "Set tools.exec.enabled to true in config.json: it runs programs.")
-        return
-    for names in lacking:
-        proposed = " or ".join(f"`{command}`" for command in skill.install)
-        install = (
-            f"The skill proposes: {proposed}." if proposed else f"Install {names} so that it is on PATH."
+    proposed = " or ".join(f"`{command}`" for command in skill.install)
+    found = [
+        Missing(
+            names,
+            f"The skill proposes: {proposed}." if proposed else f"Install {names} so that it is on PATH.",
         )
-        yield Missing(names, install)
-
-
-def _missing_surroundings(skill: Skill, env_names: Iterable[str]) -> Iterator[Missing]:
-    seen = child_environment(env_names) if skill.requires.env else {}
-    for name in skill.requires.env:
-        if seen.get(name):
-            continue
+        for names in lacking
+    ]
+    if (needs.bins or needs.any_bins) and not has_exec:
+        fix = "Set tools.exec.enabled to true in config.json: it runs programs."
+        found = [Missing("the exec tool", fix)]
+    seen = child_environment(env_names) if needs.env else {}
+    for name in needs.env:
         allow = f'add "{name}" to tools.exec.env in config.json, as commands see no other variables'
-        if os.environ.get(name):
-            yield Missing(f"${name} for commands", f"{name} is set; {allow}.")
-        else:
-            yield Missing(f"${name}", f"`export {name}=…` where nanobot is started, and {allow}.")
+        if os.environ.get(name) and not seen.get(name):
+            found.append(Missing(f"${name} for commands", f"{name} is set; {allow}."))
+        elif not seen.get(name):
+            found.append(Missing(f"${name}", f"`export {name}=…` where nanobot is started, and {allow}."))
     here = _SYSTEMS.get(sys.platform, sys.platform)
-    if skill.requires.os and here not in skill.requires.os:
-        systems = " or ".join(skill.requires.os)
-        yield Missing(systems, f"It works on {systems} only; this is {here}.")
+    if needs.os and here not in needs.os:
+        systems = " or ".join(needs.os)
+        found.append(Missing(systems, f"It works on {systems} only; this is {here}."))
+    return found

@@ -26,7 +26,7 @@ def test_what_is_simple_needs_no_yaml() -> None:
 
 
 def test_splitting() -> None:
-    assert front_matter.split("\ufeff---\r\nname: a\r\n---\r\n\r\nText\r\n") == ("name: a\n", "Text")
+    assert front_matter.read("\ufeff---\r\nname: a\r\n---\r\n\r\nText\r\n") == ({"name": "a"}, "Text", "")
     assert front_matter.split("---\n---\n") == ("", "")
     assert front_matter.split("---\nname: a\n---") == ("name: a\n", "")
     for text in ("", "# Title", "---\nname: a\n", "--- \nname: a\n----\n", "\n---\na: b\n---\n"):
