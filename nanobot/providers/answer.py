@@ -14,7 +14,7 @@ from nanobot.providers.base import Completion, ModelEvent, ModelRequest, Reasoni
 from nanobot.providers.conversation import clean_text
 from nanobot.providers.failures import Failures, error_in
 from nanobot.providers.thinking import ThinkingSplitter
-from nanobot.providers.written_calls import BEGINNING, may_begin_calls, parse_arguments, read_calls
+from nanobot.providers.written_calls import CallHolder, parse_arguments, read_calls
 
 _FINISH: dict[str, base.FinishReason] = {
     **dict.fromkeys(("stop", "end_turn", "stop_sequence", "pause_turn", "eos"), "stop"),
@@ -60,8 +60,7 @@ class AnswerReader(ABC):
         self.done = False  # the stream has ended: what still comes is ignored
         self.expects_thinking = False  # the prompt is known to open a `<think>` of the model
         self.prompt_opens_thinking = False  # at the end: it did
-        self._opening = ""  # how the text begins
-        self._held: list[TextChunk] = []  # not shown, as it may turn out to be tool calls
+        self._holder = CallHolder()
         self._failures = failures
         self._request = request
         self._provider = provider
@@ -109,17 +108,13 @@ class AnswerReader(ABC):
             if isinstance(chunk, ReasoningChunk):
                 if chunk.was_text:
                     block.thoughts += block.pieces
-                    block.pieces, self._held, self._opening = [], [], ""
+                    block.pieces, self._holder = [], CallHolder()
                 block.thoughts.append(chunk.text)
                 yield replace(chunk, text=clean_text(chunk.text))
                 continue
             block.pieces.append(chunk.text)
-            self._held.append(TextChunk(clean_text(chunk.text)))
-            if len(self._opening) < BEGINNING:
-                self._opening = (self._opening + chunk.text[:BEGINNING])[:BEGINNING]
-            if not (self._request.tools and may_begin_calls(self._opening)):
-                yield from self._held
-                self._held = []
+            if words := self._holder.feed(chunk.text) if self._request.tools else chunk.text:
+                yield TextChunk(clean_text(words))
 
     def end(self) -> Iterator[ModelEvent]:
         """What was held back, when there is no more to read."""
@@ -127,18 +122,18 @@ class AnswerReader(ABC):
             if block.splitter:
                 yield from self._sort(block, block.splitter.feed("", final=True))
                 self.prompt_opens_thinking |= block.splitter.was_opened_by_prompt
-        if not self._written_calls()[0]:
-            yield from self._held
-        self._held = []
+        if self._request.tools and (left := self._written_calls()[1][self._holder.shown :]):
+            self._holder.shown += len(left)
+            yield TextChunk(left)
 
-    def _written_calls(self) -> tuple[list[ToolCall], bool]:
-        """The calls that the text turns out to be, and whether it tries to be some (see read_calls)."""
+    def _written_calls(self) -> tuple[list[ToolCall], str, bool]:
+        """The calls that the text turns out to be, and more (see read_calls)."""
         kinds = {block.kind for block in self.blocks.values()}
-        if not self._request.tools or "call" in kinds or _FINISH.get(self.finish) in ("length", "refusal"):
-            return [], False
         text = "".join(
             piece for block in self.blocks.values() if block.kind == "text" for piece in block.pieces
         )
+        if not self._request.tools or "call" in kinds or _FINISH.get(self.finish) in ("length", "refusal"):
+            return [], clean_text(text), False
         return read_calls(clean_text(text), self._request.tools)
 
     @abstractmethod
@@ -155,9 +150,10 @@ class AnswerReader(ABC):
         reason = self._reason({block.kind for block in self.blocks.values()})
         blocks = [block for block in self.blocks.values() if block.kind != "call" or reason == "tool_calls"]
         parts = [part for block in blocks for part in self._finished(block)]
-        written, is_tried = self._written_calls()
+        written, words, is_tried = self._written_calls()
         if written:
-            parts = [*(part for part in parts if not isinstance(part, TextPart)), *written]
+            parts = [part for part in parts if not isinstance(part, TextPart)]
+            parts += [TextPart(words), *written] if words else written
             reason = "tool_calls"
         note = _NOT_CALLED.format(model=self._request.model) if is_tried and not written else ""
         return Completion(Message("assistant", tuple(parts)), self.usage(), reason, note)

@@ -1,7 +1,8 @@
 """Tool calls that a model writes as text, because its server does not read them.
 
-An answer counts as calls only as a whole: markers and calls of tools that were offered, with arguments they
-know, and nothing else. So a text that a model repeats becomes a call no more easily than a native one.
+They are run when they are the whole answer, or when they end it behind words: then they begin with a marker
+outside of code and quotation, and are complete. The tools must have been offered and know the arguments, so a
+text that a model repeats becomes a call no more easily than a native one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nanobot.messages import ToolCall, ToolDefinition
 from nanobot.providers.conversation import clean_text
@@ -39,10 +40,18 @@ _ARGUMENT_TAGS = (
 _NAME_KEYS = ("name", "tool_name", "tool", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "action_input")
 _OTHER_KEYS = {"id", "type", "tool_call_id"}
-# A call spoken of in code is none.
-_MENTIONED = (
-    r"(?<!`)(?:<(?:\w+:)?tool_call>|<function=|<invoke name=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁call)"
+# The markers with which calls may begin behind words. Those of the second row need no end.
+_OPENINGS = (
+    *("<tool_call>", "<tool_calls>", "<minimax:tool_call>", "<seed:tool_call>", "<function_calls>"),
+    *("<function=", '<invoke name="', "<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>", "<TOOLCALL>"),
+    *("<|action_start|>", "<|START_ACTION|>"),
 )
+_ENDLESS = ("<|python_tag|>", "[TOOL_CALLS]", "<|tool_call|>")
+_ENDS = tuple(mark for mark in _MARKERS if mark.startswith("</") or "end" in mark.lower())
+_OPENING = rf"(?<![`\"'])(?:{'|'.join(map(re.escape, _OPENINGS + _ENDLESS))})"
+# Fences, lines that are quoted or code, and what else stands at the beginning of calls.
+_PLACES = rf"(?m)^[ \t>*+-]*(?P<fence>`{{3,}}|~{{3,}})|^(?:[ \t]*>| {{4}}|\t).*$|(?P<opening>{_OPENING})"
+_UNDECIDED = 100  # characters at the end of a text that may yet become a marker, or the space before one
 _BEGINNINGS = (*_MARKERS, "{", "[{", "```json", "```xml", "```tool_c", "```{", "```[{", "```<tool_call>")
 BEGINNING = 40  # characters of an answer, after which it is clear whether it may be calls
 
@@ -54,16 +63,77 @@ def may_begin_calls(text: str) -> bool:
     return any(start.startswith(mark) or mark.startswith(start) for mark in known)
 
 
-def read_calls(text: str, tools: Sequence[ToolDefinition]) -> tuple[list[ToolCall], bool]:
-    """The calls that make up `text`, and whether it tries to call something at all."""
+class CallHolder:
+    """Sorts out of an answer, as it comes, what is words for certain. `shown` counts their characters."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+        self._kept: list[str] = []  # the answer so far, while all of it may be calls
+        self._opening = ""  # how it begins
+        self._state: Literal["start", "words", "calls"] = "start"
+        self._undecided = ""
+
+    def feed(self, piece: str) -> str:
+        """The words that `piece` brings to light."""
+        text = self._undecided + piece
+        if self._state == "start":
+            self._kept.append(piece)
+            if len(self._opening) < BEGINNING:
+                self._opening = (self._opening + piece[:BEGINNING])[:BEGINNING]
+            if may_begin_calls(self._opening):
+                return ""
+            self._state, text = "words", "".join(self._kept)
+        if self._state == "calls":
+            return ""
+        if found := re.search(_OPENING, text):
+            self._state, end = "calls", found.start()
+        else:
+            end = _decided(text)
+        end = max(len(text[:end].rstrip()), end - _UNDECIDED)
+        self._undecided = text[end:]
+        self.shown += end
+        return text[:end]
+
+
+def _decided(text: str) -> int:
+    """Up to where `text` cannot become a marker, whatever follows."""
+    end = len(text)
+    start = max(text.rfind("<", -_UNDECIDED), text.rfind("[", -_UNDECIDED))
+    if start >= 0 and any(mark.startswith(text[start:]) for mark in _OPENINGS + _ENDLESS):
+        end = start
+    return end - (text[end - 1 : end] in ("`", '"', "'"))
+
+
+def read_calls(text: str, tools: Sequence[ToolDefinition]) -> tuple[list[ToolCall], str, bool]:
+    """The calls that `text` ends with, the words before them, and whether it tries to call anything."""
     schemas = {tool.name: tool.parameters for tool in tools}
-    try:
-        calls = [ToolCall("", name, *parse_arguments(given)) for name, given in _named_calls(text)]
-    except (ValueError, RecursionError):
-        found = re.search(_MENTIONED, text)
-        return [], found is not None and not text.count("```", 0, found.start()) % 2
-    fit = all(call.name in schemas and _fits(call, schemas[call.name]) for call in calls)
-    return calls if fit else [], bool(calls)
+    opening = _first_opening(text)
+    for start in (0 if may_begin_calls(text[:BEGINNING]) else None, opening):
+        try:
+            named = list(_named_calls(text[start:])) if start is not None else []
+        except (ValueError, RecursionError):
+            continue
+        calls = [ToolCall("", name, *parse_arguments(given)) for name, given in named]
+        is_whole = not start or text.startswith(_ENDLESS, start) or text.rstrip().endswith(_ENDS)
+        if calls and is_whole and all(_fits(call, schemas.get(call.name)) for call in calls):
+            return calls, text[:start].rstrip(), True
+        if calls:
+            return [], text, True
+    return [], text, opening is not None
+
+
+def _first_opening(text: str) -> int | None:
+    """Where the first marker stands that begins calls and is neither in code nor quoted."""
+    fence = ""
+    for place in re.finditer(_PLACES, text):
+        if mark := place["fence"]:
+            if not fence:
+                fence = mark
+            elif mark.startswith(fence):
+                fence = ""
+        elif place["opening"] and not fence:
+            return place.start()
+    return None
 
 
 def parse_arguments(given: Any) -> tuple[dict[str, Any], str]:
@@ -142,8 +212,10 @@ def _described(value: Any, is_marked: bool) -> Iterator[tuple[str, Any]]:
     yield name, given[0] if given else None
 
 
-def _fits(call: ToolCall, schema: Mapping[str, Any]) -> bool:
+def _fits(call: ToolCall, schema: Mapping[str, Any] | None) -> bool:
     """Whether the arguments are the tool's and none is missing; their values are checked as for any call."""
+    if schema is None:
+        return False
     names = set(call.arguments)
     known = bool(schema.get("additionalProperties")) or names <= set(schema.get("properties", ()))
     return known and not call.malformed and set(schema.get("required", ())) <= names

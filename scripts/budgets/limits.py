@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_611, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_469, target=23_500)
+TOTAL = Ratchet(now=27_514, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_541, target=9_000)
+HELLO_LINES = Ratchet(now=9_518, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -54,11 +54,11 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_376,
+    "providers": 2_444,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_853,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 1_050,
+    "skills": 1_027,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 2_074,
     # profiles, limits, the spawn tool, reports; target 400

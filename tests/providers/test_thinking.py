@@ -106,7 +106,7 @@ def test_tags_that_are_spoken_of_are_words(text: str, size: int) -> None:
 
 def test_only_a_lone_closing_tag_takes_back_what_was_shown() -> None:
     assert read(["<think>secret</think>", "Hello!"])[1] == ""
-    assert read(["secret\n", "</think>", "Hello!"])[:2] == ("Hello!", "secret\n")
+    assert read(["secret\n", "</think>", "Hello!"])[:2] == ("Hello!", "secret")
 
 
 def test_thinking_that_used_up_the_tokens_says_so_by_its_finish_reason() -> None:

@@ -1,4 +1,4 @@
-"""Tool calls that arrive as text: run when they are all of the answer and fit a tool, else named."""
+"""Tool calls that arrive as text: run when they are an answer or end one, and fit a tool; else named."""
 
 from __future__ import annotations
 
@@ -129,12 +129,61 @@ def test_an_answer_that_is_no_call_stays_as_it_is(text: str) -> None:
     assert (completion.message.tool_calls, completion.finish_reason, completion.note) == ((), "stop", "")
 
 
+MARKED = {
+    name: text for name, text in FORMS.items() if text[0] in "<[" and not text.startswith(("[{", "<think"))
+}
+MARKED.pop("Hermes without a closing tag")
+WORDS = "Let me look.\n\n```json\n{}\n```\nThe marker `<tool_call>` begins a call, [so] it <b>is</b>."
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("between", ["\n", "", " ", "\n" * 90])
+@pytest.mark.parametrize("text", MARKED.values(), ids=MARKED)
+def test_a_call_behind_words_is_made_and_only_the_words_are_shown(text: str, between: str, size: int) -> None:
+    shown, completion = read(f"{WORDS}{between}{text}\n", size=size)
+    assert shown == completion.message.text == WORDS
+    assert (completion.finish_reason, completion.note) == ("tool_calls", "")
+    (call,) = completion.message.tool_calls
+    assert (call.name, call.arguments) == ("get_weather", {"city": "Paris"})
+
+
+QUOTED = {
+    "in a fence at the end": f"Models write:\n```\n{HERMES}\n```",
+    "in a fence that stays open": f"Models write:\n~~~xml\n{HERMES}",
+    "in a fence within a list": f"- so:\n  ````\n  ```\n  {HERMES}\n  ````",
+    "in a quotation": f"The page says:\n> {HERMES}".replace("\n<", "\n> <").replace("\n{", "\n> {"),
+    "in an indented block": "Models write:\n\n    " + HERMES.replace("\n", ""),
+    "between quotation marks": f'They say "{HERMES}"',
+    "in code in a sentence": f"They say `{HERMES}`",
+    "JSON behind words": f"Like this: {FORMS['JSON']}",
+    "fenced JSON behind words": f"Like this:\n{FORMS['JSON, fenced']}",
+}
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("text", QUOTED.values(), ids=QUOTED)
+def test_a_call_that_is_quoted_is_never_made(text: str, size: int) -> None:
+    shown, completion = read(text, size=size)
+    assert shown == completion.message.text == text
+    assert (completion.message.tool_calls, completion.finish_reason, completion.note) == ((), "stop", "")
+
+
+def test_words_in_front_of_a_marker_are_shown_at_once() -> None:
+    reader = ChatReader(ChatCompletionsProvider(SPEC).failures, ask(tools=(WEATHER,)), "acme")
+    pieces = ["Let me ", "look.\n<tool", "_call>"]
+    shown = [list(reader.feed(json.dumps(chat_chunk({"content": piece})))) for piece in pieces]
+    assert shown == [[TextChunk("Let me")], [TextChunk(" look.")], []]
+
+
 TRIES = {
     "an unknown tool": HERMES.replace("get_weather", "get_whether"),
     "unknown arguments": HERMES.replace("city", "town"),
     "missing arguments": HERMES.replace(PARIS, "{}"),
     "broken JSON": HERMES.replace("}}", "}"),
-    "text before it": f"I look it up.\n{HERMES}",
+    "text around it": f"I look it up.\n{HERMES}\nIt is sunny.",
+    "no end behind words": f"I look it up.\n{HERMES.removesuffix('</tool_call>')}",
+    "an unknown tool behind words": f"I look it up.\n{HERMES.replace('get_weather', 'get_whether')}",
+    "unknown arguments behind words": f"I look it up.\n{HERMES.replace('city', 'town')}",
     "text behind it": f"{HERMES}\nIt is sunny.",
     "JSON that does not fit": FORMS["JSON"].replace("city", "town"),
 }
@@ -193,7 +242,9 @@ def test_any_text_is_either_calls_or_shown_unchanged(parts: list[str]) -> None:
     text = "".join(parts)
     shown, completion = read(text)
     if completion.message.tool_calls:
-        assert shown == completion.message.text == ""
+        assert shown == completion.message.text
+        assert text.startswith(shown)
+        assert "<tool_call>" not in shown
         assert {call.name for call in completion.message.tool_calls} <= {"get_weather", "get_time"}
     else:
         assert shown == completion.message.text == text
