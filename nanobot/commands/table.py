@@ -30,7 +30,8 @@ _AGENTS = r"\S*|stop\s+\S+"
 class Command:
     """A row of the table. `name` has no slash; `arguments` is as shown in the help.
 
-    `form` is what they look like: with anything else behind it, the name only begins a message.
+    `form` is what they look like: with anything else behind it, the name only begins a message. `waits`: it
+    changes the conversation, so an answer that is being written ends first.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Command:
     description: str
     run: Callable[[Request], Awaitable[str]]
     form: str = ""
+    waits: bool = False
 
     @property
     def usage(self) -> str:
@@ -61,6 +63,12 @@ async def run_command(text: str, session_key: str, context: CommandContext) -> s
         return None
     advice = f"Did you mean /{nearest[0]}?" if nearest else "/help lists the commands."
     raise UsageError(f"There is no command /{name}. {advice} With more words it is a message.")
+
+
+def acts_at_once(text: str) -> bool:
+    """Whether `text` is a command that may run while an answer is being written."""
+    name, _ = parse_command(text) or ("", "")
+    return any(command.name == name and not command.waits for command in COMMANDS)
 
 
 async def _help(request: Request) -> str:
@@ -153,7 +161,7 @@ async def _forget(request: Request) -> str:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("new", "[TITLE]", "Begin a new conversation; the earlier one is kept.", new, ".*"),
+    Command("new", "[TITLE]", "Begin a new conversation; the earlier one is kept.", new, ".*", waits=True),
     Command("help", "", "List the commands.", _help),
     Command(
         "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
@@ -165,15 +173,22 @@ COMMANDS: tuple[Command, ...] = (
         "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS
     ),
     Command("sessions", "", "List the latest conversations.", sessions),
-    Command("resume", "[NUMBER|TITLE]", "Go on with another conversation.", resume, ".*"),
-    Command("fork", "", "Go on in a copy; this conversation stays as it is.", fork),
+    Command("resume", "[NUMBER|TITLE]", "Go on with another conversation.", resume, ".*", waits=True),
+    Command("fork", "", "Go on in a copy; this conversation stays as it is.", fork, waits=True),
     Command(
-        "rewind", "[NUMBER]", "Go back to before a message of yours; what followed is kept.", rewind, r"\d*"
+        "rewind",
+        "[NUMBER]",
+        "Go back to before a message of yours; what followed is kept.",
+        rewind,
+        r"\d*",
+        waits=True,
     ),
     Command("rename", "TITLE", "Give this conversation a title.", rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
-    Command("compact", "", "Let a summary stand for earlier messages, now.", _compact),
+    Command("compact", "", "Let a summary stand for earlier messages, now.", _compact, waits=True),
     Command("approve", "CODE", "Let the tool call run that you were asked about.", _approve, r"\S+"),
     Command("deny", "CODE", "Do not let it run.", _approve, r"\S+"),
-    Command("forget", "TEXT|ID", "Forget something for good, after a confirmation.", _forget, ".*"),
+    Command(
+        "forget", "TEXT|ID", "Forget something for good, after a confirmation.", _forget, ".*", waits=True
+    ),
 )

@@ -12,13 +12,13 @@ from nanobot.errors import NanobotError, UsageError
 from nanobot.terminal.once import answer_once
 from nanobot.terminal.options import AgentOptions
 from nanobot.terminal.render import JsonRenderer
-from nanobot.terminal.screen import clean, take_stdout, terminal_is_smart
+from nanobot.terminal.screen import complain, take_stdout, terminal_is_smart
 
 
 def run_agent(options: AgentOptions) -> int:
     """One reply or a conversation; returns the exit code. Raises NanobotError before a turn began."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # now that everything is imported
-    handler = logging.StreamHandler() if options.logs else logging.NullHandler()
+    handler = _Shown() if options.logs else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if options.logs else logging.CRITICAL, handlers=[handler])
     if not options.logs:
@@ -46,7 +46,8 @@ def run_agent(options: AgentOptions) -> int:
 
 
 class _Shown(logging.Handler):
-    """Log messages as lines for the owner, where the output of plugins is shown as well."""
+    """Log messages as lines on whatever stderr is by then: above the prompt if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(clean(f"{record.levelname.capitalize()}: {record.getMessage()}"), flush=True)
+        plain = f"{record.levelname.capitalize()}: {record.getMessage()}"
+        complain(self.format(record) if self.formatter else plain)

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shlex
+import shutil
 import signal
+import sys
 import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanobot import __version__
 from nanobot.app import App, open_app
 from nanobot.bus.events import TurnFinished
+from nanobot.columns import shortened
 from nanobot.commands.command_context import CommandContext
-from nanobot.commands.table import COMMANDS, run_command
+from nanobot.commands.table import COMMANDS, acts_at_once, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.once import (
-    choose_session,
-    exit_code,
-    make_renderer,
-    notes_for,
-    stop_in_good_order,
-)
+from nanobot.terminal.once import choose_session, fault_of, make_renderer, notes_for, stop_in_good_order
 from nanobot.terminal.options import AgentOptions
-from nanobot.terminal.prompt import make_prompt
-from nanobot.terminal.render import seconds
-from nanobot.terminal.screen import clean, complain, one_line, quiet_keys, terminal_is_smart
-from nanobot.terminal.session import TerminalSession, terminal_session
+from nanobot.terminal.render import Renderer, seconds
+from nanobot.terminal.screen import one_line, terminal_is_smart
+from nanobot.terminal.session import TerminalSession, is_goodbye, said, terminal_session
 
-_EXIT_WORDS = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
+if TYPE_CHECKING:
+    from nanobot.terminal.prompt import LivePrompt
+
+T = TypeVar("T")
+
 _GO_ON = "You were interrupted. Go on with what I asked before."
+_HINT = "Enter sends, Alt+Enter begins a line, Esc stops, /help lists commands, Ctrl-D leaves."
 
 
 def converse(options: AgentOptions) -> int:
@@ -42,107 +47,165 @@ def converse(options: AgentOptions) -> int:
 async def _converse(options: AgentOptions) -> int:
     async with open_app(load_and_warn().config, model=options.model) as app:
         key = await choose_session(options, app.store)
-        # Ctrl-C belongs to the running turn or the prompt: asyncio must not end the conversation with it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         stop_in_good_order()
-        renderer = make_renderer(options, interactive=True)
-        async with terminal_session(app, key, renderer) as session:
-            return await _Conversation(app, session).run()
+        app.assistant.policy.attended = True
+        prompt = None
+        if terminal_is_smart():
+            from nanobot.terminal.prompt import LivePrompt
+
+            prompt = LivePrompt([(command.name, command.description) for command in COMMANDS])
+        renderer = make_renderer(options, screen=prompt, leading_blank=True)
+        async with terminal_session(app, key, renderer) as session, contextlib.AsyncExitStack() as shown:
+            conversation = _Conversation(app, session, renderer, prompt)
+            for part in (prompt, renderer):
+                if part:
+                    await shown.enter_async_context(part)
+            return await conversation.run()
 
 
 class _Conversation:
-    """Turns of one session, one after the other."""
+    """Turns of one session, one after the other. Without `prompt` the terminal knows no cursor movement."""
 
-    def __init__(self, app: App, session: TerminalSession) -> None:
+    def __init__(
+        self, app: App, session: TerminalSession, renderer: Renderer, prompt: LivePrompt | None
+    ) -> None:
         self._app = app
         self._session = session
-        self._prompt = make_prompt([(command.name, command.description) for command in COMMANDS])
-        self._commands = CommandContext(app, self._switch, print)
-        app.assistant.policy.attended = True
+        self._commands = CommandContext(app, self._switch, renderer.say)
+        self._say = renderer.say
+        self._prompt = prompt
+        self._work: asyncio.Task[Any] | None = None  # a turn or a command
+        self._beside: set[asyncio.Task[None]] = set()  # commands that do not wait for it
+        self._entered = asyncio.Event()
         self._warned = False  # Ctrl-C was pressed: the next one leaves
+        self._left: BaseException | None = None  # how the owner has left
         self._remembering: asyncio.Task[None] | None = None
+        if prompt:
+            self._bind_keys(prompt)
 
     async def run(self) -> int:
         """Greet, answer until the owner leaves, and say how to come back."""
-        code = 0
+        code, loop = 0, asyncio.get_running_loop()
+        # Ctrl-C belongs to what is at work, or the prompt: asyncio must not end the conversation with it.
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        if not self._prompt:
+            loop.add_reader(sys.stdin, self._read_line)
         try:
             await self._greet()
             if self._app.mcp:
                 self._app.mcp.start()  # while the owner types
             await self._offer_to_go_on()
             while True:
-                await self._exchange()
+                await self._take(await self._next())
         except EOFError:
-            print()
+            pass
         except KeyboardInterrupt:
-            print()
             code = 130
         finally:
+            loop.remove_reader(sys.stdin)
             await self._stop_remembering()
             labels = self._session.labels
             await self._session.stop_subagents()
         if labels:
-            print(clean(f"Stopped the subagents that were at work: {', '.join(labels)}"))
-        print(f"To go on later: nanobot agent -s {shlex.quote(self._session.key)}")
+            self._say(f"Stopped the subagents that were at work: {', '.join(labels)}")
+        self._say(f"To go on later: nanobot agent -s {shlex.quote(self._session.key)}")
         return code
+
+    async def _next(self) -> str | None:
+        """What the owner writes next, or None when a turn that tells of a subagent's report has begun.
+
+        Raises EOFError or KeyboardInterrupt when the owner has left.
+        """
+        if not self._prompt and await self._do(self._session.another_turn()):
+            return None
+        while not self._session.waiting:
+            if self._session.turn_waits:
+                return None
+            self._entered.clear()
+            await self._wait()
+        return self._session.waiting.pop(0)
+
+    async def _wait(self) -> None:
+        """Wait for the owner, or for a turn."""
+        if not self._prompt:
+            print("> ", end="", flush=True)
+        waits = [asyncio.create_task(work) for work in (self._entered.wait(), self._session.until_turn())]
+        if self._prompt and self._prompt.running:
+            waits.append(self._prompt.running)
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for one in waits[:2]:
+            one.cancel()
+        for one in done:
+            one.result()  # raises what has ended it
+        if self._left:
+            raise self._left
 
     def _switch(self, session: str) -> None:
         self._session.key = session
 
-    async def _read(self) -> str | None:
-        """What the owner types, or None when a turn that tells of a subagent's report has begun."""
-        return await self._prompt(self._session.until_turn, self._session.status)
-
     async def _greet(self) -> None:
         model = await self._commands.model_in_use(self._session.key)
-        print(clean(f"nanobot {__version__}, {model}, session {self._session.key}"))
-        print("Enter sends, Alt+Enter begins a line, Ctrl-C stops, /help lists commands, Ctrl-D leaves.")
+        self._say(f"nanobot {__version__}, {model}, session {self._session.key}")
+        self._say(_HINT)
         for note in await notes_for(self._app, self._session.key):
-            print(clean(note))
+            self._say(note)
 
     async def _offer_to_go_on(self) -> None:
         interrupted = await self._app.store.turns.last_interrupted(self._session.key)
         if interrupted is None:
             return
-        asked = f"You had asked: {one_line(interrupted, 200)}"
-        print("\nThe last answer was cut off.", asked if interrupted else "It told of a subagent's report.")
-        print("Go on with it? (y/N)")
-        reply = (await self._read() or "").strip()
-        if reply.lower() in ("y", "yes"):
-            await self._answer(_GO_ON)
-        elif reply.lower() not in ("", "n", "no"):
-            await self._handle(reply)
+        asked, told = f"You had asked: {one_line(interrupted, 200)}", "It told of a subagent's report."
+        self._say(f"\nThe last answer was cut off. {asked if interrupted else told}")
+        self._say("Go on with it? (y/N)")
+        reply = await self._next()
+        if reply and reply.lower() in ("y", "yes"):
+            reply = _GO_ON
+        if reply is None or reply.lower() not in ("", "n", "no"):
+            await self._take(reply)
 
-    async def _exchange(self) -> None:
-        # A simple terminal has no prompt that could be left for a report.
-        if self._session.turn_waits or (not terminal_is_smart() and await self._session.another_turn()):
-            await self._answer()
-            return
-        try:
-            text = (await self._read() or "").strip()
-        except KeyboardInterrupt:
-            if self._warned:
-                raise
-            self._warned = True
-            print("Press Ctrl-C again or Ctrl-D to leave.")
-            return
-        if text:
-            self._warned = False
-            await self._handle(text)
-
-    async def _handle(self, text: str) -> None:
-        if text.lower() in _EXIT_WORDS:
+    async def _take(self, text: str | None) -> None:
+        """Deal with what the owner wrote, or show the turn that has begun."""
+        self._warned = False
+        if text is not None and is_goodbye(text):
             raise EOFError
+        await self._do(self._answer("") if text is None else self._respond(text))
+
+    async def _do(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do what Ctrl-C and Esc stop."""
+        done, this = None, asyncio.current_task()
+        self._work = asyncio.create_task(work)
         try:
-            reply = await run_command(text, self._session.key, self._commands)
-            if reply is None:
-                await self._answer(text)
-            else:
-                print(f"{clean(reply)}\n")
-        except NanobotError as error:
-            complain(f"Error: {error}\n")
+            done = await self._work
+        except asyncio.CancelledError:
+            if this and this.cancelling():
+                raise
+            self._say("Stopped.\n")
+        finally:
+            self._work = None
+        if this and this.cancelling():  # SIGTERM: the turn was closed, now the rest
+            raise asyncio.CancelledError
+        if self._left:
+            raise self._left
+        return done
+
+    async def _respond(self, text: str) -> None:
+        if self._prompt:
+            self._say(said(text))
+        if not await self._run_command(text):
+            await self._answer(text)
         if self._remembering is None or self._remembering.done():
             self._remembering = asyncio.create_task(self._app.memory.remember())
+
+    async def _run_command(self, text: str) -> bool:
+        """Whether it was a slash command, or a mistyped one."""
+        try:
+            reply = await run_command(text, self._session.key, self._commands)
+        except NanobotError as error:
+            self._say(f"Error: {error}\n", "red")
+            return True
+        if reply is not None:
+            self._say(f"{reply}\n")
+        return reply is not None
 
     async def _stop_remembering(self) -> None:
         """What is not consolidated when the owner leaves stays owed."""
@@ -150,44 +213,91 @@ class _Conversation:
             self._remembering.cancel()
             await asyncio.wait([self._remembering])
 
-    async def _answer(self, text: str = "") -> None:
-        """Show a turn, of `text` if given. Ctrl-C cancels it; a second press leaves when it is closed."""
+    async def _answer(self, text: str) -> None:
+        """Show a turn, of `text` if given. Cancelling it stops the turn."""
         started = time.monotonic()
-        turn = asyncio.create_task(self._show(text))
-        presses = 0
-
-        def interrupt() -> None:
-            nonlocal presses
-            presses += 1
-            turn.cancel()
-
-        loop, this = asyncio.get_running_loop(), asyncio.current_task()
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-        try:
-            finished = await turn
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
-        if this is not None and this.cancelling():  # SIGTERM: the turn was closed, now the rest
-            raise asyncio.CancelledError
-        if presses > 1:
-            raise KeyboardInterrupt
-        self._warned = bool(presses)
-        if presses:
-            print("Stopped. Ctrl-C again leaves.\n")
-        elif exit_code(finished):
-            print()
+        finished = await self._session.show_turn(text)
+        if finished.stop_reason == "cancelled":
+            self._say("Stopped." + " Ctrl-C again leaves." * self._warned + "\n")
+        elif fault := fault_of(finished):
+            self._say(f"Error: {fault}\n", "red")
         else:
-            print(_footer(finished, time.monotonic() - started))
+            self._say(f"{self._footer(finished, time.monotonic() - started)}\n", "dim")
 
-    async def _show(self, text: str) -> TurnFinished:
-        with quiet_keys():
-            return await self._session.show_turn(text)
+    def _footer(self, finished: TurnFinished, spent: float) -> str:
+        """Model, window, tokens and time in one line, without the last of them where it is narrow."""
+        usage, context = finished.usage, finished.context
+        parts = [f"{_short(usage.input_tokens)} in, {_short(usage.output_tokens)} out", seconds(spent)]
+        if context.window:
+            used = (context.tokens or context.estimated) / context.window
+            parts.insert(0, f"context {used:.0%}")
+        line, room = " · ".join(parts), shutil.get_terminal_size().columns - 1
+        model = self._session.model.rpartition("/")[2]
+        while len(parts) > 2 and len(f"{model} · {line}") > room:
+            line = " · ".join(parts := parts[:-1])
+        return f"{shortened(model, max(4, room - len(line) - 3))} · {line}"
+
+    # -- what the owner does, also while an answer is written
+
+    def _bind_keys(self, prompt: LivePrompt) -> None:
+        prompt.waiting = self._session.waiting
+        add = prompt.keys.add
+        add("enter")(lambda _: self._enter(prompt.take()))
+        add("escape")(lambda _: self._stop())
+        add("c-c")(lambda _: prompt.clear() if prompt.text and not self._work else self._interrupt())
+        add("c-d")(lambda press: press.current_buffer.delete() if prompt.text else self._leave(EOFError()))
+
+    def _enter(self, text: str) -> None:
+        """Take a line: it answers a question, is a command that acts at once, or waits for its turn."""
+        if self._session.answer(text) or not text:
+            return
+        if self._work and acts_at_once(text):
+            if text.lower() == "/stop":
+                self._stop()
+            work = self._run_at_once(text)
+        else:
+            self._session.waiting.append(text)
+            self._entered.set()
+            work = self._session.steer()
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def _run_at_once(self, text: str) -> None:
+        self._say(said(text))
+        await self._run_command(text)
+
+    def _read_line(self) -> None:
+        """From a terminal without a prompt."""
+        data = os.read(sys.stdin.fileno(), 65_536)
+        if data:
+            self._enter(data.decode(errors="replace").strip())
+            self._entered.set()
+        else:
+            self._leave(EOFError())
+
+    def _stop(self) -> None:
+        """Stop what is at work."""
+        if self._work:
+            self._work.cancel()
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: stop what is at work; the second one leaves."""
+        if self._warned:
+            self._leave(KeyboardInterrupt())
+        elif not self._work:
+            self._say("Press Ctrl-C again or Ctrl-D to leave.")
+        self._warned = True
+        self._stop()
+
+    def _leave(self, how: BaseException) -> None:
+        self._left = how
+        self._entered.set()
+        self._stop()
 
 
-def _footer(finished: TurnFinished, spent: float) -> str:
-    usage, context = finished.usage, finished.context
-    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
-    line = f"{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out, {seconds(spent)}"
-    if context.window:
-        line += f", context {(context.tokens or context.estimated) / context.window:.0%} full"
-    return f"\x1b[2m{line}\x1b[0m\n" if terminal_is_smart() else line
+def _short(count: int) -> str:
+    """A number of tokens: `950`, `1.5k`, `12k`."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TextIO
@@ -46,30 +47,25 @@ class LiveRenderer(Renderer):
     That is the last block of the text, the running tools, and a waiting line when all is silent.
     """
 
-    def __init__(self, out: TextIO, *, markdown: bool, leading_blank: bool = False) -> None:
+    def __init__(self, screen: Screen, out: TextIO, *, markdown: bool, leading_blank: bool = False) -> None:
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
-        self._screen = Screen(out)
+        self._screen = screen
         self._answer = AnswerText(self._console, markdown=markdown)
+        self._growing: list[str] = []  # lines of the answer that may still change
         self._leading_blank = leading_blank
         self._after_answer = False  # whether a blank line goes before the next note
         self._tools: dict[str, _RunningTool] = {}
         self._subagents: dict[str, _RunningTool] = {}
-        self._ended: list[events.SubagentChanged] = []  # subagents, while no turn was shown
-        self._silent_since = time.monotonic()
+        self._in_turn = False
+        self._silent_since = 0.0
         self._next_paint = 0.0
         self._ticker: asyncio.Task[None] | None = None
         self._printed = io.StringIO()  # by plugins: it must not get between the live lines
-        self._redirection = contextlib.redirect_stdout(self._printed)
+        self._redirected = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._redirection.__enter__()
-        self._answer.separate = self._after_answer = self._leading_blank
-        self._leading_blank = True  # a second turn comes after the answer of the first
-        self._silent_since = time.monotonic()
-        self._ticker = asyncio.create_task(self._tick())
-        for event in self._ended:
-            self._end_subagent(event)
-        self._ended.clear()
+        self._redirected.enter_context(contextlib.redirect_stdout(self._printed))
+        self._redirected.enter_context(contextlib.redirect_stderr(self._printed))
         return self
 
     async def __aexit__(
@@ -77,20 +73,18 @@ class LiveRenderer(Renderer):
     ) -> None:
         if self._ticker:
             self._ticker.cancel()
-            self._ticker = None
-        self._redirection.__exit__(kind, error, trace)
+        self._redirected.close()
         self._end_answer()
         self._show_printed()
         self._screen.paint((), ())
 
     def show(self, event: events.Event) -> None:
-        if isinstance(event, events.SubagentChanged):
-            self._show_subagent(event)
-            return
         now = time.monotonic()
-        if not isinstance(event, events.ReasoningDelta):
+        if not isinstance(event, events.ReasoningDelta | events.SubagentChanged):
             self._silent_since = now
         match event:
+            case events.TurnStarted():
+                self._begin_turn()
             case events.TextDelta(text=text):
                 self._answer.add(text)
             case events.TextDiscarded(reason=reason):
@@ -108,18 +102,38 @@ class LiveRenderer(Renderer):
                 self._note(question(event), "yellow")
             case events.ToolFinished():
                 self._finish_tool(event)
+            case events.SubagentChanged():
+                self._show_subagent(event)
             case events.TurnFinished():
+                self._in_turn = False
                 self._tools.clear()
                 self._end_answer()
+                self._show_printed()
         if now >= self._next_paint:
             self.repaint()
+
+    def say(self, text: str, style: str = "") -> None:
+        """As a renderer's: above a block of the answer that is being written."""
+        lines = render(self._console, Text(clean(text)), self._screen.width, style=style)
+        self._print(lines)
+        self._answer.separate, self._after_answer = True, False
+
+    def _begin_turn(self) -> None:
+        self._in_turn = True
+        self._answer.separate = self._after_answer = self._leading_blank
+        self._leading_blank = True  # a second turn comes after the answer of the first
+        self._tick_on()
+
+    def _print(self, final: Sequence[str]) -> None:
+        """Lines that stay, above all that is going on."""
+        self._screen.paint(final, [*self._growing, *self._status()])
 
     def repaint(self) -> None:
         """Repaint, and rest five times as long as that took: a long block must not eat the processor."""
         before = time.monotonic()
-        final, live = self._answer.advance(self._screen.width)
+        final, self._growing = self._answer.advance(self._screen.width)
         self._after_answer = self._after_answer or bool(final)
-        self._screen.paint(final, [*live, *self._status()])
+        self._print(final)
         after = time.monotonic()
         self._next_paint = after + max(0.05, 5 * (after - before))
 
@@ -139,33 +153,27 @@ class LiveRenderer(Renderer):
             self._note(text, "dim")
 
     def _show_subagent(self, change: events.SubagentChanged) -> None:
-        """As long as the terminal belongs to the prompt, nothing is painted."""
         if change.state in ("waiting", "running"):
             hint = one_line(subagent_line(change), HINT_LIMIT)
             self._subagents[change.id] = _RunningTool(hint, time.monotonic() - change.seconds)
+            self._tick_on()
             return
         self._subagents.pop(change.id, None)
-        if self._ticker is None:
-            self._ended.append(change)
-        else:
-            self._end_subagent(change)
-
-    def _end_subagent(self, event: events.SubagentChanged) -> None:
-        line = Text(subagent_line(event), style="dim")
-        line.stylize("green" if event.state == "done" else "red", 0, 1)
+        line = Text(subagent_line(change), style="dim")
+        line.stylize("green" if change.state == "done" else "red", 0, 1)
         self._note(line)
 
     def _note(self, text: str | Text, style: str = "") -> None:
         """A final line beside the answer, set off from it by a blank one."""
         self._end_answer()
         lines = render(self._console, text, self._screen.width, style=style)
-        self._screen.paint(["", *lines] if self._after_answer else lines, self._status())
+        self._print(["", *lines] if self._after_answer else lines)
         self._after_answer, self._answer.separate = False, True
 
     def _end_answer(self) -> None:
-        lines = self._answer.finish(self._screen.width)
+        lines, self._growing = self._answer.finish(self._screen.width), []
         self._after_answer = self._after_answer or bool(lines)
-        self._screen.paint(lines, self._status())
+        self._print(lines)
 
     def _status(self) -> list[str]:
         """What is going on apart from the answer, one line each."""
@@ -176,13 +184,17 @@ class LiveRenderer(Renderer):
             lines.append(f"{spinner} {tool.hint} {seconds(now - tool.started)}")
             if tool.output.strip():
                 lines += [f"  {line}" for line in clean(tool.output).rstrip().split("\n")[-_OUTPUT_LINES:]]
-        if not lines and now - self._silent_since > _PATIENCE:
+        if not lines and self._in_turn and now - self._silent_since > _PATIENCE:
             lines = [f"{spinner} thinking… {seconds(now - self._silent_since)}"]
         width = self._screen.width
         return render(self._console, "\n".join(lines), width, style="dim", cut=True) if lines else []
 
+    def _tick_on(self) -> None:
+        if self._ticker is None or self._ticker.done():
+            self._ticker = asyncio.create_task(self._tick())
+
     async def _tick(self) -> None:
-        while True:
+        while self._in_turn or self._subagents:
             await asyncio.sleep(_TICK)
             if time.monotonic() >= self._next_paint:
                 self.repaint()

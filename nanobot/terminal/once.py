@@ -17,7 +17,7 @@ from nanobot.store.store import Store
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.options import AgentOptions, conversation_named, session_key
 from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
-from nanobot.terminal.screen import clean, complain, terminal_is_smart
+from nanobot.terminal.screen import Screen, clean, complain, terminal_is_smart
 from nanobot.terminal.session import terminal_session
 
 DEFAULT_SESSION = "cli:direct"
@@ -93,16 +93,18 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
         renderer = make_renderer(options, out=out)
         for note in await notes_for(app, key):
             renderer.show(Notice(note))
-        async with terminal_session(app, key, renderer) as session:
-            code = exit_code(await session.show_turn(text), quiet=options.json_events)
+        async with terminal_session(app, key, renderer) as session, renderer:
+            finished = [await session.show_turn(text)]
+            stopped = finished[0].stop_reason == "cancelled"
             try:
-                while code != 130 and await session.another_turn():
-                    code = max(code, exit_code(await session.show_turn(), quiet=options.json_events))
+                while not stopped and await session.another_turn():
+                    finished.append(await session.show_turn())
+                    stopped = finished[-1].stop_reason == "cancelled"
             except asyncio.CancelledError:  # nothing was left to be stopped
-                return code
-        if code != 130:
+                stopped = True
+        if not stopped:
             await _remember(app, out)
-        return code
+        return max(exit_code(one, quiet=options.json_events) for one in finished)
 
 
 async def _remember(app: App, out: TextIO) -> None:
@@ -126,29 +128,39 @@ def _say_what_takes_time() -> None:
         complain("Remembering the conversation (Ctrl-C skips that) ...")
 
 
-def make_renderer(options: AgentOptions, *, interactive: bool = False, out: TextIO | None = None) -> Renderer:
-    """How this process shows a turn, given its options and what `out` (stdout) is."""
+def make_renderer(
+    options: AgentOptions,
+    *,
+    out: TextIO | None = None,
+    screen: Screen | None = None,
+    leading_blank: bool = False,
+) -> Renderer:
+    """How this process shows a turn, given its options, `out` (stdout), and the `screen` of a prompt."""
     out = out or sys.stdout
     if options.json_events:
         return JsonRenderer(out)
-    if options.logs or not terminal_is_smart(out):  # log lines would be printed between the live lines
-        notes = Notes(sys.stderr, tools=options.logs or sys.stderr.isatty())
-        return WholeReplyRenderer(out, notes)
+    if not terminal_is_smart(out):
+        return WholeReplyRenderer(out, Notes(sys.stderr, tools=options.logs or sys.stderr.isatty()))
     from nanobot.terminal.live import LiveRenderer
 
-    return LiveRenderer(out, markdown=options.markdown, leading_blank=interactive)
+    screen = screen or Screen(out)
+    return LiveRenderer(screen, out, markdown=options.markdown, leading_blank=leading_blank)
 
 
 def exit_code(finished: TurnFinished, *, quiet: bool = False) -> int:
     """The exit code of a turn; unless `quiet`, say on stderr why there is no (whole) answer."""
     if finished.stop_reason == "cancelled":
         return 130
-    if finished.stop_reason == "done":
-        return 0
-    if not quiet:
-        limit = "nanobot stopped at a limit before it was done. Ask it to go on."
-        complain(f"Error: {finished.error or limit}")
-    return 1
+    fault = fault_of(finished)
+    if fault and not quiet:
+        complain(f"Error: {fault}")
+    return int(bool(fault))
+
+
+def fault_of(finished: TurnFinished) -> str:
+    """Why a turn that was not stopped has no (whole) answer; "" when it has."""
+    limit = "nanobot stopped at a limit before it was done. Ask it to go on."
+    return finished.error or (limit if finished.stop_reason in ("error", "limit") else "")
 
 
 def _whole_message(message: str | None) -> str:

@@ -1,27 +1,47 @@
-"""The line where the owner types: history, several lines, completion of slash commands."""
+"""The line where the owner types: it stays, below what is printed and what is going on."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import shutil
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
 
-from prompt_toolkit import PromptSession
-from prompt_toolkit.completion import WordCompleter
-from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
 from prompt_toolkit.history import FileHistory
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding import ConditionalKeyBindings, KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import (
+    BufferControl,
+    ConditionalContainer,
+    Dimension,
+    Float,
+    FloatContainer,
+    FormattedTextControl,
+    HSplit,
+    Layout,
+    Window,
+)
+from prompt_toolkit.layout.menus import CompletionsMenu
+from prompt_toolkit.layout.processors import HighlightIncrementalSearchProcessor, HighlightSelectionProcessor
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.widgets import SearchToolbar
 
 from nanobot import paths
-from nanobot.terminal.screen import one_line, terminal_is_smart
+from nanobot.terminal.screen import Screen, one_line
 
-_SIGN = "> "
-_REFRESH = 1.0  # seconds between two looks at the status
-_IDLE = 2.0  # seconds without a key after which nobody is typing
+_SIGN, _CONTINUED = "> ", "  "
+_MENU = 8  # rows kept free for completions
+_ESCAPE = 0.05  # seconds after which an Esc is no beginning of another key
 
 
 class _History(FileHistory):
@@ -30,95 +50,154 @@ class _History(FileHistory):
             super().store_string(string)
 
 
-# Reads what the owner types; None when news came while nothing was. The status is a line shown above.
-Prompt = Callable[[Callable[[], Awaitable[None]], Callable[[], str]], Awaitable[str | None]]
+class _Commands(Completer):
+    """Completes what begins with a slash, of names and descriptions."""
+
+    def __init__(self, commands: Sequence[tuple[str, str]]) -> None:
+        self._commands = commands
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        typed = document.text_before_cursor.lower()
+        for name, about in self._commands if typed.startswith("/") else ():
+            if f"/{name}".startswith(typed):
+                yield Completion(f"/{name}", -len(typed), display_meta=about)
 
 
-def make_prompt(commands: Sequence[tuple[str, str]]) -> Prompt:
-    """Enter sends, Alt+Enter begins a line. Raises StorageError.
+class LivePrompt(Screen):
+    """A screen whose last lines are what waits, and the prompt. `async with` shows it.
 
-    `commands` are the names and descriptions that are completed behind a slash.
+    `waiting` is what was sent and has not had its turn: it is shown above the prompt, and Up takes the last
+    of it back. `keys` are for whoever reads; they count while nothing is searched for. `commands` are the
+    names and descriptions that are completed behind a slash. `running` ends with the prompt. Raises
+    StorageError.
     """
-    if not terminal_is_smart():
-        return _read_plainly
-    history = paths.make_private_dir(paths.home() / "history") / "cli_history"
-    with contextlib.suppress(OSError):
-        history.touch(mode=0o600)
-    described = {f"/{name}": text for name, text in (*commands, ("exit", "Leave."))}
-    output = create_output(sys.stdout)
-    if isinstance(output, Vt100_Output):
-        output.enable_cpr = False  # terminals that never tell would keep Ctrl-C from the turn for a second
-    session: PromptSession[str] = PromptSession(
-        message=_SIGN,
-        multiline=True,
-        prompt_continuation="  ",
-        history=_History(str(history)),
-        completer=WordCompleter(list(described), sentence=True, meta_dict=described, ignore_case=True),
-        complete_while_typing=True,
-        key_bindings=_keys(),
-        include_default_pygments_style=False,
-        output=output,
-    )
-    return _LinePrompt(session)
 
+    def __init__(self, commands: Sequence[tuple[str, str]]) -> None:
+        super().__init__(sys.stdout)
+        self.waiting: list[str] = []
+        self.keys = KeyBindings()
+        self.running: asyncio.Task[None] | None = None
+        self._fragments: StyleAndTextTuples = []
+        history = paths.make_private_dir(paths.home() / "history") / "cli_history"
+        with contextlib.suppress(OSError):
+            history.touch(mode=0o600)
+        self._buffer = Buffer(
+            multiline=True,
+            history=_History(str(history)),
+            completer=_Commands((*commands, ("exit", "Leave."))),
+            complete_while_typing=True,
+        )
+        self._add_keys()
+        output = create_output(sys.stdout)
+        if isinstance(output, Vt100_Output):
+            output.enable_cpr = False  # terminals that never tell would keep keys waiting for a second
+        self._app: Application[None] = Application(
+            layout=self._layout(),
+            key_bindings=ConditionalKeyBindings(self.keys, has_focus(self._buffer)),
+            include_default_pygments_style=False,
+            output=output,
+            erase_when_done=True,
+        )
+        self._app.ttimeoutlen = self._app.timeoutlen = _ESCAPE
+        self._app.terminal_size_polling_interval = None
 
-class _LinePrompt:
-    def __init__(self, session: PromptSession[str]) -> None:
-        self._session = session
-        self._draft = ""  # what was typed when news came
+    async def __aenter__(self) -> Self:
+        def watch_size() -> None:  # in place of what the application has set just before
+            loop.call_soon(loop.add_signal_handler, signal.SIGWINCH, self._resized)
 
-    async def __call__(self, news: Callable[[], Awaitable[None]], status: Callable[[], str]) -> str | None:
-        session = self._session
-        session.message = lambda: self._message(status())
-        session.refresh_interval = _REFRESH if status() else 0
-        session.app.erase_when_done = False
-        watching = asyncio.create_task(self._close_for(news))
-        draft, self._draft = self._draft, ""
-        try:
-            return await session.prompt_async(default=draft)
-        finally:
-            watching.cancel()
+        loop = asyncio.get_running_loop()
+        self.running = asyncio.create_task(self._app.run_async(watch_size, handle_sigint=False))
+        return self
 
-    def _message(self, status: str) -> StyleAndTextTuples:
-        """The prompt, with the status above it as long as nothing was sent."""
-        if not status or self._session.app.is_done:
-            return [("", _SIGN)]
-        line = one_line(status, shutil.get_terminal_size().columns - 1)
-        return [("fg:ansibrightblack", f"{line}\n"), ("", _SIGN)]
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._app.is_running:
+            self._app.exit()
+        if self.running:
+            await asyncio.wait([self.running])
 
-    async def _close_for(self, news: Callable[[], Awaitable[None]]) -> None:
-        """Give the terminal to the news as soon as nobody is typing; what was typed is kept."""
-        await news()
-        app, typed = self._session.app, None
-        while app.current_buffer.text not in ("", typed):
-            typed = app.current_buffer.text
-            await asyncio.sleep(_IDLE)
-        if app.is_running:
-            self._draft = app.current_buffer.text
-            app.erase_when_done = True
-            app.exit()
+    @property
+    def text(self) -> str:
+        """What is typed and was not sent."""
+        return self._buffer.text
 
+    def take(self) -> str:
+        """What is typed, which is sent now."""
+        text = self._buffer.text.strip()
+        self._buffer.reset(append_to_history=bool(text))
+        return text
 
-async def _read_plainly(news: Callable[[], Awaitable[None]], status: Callable[[], str]) -> str | None:
-    return input(_SIGN)  # noqa: ASYNC250  nothing else happens while this terminal waits
+    def clear(self) -> None:
+        """Take away what is typed and was not sent."""
+        self._buffer.reset()
 
+    def paint(self, final: Sequence[str], live: Sequence[str]) -> None:
+        """As a screen's."""
+        shown = list(live[-self._room() :])
+        if final or len(shown) < len(self._live):
+            self._app.renderer.erase()
+            self._app.output.write_raw("".join(f"{line}\r\n" for line in final))
+            self._app.output.flush()
+        if final or shown != self._live:
+            self._live = shown
+            self._fragments = to_formatted_text(ANSI("".join(f"{line}\n" for line in shown)))
+            self._app.invalidate()
 
-def _keys() -> KeyBindings:
-    keys = KeyBindings()
+    def _room(self) -> int:
+        """Rows for live lines."""
+        taken = len(self.waiting) + 1 + self._buffer.document.line_count
+        return max(1, shutil.get_terminal_size().lines - taken - 2)
 
-    @keys.add("enter")
-    def _send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
+    def _resized(self) -> None:
+        """Draw anew. A terminal that was narrowed has wrapped what was drawn, so it takes more rows."""
+        app, width = self._app, self.width
+        if drawn := app.renderer.last_rendered_screen:
+            cursor = drawn.get_cursor_position(app.layout.current_window)
+            rows = [drawn.data_buffer[row] for row in range(cursor.y)]
+            used = [
+                max((place for place, cell in row.items() if cell.char.strip()), default=0) for row in rows
+            ]
+            app.output.cursor_up(sum(last // width for last in [*used, cursor.x]))
+        app.renderer.erase(leave_alternate_screen=False)
+        app.invalidate()
 
-    @keys.add("escape", "enter")
-    def _new_line(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
+    def _layout(self) -> Layout:
+        search = SearchToolbar()
+        line = Window(
+            BufferControl(
+                self._buffer,
+                search_buffer_control=search.control,
+                input_processors=[HighlightIncrementalSearchProcessor(), HighlightSelectionProcessor()],
+                preview_search=True,
+            ),
+            height=lambda: Dimension(min=_MENU if self._buffer.complete_state else 1),
+            get_line_prefix=lambda number, wrapped: _CONTINUED if number or wrapped else _SIGN,
+            wrap_lines=True,
+            dont_extend_height=True,
+        )
+        above = Window(FormattedTextControl(self._above), dont_extend_height=True)
+        menu = Float(CompletionsMenu(max_height=_MENU, scroll_offset=1), xcursor=True, ycursor=True)
+        is_going_on = Condition(lambda: bool(self._fragments or self.waiting))
+        going_on = ConditionalContainer(above, is_going_on)
+        return Layout(HSplit([going_on, FloatContainer(line, [menu]), search]), line)
 
-    @keys.add("c-c")
-    def _clear_or_leave(event: KeyPressEvent) -> None:
-        if event.current_buffer.text:
-            event.current_buffer.reset()
-        else:
-            event.app.exit(exception=KeyboardInterrupt(), style="class:exiting")
+    def _above(self) -> StyleAndTextTuples:
+        """What is going on, and what waits."""
+        waiting = [one_line(f"waits: {text}", self.width - 1) for text in self.waiting]
+        hint = ["(Up takes it back)"] if waiting else []
+        dim = [("fg:ansibrightblack", f"{line}\n") for line in (*waiting, *hint)]
+        lines: StyleAndTextTuples = [*self._fragments, *dim]
+        style, last, *_ = lines[-1]
+        return [*lines[:-1], (style, last.removesuffix("\n"))]
 
-    return keys
+    def _add_keys(self) -> None:
+        buffer = self._buffer
+
+        @self.keys.add("escape", "enter")
+        def _new_line(event: KeyPressEvent) -> None:
+            buffer.insert_text("\n")
+
+        @self.keys.add("up", filter=Condition(lambda: bool(self.waiting) and not buffer.text))
+        def _take_back(event: KeyPressEvent) -> None:
+            buffer.insert_text(self.waiting.pop())

@@ -14,7 +14,7 @@ _PREVIEW_LIMIT = 160
 
 
 class Renderer:
-    """Shows one turn. Failures are not shown here: the caller reports them on stderr."""
+    """Shows turns. How they failed is not shown here: the caller says it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -26,6 +26,10 @@ class Renderer:
 
     def show(self, event: events.Event) -> None:
         """Called for every event of a turn, in order, and, also between turns, of subagents."""
+
+    def say(self, text: str, style: str = "") -> None:
+        """Lines of nanobot itself, for the owner; `style` is one of rich."""
+        print(clean(text), flush=True)
 
 
 class JsonRenderer(Renderer):

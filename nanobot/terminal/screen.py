@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from nanobot.columns import cells, shortened
@@ -59,21 +58,6 @@ def take_stdout() -> TextIO:
     out = os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace")
     os.dup2(sys.stderr.fileno(), number)
     return out
-
-
-@contextlib.contextmanager
-def quiet_keys() -> Iterator[None]:
-    """Keep keys typed meanwhile from being echoed into the output; they stay readable for the next prompt."""
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    silent = [*before]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 class Screen:

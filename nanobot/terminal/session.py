@@ -8,49 +8,56 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 
 from nanobot.app import App
-from nanobot.bus.events import ApprovalAsked, Event, Notice, SubagentChanged, TurnFinished
+from nanobot.bus.events import (
+    ApprovalAsked,
+    Event,
+    Notice,
+    SubagentChanged,
+    ToolFinished,
+    ToolStarted,
+    TurnFinished,
+    TurnStarted,
+)
 from nanobot.bus.hub import Subscription
-from nanobot.messages import InboundMessage, Usage
+from nanobot.messages import InboundMessage, Usage, parse_command
 from nanobot.terminal.render import Renderer
 from nanobot.terminal.screen import complain, one_line
 
 _STOPPED = TurnFinished("cancelled", "", Usage())
+_GOODBYES = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
 
 
 class TerminalSession:
-    """The session `key`, talked to in this terminal. Use `terminal_session`."""
+    """The session `key`, talked to in this terminal. Use `terminal_session`.
+
+    `waiting` is what the owner has written while a turn runs, in order; `question` the code of one that waits
+    for a yes or no.
+    """
 
     def __init__(
         self, app: App, key: str, renderer: Renderer, events: Subscription, working: asyncio.Task[None]
     ) -> None:
         self.key = key
+        self.waiting: list[str] = []
+        self.question = ""
+        self.model = ""  # of the last turn
         self._app = app
         self._renderer = renderer
         self._events = events
         self._working = working
         self._next: tuple[InboundMessage | None, Event] | None = None  # of a turn, not shown yet
-        self._subagents: dict[
-            str, tuple[InboundMessage, SubagentChanged, float]
-        ] = {}  # at work, and since when
+        self._tools: set[str] = set()  # calls at work
+        self._subagents: dict[str, tuple[InboundMessage, SubagentChanged]] = {}  # at work
         self._usage = Usage()  # of subagents that have ended and were not told of
 
     @property
     def labels(self) -> list[str]:
         """The subagents that have not ended."""
-        return [change.label for _, change, _ in self._subagents.values()]
-
-    def status(self) -> str:
-        """They in one line, each with what it does; empty when there are none."""
-        now = time.monotonic()
-        return "   ".join(
-            f"{change.label}: {change.tool or change.state} {now - since:.0f}s"
-            for _, change, since in self._subagents.values()
-        )
+        return [change.label for _, change in self._subagents.values()]
 
     @property
     def turn_waits(self) -> bool:
@@ -71,7 +78,7 @@ class TerminalSession:
 
     def _note(self, order: InboundMessage, change: SubagentChanged) -> None:
         if change.state in ("waiting", "running"):
-            self._subagents[change.id] = order, change, time.monotonic() - change.seconds
+            self._subagents[change.id] = order, change
         else:
             self._subagents.pop(change.id, None)
             self._usage += change.usage
@@ -103,24 +110,22 @@ class TerminalSession:
         Raises StorageError when the store has failed.
         """
         finished, cancelled = None, False
-        async with self._renderer:
-            while finished is None:
-                try:
-                    if cancelled:
-                        cancelled = False
-                        await self._stop()
-                    elif text:
-                        submitted, text = text, ""
-                        await self._submit(submitted)
-                    else:
-                        await self.until_turn()
-                except asyncio.CancelledError:
-                    if self._working.done():
-                        raise
-                    cancelled = True
-                finished = await self._show_next()
-        if self._app.assistant.policy.attended:
-            asyncio.get_running_loop().remove_reader(sys.stdin)
+        while finished is None:
+            try:
+                if cancelled:
+                    cancelled = False
+                    await self._stop()
+                elif text:
+                    submitted, text = text, ""
+                    await self._submit(submitted)
+                else:
+                    await self.until_turn()
+                    await self.steer()
+            except asyncio.CancelledError:
+                if self._working.done():
+                    raise
+                cancelled = True
+            finished = await self._show_next()
         return finished
 
     async def _submit(self, text: str) -> None:
@@ -145,6 +150,18 @@ class TerminalSession:
             )
         )
 
+    async def steer(self) -> None:
+        """Let what waits join the running turn after its tool call, if `/queue` says so."""
+        if not (self.waiting and self._tools):
+            return
+        mode = (await self._app.store.sessions.open(self.key)).settings.get("queue")
+        if (mode or self._app.config.agents.defaults.queue_mode) != "steer":
+            return
+        while self.waiting and not (parse_command(self.waiting[0]) or is_goodbye(self.waiting[0])):
+            text = self.waiting.pop(0)
+            self._renderer.say(said(text))
+            await self._submit(text)
+
     async def _show_next(self) -> TurnFinished | None:
         """Show an event; the last one of a turn is given back."""
         if self._next is None:
@@ -156,23 +173,30 @@ class TerminalSession:
         if isinstance(event, TurnFinished) and event.stop_reason == "cancelled":
             with contextlib.suppress(asyncio.CancelledError):  # first its subagents end
                 await self._until_turn_or_idle()
+        match event:
+            case TurnStarted(model=model):
+                self.model = model
+            case ToolStarted(call_id=call_id):
+                self._tools.add(call_id)
+            case ApprovalAsked(code=code):
+                self.question = code
+            case ToolFinished(call_id=call_id):
+                self._tools.discard(call_id)
+                self.question = ""
+            case TurnFinished():
+                self._tools.clear()
+                self.question = ""
         self._renderer.show(event)
-        if isinstance(event, ApprovalAsked):
-            self._read_answer(event.code)
         return event if isinstance(event, TurnFinished) else None
 
-    def _read_answer(self, code: str) -> None:
-        """Let the next line from the keyboard answer a question; what was typed before it does not."""
-        import termios
-
-        def take() -> None:
-            loop.remove_reader(sys.stdin)
-            line = os.read(sys.stdin.fileno(), 1000).decode(errors="replace")
-            self._app.assistant.policy.answer(self.key, code, line.strip().lower() in ("y", "yes"))
-
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin, take)
+    def answer(self, line: str) -> bool:
+        """Let a line answer the question that waits, if one does and the line is an answer to it."""
+        word = line.strip().lower()
+        if not self.question or word not in ("", "y", "yes", "n", "no"):
+            return False
+        self._app.assistant.policy.answer(self.key, self.question, word in ("y", "yes"))
+        self.question = ""
+        return True
 
     async def _stop(self) -> None:
         """Stop the running turn and its subagents. The task that was cancelled to say so goes on."""
@@ -184,10 +208,18 @@ class TerminalSession:
 
     async def stop_subagents(self) -> None:
         """Stop all that this terminal runs, of whatever session."""
-        for parent in {
-            order.reply_to.session_key for order, _, _ in self._subagents.values() if order.reply_to
-        }:
+        for parent in {order.reply_to.session_key for order, _ in self._subagents.values() if order.reply_to}:
             await self._app.dispatcher.stop_subagents(parent, None)
+
+
+def is_goodbye(text: str) -> bool:
+    """Whether the owner leaves with these words."""
+    return text.lower() in _GOODBYES
+
+
+def said(text: str) -> str:
+    """What the owner has written, as the conversation shows it."""
+    return "> " + text.replace("\n", "\n  ")
 
 
 @contextlib.asynccontextmanager

@@ -27,9 +27,7 @@ class Terminal:
         self._process = pexpect.spawn(
             command[0], command[1:], env=env, dimensions=(rows, columns), timeout=30
         )
-        self._screen = pyte.Screen(columns, rows)
-        self._screen.write_process_input = self._process.send
-        self._stream = pyte.ByteStream(self._screen)
+        self._show(rows, columns)
         self.raw = b""
 
     @property
@@ -44,8 +42,17 @@ class Terminal:
         self._process.send("\x03")
 
     def resize(self, rows: int, columns: int) -> None:
-        self._screen.resize(rows, columns)
+        """As most terminals do it: lines that are too long now are wrapped, the cursor stays at its text."""
+        cursor = self._screen.cursor
+        *above, line = self._screen.display[: cursor.y + 1]
+        self._show(rows, columns)
+        self._stream.feed("\r\n".join([*map(str.rstrip, above), line[: cursor.x]]).encode())
         self._process.setwinsize(rows, columns)
+
+    def _show(self, rows: int, columns: int) -> None:
+        self._screen = pyte.Screen(columns, rows)
+        self._screen.write_process_input = self._process.send
+        self._stream = pyte.ByteStream(self._screen)
 
     def kill(self, number: int) -> None:
         self._process.kill(number)

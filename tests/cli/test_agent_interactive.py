@@ -14,7 +14,7 @@ from tests.cli.conftest import Nanobot, Terminal
 HELLO = {"text": "# Hi\n\nThere **you** are."}
 SLOW = {"when": "slow", "text": "Once upon a time", "hang": True}
 SLEEP = {"when": "sleep", "tool_calls": [{"name": "exec", "arguments": {"command": "sleep 60"}}]}
-FOOTER = r"tokens in, \d+ out"
+FOOTER = r"[\d.k]+ in, [\d.k]+ out"
 RESUME = "nanobot agent -s cli:direct"
 
 

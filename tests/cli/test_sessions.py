@@ -21,7 +21,7 @@ from nanobot.messages import (
 from tests.cli.conftest import Nanobot
 
 HELLO = {"text": "Hi there."}
-FOOTER = r"context \d+% full"
+FOOTER = r"context \d+%"
 
 
 def test_sessions(nanobot: Nanobot) -> None:

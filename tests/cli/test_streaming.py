@@ -14,7 +14,7 @@ from rich.console import Console
 from nanobot.bus.events import Notice, TextDelta, TextDiscarded, ToolFinished, ToolOutputDelta, ToolStarted
 from nanobot.terminal.live import LiveRenderer
 from nanobot.terminal.markdown import AnswerText
-from nanobot.terminal.screen import clean, without_styles
+from nanobot.terminal.screen import Screen, clean, without_styles
 
 BLOCKS = [
     "# Title",
@@ -98,7 +98,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
 
 async def test_block_taller_than_the_screen_is_printed_once(paper: Paper) -> None:
     code = [f"value_{number} = {number}" for number in range(100)]
-    async with LiveRenderer(paper, markdown=True) as renderer:
+    async with LiveRenderer(Screen(paper), paper, markdown=True) as renderer:
         for piece in cut("```python\n" + "\n".join(code) + "\n```\n\nDone.", list(range(0, 3000, 97))):
             renderer.show(TextDelta(piece))
             renderer.repaint()
@@ -106,7 +106,7 @@ async def test_block_taller_than_the_screen_is_printed_once(paper: Paper) -> Non
 
 
 async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
-    async with LiveRenderer(paper, markdown=True) as renderer:
+    async with LiveRenderer(Screen(paper), paper, markdown=True) as renderer:
         renderer.show(TextDelta("Half a th"))
         renderer.repaint()
         renderer.show(TextDiscarded("The stream broke."))

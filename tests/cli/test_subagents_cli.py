@@ -26,7 +26,7 @@ PRICES = [
 WEATHER = [{"when": "find weather", "text": "sunny"}]
 HANG = {"when": "find weather", "text": "Looking", "hang": True}
 NEWS = {"when": "[Subagent ", "text": "Now I know."}
-FOOTER = r"tokens in, \d+ out"
+FOOTER = r"[\d.k]+ in, [\d.k]+ out"
 
 
 def events_of(output: str) -> list[dict[str, Any]]:
@@ -190,7 +190,7 @@ def test_a_report_comes_in_while_the_prompt_waits_and_keeps_what_is_typed(nanobo
     terminal = begin(nanobot, *ASK, *PRICES, slow, NEWS, NEWS)
     terminal.send("look\r")
     terminal.wait_for("^They are on it.")
-    terminal.wait_for(r"^weather: running \d+s\n>")
+    terminal.wait_for(r"Subagent weather: running [\d.]+s\n>")
     terminal.send("half a thou")
     terminal.wait_for("Now I know.")
     terminal.wait_for(r"● Subagent weather: done")
@@ -204,7 +204,7 @@ def test_the_last_line_names_those_that_are_stopped(nanobot: Nanobot) -> None:
     terminal = begin(nanobot, *ASK, *PRICES, HANG, NEWS)
     terminal.send("look\r")
     terminal.wait_for("Now I know.")
-    terminal.wait_for(r"^weather: running \d+s\n>")
+    terminal.wait_for(r"Subagent weather: running [\d.]+s\n>")
     terminal.send("/agents\r")
     terminal.wait_for(r"weather: running, \d+ s")
     terminal.send("\x04")

@@ -61,7 +61,7 @@ def test_in_a_conversation_what_is_printed_stands_above_the_call(nanobot: Nanobo
     terminal = nanobot.open("agent", "--model", nanobot.script(CALL, DONE))
     terminal.wait_for_prompt()
     terminal.send("go\r")
-    terminal.wait_for("tokens in")
+    terminal.wait_for(r" in, [\d.k]+ out")
     assert "> go\n\nprinted 0\nprinted 1\nprinted 2\nend\n● noisy() " in terminal.text
     terminal.send("\x04")
     assert terminal.leave() == 0
@@ -83,7 +83,7 @@ def test_in_a_conversation_a_broken_plugin_is_named_once(nanobot: Nanobot, tools
     terminal.wait_for_prompt()
     for times in (1, 2):
         terminal.send("go\r")
-        terminal.wait_for("tokens in", times)
+        terminal.wait_for(r" in, [\d.k]+ out", times)
     terminal.send("\x04")
     assert terminal.leave() == 0
     assert terminal.text.count("Warning: Failed to load plugin broken.py: SyntaxError: invalid syntax") == 1
