@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sqlite3 import Connection, Row
@@ -16,7 +16,7 @@ from typing import Literal
 
 from nanobot.memory import search_rows as rows
 from nanobot.memory.facts import message_id, parse_facts, parse_history
-from nanobot.memory.search_rows import FILES, SearchScope
+from nanobot.memory.search_rows import SearchScope
 from nanobot.memory.words import content_words, words
 
 FACTS_FILE = "MEMORY.md"
@@ -27,12 +27,11 @@ _LINES = 60
 _WEIGHED = 40  # candidates before a turn, which is not to wait
 _MOST_TERMS = 32
 _SMALL = 1_000  # rows; a word says no more in a smaller memory than in one of that size
-_SHORT_WORD = 4  # characters; parts of a compound are longer
+_SHORT_WORD = 4  # characters; beginnings and parts of words are no shorter
 _MOST_ROWS = 15_000  # rows that the terms may match together: what a search costs at most
 _MOST_HOLDERS = 500  # of a word that says what something is about
 _RARE = 6  # rows; a word says no more when fewer hold it
 _ENOUGH = 0.4  # share of a message's words that a memory must hold to be recalled
-_MOST_SOURCES = 12  # a line that rests on more messages says little about each
 _LINE = 3.0  # for facts and history: they say in few words what many messages did
 _FACT = 0.4  # how much of a fact's score its evidence gets
 _BESIDE = 0.15  # how much of its neighbours' scores a message gets
@@ -79,55 +78,58 @@ def rank(index: Connection, text: str, scope: SearchScope, now: datetime, limit:
     terms = _terms(index, with_days(text, now.date()))
     if not terms:
         return []
-    lines = [_line_hit(line, line["score"]) for line in rows.lines(index, terms, scope, _LINES)]
-    turns = {turn["name"]: turn for turn in rows.turns(index, terms, scope, _TURNS)}
+    lines = [_line_hit(line, line["score"]) for line in rows.best(index, "lines", terms, scope, _LINES)]
+    turns = {turn["name"]: turn for turn in rows.best(index, "turns", terms, scope, _TURNS)}
     scores = {name: float(turn["score"]) for name, turn in turns.items()}
-    lent = _lent(lines)
-    for turn in rows.turns_named(index, lent.keys() - turns.keys(), scope):
-        turns[turn["name"]] = turn
-    for name in lent.keys() & turns.keys():
-        scores[name] = scores.get(name, 0.0) + _FACT * lent[name]
+    true = {name: line.score for line in reversed(lines) if line.kind == "fact" for name in line.sources}
+    turns |= {turn["name"]: turn for turn in rows.turns_named(index, true.keys() - turns.keys(), scope)}
+    for name in true.keys() & turns.keys():
+        scores[name] = scores.get(name, 0.0) + _FACT * true[name]
     _boost(turns, scores, text)
-    for name in _outdated(lines) & scores.keys():
+    past = {name for line in lines if line.past for name in line.sources}
+    for name in (past - true.keys()) & scores.keys():
         scores[name] *= _PAST
     hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
-    hits += [replace(line, score=_line_score(line, scores)) for line in lines]
+    hits += [_with_score(line, scores) for line in lines]
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))[:limit]
 
 
-def recall(
-    index: Connection, text: str, scope: SearchScope, start: int, limit: int, common: set[str]
-) -> list[Hit]:
+def _with_score(line: Hit, scores: Mapping[str, float]) -> Hit:
+    """A fact comes before the messages it rests on."""
+    resting = [scores[name] for name in line.sources if name in scores and line.kind == "fact"]
+    own = _LINE * line.score * (_PAST if line.past else 1.0)
+    return replace(line, score=max([own, *(1.001 * score for score in resting)]))
+
+
+def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
     """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more.
 
     Of the scope's own chat only what was said up to message `start`. It costs a look at each word: words that
-    very many rows hold say nothing here. Those are put into `common`, and not looked at again.
+    very many rows hold say nothing here.
     """
-    held, enough = _held(index, text, common)
+    held, enough = _held(index, text)
     best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
-    turns = rows.turns_of(index, [row for row in best if row < FILES], scope, start)
-    scores = {turn["name"]: held[turn["id"]] for turn in turns}
-    _boost({turn["name"]: turn for turn in turns}, scores, text)
-    hits = [_turn_hit(turn, scores[turn["name"]]) for turn in turns]
-    lines = rows.lines_of(index, [row for row in best if row > FILES], scope)
+    turns = {turn["name"]: turn for turn in rows.these(index, "turns", best, scope, start)}
+    scores = {name: held[turn["id"]] for name, turn in turns.items()}
+    _boost(turns, scores, text)
+    hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
+    lines = rows.these(index, "lines", best, scope)
     hits += [_line_hit(line, _LINE * held[line["id"]]) for line in lines]
     hits = [hit for hit in hits if held[hit.row] >= enough]
     return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
 
 
-def _held(index: Connection, text: str, common: set[str]) -> tuple[dict[int, float], float]:
+def _held(index: Connection, text: str) -> tuple[dict[int, float], float]:
     """The weight of the words of `text` that each row holds, and how much of it is enough to be recalled."""
-    known = max(rows.count(index), _SMALL)
+    known = max(rows.position(index).last, _SMALL)
     total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
-        holders = _MOST_HOLDERS if term in common else rows.frequency(index, term, _MOST_HOLDERS, "said")
-        if holders == _MOST_HOLDERS:
-            common.add(term)
+        holders = rows.holders(index, term, _MOST_HOLDERS)
         if not holders and not term.isascii() and len(term) < 3:
             continue  # a pair of characters need not be a word
-        weight = math.log(1 + known / (max(_RARE, holders) + 0.5))
+        weight = math.log(1 + known / (max(_RARE, len(holders)) + 0.5))
         total += weight
-        for row in rows.holders(index, term) if 0 < holders < _MOST_HOLDERS else ():
+        for row in holders if len(holders) < _MOST_HOLDERS else ():
             held[row] += weight
     return held, _ENOUGH * total
 
@@ -138,7 +140,7 @@ def _held(index: Connection, text: str, common: set[str]) -> tuple[dict[int, flo
 def _terms(index: Connection, text: str) -> list[str]:
     """The words to look for: the rarest ones, as many as a search may cost."""
     counted = [(rows.frequency(index, word, _MOST_ROWS), word) for word in content_words(text)[:_MOST_TERMS]]
-    for word in [word for frequency, word in counted if not frequency]:
+    for word in [word for frequency, word in counted if not frequency and word.isalpha()]:
         counted += _variants(index, word)
     terms: list[str] = []
     cost = 0
@@ -150,49 +152,16 @@ def _terms(index: Connection, text: str) -> list[str]:
 
 
 def _variants(index: Connection, word: str) -> Iterator[tuple[int, str]]:
-    """For a word nobody has said: words that begin with it, else the two words it is made of."""
-    if len(word) < _SHORT_WORD or not word.isalpha():
-        return
-    longer = rows.frequency(index, f"{word}*", _MOST_ROWS)
-    if longer:
-        yield longer, f"{word}*"
-        return
-    for cut in range(len(word) - _SHORT_WORD, _SHORT_WORD - 1, -1):
-        head, tail = word[:cut], word[cut:]
-        if first := rows.frequency(index, head, _MOST_ROWS):
-            yield first, head
-            if second := rows.frequency(index, tail, _MOST_ROWS):
-                yield second, tail
+    """For a word nobody has said: words that begin like it, and the rest of it when that is a word."""
+    for end in range(len(word), _SHORT_WORD - 1, -1):
+        if longer := rows.frequency(index, f"{word[:end]}*", _MOST_ROWS):
+            yield longer, f"{word[:end]}*"
+            if len(word) - end >= _SHORT_WORD:
+                yield rows.frequency(index, word[end:], _MOST_ROWS), word[end:]
             return
 
 
 # -- scores
-
-
-def _lent(lines: Iterable[Hit]) -> dict[str, float]:
-    """The score of the best true line that rests on a message, by the message's id."""
-    best: dict[str, float] = {}
-    for line in lines:
-        if _lends(line):
-            best |= {name: max(best.get(name, 0.0), line.score) for name in line.sources}
-    return best
-
-
-def _lends(line: Hit) -> bool:
-    return not line.past and len(line.sources) <= _MOST_SOURCES
-
-
-def _outdated(lines: Sequence[Hit]) -> set[str]:
-    """The messages that only facts rest on which are no longer true."""
-    past = {name for line in lines if line.past for name in line.sources}
-    return past - {name for line in lines if line.kind == "fact" for name in line.sources}
-
-
-def _line_score(line: Hit, scores: Mapping[str, float]) -> float:
-    """A line comes before the messages it rests on."""
-    own = _LINE * line.score * (_PAST if line.past else 1.0)
-    resting = [scores[name] for name in line.sources if name in scores] if _lends(line) else []
-    return max(own, 1.001 * max(resting, default=0.0))
 
 
 def _boost(turns: Mapping[str, Row], scores: dict[str, float], text: str) -> None:

@@ -36,7 +36,6 @@ class Recall:
         self._section = section
         self._folder = folder
         self._memory: MemorySearch | None = None
-        self._starts: dict[str, tuple[int, int]] = {}  # by session: up to which message, and that one's id
         self._running: set[asyncio.Task[str]] = set()
         self._late: set[asyncio.Task[str]] = set()  # those that no turn waits for any more
 
@@ -102,47 +101,36 @@ class Recall:
         return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
     async def _recall(self, inbound: InboundMessage, start: int, only: str) -> str:
-        if not _has_content(inbound.text):
+        from nanobot.memory.words import content_words, says_something
+
+        if not any(map(says_something, content_words(inbound.text))):
             return ""
         try:
-            newest = await self._newest(only, start)
-            return await self._recalled(inbound.text, inbound, start, newest)
+            return await self._recalled(inbound, start, await self._newest(only, start))
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
 
     async def _newest(self, only: str, start: int) -> int:
         """The newest id of a session up to message `start`, or of all sessions."""
-        if not only:
-            rows = await self._store.database.rows("SELECT id FROM messages ORDER BY id DESC LIMIT 1")
-            return rows[0]["id"] if rows else 0
-        known_start, newest = self._starts.get(only, (-1, 0))
-        if known_start != start:
-            sql = "SELECT id FROM messages WHERE session = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
-            rows = await self._store.database.rows(sql, only, start)
-            newest = rows[0]["id"] if rows else 0
-            self._starts[only] = start, newest
-        return newest
+        up_to = ("WHERE session = ? AND seq <= ? ORDER BY seq", only, start) if only else ("ORDER BY id",)
+        sql = f"SELECT id FROM messages {up_to[0]} DESC LIMIT 1"
+        rows = await self._store.database.rows(sql, *up_to[1:])
+        return rows[0]["id"] if rows else 0
 
-    async def _recalled(self, text: str, inbound: InboundMessage, start: int, newest: int) -> str:
+    async def _recalled(self, inbound: InboundMessage, start: int, newest: int) -> str:
         from nanobot.memory.ranking import show
 
         lines: list[str] = []
         room = self._config.recall.max_tokens * 4 - len(_TITLE)
         memory = self._search()
-        hits = await memory.recall(text, self._scope(inbound), start, newest, _CANDIDATES)
+        hits = await memory.recall(inbound.text, self._scope(inbound), start, newest, _CANDIDATES)
         self._log_notices(memory)
         for hit in hits:
             if self._section.shows(hit.id, inbound):
                 continue
-            line = show(hit, text, _RECALLED) + "\n"
+            line = show(hit, inbound.text, _RECALLED) + "\n"
             if len(lines) < self._config.recall.limit and len(line) <= room:
                 lines.append(line)
                 room -= len(line)
         return _TITLE + "".join(lines) if lines else ""
-
-
-def _has_content(text: str) -> bool:
-    from nanobot.memory.words import content_words, says_something
-
-    return any(says_something(word) for word in content_words(text))

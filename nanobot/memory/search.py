@@ -17,6 +17,8 @@ from nanobot import paths
 from nanobot.errors import StorageError
 from nanobot.memory import search_rows
 from nanobot.memory.facts import (
+    Fact,
+    HistoryEntry,
     decode_memory,
     format_entry,
     format_fact,
@@ -28,7 +30,7 @@ from nanobot.memory.facts import (
 )
 from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
 from nanobot.memory.search_index import SearchIndex
-from nanobot.memory.search_rows import LineRow, Position, SearchScope, TurnRow
+from nanobot.memory.search_rows import EVERYTHING, LineRow, Position, SearchScope, TurnRow
 from nanobot.store.export import as_markdown
 from nanobot.store.records import StoredMessage
 from nanobot.store.sessions import stored_message
@@ -39,6 +41,7 @@ P = ParamSpec("P")
 
 _BATCH = 200  # messages that are indexed in one transaction
 _LATE = 1000  # ids: a message that is not there when one so much newer is will never be
+_MESSAGES = "SELECT messages.*, is_group FROM messages JOIN sessions ON sessions.key = messages.session"
 _MANY = 1000  # messages after which the reader is told how far it is
 
 
@@ -63,12 +66,14 @@ class MemorySearch:
         self._index = index or SearchIndex(paths.home() / "search.db")
         self._progress = progress
         self._refreshing = asyncio.Lock()
-        self._common: set[str] = set()  # words that recall need not look at
 
     async def search(self, text: str, scope: SearchScope, limit: int) -> list[Hit]:
         """The best hits for any text, best first; for a message's id that message. Raises StorageError."""
-        if message := await self._message(text.strip(), scope):
-            return [message]
+        if found := await message_named(self._store, text.strip(), scope):
+            _, stored = found
+            shown = "\n".join(as_markdown(stored)).strip()
+            when = moment(stored.created_at)
+            return [Hit("message", text.strip(), shown, *when, stored.message.role)]
         return await self._ask(rank, text, scope, self._clock(), limit)
 
     async def recall(self, text: str, scope: SearchScope, start: int, newest: int, limit: int) -> list[Hit]:
@@ -77,7 +82,7 @@ class MemorySearch:
         Of the scope's own chat only what was said up to message `start`. `newest` is the id of the newest
         message that counts: nothing is read when that one is in the index already.
         """
-        asked = text, scope, start, limit, self._common
+        asked = text, scope, start, limit
         found = await self._index.read(_recall_at_once, self._folder, newest, *asked)
         return await self._ask(recall, *asked) if found is None else found
 
@@ -91,15 +96,6 @@ class MemorySearch:
             await self.refresh()
             found = await self._index.read(ask, *args, **kwargs)
         return found
-
-    async def _message(self, name: str, scope: SearchScope) -> Hit | None:
-        """The message with this id, when there is one and the scope may see it."""
-        session, stored = await message_named(self._store, name) or ("", None)
-        info = await self._store.sessions.get(session) if stored else None
-        if stored is None or info is None or not scope.sees(session, is_group=info.is_group):
-            return None
-        text = "\n".join(as_markdown(stored)).strip()
-        return Hit("message", name, text, *moment(stored.created_at), stored.message.role)
 
     def take_notices(self) -> list[str]:
         """What the owner should know about the index, once."""
@@ -143,14 +139,18 @@ class MemorySearch:
         return len(unread)
 
 
-async def message_named(store: Store, name: str) -> tuple[str, StoredMessage] | None:
-    """The session and the message with an id such as `cli:direct#12`. Raises StorageError."""
+async def message_named(
+    store: Store, name: str, scope: SearchScope = EVERYTHING
+) -> tuple[str, StoredMessage] | None:
+    """The session and the message with an id such as `cli:direct#12`, if in view. Raises StorageError."""
     try:
         session, seq = split_message_id(name)
     except ValueError:
         return None
-    found = await store.sessions.history(session, after=seq - 1, limit=1)
-    return (session, found[0]) if found and found[0].seq == seq else None
+    condition, parameters = scope.turns()
+    sql = f"{_MESSAGES} WHERE session = ? AND seq = ? AND {condition}"
+    found = await store.database.rows(sql, session, seq, *parameters)
+    return (session, stored_message(found[0])) if found else None
 
 
 def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str]]:
@@ -175,11 +175,10 @@ def _recall_at_once(index: IndexConnection, folder: Path, newest: int, *asked: A
 
 def _unread(connection: Connection, position: Position, limit: int) -> tuple[str, list[TurnRow]]:
     """The mark of the last message read, and the next ones that were not."""
-    sql = "SELECT messages.*, is_group FROM messages JOIN sessions ON sessions.key = messages.session WHERE "
-    last = connection.execute(sql + "messages.id = ?", (position.last,)).fetchone()
+    last = connection.execute(f"{_MESSAGES} WHERE messages.id = ?", (position.last,)).fetchone()
     late = f" OR messages.id IN ({', '.join(map(str, position.missing))})" if position.missing else ""
     rows = connection.execute(
-        f"{sql} (messages.id > ?{late}) ORDER BY messages.id LIMIT ?", (position.last, limit)
+        f"{_MESSAGES} WHERE messages.id > ?{late} ORDER BY messages.id LIMIT ?", (position.last, limit)
     )
     return _mark(_turn_row(last)) if last else "", [_turn_row(row) for row in rows]
 
@@ -221,12 +220,9 @@ def _signature(path: Path) -> str:
 
 def _line_rows(path: Path) -> list[LineRow]:
     text = decode_memory(read_memory(path))
-    if path.name == FACTS_FILE:
-        return [
-            LineRow(format_fact(fact), fact.origin.group, fact.text, fact.origin.day)
-            for fact in parse_facts(text)
-        ]
-    return [
-        LineRow(format_entry(entry), entry.origin.group, entry.text, entry.origin.day)
-        for entry in parse_history(text)
-    ]
+    lines: list[tuple[str, Fact | HistoryEntry]] = (
+        [(format_fact(fact), fact) for fact in parse_facts(text)]
+        if path.name == FACTS_FILE
+        else [(format_entry(entry), entry) for entry in parse_history(text)]
+    )
+    return [LineRow(line, item.origin.group, item.text, item.origin.day) for line, item in lines]

@@ -23,7 +23,7 @@ from nanobot.store.sqlite import use_wal
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_VERSION = 2  # of the schema and of how words are made (memory/words.py); another one is made anew
+_VERSION = 3  # of the schema and of how words are made (memory/words.py); another one is made anew
 _BUSY = 5.0  # seconds to wait for another process that writes
 # What is wrong with the disk or with another process, and not with the file.
 _NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", "INTERRUPT", "NOMEM")

@@ -32,6 +32,7 @@ CREATE TABLE turns (
   is_group INTEGER NOT NULL,
   speaker TEXT NOT NULL,
   text TEXT NOT NULL,
+  name TEXT AS (session || '#' || seq),
   UNIQUE (session, seq)
 );
 CREATE TABLE lines (
@@ -45,7 +46,6 @@ CREATE VIRTUAL TABLE words USING fts5 (
   said, before, after, dates, tokenize = 'porter unicode61 remove_diacritics 2'
 )
 """
-_TURN = "id, session, seq, session || '#' || seq AS name, at, episode, speaker, text"
 _WEIGHTS = "1.0, 0.5, 0.3, 0.6"  # of the columns said, before, after, dates
 _SILENCE = 3600.0  # seconds after which a chat is taken to speak of something else
 _NEIGHBOUR = 600  # characters of a neighbouring message that are searched with a message
@@ -98,27 +98,22 @@ class SearchScope:
     is_group: bool = False
     reach: Literal["chat", "all", "everything"] = "chat"
 
-    def sees(self, session: str, *, is_group: bool) -> bool:
-        """Whether messages of a session are in view."""
-        if self.reach == "everything":
-            return True
-        if self.reach == "all" and not self.is_group:
-            return not is_group
-        return (session, is_group) == (self.session, self.is_group)
-
-    def turns(self) -> tuple[str, tuple[str | float, ...]]:
-        """A condition on `turns` and its parameters."""
+    def turns(self) -> tuple[str, tuple[str | int, ...]]:
+        """A condition on the columns `session` and `is_group` of a message, and its parameters."""
         if self.reach == "everything":
             return "1", ()
         if self.reach == "all" and not self.is_group:
             return "is_group = 0", ()
-        return "session = ? AND is_group = ?", (self.session, str(int(self.is_group)))
+        return "session = ? AND is_group = ?", (self.session, int(self.is_group))
 
-    def lines(self) -> tuple[str, tuple[str | float, ...]]:
+    def lines(self) -> tuple[str, tuple[str | int, ...]]:
         """A condition on `lines` and its parameters."""
         if self.reach == "everything":
             return "1", ()
         return "session = ?", (self.session if self.is_group else "",)
+
+
+EVERYTHING = SearchScope(reach="everything")
 
 
 # -- filling it
@@ -206,69 +201,53 @@ def put_lines(db: Connection, file: str, signature: str, rows: Sequence[LineRow]
 # -- asking it
 
 
-def count(db: Connection) -> int:
-    """How many messages and lines there are, about: the cost does not depend on it."""
-    turns = db.execute("SELECT MAX(id) FROM turns").fetchone()[0] or 0
-    return int(turns) + int(db.execute("SELECT COUNT(*) FROM lines").fetchone()[0])
-
-
-def frequency(db: Connection, term: str, most: int, column: str = "") -> int:
-    """In how many rows a term is, in any column or in one, counted up to `most`."""
-    match = f"{column} : {_quoted(term)}" if column else _quoted(term)
+def frequency(db: Connection, term: str, most: int) -> int:
+    """In how many rows a term is, counted up to `most`."""
     counted = "SELECT COUNT(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-    return int(db.execute(counted, (match, most)).fetchone()[0])
+    return int(db.execute(counted, (_quoted(term), most)).fetchone()[0])
 
 
-def turns(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[Row]:
-    """The messages that match any of the terms best."""
-    condition, parameters = scope.turns()
+def holders(db: Connection, term: str, most: int) -> list[int]:
+    """The ids of rows that hold a term themselves, at most that many."""
+    sql = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
+    return [row[0] for row in db.execute(sql, (f"said : {_quoted(term)}", most))]
+
+
+def best(
+    db: Connection, table: Literal["turns", "lines"], terms: Sequence[str], scope: SearchScope, limit: int
+) -> list[Row]:
+    """The messages, or lines of memory files, that match any of the terms best."""
+    condition, parameters = scope.turns() if table == "turns" else scope.lines()
+    first = FILES if table == "lines" else 0
+    joined = "" if condition == "1" else f"CROSS JOIN {table} ON {table}.id = words.rowid"
     return db.execute(
-        f"SELECT score, {_TURN} FROM ({_best('turns', condition)}) JOIN turns ON id = found"
-        " ORDER BY score DESC",
-        (_any(terms), 0, FILES, *parameters, limit),
+        f"SELECT score, {table}.* FROM (SELECT words.rowid AS found, -bm25(words, {_WEIGHTS}) AS score"
+        f" FROM words {joined} WHERE words MATCH ? AND words.rowid > ? AND words.rowid < ? AND {condition}"
+        f" ORDER BY score DESC LIMIT ?) JOIN {table} ON id = found ORDER BY score DESC",
+        (" OR ".join(map(_quoted, terms)), first, first + FILES, *parameters, limit),
     ).fetchall()
 
 
-def lines(db: Connection, terms: Sequence[str], scope: SearchScope, limit: int) -> list[Row]:
-    """The lines of memory files that match any of the terms best."""
-    condition, parameters = scope.lines()
+def these(
+    db: Connection, table: Literal["turns", "lines"], ids: Sequence[int], scope: SearchScope, after: int = 0
+) -> list[Row]:
+    """Those with these ids that are in view, without what the scope's own chat said after `after`."""
+    condition, parameters = scope.turns() if table == "turns" else scope.lines()
+    if table == "turns":
+        condition += " AND NOT (session = ? AND seq > ?)"
+        parameters = (*parameters, scope.session, after)
+    marks = ", ".join("?" * len(ids))
     return db.execute(
-        f"SELECT score, id, file, text FROM ({_best('lines', condition)}) JOIN lines ON id = found"
-        " ORDER BY score DESC",
-        (_any(terms), FILES, 2 * FILES, *parameters, limit),
-    ).fetchall()
-
-
-def holders(db: Connection, term: str) -> list[int]:
-    """The ids of rows that hold a term themselves."""
-    rows = db.execute("SELECT rowid FROM words WHERE words MATCH ?", (f"said : {_quoted(term)}",))
-    return [row[0] for row in rows]
-
-
-def turns_of(db: Connection, ids: Sequence[int], scope: SearchScope, after: int) -> list[Row]:
-    """Those of the messages that are in view, without what the scope's own chat said after `after`."""
-    condition, parameters = scope.turns()
-    return db.execute(
-        f"SELECT {_TURN} FROM turns WHERE id IN ({_marks(ids)}) AND {condition}"
-        " AND NOT (session = ? AND seq > ?)",
-        (*ids, *parameters, scope.session, after),
+        f"SELECT * FROM {table} WHERE id IN ({marks}) AND {condition}", (*ids, *parameters)
     ).fetchall()
 
 
 def turns_named(db: Connection, names: Iterable[str], scope: SearchScope) -> list[Row]:
     """The messages with these ids that are in view."""
     condition, parameters = scope.turns()
-    sql = f"SELECT {_TURN} FROM turns WHERE session = ? AND seq = ? AND {condition}"
+    sql = f"SELECT * FROM turns WHERE session = ? AND seq = ? AND {condition}"
     found = (db.execute(sql, (*split_message_id(name), *parameters)).fetchone() for name in names)
     return [row for row in found if row is not None]
-
-
-def lines_of(db: Connection, ids: Sequence[int], scope: SearchScope) -> list[Row]:
-    """Those of the lines of memory files that are in view."""
-    condition, parameters = scope.lines()
-    return db.execute(
-        f"SELECT id, file, text FROM lines WHERE id IN ({_marks(ids)}) AND {condition}", (*ids, *parameters)
-    ).fetchall()
 
 
 def _searchable(text: str) -> str:
@@ -279,27 +258,6 @@ def _day_words(day: date) -> str:
     from nanobot.memory.dates import date_words  # asking seldom needs it
 
     return date_words(day)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _best(table: str, condition: str) -> str:
-    """The ids and scores of the best rows of `table`, read only as far as that needs.
-
-    Parameters: what to match, between which ids, those of `condition`, how many.
-    """
-    joined = "" if condition == "1" else f"CROSS JOIN {table} ON {table}.id = words.rowid"
-    return (
-        f"SELECT words.rowid AS found, -bm25(words, {_WEIGHTS}) AS score FROM words {joined}"
-        f" WHERE words MATCH ? AND words.rowid > ? AND words.rowid < ? AND {condition}"
-        " ORDER BY score DESC LIMIT ?"
-    )
-
-
-def _any(terms: Sequence[str]) -> str:
-    return " OR ".join(_quoted(term) for term in terms)
 
 
 def _quoted(term: str) -> str:

@@ -29,14 +29,7 @@ sit sat|speak spoke spoken|lead led|grow grew grown|lose lost|win won|fall fell 
 build built|understand understood|draw drew drawn|break broke broken|spend spent|eat ate eaten
 drive drove driven|wear wore worn|choose chose chosen|seek sought|throw threw thrown|catch caught
 deal dealt|forget forgot forgotten|lay laid|fly flew flown|lie lay lain|sing sang sung|sell sold
-teach taught|sleep slept|swim swam swum|ride rode ridden|drink drank drunk|fight fought|steal stole stolen
-wake woke woken|hide hid hidden|shake shook shaken|feed fed|lend lent|shoot shot|show shown|light lit
-dig dug|bite bit bitten|beat beaten|blow blew blown|freeze froze frozen|hang hung|ring rang rung|sew sewn
-shine shone|shrink shrank shrunk|sink sank sunk|slide slid|spin spun|stick stuck|strike struck
-swear swore sworn|sweep swept|swing swung|tear tore torn|weave wove woven|bend bent|bind bound
-dream dreamt|learn learnt|burn burnt|forgive forgave forgiven|child children|person people|man men
-woman women|foot feet|tooth teeth|mouse mice|goose geese|wife wives|knife knives|half halves|shelf shelves
-wolf wolves
+child children|person people|man men|woman women|foot feet|tooth teeth|mouse mice|wife wives
 """
 _BASE = {
     form: forms.split()[0] for forms in _IRREGULAR.replace("\n", "|").split("|") for form in forms.split()[1:]
