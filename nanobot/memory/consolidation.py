@@ -7,18 +7,17 @@ change, and only after that the files are written: what is noted is brought in b
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanobot.agent.assistant import ModelPool
-from nanobot.config.schema import Config
 from nanobot.errors import NanobotError, ProviderError, StorageError
 from nanobot.memory.consolidation_table import ConsolidationTable, Unconsolidated
-from nanobot.memory.facts import Fact, format_entry, plain_text
-from nanobot.memory.files import MemoryFiles, hold, open_files, to_the_end
+from nanobot.memory.facts import format_entry, plain_text
+from nanobot.memory.files import MemoryFiles, hold, to_the_end
 from nanobot.memory.operations import Plan, plan_reply
 from nanobot.memory.transcript import Transcript, others_texts
 from nanobot.memory.words import content_words
@@ -40,16 +39,6 @@ _KNOWN_SIZE = 6_000  # characters of known facts that the model is shown
 ModelOf = Callable[[str], Awaitable[tuple[str, Provider]]]
 
 
-def owed(session: Unconsolidated, window: int) -> int:
-    """Up to which message a session is to be consolidated now; `session.consolidated` when nothing is.
-
-    What left the model's context is, and of a context that is full the older half.
-    """
-    full = session.settled - session.consolidated >= window
-    end = max(session.start, session.settled - window // 2) if full else session.start
-    return max(session.consolidated, min(end, session.settled))
-
-
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """How much is to be consolidated, how often that has failed, and the last error."""
@@ -69,18 +58,13 @@ class Waiting:
 
 async def count_waiting(store: Store, window: int) -> Waiting:
     """Raises StorageError."""
-    waiting = await _backlog(store, window)
+    waiting = await ConsolidationTable(store.database).unconsolidated(window)
     return Waiting(
-        sum(owed(session, window) - session.consolidated for session in waiting),
+        sum(session.until - session.consolidated for session in waiting),
         len(waiting),
         sum(session.failures for session in waiting),
         next((session.error for session in waiting if session.error), ""),
     )
-
-
-async def _backlog(store: Store, window: int) -> list[Unconsolidated]:
-    waiting = await ConsolidationTable(store.database).unconsolidated(window)
-    return [session for session in waiting if owed(session, window) > session.consolidated]
 
 
 @dataclass(frozen=True)
@@ -110,29 +94,24 @@ class Consolidator:
         """
         await self.finish_pending()
         done, failed = 0, set[str]()
-        while done + len(failed) < most and await self._work(retry_now, failed):  # mostly none: no lock
+        while done + len(failed) < most and await self._next(retry_now, failed):  # mostly none: no lock
             async with hold("consolidation"):
-                work = await self._work(retry_now, failed)
-                if not work:
-                    break
-                if await self._attempt(work[0], owed(work[0], self.window)):
+                session = await self._next(retry_now, failed)
+                if session and await self._attempt(session):
                     done += 1
-                else:
-                    failed.add(work[0].session)
+                elif session:
+                    failed.add(session.session)
         return done
 
-    async def _work(self, retry_now: bool, failed: Container[str]) -> list[Unconsolidated]:
-        return [
-            session
-            for session in await _backlog(self.store, self.window)
-            if session.session not in failed and (retry_now or session.retry_at <= self.clock())
-        ]
+    async def _next(self, retry_now: bool, failed: Container[str]) -> Unconsolidated | None:
+        for session in await self._table.unconsolidated(self.window):
+            if session.session not in failed and (retry_now or session.retry_at <= self.clock()):
+                return session
+        return None
 
-    async def _attempt(self, session: Unconsolidated, until: int) -> bool:
+    async def _attempt(self, session: Unconsolidated) -> bool:
         """Consolidate the next messages of a session; False when that did not work this time."""
-        transcript = await self._read(session, until)
-        if transcript is None:
-            return False
+        transcript = await self._read(session)
         try:
             async with asyncio.timeout(self.timeout):
                 plan = await self._ask(transcript)
@@ -165,16 +144,14 @@ class Consolidator:
                     await to_the_end(asyncio.to_thread(self.files.apply, plan, change.id))
                     await self._table.change_applied(change.id)
 
-    async def _read(self, session: Unconsolidated, until: int) -> Transcript | None:
+    async def _read(self, session: Unconsolidated) -> Transcript:
         """The next messages to consolidate: whole turns, no more than one model call takes.
 
         The messages before them, which the model may have seen with them, tell whether others were read.
         """
         first = session.consolidated
         messages = await self.store.sessions.history(session.session, after=first, limit=_RANGE_READ)
-        end = _range_end(messages, until)
-        if not end:
-            return None
+        end = _range_end(messages, session.until)
         earlier, last = max(0, first - _SEEN_BEFORE * self.window), messages[end - 1].seq
         before = await self.store.sessions.history(session.session, after=earlier, limit=first - earlier)
         turns = await self._table.unattended_turns(session.session, earlier, last)
@@ -186,7 +163,7 @@ class Consolidator:
         model, provider = await self.model_of(transcript.session)
         if not transcript.users_words.strip() or not provider.traits(model).supports_tools:
             return _mechanical(transcript)  # nobody spoke, or a model that can only chat
-        instructions = _instructions()
+        instructions = (Path(__file__).parent / "prompts" / "consolidate.md").read_text(encoding="utf-8")
         text = await asyncio.to_thread(self._question, transcript)
         request = ModelRequest(model, instructions, (Message.user(text),), (), self.max_tokens)
         reply = await _reply(provider, request)
@@ -194,48 +171,18 @@ class Consolidator:
         return await asyncio.to_thread(plan_reply, reply, instructions, transcript, facts)
 
     def _question(self, transcript: Transcript) -> str:
-        visible = [
-            fact
-            for fact in self.files.facts()
-            if fact.origin.visible_in(transcript.session, is_group=transcript.is_group)
-        ]
-        shown = relevant(visible, transcript.users_words)
-        known = "\n".join(f"{fact.id}: {fact.text} ({fact.origin.day or 'no date'})" for fact in shown)
+        """The facts most like what was said, as many as there is room for, and the conversation."""
+        spoken = set(content_words(transcript.users_words))
+        facts = [fact for fact in self.files.facts() if fact.origin.group == transcript.group]
+        facts.sort(key=lambda fact: -len(spoken.intersection(content_words(fact.text))))
+        sizes = itertools.accumulate(len(fact.text) + 24 for fact in facts)
+        known = "\n".join(
+            f"{fact.id}: {fact.text} ({fact.origin.day or 'no date'})"
+            for fact, size in zip(facts, sizes, strict=True)
+            if size <= _KNOWN_SIZE
+        )
         text = f"Known facts:\n{known or '(none)'}\n\nConversation:\n{transcript.as_text()}"
         return text.encode("utf-8", "replace").decode()  # the owner's files may hold other bytes
-
-
-def open_consolidator(
-    config: Config, store: Store, models: ModelPool, model_of: Callable[[str], Awaitable[str]]
-) -> Consolidator:
-    """As configured. `model_of` names the model that answers a session."""
-
-    async def open_model(session_key: str) -> tuple[str, Provider]:
-        resolution, provider = await models.get(config.memory.model or await model_of(session_key))
-        return resolution.model, provider
-
-    defaults = config.agents.defaults
-    return Consolidator(
-        store,
-        open_files(config.workspace_path),
-        open_model,
-        defaults.memory_window,
-        config.memory.timeout_seconds,
-        defaults.max_tokens,
-    )
-
-
-def relevant(facts: Sequence[Fact], said: str) -> list[Fact]:
-    """The facts most like what was said, then the first ones, as many as a prompt has room for."""
-    spoken = set(content_words(said))
-    ranked = sorted(facts, key=lambda fact: -len(spoken.intersection(content_words(fact.text))))
-    shown, size = [], 0
-    for fact in ranked:
-        size += len(fact.text) + 24
-        if size > _KNOWN_SIZE:
-            break
-        shown.append(fact)
-    return shown
 
 
 def _range_end(messages: Sequence[StoredMessage], until: int) -> int:
@@ -254,10 +201,6 @@ def _range_end(messages: Sequence[StoredMessage], until: int) -> int:
 
 def _mechanical(transcript: Transcript) -> Plan:
     return Plan((format_entry(transcript.entry(transcript.digest())),))
-
-
-def _instructions() -> str:
-    return (Path(__file__).parent / "prompts" / "consolidate.md").read_text(encoding="utf-8")
 
 
 async def _reply(provider: Provider, request: ModelRequest) -> str:

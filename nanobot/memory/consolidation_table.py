@@ -10,17 +10,15 @@ from nanobot.store.sqlite import Connection, Row, Table, writes
 
 @dataclass(frozen=True, slots=True)
 class Unconsolidated:
-    """A session whose messages after `consolidated` are not in the memory files.
+    """A session whose messages after `consolidated`, up to `until`, are to get into the memory files now.
 
-    The model's context begins after message `start`; up to `settled` no turn is running. `forgets` rises
-    whenever something is forgotten. The next range failed `failures` times and is tried again at `retry_at`.
+    `forgets` rises whenever something is forgotten. They failed `failures` times, and wait until `retry_at`.
     """
 
     session: str
     is_group: bool
     consolidated: int
-    start: int
-    settled: int
+    until: int
     forgets: int
     failures: int
     retry_at: float
@@ -39,9 +37,16 @@ class ConsolidationTable(Table):
     """The cursors of sessions and the changes of the memory files."""
 
     async def unconsolidated(self, window: int) -> list[Unconsolidated]:
-        """Sessions in which people speak, with `window` such messages or some before their start."""
-        rows = await self.database.rows(_OWING, window)
-        return [Unconsolidated(**{**dict(row), "is_group": bool(row["is_group"])}) for row in rows]
+        """Sessions in which people speak: what left the model's context, and of a full one the older half."""
+        found = []
+        for row in await self.database.rows(_OWING, window):
+            about = {**dict(row), "is_group": bool(row["is_group"])}
+            start, settled, consolidated = about.pop("start"), about.pop("settled"), row["consolidated"]
+            full = settled - consolidated >= window
+            until = min(settled, max(start, settled - window // 2) if full else start)
+            if until > consolidated:
+                found.append(Unconsolidated(**about, until=until))
+        return found
 
     async def unattended_turns(self, key: str, after: int, until: int) -> frozenset[int]:
         """The turns of these messages that nobody wrote: schedules, results of subagents."""
@@ -78,17 +83,12 @@ class ConsolidationTable(Table):
 
     async def is_due(self, window: int) -> bool:
         """Whether there is anything to do now: consolidating, finishing a change or a forgetting."""
-        (row,) = await self.database.rows(
-            f"SELECT EXISTS (SELECT 1 FROM ({_OWING}) AS owing WHERE retry_at <= ?)"
-            " OR EXISTS (SELECT 1 FROM memory_changes WHERE state = 'pending')"
-            " OR EXISTS (SELECT 1 FROM forgets WHERE request <> '') AS due",
-            *(window, self.database.clock()),
-        )
-        return bool(row["due"])
-
-    async def is_forgetting(self) -> bool:
-        """Whether something is being forgotten, or that was broken off."""
-        return bool(await self.database.rows("SELECT 1 FROM forgets WHERE request <> ''"))
+        now = self.database.clock()
+        if any(session.retry_at <= now for session in await self.unconsolidated(window)):
+            return True
+        changes = "SELECT 1 FROM memory_changes WHERE state = 'pending'"
+        forgets = "SELECT 1 FROM forgets WHERE request <> ''"
+        return bool(await self.database.rows(f"{changes} UNION {forgets}"))
 
     async def pending_changes(self) -> list[MemoryChange]:
         """Changes that are not in the files yet, oldest first."""
@@ -112,7 +112,8 @@ class ConsolidationTable(Table):
 
 
 _CHANGES = "SELECT id, last_seq, body FROM memory_changes WHERE"
-# In the sessions that are left out nobody speaks.
+# In the sessions that are left out nobody speaks. The model's context begins after message `start`; up to
+# `settled` no turn is running.
 _OWING = (
     "SELECT key AS session, is_group, consolidated_seq AS consolidated, start_seq AS start,"
     " COALESCE(failures, 0) AS failures, COALESCE(retry_at, 0.0) AS retry_at, COALESCE(error, '') AS error,"

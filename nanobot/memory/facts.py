@@ -33,6 +33,7 @@ _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
 _BULLET = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _YEARS = range(1900, 2200)  # others are slips of the pen, and some computers cannot place them in time
+_MESSAGE_ID = re.compile(r"(.+)#([0-9]{1,15})", re.DOTALL)
 _SEQS = re.compile(r"[0-9]{1,9}(?:[-,][0-9]{1,9})*")
 # The time may have seconds and a zone behind it; they are passed over.
 _ENTRY = re.compile(
@@ -43,7 +44,6 @@ _PAST = re.compile(r"(superseded|expired): ")
 _HALF = re.compile("[\ud800-\udfff]")  # half a character, or a byte that is no UTF-8: in no key
 _KEY_SAFE = "!$&'()*+/:;=@[]^_`{|}~.,?"
 _LONGEST = 20_000  # characters of a line; longer ones were not written by hand, and stop no other line
-_MOST_DIGITS = 15
 _MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
 
 
@@ -60,16 +60,10 @@ class Evidence:
 
     @property
     def group(self) -> str:
-        """The group this is for, or "" for the owner's own; "-" when nobody knows which."""
+        """The group this is for, alone, or "" for everybody else; "-" when nobody knows which."""
         if not self.is_group:
             return ""
         return split_message_id(self.messages[0])[0] if self.messages else "-"
-
-    def visible_in(self, session_key: str, *, is_group: bool) -> bool:
-        """A group sees what was said in it and nothing else; nobody else sees that."""
-        if not self.is_group:
-            return not is_group
-        return is_group and any(split_message_id(name)[0] == session_key for name in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +131,10 @@ def message_id(session_key: str, seq: int) -> str:
 
 def split_message_id(name: str) -> tuple[str, int]:
     """(session key, seq) of an id. Raises ValueError when it is none."""
-    session_key, separator, seq = name.rpartition("#")
-    if (
-        not separator
-        or not session_key
-        or not seq.isdecimal()
-        or len(seq) > _MOST_DIGITS
-        or _HALF.search(name)
-    ):
+    found = _MESSAGE_ID.fullmatch(name)
+    if not found or _HALF.search(name):
         raise ValueError(f"{name!r} is no message id")
-    return session_key, int(seq)
+    return found[1], int(found[2])
 
 
 def plain_text(text: str) -> str:

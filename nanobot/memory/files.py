@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,16 +86,16 @@ class MemoryFiles:
 
     def facts(self) -> list[Fact]:
         """The facts as they are now."""
-        return parse_facts(decode_memory(self._read(self.memory)))
+        return parse_facts(decode_memory(read_memory(self.memory)))
 
     def entries(self) -> list[HistoryEntry]:
         """What HISTORY.md says now."""
-        return parse_history(decode_memory(self._read(self.history)))
+        return parse_history(decode_memory(read_memory(self.history)))
 
     def unconfirmed(self) -> list[Fact]:
         """What others wrote that would be facts if the owner said so, and has not."""
         known = {fact.id for fact in self.facts()}
-        waiting = parse_facts(decode_memory(self._read(self.waiting)))
+        waiting = parse_facts(decode_memory(read_memory(self.waiting)))
         return list({fact.id: fact for fact in waiting if fact.id not in known}.values())
 
     def confirm(self, fact: Fact) -> None:
@@ -108,7 +108,7 @@ class MemoryFiles:
         found = []
         for path in (self.memory, self.history):
             try:
-                text = decode_memory(self._read(path))
+                text = decode_memory(read_memory(path))
             except StorageError as error:
                 found.append(str(error))
                 continue
@@ -118,27 +118,18 @@ class MemoryFiles:
                 found.append(f"UNCONFIRMED.md has {waiting} facts: `nanobot memory confirm` shows them.")
         return found
 
-    def _read(self, path: Path) -> bytes:
-        return read_memory(path)
-
     def apply(self, plan: Plan, change_id: int) -> None:
         """Bring a change into the files; doing so again changes nothing."""
         paths.make_private_dir(self.folder)
-        for path in (
-            self.history,
-            self.memory,
-            self.waiting,
-        ):  # nothing is written through a link that leads elsewhere
-            self._read(path)
-        with _storage_errors(self.history):
-            _append(self.history, "".join(f"{line}\n" for line in plan.history))
-        for line in plan.unconfirmed:
-            _append(self.waiting, f"{line}\n")
+        for path in (self.history, self.memory, self.waiting):  # not through a link that leads elsewhere
+            read_memory(path)
+        rewrite(self.history, lambda text: _with_lines(text, plan.history))
+        rewrite(self.waiting, lambda text: _with_lines(text, plan.unconfirmed))
 
         def edit(text: str) -> str:
             after = edit_lines(text, plan.edits)
             if after != text:
-                self._back_up(encode_memory(text, read_bytes(self.memory)), change_id)
+                self._back_up(_read(self.memory), change_id)
             return after
 
         rewrite(self.memory, edit)
@@ -183,9 +174,17 @@ def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
             lines[old[0]] = edit.new
         else:
             added.append(edit.new)
-    result = "\n".join(line for line in lines if line is not None)
-    separator = "\n" if added and result and not result.endswith("\n") else ""
-    return result + separator + "".join(f"{line}\n" for line in added)
+    return _joined("\n".join(line for line in lines if line is not None), added)
+
+
+def _with_lines(text: str, lines: Sequence[str]) -> str:
+    """`text` with these lines at its end, once."""
+    return text if _joined("\n", lines) in f"\n{text}" else _joined(text, lines)
+
+
+def _joined(text: str, lines: Sequence[str]) -> str:
+    separator = "\n" if lines and text and not text.endswith("\n") else ""
+    return text + separator + "".join(f"{line}\n" for line in lines)
 
 
 class _Changed(Exception):
@@ -199,7 +198,7 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
     """
     while True:
         with _storage_errors(path):
-            before = read_bytes(path)
+            before = _read(path)
             mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         after = encode_memory(change(decode_memory(before)), before)
         if after == before:
@@ -208,31 +207,13 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
             file.write(after)
             file.flush()
             os.fsync(file.fileno())  # it takes time: before the last look at the file
-            if read_bytes(path) != before:
+            if _read(path) != before:
                 raise _Changed
             return
 
 
-def read_bytes(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
-
-
-def _append(path: Path, block: str) -> None:
-    """Append `block` once, on a line of its own, also when an earlier try was killed in the middle of it."""
-    content = read_bytes(path)
-    wanted, end = encode_memory(block, content), encode_memory("\n", content)
-    if wanted in content:
-        return
-    begun = next((n for n in range(len(wanted) - 1, 0, -1) if _ends_with_line(content, wanted[:n], end)), 0)
-    lead = b"" if begun or not content or content.endswith(end) else end
-    with path.open("ab", buffering=0) as file:
-        file.write(lead + wanted[begun:])
-        os.fsync(file.fileno())
-
-
-def _ends_with_line(content: bytes, begun: bytes, end: bytes) -> bool:
-    before = content.removesuffix(begun)
-    return before != content and (not before or before.endswith(end))
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ class ForgetScope:
     def allows(self, item: Fact | HistoryEntry) -> bool:
         if not self.session:
             return True
-        if not item.origin.visible_in(self.session, is_group=self.is_group):
+        if item.origin.group != (self.session if self.is_group else ""):
             return False
         sessions = {split_message_id(name)[0] for name in item.origin.messages}
         return self.owner or self.is_group or sessions == {self.session}

@@ -15,6 +15,7 @@ from nanobot.bus.hub import Hub, wait_for
 from nanobot.config.schema import Config
 from nanobot.errors import NanobotError
 from nanobot.memory.consolidation_table import ConsolidationTable
+from nanobot.providers.base import Provider
 from nanobot.store.records import StoredMessage
 from nanobot.store.store import Store
 
@@ -47,9 +48,19 @@ class MemoryMaintenance:
     @functools.cached_property
     def consolidator(self) -> Consolidator:
         """Turns what was said into facts and summaries."""
-        from nanobot.memory.consolidation import open_consolidator
+        from nanobot.memory.consolidation import Consolidator
+        from nanobot.memory.files import open_files
 
-        return open_consolidator(self._config, self._store, self._models, self._model_of)
+        defaults, timeout = self._config.agents.defaults, self._config.memory.timeout_seconds
+        return Consolidator(
+            *(self._store, open_files(self._config.workspace_path), self._open_model),
+            *(defaults.memory_window, timeout, defaults.max_tokens),
+        )
+
+    async def _open_model(self, session_key: str) -> tuple[str, Provider]:
+        name = self._config.memory.model or await self._model_of(session_key)
+        resolution, provider = await self._models.get(name)
+        return resolution.model, provider
 
     @functools.cached_property
     def forgetter(self) -> Forgetter:
@@ -105,8 +116,7 @@ class MemoryMaintenance:
 
         An attempt takes at most `seconds`. Raises NanobotError.
         """
-        if await ConsolidationTable(self._store.database).is_forgetting():
-            await self.forgetter.finish()
+        await self.forgetter.finish()
         timeout = min(seconds, self.consolidator.timeout)
         consolidator = dataclasses.replace(self.consolidator, timeout=timeout)
         await consolidator.run_owed(most=most, retry_now=retry_now)

@@ -12,8 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nanobot.errors import ProviderError
 from nanobot.memory.facts import Fact, format_entry, format_fact, parse_facts, plain_text, superseded
@@ -31,11 +30,10 @@ _MOST_SHRINK = 0.3  # of the facts that are not expired by name
 _FREE_EXPIRIES = 3  # that many may always go, beyond that 30 % of all
 _ECHO = 40  # characters of our own instructions that no honest reply repeats
 _LABEL = re.compile(r"\[\d+\] (?:user|assistant|others)\b")
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[。!?])")
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """One line of MEMORY.md: the fact `old` (an id or "") gives way to the line `new` (or "").
 
     `group` is the group whose facts these are, or "": others may have a fact with the same words.
@@ -46,8 +44,7 @@ class Edit:
     group: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a consolidation changes: lines for HISTORY.md, edits of MEMORY.md, lines for UNCONFIRMED.md."""
 
     history: tuple[str, ...]
@@ -55,18 +52,13 @@ class Plan:
     unconfirmed: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        edits = [[edit.old, edit.new, edit.group] for edit in self.edits]
-        body = {"history": self.history, "edits": edits, "unconfirmed": self.unconfirmed}
-        return json.dumps(body, ensure_ascii=False)
+        return json.dumps(self._asdict(), ensure_ascii=False)
 
     @staticmethod
     def from_json(body: str) -> Plan:
         data = json.loads(body)
         edits = tuple(Edit(*edit) for edit in data["edits"])
         return Plan(tuple(data["history"]), edits, tuple(data.get("unconfirmed", ())))
-
-
-_ENDS = ".,;:!?)]}'\""
 
 
 class _Refused(Exception):
@@ -80,7 +72,7 @@ def plan_reply(reply: str, instructions: str, transcript: Transcript, facts: Seq
     operations = data.get("operations")
     if not isinstance(operations, list) or len(operations) > _MOST_OPERATIONS:
         raise _bad(f"its operations are no list of at most {_MOST_OPERATIONS}")
-    own = [f for f in facts if f.origin.visible_in(transcript.session, is_group=transcript.is_group)]
+    own = [fact for fact in facts if fact.origin.group == transcript.group]
     checker = _Checker(transcript, own, instructions)
     for operation in operations:
         try:
@@ -112,24 +104,16 @@ def _parse(reply: str) -> dict[str, Any]:
 
 
 def _history(value: object, instructions: str, transcript: Transcript) -> str:
-    """The history entry without what others wrote and without addresses that nobody said."""
+    """The history entry without the sentences of others."""
     if not isinstance(value, str) or len(value) > _LONGEST_HISTORY:
         raise _bad(f"its history is no text of at most {_LONGEST_HISTORY:,} characters")
     if _is_echo(value, instructions):
         raise _bad("it repeats what it was given")
-    sentences = _sentences(plain_text(mask_secrets(value)))
+    sentences = _SENTENCE_END.split(plain_text(mask_secrets(value)))
     text = " ".join(one for one in sentences if not transcript.is_others(one, ()))
-    said = transcript.users_words.casefold()
-    text = _ADDRESS.sub(
-        lambda found: found[0] if found[0].casefold().rstrip(_ENDS) in said else "[address]", text
-    )
     if sum(char.isalnum() for char in text) < 3:
         raise _bad("its history says nothing")
     return text
-
-
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[.!?;])\s+|(?<=[。!?])", text)
 
 
 def _is_echo(text: str, instructions: str) -> bool:
@@ -147,7 +131,6 @@ class _Checker:
         self.past: list[str] = []
         self.unconfirmed: list[str] = []
         self._transcript = transcript
-        self._group = transcript.session if transcript.is_group else ""
         self._known = {fact.id: fact for fact in facts}
         self._ids = set(self._known)
         self._instructions = instructions
@@ -180,7 +163,7 @@ class _Checker:
         if not own or transcript.is_others(text, evidence, old.text if old else ""):
             self.unconfirmed.append(format_fact(fact))
             return
-        self.edits.append(Edit(old.id if old else "", format_fact(fact), self._group))
+        self.edits.append(Edit(old.id if old else "", format_fact(fact), self._transcript.group))
         if old:
             self._leave(old, text, evidence)
 
@@ -192,7 +175,7 @@ class _Checker:
         spoken = transcript.is_clean or set(content_words(old.text)) & set(words(transcript.own(evidence)))
         if not spoken or not all(map(transcript.is_own, evidence)):
             raise _Refused(f"nobody spoke of {old.id}")
-        self.edits.append(Edit(old.id, "", self._group))
+        self.edits.append(Edit(old.id, "", self._transcript.group))
         self._leave(old, "", evidence)
 
     def _leave(self, old: Fact, new: str, evidence: Sequence[int]) -> None:

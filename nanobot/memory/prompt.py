@@ -59,29 +59,25 @@ class MemorySection:
 
     def _of(self, inbound: InboundMessage) -> _Shown:
         self._read()
-        key = inbound.session_key if inbound.is_group else ""
-        if key not in self._shown:
-            facts = [
-                fact
-                for fact in self._facts
-                if fact.origin.visible_in(inbound.session_key, is_group=inbound.is_group)
-            ]
-            self._shown[key] = _fit(facts, self._most_bytes)
-        return self._shown[key]
+        group = inbound.session_key if inbound.is_group else ""
+        if group not in self._shown:
+            facts = [fact for fact in self._facts if fact.origin.group == group]
+            self._shown[group] = _fit(facts, self._most_bytes)
+        return self._shown[group]
 
     def _read(self) -> None:
+        facts: list[Fact] = []
         try:
             about = self._file.stat()
             stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
-            if stamp != self._stamp:
-                self._facts = _facts(read_inside(self._file.parent.parent, self._file))
+            if stamp == self._stamp:
+                return
+            facts = _facts(read_inside(self._file.parent.parent, self._file))
         except OSError:  # none yet
-            stamp, self._facts = None, []
+            stamp = None
         except ToolError as error:  # a link that leads out of the workspace
             log.error("MEMORY.md is not read: %s", error)
-            self._facts = []
-        if stamp != self._stamp:
-            self._stamp, self._shown = stamp, {}
+        self._stamp, self._facts, self._shown = stamp, facts, {}
 
 
 def _facts(content: bytes) -> list[Fact]:

@@ -121,16 +121,16 @@ class SearchIndex:
         return self._connection
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        if _version(connection) == _VERSION:
+        version = "SELECT user_version FROM pragma_user_version"
+        if connection.execute(version).fetchone()[0] == _VERSION:
             return
         connection.execute("BEGIN IMMEDIATE")
         with connection:  # commits, or rolls back
-            version = _version(connection)
-            if version == _VERSION:
-                return  # another process was faster
-            self._notice("was made by another version of nanobot" if version else "was not there")
-            search_rows.make_tables(connection)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            old = connection.execute(version).fetchone()[0]
+            if old != _VERSION:  # else another process was faster
+                self._notice("was made by another version of nanobot" if old else "was not there")
+                search_rows.make_tables(connection)
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -140,10 +140,6 @@ class SearchIndex:
     def _notice(self, what: str) -> None:
         if not self.notices:
             self.notices.append(f"The search index {what}. It is made anew; nothing else is affected.")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _inode(path: Path) -> int:

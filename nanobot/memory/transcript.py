@@ -35,6 +35,7 @@ _COLON = re.compile(r"[:：](?=\s|\Z)|：")
 # Addresses, numbers, codes: nobody writes these by chance as somebody else has written them.
 _EXACT = re.compile(r"[a-z0-9]+(?:[.@/:+'’_-]+[a-z0-9]+)*")
 _ADDRESS = re.compile(r"@|\w\.[^\W\d]{2}")
+_LINK = re.compile(r"@|//|^www\.")
 _DIGIT = re.compile(r"\d")
 _NAME = re.compile(r"(?<=\S )[^\W\d_a-z]\w+")  # with a capital, inside a sentence
 _GROUPS = re.compile(r"(?<=\d)[.,'’ ](?=\d{3}(?!\d))")
@@ -54,6 +55,11 @@ class Transcript:
     messages: Sequence[StoredMessage]
     unattended: frozenset[int] = frozenset()
     read_before: bool = True
+
+    @property
+    def group(self) -> str:
+        """The group whose facts come of it, or "" for the owner's own."""
+        return self.session if self.is_group else ""
 
     @cached_property
     def by_seq(self) -> dict[int, StoredMessage]:
@@ -123,7 +129,7 @@ class Transcript:
         in a row when they are names or when most words are others'. What people or `known` say is not.
         """
         said, shown = _codes(f"{self.users_words}\n{known}"), _codes(self.own(seqs))
-        if any(code in self._their_codes or shown for code in _codes(text) - said):
+        if any(code in self._their_codes or shown or _LINK.search(code) for code in _codes(text) - said):
             return True
         own, stems = self._own_stems | set(_stems(known)), _stems(text)
         forwarded = {stem for seq in seqs for stem in _stems(_forwarded(self.by_seq[seq].message))}

@@ -71,7 +71,7 @@ async def test_new_answers_at_once_and_nothing_of_the_conversation_is_lost(
         shown = await platform.wait_for("anna", 3)
         assert (shown[0], shown[2]) == ("re one, 1", "re two, 1")
         (waiting,) = await ConsolidationTable(app.store.database).unconsolidated(100)
-        assert (waiting.session, waiting.consolidated, waiting.start) == ("loopback:anna", 0, 2)
+        assert (waiting.session, waiting.consolidated, waiting.until) == ("loopback:anna", 0, 2)
         assert len(await app.store.sessions.history("loopback:anna")) == 4
 
 

@@ -111,7 +111,7 @@ def test_an_id_does_not_depend_on_case_and_spacing() -> None:
     ],
 )
 def test_who_may_see_what(origin: Evidence, session: str, is_group: bool, visible: bool) -> None:
-    assert origin.visible_in(session, is_group=is_group) == visible
+    assert (origin.group == (session if is_group else "")) == visible
 
 
 def test_an_absurd_range_stays_small() -> None:
