@@ -155,7 +155,7 @@ class _Checker:
     def _add(self, text: str, evidence: Sequence[int], old: Fact | None) -> None:
         """What has not the owner's word waits for it, and takes the place of nothing."""
         transcript = self._transcript
-        fact = Fact(text, transcript.origin(evidence, transcript.day(evidence)))
+        fact = Fact(text, transcript.origin(evidence))
         if fact.id in self._ids:
             raise _Refused("it is known")
         self._ids.add(fact.id)
@@ -180,7 +180,7 @@ class _Checker:
 
     def _leave(self, old: Fact, new: str, evidence: Sequence[int]) -> None:
         del self._known[old.id]
-        self.past.append(format_entry(superseded(old, new, self._transcript.day(evidence))))
+        self.past.append(format_entry(superseded(old, new, self._transcript.origin(evidence).day)))
 
     def _evidence(self, value: object) -> list[int]:
         if not isinstance(value, list) or not value:

@@ -167,18 +167,15 @@ class Transcript:
     def _their_pairs(self) -> set[tuple[str, str]]:
         return {pair for text in self._others_texts for pair in pairwise(_stems(text))}
 
-    def day(self, seqs: Sequence[int]) -> str:
-        """The ISO date of the last of these messages."""
-        return f"{_moment(self.by_seq[max(seqs)]):%Y-%m-%d}"
-
-    def origin(self, seqs: Sequence[int], day: str = "") -> Evidence:
+    def origin(self, seqs: Sequence[int]) -> Evidence:
+        """These messages as evidence, of the day of the last one."""
+        day = f"{_moment(self.by_seq[max(seqs)]):%Y-%m-%d}"
         return Evidence(day, tuple(message_id(self.session, seq) for seq in sorted(seqs)), self.is_group)
 
     def entry(self, text: str) -> HistoryEntry:
         """`text` as the entry of HISTORY.md that stands for all of these messages."""
-        moment = _moment(self.messages[-1])
-        origin = self.origin([entry.seq for entry in self.messages], f"{moment:%Y-%m-%d}")
-        return HistoryEntry(plain_text(text), origin, f"{moment:%H:%M}")
+        time = f"{_moment(self.messages[-1]):%H:%M}"
+        return HistoryEntry(plain_text(text), self.origin([*self.by_seq]), time)
 
     def digest(self) -> str:
         """What was asked, without a model: how much, when, and how each message of a user begins."""

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_611, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_571, target=23_500)
+TOTAL = Ratchet(now=27_568, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_640,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_337,
+    "memory": 3_334,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
