@@ -121,3 +121,7 @@ class MessageGone(ChannelError):
 
 class ScheduleError(NanobotError):
     """A cron expression, time or time zone cannot be understood."""
+
+
+class SetUpAsked(Exception):
+    """The owner wants to set up another model, and then to go on in the session that is the argument."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,17 @@ def home() -> Path:
     """The folder of everything nanobot owns. Not created by this call."""
     configured = os.environ.get("NANOBOT_HOME", "")
     return Path(configured).expanduser().absolute() if configured else Path.home() / ".nanobot"
+
+
+def program() -> str:
+    """What a person types for `nanobot` here: its name if it is on PATH, else where it lies."""
+    from shutil import which
+
+    beside = Path(sys.executable).parent / "nanobot"
+    if which("nanobot") or not beside.exists():
+        return "nanobot"
+    below = beside.is_relative_to(Path.cwd())
+    return str(beside.relative_to(Path.cwd()) if below else beside)
 
 
 def config_file() -> Path:

@@ -11,7 +11,7 @@ from nanobot.cli.options import Json, LazyGroup, new_app
 app = new_app("nanobot: an ultra-lightweight personal AI assistant. --version alone prints its version.")
 for name, text in {
     "session": "Look into past conversations.",
-    "config": "Describe config.json; `nanobot status` checks it.",
+    "config": "Set a key of config.json, or describe all; `nanobot status` checks it.",
     "memory": "Look after what is remembered.",
     "cron": "Schedule jobs.",
     "skills": "See, install and remove skills: instructions for kinds of tasks.",
@@ -35,11 +35,11 @@ def agent(
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
-    from nanobot.terminal.agent import run_agent
+    from nanobot.cli.run import talk
     from nanobot.terminal.options import AgentOptions
 
     options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
-    raise typer.Exit(run_agent(options))
+    raise typer.Exit(talk(options))
 
 
 @app.command()

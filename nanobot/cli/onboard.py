@@ -1,28 +1,29 @@
-"""`nanobot onboard`: provider, key, check, first reply. Nothing is written before all of it is known."""
+"""`nanobot onboard`: provider, key, model, check. Nothing is written before a model has answered."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import difflib
 import getpass
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nanobot import paths
 from nanobot.cli.status import has_key
-from nanobot.config.loader import update_config_file
+from nanobot.config.loader import load_config, update_config_file
 from nanobot.config.schema import Config
 from nanobot.errors import AuthError, BadRequestError, ProviderError, UnreachableError, UsageError
 from nanobot.messages import Message
 from nanobot.providers.base import Completion, ModelRequest
-from nanobot.providers.discovery import find_model
+from nanobot.providers.discovery import chat_models, find_servers
 from nanobot.providers.local import find_weights
-from nanobot.providers.registry import LOCAL_MODEL, PROVIDERS, ProviderSpec, spec_named_by_prefix
+from nanobot.providers.registry import LOCAL_MODEL, PROVIDERS, ProviderSpec, spec_named_by_prefix, wire_model
 from nanobot.providers.resolve import open_provider, resolve
+from nanobot.providers.transport import WireProvider
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean, complain
 from nanobot.workspace import create_workspace
@@ -42,11 +43,18 @@ _KEY_PAGES = {
     "siliconflow": "https://cloud.siliconflow.cn/account/ak",
     "aihubmix": "https://aihubmix.com/token",
 }
-_NEXT_STEPS = """
-Works now: `nanobot agent` begins a conversation, with files, commands, web pages and memory.
-Next, if you like: a chat app (channels.telegram in config.json), skills (`nanobot skills list`), and
-`nanobot gateway install`, the service that answers chats and serves reminders day and night."""
+_SHOWN = 12  # models that are listed at once
 _FIRST_WORDS = "Hello! In one or two sentences: who are you, and what can you do for me?"
+_NEXT_STEPS = """
+Works now: conversations (`{nanobot} agent`), with files, commands, web pages and memory.
+Next, if you like:
+  Telegram    Get a token from @BotFather and your id from @userinfobot, then:
+              {nanobot} config set channels.telegram.token TOKEN
+              {nanobot} config set channels.telegram.allowFrom '["YOUR_ID"]'
+              {nanobot} config set channels.telegram.enabled true
+  Web search  Works without a key; better with one of https://brave.com/search/api:
+              {nanobot} config set tools.web.search.apiKey KEY
+  Always on   For chats and reminders: {nanobot} gateway install"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,14 @@ class OnboardOptions:
     non_interactive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Choice:
-    """What is to be used; an empty key or address leaves the one there is."""
+    """What is to be used. None is not known yet; an empty key or address leaves the one there is."""
 
     spec: ProviderSpec
-    model: str
-    api_key: str = ""
-    api_base: str = ""
+    model: str | None = None
+    api_key: str | None = None
+    api_base: str | None = None
 
     def changes(self) -> dict[str, object]:
         """The keys of config.json to set."""
@@ -80,7 +88,7 @@ class _Choice:
     def applied_to(self, config: Config) -> Config:
         """A copy of `config` as it will be."""
         changed = copy.deepcopy(config)
-        changed.agents.defaults.model = self.model
+        changed.agents.defaults.model = self.model or f"{self.spec.name}/any"
         if self.spec is not _LOCAL:
             section = getattr(changed.providers, self.spec.name)
             section.api_key = self.api_key or section.api_key
@@ -91,21 +99,15 @@ class _Choice:
 
 def run_onboard(options: OnboardOptions) -> int:
     """Set nanobot up; returns the exit code. Raises NanobotError; the file is as it was then."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # now that everything is imported
     config = load_and_warn().config
     asks = sys.stdin.isatty() and not options.non_interactive
-    choice = None
-    try:
-        if asks:
-            choice = _ask_until_it_works(config, options)
-        elif options.provider or options.api_key or options.api_key_env or options.api_base or options.model:
-            choice = _choose(config, options, lambda _, default: default)
-            choice = choice if options.skip_check else asyncio.run(_checked(choice, config))
-    except (KeyboardInterrupt, EOFError):
-        print("\nNothing was changed.")
+    if asks and not _set_up(config, options):
         return 130
-    update_config_file(paths.config_file(), choice.changes() if choice else {})
-    create_workspace(config.workspace_path)
+    if not asks:
+        choice = _given(config, options)
+        if choice and not options.skip_check:
+            asyncio.run(_check(choice, config))
+        _write(choice, config)
     print(f"Configuration: {paths.config_file()}\nWorkspace:     {config.workspace_path}")
     if asks and not options.skip_check:
         from nanobot.terminal.agent import run_agent
@@ -113,131 +115,211 @@ def run_onboard(options: OnboardOptions) -> int:
 
         print("\nThe first reply:\n", flush=True)
         code = run_agent(AgentOptions(message=_FIRST_WORDS))
-        print(_NEXT_STEPS)
+        print(_NEXT_STEPS.format(nanobot=paths.program()))
         return code
-    print("Next: `nanobot status` shows what is configured, `nanobot agent` begins a conversation.")
+    print(
+        f"Next: `{paths.program()} status` shows what is configured, "
+        f"`{paths.program()} agent` begins a conversation."
+    )
     return 0
+
+
+def connect() -> str:
+    """Ask until a model answers, and write it down; the name of that model, or "" when nothing changed."""
+    if not (choice := _set_up(load_config().config, OnboardOptions())):
+        return ""
+    print(_NEXT_STEPS.format(nanobot=paths.program()) + "\n")
+    return choice.model or ""
+
+
+def _set_up(config: Config, options: OnboardOptions) -> _Choice | None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # now that everything is imported
+    try:
+        choice = _ask_until_it_works(config, options)
+    except (KeyboardInterrupt, EOFError):
+        print("\nNothing was changed.")
+        return None
+    _write(choice, config)
+    return choice
+
+
+def _write(choice: _Choice | None, config: Config) -> None:
+    update_config_file(paths.config_file(), choice.changes() if choice else {})
+    create_workspace(config.workspace_path)
+
+
+def _given(config: Config, options: OnboardOptions) -> _Choice | None:
+    """What the options say, with defaults for the rest; None when they say nothing. Raises UsageError."""
+    key = _key(options)
+    if not (options.provider or key or options.api_base or options.model):
+        return None
+    spec = _find(options.provider or _provider_in_use(config, options.model))
+    base = options.api_base or _base_of(spec, config)
+    if spec is not _LOCAL and not base:
+        raise UsageError(f"{spec.title} needs the address its API begins with: --api-base.")
+    if spec.needs_key and not (key or has_key(spec, config)):
+        raise UsageError(f"{spec.title} needs a key: --api-key-env VARIABLE, or --api-key - and it on stdin.")
+    model = options.model or _default_model(spec, config)
+    if not model:
+        raise UsageError("Name the model to use: --model.")
+    return _Choice(spec, model, key, _mended(options.api_base))
 
 
 def _ask_until_it_works(config: Config, options: OnboardOptions) -> _Choice:
     """Ask, and after a failure only for what was wrong with the answers."""
-    print(f"This sets up nanobot in {paths.home()}. Enter keeps what is in brackets, Ctrl-C changes nothing.")
+    print(f"This sets up nanobot in {paths.home()}. Enter takes what is in brackets, Ctrl-C changes nothing.")
     offers = _offers(config)
     for number, (label, _) in enumerate(offers, start=1):
-        print(f"  {number}  {label}")
-    shown = {offer.provider for _, offer in offers}
+        print(clean(f"  {number}  {label}"))
+    shown = {offer.spec.name for _, offer in offers}
     print(f"  or, by name: {', '.join(spec.name for spec in _SPECS if spec.name not in shown)}")
-    again, last = "", None
+    choice, keys, given = None, dict[str, str](), options
     while True:
         try:
-            if not options.provider:
-                default = "1" if offers[0][1].model and not last else _provider_in_use(config, options)
-                options = _picked(_ask("Provider", default), offers, options)
-            choice = _choose(config, options, _ask, again)
-            if last and last.spec is choice.spec:
-                kept = (choice.api_key or last.api_key, choice.api_base or last.api_base)
-                choice = replace(choice, api_key=kept[0], api_base=kept[1])
-            if options.skip_check:
-                return choice
-            print(f"Asking {clean(choice.model)} for a word …", flush=True)
-            config, last = choice.applied_to(config), choice
-            choice = asyncio.run(_checked(choice, config))
-        except (ProviderError, UsageError) as error:
-            complain(
-                f"Error: {error}\nOnce more, please; `nanobot onboard --skip-check` keeps what does not work."
-            )
-            again = _wrong_answer(error, last)
-            options = OnboardOptions(provider=last.spec.name if last and again else "")
-        else:
-            print("It answers.")
+            if choice is None:
+                choice = _picked(config, offers, given)
+                choice.api_key = choice.api_key or keys.get(choice.spec.name)
+            _ask_missing(choice, config)
+            if not options.skip_check:
+                print(f"Asking {clean(choice.model or '')} for a word …", flush=True)
+                asyncio.run(_check(choice, config))
+                print("It answers.")
             return choice
+        except (ProviderError, UsageError) as error:
+            complain(f"Error: {error}\nOnce more, please.")
+            given = OnboardOptions()
+            if choice and choice.api_key:
+                keys[choice.spec.name] = choice.api_key
+            if choice and not _forget_what_was_wrong(choice, error):
+                choice = None
 
 
-def _offers(config: Config) -> list[tuple[str, OnboardOptions]]:
+def _offers(config: Config) -> list[tuple[str, _Choice]]:
     """The short menu: what was found here, then what most people use; each with the answers it gives."""
-    found = asyncio.run(find_model(config.agents.defaults.model))
-    offers = []
-    if found:
-        answers = OnboardOptions(provider="custom", api_base=found.server.api_base, model=found.model)
-        offers.append((f"{found.server.title} on this machine, with {found.model}", answers))
+    custom, offers = _find("custom"), []
+    for server, models in asyncio.run(find_servers()):
+        names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+        found = _Choice(custom, models[0] if len(models) == 1 else None, "", server.api_base)
+        offers.append((f"{server.title} on this machine, with {names}", found))
     keyed = [spec for spec in _SPECS if has_key(spec, config)]
     short = [spec for spec in _SPECS if spec.name in _SHORT_LIST and spec not in keyed]
-    offers += [(f"{spec.title}, has a key", OnboardOptions(provider=spec.name)) for spec in keyed]
-    offers += [(spec.title, OnboardOptions(provider=spec.name)) for spec in short]
+    offers += [(f"{spec.title}, has a key", _Choice(spec, api_key="")) for spec in keyed]
+    offers += [(spec.title, _Choice(spec)) for spec in short]
     if find_weights():
-        offers.append((_LOCAL.title, OnboardOptions(provider=_LOCAL.name)))
+        offers.append((_LOCAL.title, _Choice(_LOCAL, LOCAL_MODEL)))
     return offers
 
 
-def _picked(
-    answer: str, offers: Sequence[tuple[str, OnboardOptions]], options: OnboardOptions
-) -> OnboardOptions:
-    """The options with what a number of the menu, or a name, says."""
+def _picked(config: Config, offers: list[tuple[str, _Choice]], given: OnboardOptions) -> _Choice:
+    """What a number of the menu, a name or an option says. Raises UsageError."""
+    answer = given.provider
+    if not answer:
+        in_use = _provider_in_use(config, given.model)
+        answer = _ask("Provider", "1" if offers[0][1].spec.name == "custom" else in_use)
     if answer.isdecimal() and 0 < int(answer) <= len(offers):
-        offer = offers[int(answer) - 1][1]
-        return replace(
-            options,
-            provider=offer.provider,
-            api_base=options.api_base or offer.api_base,
-            model=options.model or offer.model,
-        )
-    return replace(options, provider=_find(answer).name)
+        choice = replace(offers[int(answer) - 1][1])
+    else:
+        choice = _Choice(_find(answer))
+    choice.model = given.model or choice.model
+    choice.api_key = _key(given) or choice.api_key
+    choice.api_base = _mended(given.api_base) or choice.api_base
+    return choice
 
 
-def _wrong_answer(error: ProviderError | UsageError, last: _Choice | None) -> str:
-    """The field of OnboardOptions to ask for again; "" for all of them."""
+def _ask_missing(choice: _Choice, config: Config) -> None:
+    """Ask for what is not known. Raises UsageError, and ProviderError when the list of models fails."""
+    spec = choice.spec
+    if spec is _LOCAL:
+        choice.model = LOCAL_MODEL
+        return
+    if choice.api_base is None and not (spec.default_api_base and spec.needs_key):
+        current = _base_of(spec, config)
+        typed = _ask("Address of its API", current)
+        if not typed:
+            raise UsageError(f"{spec.title} needs an address, such as http://localhost:8000/v1.")
+        choice.api_base = "" if typed == current else _mended(typed)
+    if choice.api_key is None:
+        known = has_key(spec, config)
+        keep = "Enter keeps the present one" if known else "hidden" if spec.needs_key else "Enter: none"
+        page = f", from {_KEY_PAGES[spec.name]}" if spec.name in _KEY_PAGES and not known else ""
+        choice.api_key = _ask(f"API key ({keep}{page})", "")
+        if spec.needs_key and not (choice.api_key or known):
+            choice.api_key = None
+            raise UsageError(f"{spec.title} needs a key.")
+    if choice.model is None:
+        choice.model = _ask_model(choice, config)
+
+
+def _ask_model(choice: _Choice, config: Config) -> str:
+    """A model of the server's own list; part of a name searches it. Without a list, any name."""
+    print(f"Asking {choice.spec.title} for its models …", flush=True)
+    names = asyncio.run(_models(choice, config))
+    default = _default_model(choice.spec, config)
+    if names and wire_model(choice.spec, default) not in names:
+        default = next(iter(difflib.get_close_matches(default, names, 1)), names[0])
+    found, last = names, ""
+    while True:
+        for number, name in enumerate(found[:_SHOWN], start=1):
+            print(clean(f"  {number:>2}  {name}"))
+        more = f"{len(found) - _SHOWN} more: a part of the name searches. " if len(found) > _SHOWN else ""
+        typed = _ask(f"{more}Model", default)
+        if typed.isdecimal() and 0 < int(typed) <= len(found[:_SHOWN]):
+            return found[int(typed) - 1]
+        if typed and (not names or typed in (default, last, *names)):
+            return typed
+        words = typed.lower().split()
+        matches = [name for name in names if all(word in name.lower() for word in words)]
+        if not matches:
+            print(f"It lists no model with {typed!r} in its name. The same once more takes it all the same.")
+        found, last = matches, typed
+        if len(matches) == 1:
+            default = matches[0]
+
+
+async def _models(choice: _Choice, config: Config) -> list[str]:
+    """What the server lists for chatting; [] when it has no list. Raises ProviderError."""
+    candidate = choice.applied_to(config)
+    provider = open_provider(await resolve(candidate, f"{choice.spec.name}/any"), candidate)
+    try:
+        return chat_models(await provider.models()) if isinstance(provider, WireProvider) else []
+    except ProviderError as error:
+        if error.status == 401 or isinstance(error, UnreachableError):
+            raise
+        return []  # then any name is taken, and tried
+    finally:
+        await provider.aclose()
+
+
+def _forget_what_was_wrong(choice: _Choice, error: ProviderError | UsageError) -> bool:
+    """Whether one of the answers is to be given again; the others stay."""
+    if choice.spec is _LOCAL:
+        return False
     if isinstance(error, AuthError):
-        return "api_key"
-    if isinstance(error, UnreachableError) and last and _asks_base(last.spec):
-        return "api_base"
-    return "model" if isinstance(error, BadRequestError) else ""
-
-
-def _asks_base(spec: ProviderSpec) -> bool:
-    return not (spec.default_api_base and spec.needs_key)
+        choice.api_key = None
+    elif isinstance(error, UnreachableError) and choice.api_base is not None:
+        choice.api_base = None
+    elif isinstance(error, BadRequestError):
+        choice.model = None
+    else:
+        return isinstance(error, UsageError)
+    return True
 
 
 def _ask(question: str, default: str) -> str:
     """What the owner answers in a line, hidden if it is a key; an empty one takes the default."""
     read = getpass.getpass if question.startswith("API key") else input
-    hint = f" [{default}]" if default else ""
+    hint = f" [{clean(default)}]" if default else ""
     return clean(read(f"{question}{hint}: ")).strip() or default
 
 
-def _choose(
-    config: Config, options: OnboardOptions, ask: Callable[[str, str], str], again: str = ""
-) -> _Choice:
-    """What the options say, and where they do not, what `ask` gives, or is known of all but `again`.
-
-    Raises UsageError.
-    """
-
-    def answer(field: str, question: str, default: str) -> str:
-        return ask(question, default) if again in ("", field) else default
-
-    spec = _find(options.provider or ask("Provider", _provider_in_use(config, options)))
-    if spec is _LOCAL:
-        return _Choice(spec, options.model or LOCAL_MODEL)
-    current = getattr(config.providers, spec.name).api_base or spec.default_api_base
-    base = options.api_base or (answer("api_base", "Base URL", current) if _asks_base(spec) else current)
-    if not base:
-        raise UsageError(f"{spec.title} needs the address its API begins with: --api-base.")
-    known = has_key(spec, config)
-    key = _key(options)
-    if not key and (spec.needs_key or again or not (options.api_base and options.model)):
-        page = f", from {_KEY_PAGES[spec.name]}" if spec.name in _KEY_PAGES and not known else ""
-        key = answer("api_key", f"API key ({'Enter keeps the present one' if known else 'hidden'}{page})", "")
-    if spec.needs_key and not (key or known):
-        raise UsageError(f"{spec.title} needs a key: --api-key-env VARIABLE, or --api-key - and it on stdin.")
-    model = options.model or answer("model", "Model", _default_model(spec, config))
-    if not model:
-        raise UsageError("Name the model to use: --model.")
-    return _Choice(spec, model, key, "" if base == current else _mended(base))
+def _base_of(spec: ProviderSpec, config: Config) -> str:
+    section = getattr(config.providers, spec.name, None)
+    return (section and section.api_base) or spec.default_api_base
 
 
 def _mended(base: str) -> str:
     """An address with its scheme: what runs on this machine or beside it rarely has https://."""
-    if "://" in base:
+    if "://" in base or not base:
         return base
     host = base.split("/")[0].rpartition(":")[0] or base.split("/")[0]
     near = host == "localhost" or "." not in host or host.replace(".", "").isdecimal()
@@ -266,9 +348,9 @@ def _key(options: OnboardOptions) -> str:
     return sys.stdin.readline().strip() if options.api_key == "-" else options.api_key
 
 
-def _provider_in_use(config: Config, options: OnboardOptions) -> str:
+def _provider_in_use(config: Config, model: str) -> str:
     """The provider that the model names, else one with a key, else one that is easy to begin with."""
-    model = options.model or config.agents.defaults.model
+    model = model or config.agents.defaults.model
     named = spec_named_by_prefix(model)
     if model == LOCAL_MODEL or (named and has_key(named, config)):
         return named.name if named else _LOCAL.name
@@ -279,17 +361,17 @@ def _default_model(spec: ProviderSpec, config: Config) -> str:
     """The model in use when this provider can serve it, else the provider's own default."""
     current = config.agents.defaults.model
     named = spec_named_by_prefix(current)
-    if named is spec or (named is None and current != Config().agents.defaults.model):
-        return current
+    if spec is _LOCAL or named is spec or (named is None and current != Config().agents.defaults.model):
+        return LOCAL_MODEL if spec is _LOCAL else current
     return spec.default_model or (current if spec.is_gateway else "")
 
 
-async def _checked(choice: _Choice, config: Config) -> _Choice:
-    """Has the model say a word. The choice names its provider if another one would answer to the name."""
+async def _check(choice: _Choice, config: Config) -> None:
+    """Have the model say a word. The choice names its provider if another one would answer to the name."""
     candidate = choice.applied_to(config)
-    resolution = await resolve(candidate, choice.model)
+    resolution = await resolve(candidate, choice.model or "")
     if resolution.provider_name != choice.spec.name:
-        choice = replace(choice, model=f"{choice.spec.name}/{choice.model}")
+        choice.model = f"{choice.spec.name}/{choice.model}"
         resolution = await resolve(candidate, choice.model)
     provider = open_provider(resolution, candidate)
     question = [Message.user("Reply with the single word: ready")]
@@ -300,4 +382,3 @@ async def _checked(choice: _Choice, config: Config) -> _Choice:
                 break
     finally:
         await provider.aclose()
-    return choice

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nanobot.agent.loop import Turn
 from nanobot.app import App
 from nanobot.bus.events import SubagentChanged
-from nanobot.errors import UsageError
+from nanobot.errors import SetUpAsked, UsageError
 from nanobot.messages import InboundMessage
 from nanobot.store.records import SessionInfo, SubagentInfo
 
@@ -84,6 +84,12 @@ class CommandContext:
                 f"There is no conversation {wanted[:60]!r}. /sessions lists them with their numbers."
             )
         return visible[0]
+
+    def connect(self, session_key: str) -> None:
+        """Raises SetUpAsked in a terminal, where questions can be asked, and else UsageError."""
+        if self._switch is None:
+            raise UsageError("A model is set up in a terminal: `nanobot onboard`, or /connect there.")
+        raise SetUpAsked(session_key)
 
     async def resume(self, session_key: str, found: SessionInfo) -> None:
         """Go on with a conversation, which may be of another session in a terminal. Raises UsageError."""

@@ -103,6 +103,11 @@ async def _model(request: Request) -> str:
     )
 
 
+async def _connect(request: Request) -> str:
+    request.context.connect(request.session_key)
+    return ""
+
+
 async def _queue(request: Request) -> str:
     store, key, wanted = request.context.store, request.session_key, request.arguments.lower()
     if wanted and wanted not in _QUEUE_MODES:
@@ -168,6 +173,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("status", "", "Show model, workspace and session.", _status),
     Command("model", "[NAME]", "Show or change the model.", _model, r"\S*"),
+    Command("connect", "", "Set up another model and go on with it.", _connect),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue, r"\S*"),
     Command(
         "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS

@@ -71,6 +71,7 @@ class AnthropicMessagesProvider(WireProvider):
     """Any endpoint that serves `POST {apiBase}/v1/messages`; an apiBase may end in /v1 or not."""
 
     path = "/v1/messages"
+    models_path = "/v1/models"
     reader_type = AnthropicReader
 
     async def credentials(self) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 _SECONDS = 0.8
 _MAX_BYTES = 1_000_000
@@ -42,10 +43,17 @@ class FoundModel:
     is_wanted: bool
 
 
+async def find_servers(
+    servers: Sequence[ModelServer] = MODEL_SERVERS,
+) -> list[tuple[ModelServer, list[str]]]:
+    """Those of `servers` that run here, and their models for chatting. Takes at most 0.8 s."""
+    served = await asyncio.gather(*(_listed(server) for server in servers))
+    return [(server, models) for server, models in zip(servers, served, strict=True) if models]
+
+
 async def find_model(wanted: str, servers: Sequence[ModelServer] = MODEL_SERVERS) -> FoundModel | None:
-    """Ask all `servers` at once, for at most 0.8 s; prefer one that serves `wanted`, then their order."""
-    served = await asyncio.gather(*(_chat_models(server) for server in servers))
-    found = [(server, model) for server, models in zip(servers, served, strict=True) for model in models]
+    """The model `wanted` at one of `servers`, else the first that can chat."""
+    found = [(server, model) for server, models in await find_servers(servers) for model in models]
     # `llama3.2` is served as `llama3.2:latest`, `ollama/llama3.2` is written by some for the same.
     names = {name.lower().removesuffix(":latest") for name in (wanted, wanted.rpartition("/")[2])}
     for server, model in found:
@@ -54,13 +62,21 @@ async def find_model(wanted: str, servers: Sequence[ModelServer] = MODEL_SERVERS
     return FoundModel(*found[0], is_wanted=False) if found else None
 
 
-async def _chat_models(server: ModelServer) -> list[str]:
-    """What `server` lists under `GET /v1/models`, without embedding and speech models; [] if it does not."""
+def names_in(answer: Any) -> list[str]:
+    """The models that the answer to `GET /models` lists. Raises TypeError, LookupError."""
+    return [str(entry["id"]).removeprefix("models/") for entry in answer["data"] if entry["id"]]
+
+
+def chat_models(names: Iterable[str]) -> list[str]:
+    """Those that are not for embedding or speech."""
+    return [name for name in names if not any(word in name.lower() for word in _NOT_FOR_CHAT)]
+
+
+async def _listed(server: ModelServer) -> list[str]:
+    """What `server` lists for chatting; [] if it does not."""
     try:
         async with asyncio.timeout(_SECONDS):
-            entries = json.loads(await _models_body(server.port))["data"]
-        names = [entry["id"] for entry in entries]
-        return [name for name in names if name and not any(word in name.lower() for word in _NOT_FOR_CHAT)]
+            return chat_models(names_in(json.loads(await _models_body(server.port))))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return []  # nobody there, too slow, or some other program sits on this port
 

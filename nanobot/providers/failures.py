@@ -164,11 +164,17 @@ class Failures:
         if wait is not None and wait > _LONGEST_WAIT:
             when = f"Try again in {math.ceil(wait / 60)} minutes or use another model."
         kind, does, advice = _KINDS[meant]
-        # A provider that refuses a key likes to quote a part of it.
-        detail = "" if meant == 401 else self._clean(said).rstrip(".")
+        if meant == 401:  # a provider that refuses a key likes to quote a part of it
+            said = " ".join("***" if self._quotes(word) else word for word in said[:8_000].split())
+        detail = self._clean(said).rstrip(".")
         text = f"{self.title} {does} ({status or 'in the middle of an answer'}, {model})"
         text += f": {detail}. " if detail else ". "
         return kind((text + advice.format(at=self, when=when)).strip(), status=status, retry_after=wait)
+
+    def _quotes(self, word: str) -> bool:
+        """Whether it may show a part of a key."""
+        ends = [end for secret in self._secrets for end in (secret[:4], secret[-4:])]
+        return "**" in word or "..." in word or any(end in word for end in ends)
 
     def _clean(self, text: str) -> str:
         """`text` as one short line without markup and secrets."""

@@ -30,7 +30,7 @@ _PROMPT_CHARACTERS = 2000  # about 500 tokens, some seconds of reading
 _SYSTEM = """\
 You are a helpful AI assistant named nanobot, running on the user's computer. \
 Answer in one or two short sentences."""
-_NOTE = "The local model chats only: no tools are offered to it. `nanobot onboard` adds the full assistant."
+_NOTE = "The local model only chats and gets no tools. /connect sets up a full one and goes on with it."
 _Chunk = Mapping[str, Any]
 
 

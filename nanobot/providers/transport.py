@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import io
+import json
 import random
 import re
 import time
@@ -99,6 +100,7 @@ class WireProvider(ABC):
     """A provider reached by HTTP (see base.Provider). `traits` overrides what the registry knows."""
 
     path: str
+    models_path = "/models"
     reader_type: type[AnswerReader]
 
     def __init__(
@@ -136,6 +138,20 @@ class WireProvider(ABC):
         for end in (self.path, self.path.removesuffix("/messages")):
             base = base.rstrip("/").removesuffix(end)
         return f"{base}{self.path}{question}{query}"
+
+    async def models(self) -> list[str]:
+        """The names of its models, as the server lists them. Raises ProviderError."""
+        from nanobot.providers.discovery import names_in
+
+        url = self.url().replace(self.path, self.models_path)
+        headers = self._checked(await self.credentials())
+        with _translated(self.failures):
+            async with aclosing(await self._send("GET", url, headers, b"", "its list of models")) as response:
+                answer = await response.aread()
+        try:
+            return names_in(json.loads(answer))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise self.failures.broken("it is no list of models") from None
 
     @abstractmethod
     async def credentials(self) -> dict[str, str]:
@@ -178,7 +194,7 @@ class WireProvider(ABC):
         limit = settings.first_byte_timeout
         with _translated(self.failures):
             async with (
-                aclosing(await self._send(headers, body, request.model)) as response,
+                aclosing(await self._send("POST", self.url(), headers, body, request.model)) as response,
                 aclosing(response.aiter_bytes()) as chunks,
             ):
                 # The read after the last event lets the connection be used again.
@@ -199,13 +215,15 @@ class WireProvider(ABC):
         else:
             self._open_thinking.discard(request.model)
 
-    async def _send(self, headers: dict[str, str], body: bytes, model: str) -> httpx2.Response:
+    async def _send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes, model: str
+    ) -> httpx2.Response:
         """The response, its body unread. Raises ProviderError if its status is no success."""
         import httpx2
 
         limit = self.settings.first_byte_timeout
         http = self._client()
-        outgoing = http.build_request("POST", self.url(), headers=headers, content=body)
+        outgoing = http.build_request(method, url, headers=headers, content=body)
         try:
             async with asyncio.timeout(limit):
                 response = await http.send(outgoing, stream=True)

@@ -1,15 +1,12 @@
-"""status, session, config and onboard as commands; and what each command imports."""
+"""status, session and config as commands; and what each command imports."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import stat
 
 import pytest
 
 from tests.cli.conftest import Nanobot
-from tests.providers.loopback import Loopback, chat_stream, json_answer
 
 HELLO = {"text": "Hi there."}
 
@@ -48,129 +45,6 @@ def test_a_mistyped_command_of_a_group_is_corrected(nanobot: Nanobot) -> None:
 
 def test_config_schema(nanobot: Nanobot) -> None:
     assert "agents" in json.loads(nanobot.run("config", "schema").stdout)["properties"]
-
-
-def test_onboard_without_terminal_creates_and_keeps(nanobot: Nanobot) -> None:
-    assert nanobot.run("onboard").returncode == 0
-    config, soul = nanobot.home / "config.json", nanobot.home / "workspace" / "SOUL.md"
-    assert stat.S_IMODE(config.stat().st_mode) == 0o600
-    config.write_text('{"agents": {"defaults": {"model": "groq/x"}}, "extra": 1}')
-    soul.write_text("mine")
-    assert nanobot.run("onboard").returncode == 0
-    assert json.loads(config.read_text())["extra"] == 1
-    assert soul.read_text() == "mine"
-
-
-def test_onboard_with_flags(nanobot: Nanobot) -> None:
-    flags = ("onboard", "--non-interactive", "--provider", "groq", "--skip-check")
-    missing = nanobot.run(*flags)
-    assert (missing.returncode, nanobot.home.exists()) == (2, False)
-    assert nanobot.run(*flags, "--api-key-env", "MY_KEY", env={"MY_KEY": "from-env"}).returncode == 0
-    config = nanobot.home / "config.json"
-    assert json.loads(config.read_text())["providers"]["groq"]["apiKey"] == "from-env"
-    assert nanobot.run(*flags, "--api-key", "-", "--model", "groq/m", stdin="from-stdin\n").returncode == 0
-    written = json.loads(config.read_text())
-    assert written["providers"]["groq"]["apiKey"] == "from-stdin"
-    assert written["agents"]["defaults"]["model"] == "groq/m"
-    loud = nanobot.run(*flags, "--api-key", "from-argument")
-    assert loud.returncode == 0
-    assert "from-argument" not in loud.stdout + loud.stderr
-
-
-async def test_onboard_checks_the_model(nanobot: Nanobot) -> None:
-    async with Loopback(chat_stream(text="ready")) as server:
-        flags = ("onboard", "--provider", "custom", "--api-base", f"{server.url}/v1", "--model", "tiny")
-        done = await asyncio.to_thread(nanobot.run, *flags)
-        assert done.returncode == 0, done.stderr
-        assert server.requests[0].json()["model"] == "tiny"
-    config = (nanobot.home / "config.json").read_text()
-    refused = await asyncio.to_thread(nanobot.run, *flags, "--api-key", "-", stdin="another\n")
-    assert refused.returncode == 1
-    assert (nanobot.home / "config.json").read_text() == config
-
-
-async def test_onboard_wizard(nanobot: Nanobot) -> None:
-    async with Loopback(chat_stream(text="ready"), chat_stream(text="I am nanobot.")) as server:
-        base = f"{server.url}/v1"
-        await asyncio.to_thread(_answer_the_wizard, nanobot, base)
-        assert server.requests[0].headers["authorization"] == "Bearer sk-secret"
-    written = json.loads((nanobot.home / "config.json").read_text())
-    assert written["providers"]["custom"] == {"apiKey": "sk-secret", "apiBase": base}
-    assert written["agents"]["defaults"]["model"] == "tiny"
-
-
-def _answer_the_wizard(nanobot: Nanobot, base: str) -> None:
-    terminal = nanobot.open("onboard")
-    terminal.wait_for(r"^Provider \[\w+\]:")
-    terminal.send("custom\n")
-    terminal.wait_for("^Base URL:")
-    terminal.send(f"{base}\n")
-    terminal.wait_for("^API key")
-    terminal.send("sk-secret\n")
-    terminal.wait_for("^Model:")
-    terminal.send("tiny\n")
-    terminal.wait_for("I am nanobot.")
-    assert terminal.leave() == 0
-    assert b"sk-secret" not in terminal.raw
-
-
-async def test_the_wizard_asks_again_only_for_what_was_wrong(nanobot: Nanobot) -> None:
-    refused, missing = json_answer({"error": {"message": "no"}}, 401), json_answer({"error": "no model"}, 404)
-    answers = (refused, missing, chat_stream(text="ready"), chat_stream(text="I am nanobot."))
-    async with Loopback(*answers) as server:
-        base = f"{server.url}/v1"
-        await asyncio.to_thread(_answer_wrongly_first, nanobot, server.url)
-        tried = [
-            (request.headers.get("authorization"), request.json()["model"]) for request in server.requests
-        ]
-    assert tried[:3] == [("Bearer bad", "tin"), ("Bearer good", "tin"), ("Bearer good", "tiny")]
-    written = json.loads((nanobot.home / "config.json").read_text())
-    assert written["providers"]["custom"] == {"apiKey": "good", "apiBase": base}
-    assert written["agents"]["defaults"]["model"] == "tiny"
-
-
-def _answer_wrongly_first(nanobot: Nanobot, url: str) -> None:
-    terminal = nanobot.open("onboard")
-    for question, answer in (
-        (r"^Provider \[openrouter\]:", "nobody"),
-        ("'nobody' is no provider[^$]*^Provider", "custom"),
-        ("^Base URL:", f"{url.removeprefix('http://')}/v1"),  # without its scheme
-        ("^API key", "bad"),
-        ("^Model:", "tin"),
-        ("Once more[^$]*Once more[^$]*^API key", "good"),
-        (r"^Model \[tin\]:", "tiny"),
-    ):
-        terminal.wait_for(question)
-        terminal.send(f"{answer}\n")
-    terminal.wait_for("I am nanobot.")
-    terminal.wait_for("nanobot gateway install")
-    assert terminal.leave() == 0
-
-
-@pytest.mark.parametrize(
-    ("answer", "provider"),
-    [
-        *(("claude", "anthropic"), ("Claude-Opus", "anthropic"), ("gpt", "openai"), ("kimi", "moonshot")),
-        *(("qwen", "dashscope"), ("glm", "zhipu"), ("Zhipu AI", "zhipu"), ("open-router", "openrouter")),
-        *(("2", "anthropic"), ("deep", "deepseek"), ("GROQ", "groq")),
-    ],
-)
-def test_numbers_and_other_names_of_providers_are_taken(nanobot: Nanobot, answer: str, provider: str) -> None:
-    terminal = nanobot.open("onboard", "--skip-check", "--model", "m", "--api-key", "k")
-    terminal.wait_for("^  2  Anthropic")
-    terminal.wait_for("^Provider")
-    terminal.send(f"{answer}\n")
-    assert terminal.leave() == 0
-    assert provider in json.loads((nanobot.home / "config.json").read_text())["providers"]
-
-
-def test_onboard_interrupted_changes_nothing(nanobot: Nanobot) -> None:
-    terminal = nanobot.open("onboard")
-    terminal.wait_for("^Provider")
-    terminal.interrupt()
-    terminal.wait_for("Nothing was changed.")
-    assert terminal.leave() == 130
-    assert not nanobot.home.exists()
 
 
 HEAVY = {

@@ -68,12 +68,13 @@ def test_message_arrives_as_it_was_typed(checkout: Path, tmp_path: Path, message
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{wanted}\n", "")
 
 
-def test_first_chat_creates_the_configuration_and_prints_only_the_reply(
-    checkout: Path, tmp_path: Path
-) -> None:
-    done = make(checkout, "chat", "MSG=hi", home=tmp_path)
-    assert done.stderr == f"{['-m', 'nanobot', 'onboard', '--non-interactive']}\n"
-    assert done.stdout.count("\n") == 1
+def test_a_model_that_was_set_up_is_used_and_nothing_else_is_printed(checkout: Path, tmp_path: Path) -> None:
+    first = make(checkout, "chat", "MSG=hi", home=tmp_path)
+    (tmp_path / "config.json").write_text('{"agents": {"defaults": {"model": "groq/x"}}}')
+    later = make(checkout, "chat", "MSG=hi", home=tmp_path)
+    local, own = ["--model", "local/smollm2-135m"], list[str]()
+    for done, model in ((first, local), (later, own)):
+        assert (done.stdout, done.stderr) == (f"{['-m', 'nanobot', 'agent', *model, '--message=hi']}\n", "")
 
 
 def test_interrupts_reach_the_assistant_and_make_outlives_them(checkout: Path, tmp_path: Path) -> None:
