@@ -35,7 +35,7 @@ def agent(
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
-    from nanobot.cli.run import talk
+    from nanobot.cli.agent import talk
     from nanobot.terminal.options import AgentOptions
 
     options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
