@@ -93,8 +93,8 @@ def begin_conversation(connection: Connection, key: str) -> int:
 
 def go_on(connection: Connection, key: str, conversation: int) -> None:
     """Let a session go on with that conversation. What was said in the one before is owed to memory."""
-    update = "UPDATE sessions SET conversation = ?, start_seq = last_seq WHERE key = ?"
-    connection.change(update, conversation, key)
+    update = "UPDATE sessions SET conversation = ?, start_seq = last_seq WHERE key = ? AND conversation <> ?"
+    connection.change(update, conversation, key, conversation)
 
 
 def start_over(connection: Connection, key: str) -> None:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_611, target=4_000)
+SPINE = Ratchet(now=4_627, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_568, target=23_500)
+TOTAL = Ratchet(now=27_776, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=66, target=60)
+HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_546, target=9_000)
+HELLO_LINES = Ratchet(now=9_598, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 780,
+    "root files": 796,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_728,
     # the events of a turn, the one way in and out; target 190
@@ -36,9 +36,9 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_013,
+    "cli": 2_152,
     # thirteen slash commands; target 480
-    "commands": 591,
+    "commands": 603,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_096,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_444,
+    "providers": 2_485,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_853,
     # finding, reading, previewing and installing skills; target 960

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.messages import Message
 from nanobot.store.records import Claim
 from nanobot.store.store import Store, open_store
@@ -42,6 +43,13 @@ async def test_any_of_many_can_go_on_and_none_runs_into_another(store: Store, cl
     assert await seen(store) == ["alpha", "more alpha", "alpha again"]
     assert [info.title for info in await store.conversations.newest()] == ["alpha", "gamma", "beta"]
     assert len(await store.sessions.history(KEY)) == 7
+
+
+async def test_going_on_with_the_present_one_owes_memory_nothing(store: Store) -> None:
+    await say(store, "hello")
+    (present,) = await store.conversations.newest()
+    await store.conversations.go_on(present.id)
+    assert not await ConsolidationTable(store.database).is_due(100)
 
 
 async def test_an_empty_one_is_not_left_behind(store: Store) -> None:
