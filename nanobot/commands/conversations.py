@@ -8,6 +8,7 @@ from nanobot.columns import minute, shortened, table
 from nanobot.commands.command_context import Request
 from nanobot.errors import UsageError
 from nanobot.store.records import SessionInfo, StoredMessage
+from nanobot.store.store import Store
 
 _LISTED = 10
 _LONGEST_TITLE = 100  # characters
@@ -57,11 +58,14 @@ async def resume(request: Request) -> str:
     found = await context.find_session(request.arguments, _LISTED)
     await context.resume(request.session_key, found)
     title = f" ({found.title})" if found.title else ""
-    words = [
-        f"{stored.message.role}: {_beginning(stored.message.text, _BEGINNING)}"
-        for stored in await context.store.conversations.latest(found.id, _LAST_WORDS)
-    ]
-    return "\n".join([f"Going on with @{found.id}{title}, {messages_in_words(found.messages)}.", *words])
+    words = await last_words(context.store, found)
+    return f"Going on with @{found.id}{title}, {messages_in_words(found.messages)}.\n{words}".rstrip()
+
+
+async def last_words(store: Store, conversation: SessionInfo) -> str:
+    """How a conversation ended, in short."""
+    last = await store.conversations.latest(conversation.id, _LAST_WORDS)
+    return "\n".join(f"{one.message.role}: {_beginning(one.message.text, _BEGINNING)}" for one in last)
 
 
 async def fork(request: Request) -> str:

@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_627, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_776, target=23_500)
+TOTAL = Ratchet(now=27_900, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_598, target=9_000)
+HELLO_LINES = Ratchet(now=9_610, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_152,
     # thirteen slash commands; target 480
-    "commands": 603,
+    "commands": 607,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_096,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 369,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_578,
+    "terminal": 1_698,
     # the built-in tools; target 1,700
     "tools": 2_127,
     # what a new workspace holds

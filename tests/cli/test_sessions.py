@@ -133,10 +133,13 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     for name in ("one", "two", "three"):
         nanobot.run("agent", "-m", f"about {name}", "-s", name, "--model", model)
     terminal = nanobot.open("agent", "--model", model, "--resume")
-    terminal.wait_for(r"^   1  @3  cli:three .* about three$")
-    terminal.send("7\n")
-    terminal.wait_for("from 1 to 3")
-    terminal.send("3\n")
+    terminal.wait_for(r"^about three  cli:three ")
+    terminal.wait_for("user: about three")
+    terminal.send("ABOUT one")
+    terminal.wait_for("user: about one")
+    terminal.send("x")
+    terminal.wait_for("Nothing matches")
+    terminal.send("\r\x7f\r")
     terminal.wait_for("session cli:one")
     terminal.wait_for_prompt()
     terminal.send("/resume\r")
@@ -156,6 +159,28 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     terminal.wait_for("nanobot agent -s cli:two")
     assert terminal.leave() == 0
     assert nanobot.texts("user", "three") == ["about three", "more"]
+
+
+def test_a_list_is_chosen_from_with_arrows_or_left(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+    for number in range(14):
+        nanobot.run("agent", "-m", f"topic {number}", "-s", f"n{number}", "--model", model)
+    terminal = nanobot.open("agent", "--model", model, "-r", columns=40)
+    terminal.wait_for("user: topic 13")
+    terminal.send("\x1b[B\x1b[B\x1b[A")
+    terminal.wait_for("user: topic 12")
+    terminal.send("\x1b[6~\x1b[6~")
+    terminal.wait_for("user: topic 0")
+    terminal.send("\x1b[5~\x1b[5~\x1b[B\r")
+    terminal.wait_for("session cli:n12")
+    terminal.wait_for_prompt()
+    terminal.send("\x04")
+    assert terminal.leave() == 0
+    terminal = nanobot.open("agent", "--model", model, "-r")
+    terminal.wait_for("user: topic 13")
+    terminal.send("\x1b")
+    terminal.wait_for("No conversation was chosen")
+    assert terminal.leave() == 2
 
 
 def test_each_new_is_a_conversation_that_can_go_on(nanobot: Nanobot) -> None:
