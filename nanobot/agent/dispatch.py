@@ -293,7 +293,9 @@ class Dispatcher:
         inbound, outbound = None, []
         if turn.inbound.source == "order":
             if finished.stop_reason != "cancelled":  # whoever cancels it tells what is to be told
-                inbound = await self._subagents.loaded.report(turn.inbound, finished, "".join(notices[-1:]))
+                from nanobot.subagents.reports import report
+
+                inbound = await report(self._store, turn.inbound, finished, "".join(notices[-1:]))
         elif not self._owner:  # whose terminal shows the answer itself
             from nanobot.agent.replies import replies
 

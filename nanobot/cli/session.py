@@ -142,6 +142,7 @@ async def _write_session(name: str, form: str, last: int | None, write: Callable
 
 async def _import_file(store: Store, path: Path) -> str:
     from nanobot.legacy.sessions_file import read_file
+    from nanobot.store.imports import import_session
 
     session, problems = await asyncio.to_thread(read_file, path, follow=True)
     if not session.messages:
@@ -149,7 +150,7 @@ async def _import_file(store: Store, path: Path) -> str:
             f"{path} holds no conversation. `nanobot session export -f jsonl` writes such files."
         )
     digest = hashlib.sha256(repr(session).encode("utf-8", "replace")).hexdigest()
-    key = await store.imports.add(session, f"session:{digest}")
+    key = await store.database.write(import_session, session, f"session:{digest}")
     if not key:
         raise UsageError(f"The conversation in {path} was imported before; `nanobot session list` shows it.")
     left_out = f" {problems} lines made no sense and were left out." if problems else ""

@@ -53,13 +53,20 @@ class Heartbeat:
         """Start a turn if HEARTBEAT.md asks for one; False when not, or when one runs or ran already."""
         if not await asyncio.to_thread(has_tasks, self.file):
             return False
-        chat = await self.store.inbox.latest_chat(self.channels)
-        if chat is None:
+        seen = {name: await self.store.inbox.chats(name) for name in self.channels}
+        chats = [(at, name, chat) for name in seen for chat, at in seen[name].items() if chat]
+        if not chats:
             log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
             return False
         now = self.store.database.clock()
         inbound = InboundMessage(
-            *chat, "heartbeat", _PROMPT, f"heartbeat:{now}", "heartbeat", sent_at=now, source="heartbeat"
+            *max(chats)[1:],
+            "heartbeat",
+            _PROMPT,
+            f"heartbeat:{now}",
+            "heartbeat",
+            sent_at=now,
+            source="heartbeat",
         )
         return await self.store.database.write(_accept, inbound, self._slot() * self.interval)
 

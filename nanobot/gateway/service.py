@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from nanobot import __version__, paths
 from nanobot.app import App
@@ -52,31 +52,19 @@ class Gateway:
         self._stands_by = False  # another gateway leads
         self._stood_by = False  # once, since this one was started
         self._started = time.monotonic()
-        config = app.config
-        self.hub = app.hub
-        self.channels = ChannelManager(
-            config.channels,
-            self.hub,
-            paths.home() / "media",
-            commands=tuple((command.name, command.description) for command in COMMANDS),
-        )
+        config, self.hub = app.config, app.hub
+        commands = tuple((command.name, command.description) for command in COMMANDS)
+        media = paths.home() / "media"
+        self.channels = ChannelManager(config.channels, self.hub, media, commands=commands)
         self._progress = ChannelProgress(config.channels, self.channels, app.store.outbox)
         self.dispatcher = app.dispatcher
         self.dispatcher.run_command = self._run_command
         self.dispatcher.fetch_attachments = self.channels.fetch_attachments
         self.outbox = DeliveryService(app.store, self.hub, self._send)
-        self.cron = CronService(
-            app.store,
-            self.hub,
-            functools.partial(import_jobs, app.store, paths.home()),
-            catch_up=config.cron.catch_up_window,
-        )
-        self.heartbeat = Heartbeat(
-            app.store,
-            app.workspace / "HEARTBEAT.md",
-            tuple(self.channels.status),
-            interval=config.heartbeat.interval_minutes * 60,
-        )
+        older_jobs = functools.partial(import_jobs, app.store, paths.home())
+        self.cron = CronService(app.store, self.hub, older_jobs, catch_up=config.cron.catch_up_window)
+        tasks, seconds = app.workspace / "HEARTBEAT.md", config.heartbeat.interval_minutes * 60
+        self.heartbeat = Heartbeat(app.store, tasks, tuple(self.channels.status), interval=seconds)
         self.leading = False
 
     async def run(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
@@ -94,20 +82,14 @@ class Gateway:
             else:
                 await _sleep_unless(stop, _LEAD_EVERY)
 
-    def status(self) -> dict[str, object]:
-        """What is going on in this process."""
-        return {
-            "leading": self.leading,
-            "running_turns": self.dispatcher.running,
-            "channels": [vars(status) for status in self.channels.status.values()],
-        }
-
     async def report(self) -> dict[str, object]:
         """What `/status` and `nanobot channels status` show. Raises StorageError."""
         return {
             "version": __version__,
             "uptime": round(time.monotonic() - self._started, 1),
-            **self.status(),
+            "leading": self.leading,
+            "running_turns": self.dispatcher.running,
+            "channels": [vars(status) for status in self.channels.status.values()],
             "outbox": await self._app.store.outbox.backlog(),
         }
 
@@ -129,38 +111,38 @@ class Gateway:
     async def _serve(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
         """Run everything until `stop`, or until the lead is lost."""
         self.leading = True
-        services: list[Callable[[], Coroutine[None, None, None]]] = [
-            self.hub.watch,
-            functools.partial(self._progress.run, self.hub),
-            self.dispatcher.run,
-            self.outbox.run,
-            self.cron.run,
-            self._run_channels,
-            functools.partial(self._app.memory.serve, self.hub),
+        services = [
+            self._keep_lead(stop),
+            self.hub.watch(),
+            self._progress.run(self.hub),
+            self.dispatcher.run(),
+            self.outbox.run(),
+            self.cron.run(),
+            self._run_channels(),
+            self._app.memory.serve(self.hub),
         ]
         if self._app.config.heartbeat.enabled:
-            services.append(self.heartbeat.run)
+            services.append(self.heartbeat.run())
         if self._http:
-            services.append(functools.partial(self._serve_http, self._http, leading))
+            services.append(self._serve_http(self._http, leading))
         else:
             leading()
         if self._app.mcp:
             self._app.mcp.start()
-        running = [asyncio.create_task(service()) for service in services]
-        keeping = asyncio.create_task(self._keep_lead(stop))
+        running = [asyncio.create_task(service) for service in services]
         checking = asyncio.create_task(self._warn_of_odd_files())
         try:
-            await asyncio.wait([keeping, *running], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
                 await self._wind_down()
         finally:
             self.leading = False
-            for task in (keeping, checking, *running):
+            for task in (checking, *running):
                 task.cancel()
-            await asyncio.gather(keeping, checking, *running, return_exceptions=True)
+            await asyncio.gather(checking, *running, return_exceptions=True)
             with contextlib.suppress(StorageError):
                 await self._app.store.workers.resign()
-        for task in [keeping, *running]:
+        for task in running:
             if not task.cancelled():
                 task.result()  # raises what ended it
 

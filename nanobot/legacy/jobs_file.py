@@ -14,6 +14,7 @@ from nanobot.config.json_text import loads
 from nanobot.cron.jobs import Job, JobTable
 from nanobot.cron.schedule import At, Schedule, next_run, parse_cron, parse_every, schedule_to_json
 from nanobot.errors import ConfigError, ScheduleError
+from nanobot.store.imports import known_imports
 from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ async def import_jobs(store: Store, home: Path, now: float) -> list[Job]:
     """
     entries = await asyncio.to_thread(lambda: list(_read(home / _NAME, now)))
     jobs = [(job, entry) for job, entry in entries if not job.fault]
-    if jobs and await store.imports.known([_NAME]):
+    if jobs and _NAME in await store.database.read(known_imports, [_NAME]):
         # 0.2.0 took the file over as a whole, without what it could not read.
         jobs = [(job, entry) for job, entry in jobs if _was_left_out(entry["schedule"])]
     if added := await JobTable(store).insert([job for job, _ in jobs], imported=_NAME):

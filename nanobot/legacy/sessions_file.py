@@ -22,6 +22,7 @@ from typing import Any, get_args, get_type_hints
 from nanobot.errors import UsageError
 from nanobot.messages import INTERRUPTED, ImagePart, Message, Role, TextPart, ToolCall, ToolResult
 from nanobot.messages import message_from_json as own_message
+from nanobot.store.imports import import_session, known_imports
 from nanobot.store.records import ImportedSession, SessionKind, StoredMessage
 from nanobot.store.store import Store
 
@@ -52,7 +53,7 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
     A file of which something had to be left out is taken over once more when it was changed.
     """
     files = older_files(home, workspace)
-    known = await store.imports.known([*files])
+    known = await store.database.read(known_imports, [*files])
     added: dict[Path, list[str]] = {}
     notices: list[str] = []
     for name, path in files.items():
@@ -67,7 +68,7 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
             left_out = f"{lines} of {path} cannot be read and are left out." if problems else ""
         except UsageError as error:
             left_out = f"{error} It is left out; `nanobot session import` follows links."
-        if key := await store.imports.add(session, name, left_out, state):
+        if key := await store.database.write(import_session, session, name, left_out, state):
             added.setdefault(path.parent, []).append(key)
         notices += filter(None, [left_out])
     for folder, keys in added.items():
@@ -78,7 +79,7 @@ async def import_sessions(store: Store, home: Path, workspace: Path) -> list[str
 
 async def left_out_sessions(store: Store, home: Path, workspace: Path) -> list[str]:
     """What of the older nanobot's conversations is still left out, a sentence for each file."""
-    known = await store.imports.known([*older_files(home, workspace)])
+    known = await store.database.read(known_imports, [*older_files(home, workspace)])
     return sorted(left_out for left_out, _ in known.values() if left_out)
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nanobot.messages import (
     Address,
@@ -34,20 +34,20 @@ _NOTE_CHAT = (
 )
 # The kind of session that a message begins; people talk in all others.
 _KINDS: dict[Source, SessionKind] = {"schedule": "job", "heartbeat": "heartbeat", "order": "subagent"}
-# The fields of an inbound message that have columns: what SQL decides by. All others are in its body.
-_COLUMNS = ("channel", "external_id", "source", "trust", "family", "owner")
+# The fields of messages that have columns: what SQL decides by. All others are in the body.
+_INBOUND = ("channel", "external_id", "source", "trust", "family", "owner")
+_COLUMNS: dict[type, Sequence[str]] = {InboundMessage: _INBOUND, OutboundMessage: ()}
 
 
 class Inbox(Table):
     """What was accepted for a turn, and who has written."""
 
-    @writes
-    def accept(self, connection: Connection, inbound: InboundMessage) -> bool:
+    async def accept(self, inbound: InboundMessage) -> bool:
         """Store an inbound message; False when (channel, external_id) was accepted before.
 
         One with an owner is this process's: nobody else begins its turn, or goes on with it.
         """
-        return accept(connection, inbound)
+        return await self.database.write(accept, inbound)
 
     async def waiting(self, session_key: str, owner: str) -> list[tuple[int, InboundMessage]]:
         """The first messages of a session that were not begun yet, with their ids."""
@@ -66,40 +66,25 @@ class Inbox(Table):
     def withdraw(self, connection: Connection, session_key: str, owner: str) -> None:
         """Take back what the owner has submitted and nobody has begun."""
         connection.hold(session_key)
-        connection.change(
-            "UPDATE inbox SET state = 'done' WHERE session = ? AND owner = ? AND state = 'pending'",
-            *(session_key, owner),
-        )
+        update = "UPDATE inbox SET state = 'done' WHERE session = ? AND owner = ? AND state = 'pending'"
+        connection.change(update, session_key, owner)
 
     async def heard_all(self, channel: str, until: float) -> None:
         """Note that a channel has missed nothing until then (Unix seconds)."""
         await self.database.change(_NOTE_CHAT, channel, "", until)
 
     async def chats(self, channel: str) -> dict[str, float]:
-        """When the newest message of each chat was sent (Unix seconds), by chat id; under "", what
-        `heard_all` has noted.
-        """
+        """When the newest message of each chat was sent, by chat id; under "", what `heard_all` noted."""
         rows = await self.database.rows("SELECT chat_id, seen_at FROM chats WHERE channel = ?", channel)
         return {row["chat_id"]: row["seen_at"] for row in rows}
-
-    async def latest_chat(self, channels: Sequence[str]) -> tuple[str, str] | None:
-        """The (channel, chat id) that wrote last, among these channels."""
-        marks = ", ".join("?" * len(channels)) or "NULL"
-        rows = await self.database.rows(
-            f"SELECT channel, chat_id FROM chats WHERE channel IN ({marks}) AND chat_id <> ''"
-            " ORDER BY seen_at DESC LIMIT 1",
-            *channels,
-        )
-        return (rows[0]["channel"], rows[0]["chat_id"]) if rows else None
 
 
 class Outbox(Table):
     """What is to be delivered to a chat."""
 
-    @writes
-    def enqueue(self, connection: Connection, message: OutboundMessage, turn_id: int | None = None) -> bool:
+    async def enqueue(self, message: OutboundMessage, turn_id: int | None = None) -> bool:
         """Queue a delivery that a tool call of the turn wants; False when its id was queued before."""
-        return enqueue(connection, message, turn_id)
+        return await self.database.write(enqueue, message, turn_id)
 
     async def owes(self, channel: str, chat_id: str, besides: str) -> bool:
         """Whether a message to this chat is still to be delivered, `besides` the one of this id."""
@@ -117,7 +102,7 @@ class Outbox(Table):
         )
         due = []
         for row in rows:
-            if message := _outbound_of(row):
+            if message := _read(OutboundMessage, row):
                 due.append(Delivery(row["id"], message, row["attempts"], row["created_at"]))
             else:
                 await self.failed(row["id"], "This message cannot be read by this nanobot.", None)
@@ -150,7 +135,9 @@ class Outbox(Table):
             " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
             limit,
         )
-        texts = [message.text if (message := _outbound_of(row)) else "(cannot be read)" for row in rows]
+        texts = [
+            message.text if (message := _read(OutboundMessage, row)) else "(cannot be read)" for row in rows
+        ]
         return [OutboxEntry._make((*row[:6], text)) for row, text in zip(rows, texts, strict=True)]
 
     async def backlog(self) -> dict[str, int | str]:
@@ -177,12 +164,9 @@ class Outbox(Table):
 def accept(connection: Connection, inbound: InboundMessage) -> bool:
     """As `Inbox.accept`."""
     connection.hold(inbound.session_key)
-    ensure_session(connection, inbound.session_key, connection.now, _KINDS.get(inbound.source, "chat"))
-    columns = {name: getattr(inbound, name) for name in _COLUMNS} | {
-        "received_at": connection.now,
-        "session": inbound.session_key,
-        "body": _to_json(inbound, _COLUMNS),
-    }
+    ensure_session(connection, inbound.session_key, _KINDS.get(inbound.source, "chat"))
+    columns = {name: getattr(inbound, name) for name in _INBOUND}
+    columns |= {"session": inbound.session_key, "received_at": connection.now, "body": _to_json(inbound)}
     accepted = connection.change(
         f"INSERT INTO inbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
         " ON CONFLICT (channel, external_id) DO NOTHING",
@@ -236,29 +220,25 @@ def was_sent(connection: Connection, turn_id: int, reply: OutboundMessage) -> bo
 # -- messages as rows; what a newer nanobot has added to them is left out, what makes no sense is None
 
 
-def _to_json(message: InboundMessage | OutboundMessage, leave_out: Sequence[str] = ()) -> str:
-    names = (field.name for field in fields(message))
-    body = {name: getattr(message, name) for name in names if name not in leave_out}
+def _to_json(message: InboundMessage | OutboundMessage) -> str:
+    names = (field.name for field in fields(message) if field.name not in _COLUMNS[type(message)])
+    body = {name: getattr(message, name) for name in names}
     return storable(json.dumps(body, ensure_ascii=False, default=asdict))
 
 
 def inbound_of(row: Row) -> InboundMessage | None:
     """The message in a row of the inbox."""
-    return _read(InboundMessage, row["body"], {name: row[name] for name in _COLUMNS})
+    return _read(InboundMessage, row)
 
 
-def _outbound_of(row: Row) -> OutboundMessage | None:
-    return _read(OutboundMessage, row["body"], {})
-
-
-def _read(cls: type[M], body: str, columns: dict[str, Any]) -> M | None:
+def _read(cls: type[M], row: Row) -> M | None:
     try:
-        fields = known_fields(cls, json.loads(body)) | columns
+        known = known_fields(cls, json.loads(row["body"])) | {name: row[name] for name in _COLUMNS[cls]}
         for name, part in (("attachments", Attachment), ("quoted", Quoted)):
-            if name in fields:
-                fields[name] = tuple(part(**known_fields(part, item)) for item in fields[name])
-        if fields.get("reply_to"):
-            fields["reply_to"] = Address(**known_fields(Address, fields["reply_to"]))
-        return cls(**fields)
+            if name in known:
+                known[name] = tuple(part(**known_fields(part, item)) for item in known[name])
+        if known.get("reply_to"):
+            known["reply_to"] = Address(**known_fields(Address, known["reply_to"]))
+        return cls(**known)
     except (ValueError, TypeError, AttributeError):
         return None

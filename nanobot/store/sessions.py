@@ -33,7 +33,7 @@ class Sessions(Table):
     @writes
     def set_setting(self, connection: Connection, key: str, name: str, value: str) -> None:
         connection.hold(key)
-        ensure_session(connection, key, connection.now)
+        ensure_session(connection, key)
         (row,) = connection.rows("SELECT settings FROM sessions WHERE key = ?", key)
         settings = json.dumps(json.loads(row["settings"]) | {name: value})
         connection.change("UPDATE sessions SET settings = ? WHERE key = ?", settings, key)
@@ -70,13 +70,13 @@ def session_info(row: Row) -> SessionInfo:
     )
 
 
-def ensure_session(connection: Connection, key: str, now: float, kind: SessionKind = "chat") -> None:
+def ensure_session(connection: Connection, key: str, kind: SessionKind = "chat") -> None:
     """Begin a session with an empty conversation; one that exists stays what it is."""
     insert = (
         "INSERT INTO sessions (key, kind, created_at, updated_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (key) DO NOTHING"
     )
-    if connection.change(insert, key, kind, now, now):
+    if connection.change(insert, key, kind, connection.now, connection.now):
         begin_conversation(connection, key)
 
 

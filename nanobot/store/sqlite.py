@@ -88,6 +88,7 @@ class Database:
         self._queued: list[_Job] = []
         self._committing = False
         self._begun = False  # when that fails, it is the fault of no function
+        self._changed = False  # by the last commit
         self._group = _GROUP
 
     async def write(
@@ -165,33 +166,32 @@ class Database:
             running = asyncio.get_running_loop().run_in_executor(self._write_thread, self._commit, functions)
             running.add_done_callback(functools.partial(self._settle, jobs))
 
-    def _settle(self, jobs: list[_Job], running: asyncio.Future[tuple[list[Any], bool]]) -> None:
+    def _settle(self, jobs: list[_Job], running: asyncio.Future[list[Any]]) -> None:
         error = running.exception()
-        waiting = [future for _, future in jobs]
-        if error is None:
-            self._group = min(2 * self._group, _GROUP)
-            results, changed = running.result()
-            for future, result in zip(waiting, results, strict=True):
-                if not future.done():  # else its caller was cancelled; the write stands
-                    future.set_result(result)
-            if changed:
-                self.changes.stored.set()
-        elif len(jobs) == 1 or not self._begun:
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(error)
-        else:  # one of them failed: in smaller groups, until it is alone and fails nobody else
+        if error and len(jobs) > 1 and self._begun:  # one failed: in smaller groups, until it is alone
             self._queued = jobs + self._queued
             self._group = len(jobs) // 2
+        else:
+            self._group = min(2 * self._group, _GROUP)
+            waiting = [future for _, future in jobs]
+            for number, future in enumerate(waiting):
+                if future.done():  # its caller was cancelled; the write stands
+                    continue
+                if error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(running.result()[number])
+        if self._changed:
+            self.changes.stored.set()
         # Whoever writes in a row joins the next group: first those run who have waited for this one.
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._commit_next_group)
 
     # -- the threads' side
 
-    def _commit(self, functions: list[_Function]) -> tuple[list[Any], bool]:
-        """Run all in one transaction, all or none; also whether they have changed anything."""
-        self._begun = False
+    def _commit(self, functions: list[_Function]) -> list[Any]:
+        """Run all in one transaction, all or none."""
+        self._begun = self._changed = False
         try:
             with self._open_for_writing() as connection:  # rolls back when one of them or the commit fails
                 connection.execute("BEGIN IMMEDIATE")
@@ -201,10 +201,10 @@ class Database:
                 connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise explain(error) from error
-        changed = connection.total_changes > before
-        if changed:
+        if connection.total_changes > before:
+            self._changed = True
             self.changes.announce()
-        return results, changed
+        return results
 
     def _read(self, function: _Function) -> Any:
         try:

@@ -18,7 +18,6 @@ from nanobot.store.workers import Workers, older_is_running
 
 if TYPE_CHECKING:
     from nanobot.store.conversations import Conversations
-    from nanobot.store.imports import Imports
     from nanobot.store.subagents import SubagentTable
 
 
@@ -44,12 +43,6 @@ class Store:
         from nanobot.store.conversations import Conversations  # for whoever changes between them
 
         return Conversations(self.database)
-
-    @functools.cached_property
-    def imports(self) -> Imports:
-        from nanobot.store.imports import Imports  # once in the life of a home
-
-        return Imports(self.database)
 
     async def aclose(self) -> None:
         """Finish what is queued, close the database and give up all running turns."""

@@ -67,14 +67,11 @@ class Turns(Table):
         Those whose worker is gone come first, then those of the longest unserved lanes. An `owner` gets what
         it has submitted, in that order, and nothing else.
         """
-        room = {False: chats, True: subagents}  # by whether the session is a subagent's
-        return await self._claim(self._workers.enlist(), owner, room)
+        return await self._claim(self._workers.enlist(), owner, chats, subagents)
 
     @writes
-    def _claim(
-        self, connection: Connection, me: int, owner: str, most: Mapping[bool, int]
-    ) -> list[InboxTurn]:
-        room = dict(most)
+    def _claim(self, connection: Connection, me: int, owner: str, *most: int) -> list[InboxTurn]:
+        room = list(most)  # for chats, for subagents
         taken = self._take_over(connection, me, owner, room)
         for row in connection.rows(_FREE, owner, owner, owner):
             session, is_subagent = row["session"], row["kind"] == "subagent"
@@ -84,16 +81,13 @@ class Turns(Table):
             found = mail.first(connection, _OF_OWNER, session, owner)
             if found is None or running_turn(connection, session):  # somebody was faster
                 continue
-            number, inbound = found
-            claim = _open(connection, inbound, me)
-            _claim_message(connection, number, claim)
-            taken.append(InboxTurn(claim, inbound, is_subagent))
+            claim = _open(connection, found[1], me)
+            _claim_message(connection, found[0], claim)
+            taken.append(InboxTurn(claim, found[1], is_subagent))
             room[is_subagent] -= 1
         return taken
 
-    def _take_over(
-        self, connection: Connection, me: int, owner: str, room: dict[bool, int]
-    ) -> list[InboxTurn]:
+    def _take_over(self, connection: Connection, me: int, owner: str, room: list[int]) -> list[InboxTurn]:
         """Go on with what workers that are gone have begun, or close it."""
         taken = []
         for turn in connection.rows(_OF_OTHERS, me):
@@ -245,9 +239,8 @@ def close_dead(connection: Connection, workers: Workers, key: str) -> None:
             return
         _close(connection, _claim_of(running), "interrupted")
     query = "SELECT DISTINCT owner FROM inbox WHERE session = ? AND state = 'pending' AND owner <> ''"
-    owners = [row["owner"] for row in connection.rows(query, key)]
-    for owner in (owner for owner in owners if not workers.exists(int(owner))):
-        while (found := mail.first(connection, _OF_OWNER, key, owner)) is not None:
+    for (owner,) in connection.rows(query, key):
+        while not workers.exists(int(owner)) and (found := mail.first(connection, _OF_OWNER, key, owner)):
             number, inbound = found
             connection.change("UPDATE inbox SET state = 'done' WHERE id = ?", number)
             if inbound.source == "person":

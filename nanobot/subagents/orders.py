@@ -18,8 +18,7 @@ from nanobot.messages import Address, InboundMessage, TurnContext
 from nanobot.skills.library import SkillLibrary
 from nanobot.store.records import Claim
 from nanobot.store.store import Store
-from nanobot.subagents import reports
-from nanobot.subagents.reports import SUBAGENT
+from nanobot.subagents.reports import SUBAGENT, cancelled
 
 _LABEL_CHARS = 40
 _OWNER_FILES = ("AGENTS.md", "TOOLS.md")  # of the owner's files, those that are about the work
@@ -64,7 +63,6 @@ class Subagents:
         self._hub = hub
         self._skills = skills
         self._owner_parts = owner_parts
-        self._workspace = config.workspace_path
         self._clock = clock
         self.progress: dict[str, SubagentChanged] = {}  # of those that run here, by id
         self._began: dict[str, float] = {}  # by the monotonic clock
@@ -82,18 +80,15 @@ class Subagents:
         profile = profiles[name] if name else SubagentProfile()
         if profile.fault:
             raise UsageError(f"Subagent profile {name!r} cannot be used. {profile.fault}.")
+        about = f"Subagent profile {name!r} names the"
         for tool in profile.tools:
             if tool != "exec" and tool not in allowed and not self._is_mcp_tool(tool, allowed):
-                raise UsageError(
-                    f"Subagent profile {name!r} names the tool {tool!r}, which subagents do not have."
-                    f" Tools: {_listed(allowed)}."
-                )
+                has = f"Tools: {_listed(allowed)}."
+                raise UsageError(f"{about} tool {tool!r}, which subagents do not have. {has}")
         for skill in profile.skills:
             if skill not in self._skills.names():
-                raise UsageError(
-                    f"Subagent profile {name!r} names the skill {skill!r}, which does not exist."
-                    f" Skills: {_listed(self._skills.names())}."
-                )
+                has = f"Skills: {_listed(self._skills.names())}."
+                raise UsageError(f"{about} skill {skill!r}, which does not exist. {has}")
         return profile
 
     def _is_mcp_tool(self, tool: str, allowed: Sequence[str]) -> bool:
@@ -119,8 +114,7 @@ class Subagents:
         subagent = await self._store.subagents.get(turn.inbound.chat_id)
         name = subagent.profile if subagent else ""
         if subagent and subagent.id not in self.progress:  # another process had taken the order
-            self._began[subagent.id] = time.monotonic()
-            self.progress[subagent.id] = SubagentChanged(subagent.id, subagent.label, name, "waiting")
+            self._wait(subagent.id, subagent.label, name)
         profile = self.profile(name, allowed)
         calls, key = profile.max_iterations, f"subagentProfiles.{name}.maxIterations"
         if "max_iterations" not in profile.model_fields_set:
@@ -129,35 +123,26 @@ class Subagents:
         _, begun = await self._store.turns.family_spent(turn.family)
         left = max(0.0, begun + seconds - self._clock())
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
-        return SubagentRole(
-            profile.model or "",
-            self._prompt(calls, profile.skills),
-            [name for name in allowed if name in names],
-            calls,
-            f"(agents.{key}).",
-            left,
-        )
+        tools = [name for name in allowed if name in names]
+        prompt = self._prompt(calls, profile.skills)
+        return SubagentRole(profile.model or "", prompt, tools, calls, f"(agents.{key}).", left)
 
     def _prompt(self, calls: int, skills: Sequence[str]) -> str:
         """Identity and rules, the owner's instructions, and the skills."""
         rules = (Path(__file__).parent / "prompt.md").read_text(encoding="utf-8").strip()
+        rules = rules.format(workspace=self._config.workspace_path, calls=calls)
+        owner_parts = [text for _, text in self._owner_parts(_OWNER_FILES)]
         texts = [f"[skill {name}]\n{self._skills.text(name).strip()}" for name in skills]
-        parts = [
-            rules.format(workspace=self._workspace, calls=calls),
-            *(text for _, text in self._owner_parts(_OWNER_FILES)),
-        ]
-        return "\n\n".join([*parts, *texts])
+        return "\n\n".join([rules, *owner_parts, *texts])
 
     # -- limits
 
     async def objection(self, claim: Claim, turn: TurnContext, own: int) -> str:
         """Count one more model call of a turn, unless it or its family has none left: then say so."""
+        together = self._config.agents.defaults.max_tool_iterations
+        is_report = turn.inbound.source == "report"  # whatever is used up: somebody has to tell it
         allowed = await self._store.turns.reserve_call(
-            claim,
-            turn.family,
-            own,
-            self._config.agents.defaults.max_tool_iterations,
-            first_is_free=turn.inbound.source == "report",  # whatever is used up: somebody has to tell it
+            claim, turn.family, own, together, first_is_free=is_report
         )
         return "" if allowed else _USED_UP
 
@@ -165,14 +150,15 @@ class Subagents:
 
     def observe(self, order: InboundMessage, event: events.TurnEvent) -> None:
         """Called for every event of a subagent's turn."""
-        before = self.progress.get(order.chat_id)
-        if before is None:
+        if order.chat_id not in self.progress:
             return
-        now = before._replace(seconds=round(time.monotonic() - self._began[order.chat_id], 3))
+        if isinstance(event, events.TurnStarted):
+            self._began[order.chat_id] = time.monotonic()
+        seconds = round(time.monotonic() - self._began[order.chat_id], 3)
+        now = self.progress[order.chat_id]._replace(seconds=seconds)
         match event:
             case events.TurnStarted():
-                self._began[order.chat_id] = time.monotonic()
-                now = before._replace(state="running", seconds=0.0)
+                now = now._replace(state="running")
             case events.ToolStarted():
                 now = now._replace(tool=event.hint)
             case events.ToolFinished():
@@ -183,34 +169,30 @@ class Subagents:
                 now = now._replace(state=event.stop_reason, tool="", text=event.error or event.text)
         self._tell(order, now)
 
+    def _wait(self, subagent: str, label: str, profile: str) -> SubagentChanged:
+        self._began[subagent] = time.monotonic()
+        self.progress[subagent] = SubagentChanged(subagent, label, profile, "waiting")
+        return self.progress[subagent]
+
     def _tell(self, order: InboundMessage, now: SubagentChanged) -> None:
         self.progress[order.chat_id] = now
         if now.state not in ("waiting", "running"):
             del self.progress[order.chat_id], self._began[order.chat_id]
         self._hub.publish(order, now)
 
-    async def report(self, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
-        """What the session that asked is told of its end; `notice` says which limit it met."""
-        subagent = await self._store.subagents.get(order.chat_id)
-        label = subagent.label if subagent else order.chat_id
-        return await reports.report(self._store, order, label, finished, notice)
-
     async def cancel(self, session_key: str, ids: Collection[str] | None) -> list[str]:
         """Cancel subagents of a session (None: all, silently); the ids of those that had not ended."""
-        orders = {
-            info.id: (info, order) for info, order in await self._store.subagents.unfinished(session_key)
-        }
-        told = {
-            key: reports.cancelled(order, info.label) if ids is not None else None
-            for key, (info, order) in orders.items()
-            if ids is None or key in ids
-        }
-        cancelled = await self._store.subagents.cancel(session_key, told) if told else []
-        for key in cancelled:
-            now = self.progress.get(key)
-            if now is not None and now.state == "waiting":  # no turn will say so
-                self._tell(orders[key][1], now._replace(state="cancelled"))
-        return cancelled
+        found = await self._store.subagents.unfinished(session_key)
+        if ids is None:
+            told = dict.fromkeys(info.id for info, _ in found)
+        else:
+            told = {info.id: cancelled(order, info.label) for info, order in found if info.id in ids}
+        ended = await self._store.subagents.cancel(session_key, told) if told else []
+        for info, order in found:
+            now = self.progress.get(info.id)
+            if info.id in ended and now is not None and now.state == "waiting":  # no turn will say so
+                self._tell(order, now._replace(state="cancelled"))
+        return ended
 
     # -- orders
 
@@ -220,8 +202,7 @@ class Subagents:
         order = _order(turn, call_id, task)
         label = _label(label) or _label(task)
         if await self._store.subagents.add(order, label, profile):
-            self._began[order.chat_id] = time.monotonic()
-            self._tell(order, SubagentChanged(order.chat_id, label, profile, "waiting"))
+            self._hub.publish(order, self._wait(order.chat_id, label, profile))
             self._hub.notify()
         return order.chat_id
 

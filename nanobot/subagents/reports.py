@@ -10,10 +10,10 @@ SUBAGENT = "subagent"  # the channel of orders, and who sends reports
 _LONGEST = 20_000  # characters of a report that the session is shown
 
 
-async def report(
-    store: Store, order: InboundMessage, label: str, finished: TurnFinished, notice: str
-) -> InboundMessage:
-    """The report of a subagent, or why there is none and what it had so far."""
+async def report(store: Store, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
+    """The report of a subagent, or why there is none (`notice` is the limit it met) and what it had so far."""
+    subagent = await store.subagents.get(order.chat_id)
+    label = subagent.label if subagent else order.chat_id
     if finished.stop_reason == "done":
         return _message(order, label, "has finished. Its report", finished.text)
     if finished.stop_reason == "cancelled":
@@ -31,7 +31,7 @@ def cancelled(order: InboundMessage, label: str) -> InboundMessage:
 async def _so_far(store: Store, session: str, said: Message | None) -> str:
     """The words of a subagent that did not get to its report, or else its newest tool result."""
     messages = [entry.message for entry in (await store.sessions.open(session, 200)).messages]
-    messages += [said] if said else []
+    messages += filter(None, [said])
     words = [message.text for message in messages if message.role == "assistant" and message.text.strip()]
     results = [result.content for message in messages for result in message.tool_results]
     return "\n\n".join(words or results[-1:])

@@ -28,6 +28,7 @@ from nanobot.messages import (
     unanswered_calls,
 )
 from nanobot.store.export import as_json
+from nanobot.store.imports import import_session
 from nanobot.store.records import ImportedSession
 from nanobot.store.store import open_store
 from tests.talk import claim_own
@@ -286,7 +287,7 @@ def test_no_file_breaks_the_import(lines: list[str]) -> None:
 async def stored(session: ImportedSession, home: Path) -> None:
     store = open_store(home / "nanobot.db")
     try:
-        assert bool(await store.imports.add(session, "x")) == bool(session.messages)
+        assert bool(await store.database.write(import_session, session, "x")) == bool(session.messages)
         assert len(await store.sessions.history(session.key)) == len(session.messages)
     finally:
         await store.aclose()
@@ -343,9 +344,9 @@ async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
 async def test_an_import_is_a_conversation_like_any_other(tmp_path: Path) -> None:
     session, _ = read_file(write(tmp_path / "x.jsonl", metadata("cli:old"), *TALK), follow=True)
     store = open_store(tmp_path / "nanobot.db")
-    assert await store.imports.add(session, "a") == "cli:old"
-    assert await store.imports.add(session, "a") == ""
-    assert await store.imports.add(ImportedSession("cli:none", "", ()), "b") == ""
+    assert await store.database.write(import_session, session, "a") == "cli:old"
+    assert await store.database.write(import_session, session, "a") == ""
+    assert await store.database.write(import_session, ImportedSession("cli:none", "", ()), "b") == ""
     assert await store.sessions.get("cli:none") is None
     assert await store.turns.last_interrupted("cli:old") is None
     claim = await claim_own(store, "cli:old")

@@ -22,7 +22,6 @@ async def test_each_chat_knows_when_its_newest_message_was_sent(store: Store, cl
     assert await store.inbox.chats("tg") == {"1": now - 40, "2": now, "3": now}
     await store.inbox.heard_all("other", now + 5)
     assert await store.inbox.chats("other") == {"4": now, "": now + 5}
-    assert await store.inbox.latest_chat(["other"]) == ("other", "4")
 
 
 async def test_a_chat_is_owed_what_waits_for_it(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanobot.bus.events import TurnFinished
@@ -44,7 +44,7 @@ async def store(tmp_path: Path) -> Store:
 
 
 async def test_it_goes_to_the_thread_of_the_chat_that_asked(store: Store) -> None:
-    told = await report(store, order(), "prices", done("5 EUR"), "")
+    told = await report(store, order(), done("5 EUR"), "")
     assert (told.channel, told.chat_id, told.session_key) == ("telegram", "7", "telegram:7")
     assert told.metadata == {"thread": "42"}
     assert told.is_group
@@ -56,16 +56,17 @@ pieces = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces.map("".join))
-async def test_no_text_ends_the_report_early(text: str) -> None:
-    told = await report(open_store(Path("unused")), order(), "prices", done(text), "")
+async def test_no_text_ends_the_report_early(store: Store, text: str) -> None:
+    told = await report(store, order(), done(text), "")
     _, _, said = told.text.partition("]\n")
     assert said.count(END) == 1
     assert said.endswith(f"\n{END}")
 
 
 async def test_a_long_report_is_cut_and_says_where_the_rest_is(store: Store) -> None:
-    told = await report(store, order("task " * 1000), "prices", done("word " * 10_000), "")
+    told = await report(store, order("task " * 1000), done("word " * 10_000), "")
     assert len(told.text) < 21_000
     assert f"the whole is in the session subagent:{ID}" in told.text
 
@@ -75,9 +76,7 @@ async def test_one_that_said_nothing_shows_its_newest_tool_result(store: Store) 
     assert claim is not None
     await store.turns.append(claim, Message.user("find prices"))
     await store.turns.append(claim, Message("tool", (ToolResult("c1", "exec", "5 EUR"),)))
-    limit = await report(
-        store, order(), "prices", TurnFinished("limit", "", Usage()), "Stopped after 9 rounds."
-    )
+    limit = await report(store, order(), TurnFinished("limit", "", Usage()), "Stopped after 9 rounds.")
     assert "did not finish. Stopped after 9 rounds. What it had so far" in limit.text
     assert f"5 EUR\n{END}" in limit.text
     await store.aclose()
