@@ -11,7 +11,7 @@ import errno
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from nanobot.errors import HomeUnusable, StorageError
 from nanobot.paths import make_private_dir
 from nanobot.store.changes import Changes
+from nanobot.store.migrations import MIGRATIONS
 
 P = ParamSpec("P")
 S = TypeVar("S", bound="Table")
@@ -32,12 +33,9 @@ Row = sqlite3.Row
 
 
 class Connection(sqlite3.Connection):
-    """What a function runs its SQL on, inside a transaction. Its SQL is what Postgres understands too.
+    """What a function runs its SQL on, inside a transaction. Its SQL is what Postgres understands too."""
 
-    `now` is when the transaction began (Unix seconds).
-    """
-
-    now = 0.0
+    now = 0.0  # when the transaction began (Unix seconds)
 
     def hold(self, *keys: str) -> None:
         """Let no other transaction that holds one of `keys` run beside this one.
@@ -66,20 +64,13 @@ _Job = tuple[_Function, "asyncio.Future[Any]"]
 class Database:
     """Runs functions of a connection on its threads; the file is created by the first.
 
-    `migrations[n]` makes version n of the one before it, unless that is `in_use`. `clock` gives Unix seconds.
+    `clock` gives Unix seconds; a file of 0.2.0 is not brought up to date while it is `in_use`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        migrations: Mapping[int, str],
-        clock: Callable[[], float] = time.time,
-        in_use: Callable[[], bool] = bool,
-    ) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], in_use: Callable[[], bool]) -> None:
         self.path = path
         self.clock = clock
         self.changes = Changes(path.parent / "run")
-        self._migrations = migrations
         self._in_use = in_use
         self._write_thread = ThreadPoolExecutor(1, "nanobot-db-write")
         self._read_thread = ThreadPoolExecutor(1, "nanobot-db-read")
@@ -173,8 +164,7 @@ class Database:
             self._group = len(jobs) // 2
         else:
             self._group = min(2 * self._group, _GROUP)
-            waiting = [future for _, future in jobs]
-            for number, future in enumerate(waiting):
+            for number, (_, future) in enumerate(jobs):
                 if future.done():  # its caller was cancelled; the write stands
                     continue
                 if error:
@@ -241,14 +231,11 @@ class Database:
     def _migrate(self, connection: Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version not in (0, *self._migrations):
+        if version not in (0, *MIGRATIONS):
             raise HomeUnusable(f"{self.path} was written by a newer nanobot. Upgrade this one.")
-        if 0 < version < max(self._migrations) and self._in_use():
-            raise HomeUnusable(
-                f"An older nanobot is running on {self.path}, which this one has to bring up to date."
-                " Stop the older one, then start again."
-            )
-        for step, script in self._migrations.items():
+        if 0 < version < max(MIGRATIONS) and self._in_use():
+            raise HomeUnusable(f"An older nanobot is running on {self.path}. Stop it, then start again.")
+        for step, script in MIGRATIONS.items():
             if step > version:
                 for statement in script.split(";\n"):
                     connection.execute(statement)
@@ -299,12 +286,8 @@ def explain(error: Exception) -> StorageError:
         return StorageError("The disk is full: nothing more can be stored. Free some space and try again.")
     what = f"The nanobot database cannot be used: {error}."
     if name.startswith(_NOT_WRITABLE):
-        return HomeUnusable(
-            f"{what} Check the rights of the nanobot folder and whether its disk is mounted read-only,"
-            " or set NANOBOT_HOME to another folder."
-        )
+        advice = "Check the rights of its folder and whether its disk is mounted read-only"
+        return HomeUnusable(f"{what} {advice}, or set NANOBOT_HOME to another folder.")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return HomeUnusable(f"{what} It is damaged: move nanobot.db away or restore a copy of it.")
-    return StorageError(
-        f"The nanobot database failed: {error}. Check its disk, and that no other program holds nanobot.db."
-    )
+    return StorageError(f"{what} Check its disk, and that no other program holds nanobot.db.")

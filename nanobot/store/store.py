@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanobot.store.mail import Inbox, Outbox
-from nanobot.store.migrations import MIGRATIONS
 from nanobot.store.sessions import Sessions
 from nanobot.store.sqlite import Database
 from nanobot.store.turns import Turns
@@ -54,9 +53,8 @@ def open_store(
     path: Path, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
 ) -> Store:
     """The store in the database file `path`, made by the first call. `clock` gives Unix seconds."""
-    database = Database(path, MIGRATIONS, clock, functools.partial(older_is_running, path.parent / "run"))
-    workers = Workers(database, path.parent / "run", monotonic)
-    return Store(
-        *(database, workers, Sessions(database), Turns(database, workers)),
-        *(Inbox(database), Outbox(database)),
-    )
+    folder = path.parent / "run"
+    database = Database(path, clock, functools.partial(older_is_running, folder))
+    workers = Workers(database, folder, monotonic)
+    sessions, turns = Sessions(database), Turns(database, workers)
+    return Store(database, workers, sessions, turns, Inbox(database), Outbox(database))

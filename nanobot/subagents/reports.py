@@ -11,7 +11,7 @@ _LONGEST = 20_000  # characters of a report that the session is shown
 
 
 async def report(store: Store, order: InboundMessage, finished: TurnFinished, notice: str) -> InboundMessage:
-    """The report of a subagent, or why there is none (`notice` is the limit it met) and what it had so far."""
+    """The report of a subagent, or why there is none (`notice`: its limit) and what it had so far."""
     subagent = await store.subagents.get(order.chat_id)
     label = subagent.label if subagent else order.chat_id
     if finished.stop_reason == "done":

@@ -43,7 +43,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     else:
         yield Disk(
             folder / "home",
-            "The nanobot database failed: disk I/O error.",
+            "The nanobot database cannot be used: disk I/O error.",
             _let_writes_fail,
             _let_writes_pass,
         )

@@ -32,6 +32,7 @@ TASK = "run echo done >> effects.log"
 CALM = {"heartbeat": {"enabled": False}, "channels": {"sendProgress": False}}
 
 
+@pytest.mark.timeout(300)  # some twenty gateways, one after the other
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_killed_at_every_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
     told = []

@@ -81,7 +81,7 @@ async def test_it_is_left_alone_while_0_2_0_works_on_it(home: Path) -> None:
     with (home / "run" / "worker-1.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         async with contextlib.aclosing(open_store(home / "nanobot.db")) as store:
-            with pytest.raises(HomeUnusable, match="Stop the older one"):
+            with pytest.raises(HomeUnusable, match="older nanobot is running"):
                 await store.conversations.newest()
         with contextlib.closing(sqlite3.connect(home / "nanobot.db")) as database:
             assert list(database.execute("PRAGMA user_version")) == [(5,)]
