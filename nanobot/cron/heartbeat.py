@@ -58,16 +58,9 @@ class Heartbeat:
         if not chats:
             log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
             return False
-        now = self.store.database.clock()
-        inbound = InboundMessage(
-            *max(chats)[1:],
-            "heartbeat",
-            _PROMPT,
-            f"heartbeat:{now}",
-            "heartbeat",
-            sent_at=now,
-            source="heartbeat",
-        )
+        (_, name, chat), now = max(chats), self.store.database.clock()
+        ids = (f"heartbeat:{now}", "heartbeat")  # its own, its session's
+        inbound = InboundMessage(name, chat, "heartbeat", _PROMPT, *ids, sent_at=now, source="heartbeat")
         return await self.store.database.write(_accept, inbound, self._slot() * self.interval)
 
     def _slot(self) -> int:
@@ -78,9 +71,8 @@ def _accept(connection: Connection, tick: InboundMessage, since: float) -> bool:
     """Accept a tick in a fresh context, once `since` then and never beside another one."""
     session = tick.session_key
     connection.hold(session)
-    newest = connection.execute(
-        "SELECT started_at FROM turns WHERE session = ? ORDER BY id DESC LIMIT 1", (session,)
-    ).fetchone()
+    query = "SELECT started_at FROM turns WHERE session = ? ORDER BY id DESC LIMIT 1"
+    newest = connection.row(query, session)
     waits = sessions.running_turn(connection, session) or mail.has_pending(connection, session)
     if waits or (newest and since <= newest["started_at"] <= connection.now):
         return False

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_627, target=4_000)
+SPINE = Ratchet(now=4_561, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_900, target=23_500)
+TOTAL = Ratchet(now=27_799, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_610, target=9_000)
+HELLO_LINES = Ratchet(now=9_559, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,23 +30,23 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 796,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_728,
+    "agent": 1_730,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_152,
+    "cli": 2_153,
     # thirteen slash commands; target 480
     "commands": 607,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_096,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 693,
+    "cron": 692,
     # the service, its HTTP surface
-    "gateway": 344,
+    "gateway": 326,
     # conversations and jobs of the older nanobot, taken over once
-    "legacy": 340,
+    "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_640,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
@@ -60,9 +60,9 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_027,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 2_074,
+    "store": 2_006,
     # profiles, limits, the spawn tool, reports; target 400
-    "subagents": 369,
+    "subagents": 350,
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_698,
     # the built-in tools; target 1,700
