@@ -306,7 +306,8 @@ class Turn:
             seconds = round(time.monotonic() - started, 3)
             line = next((line.strip() for line in output.text.splitlines() if line.strip()), "")
             preview = line if len(line) <= _PREVIEW else f"{line[: _PREVIEW - 1]}…"
-            self._emit(events.ToolFinished(call.id, call.name, outcome, seconds, preview, output.exit_code))
+            told = output.exit_code, output.diff
+            self._emit(events.ToolFinished(call.id, call.name, outcome, seconds, preview, *told))
 
     async def _execute(self, call: ToolCall) -> tuple[Outcome, ToolOutput]:
         def ask(shown: str, code: str) -> None:

@@ -54,7 +54,9 @@ class ToolOutputDelta(NamedTuple):
 
 
 class ToolFinished(NamedTuple):
-    """`seconds` is wall time; `preview` the first line of the result; `exit_code` that of a command."""
+    """`seconds` is wall time; `preview` the first line of the result; `exit_code` that of a command; `diff`
+    what an edit has changed, for people.
+    """
 
     call_id: str
     name: str
@@ -62,6 +64,7 @@ class ToolFinished(NamedTuple):
     seconds: float
     preview: str
     exit_code: int | None = None
+    diff: str = ""
     type: Literal["tool_finished"] = "tool_finished"
 
 

@@ -23,6 +23,7 @@ _QUEUE_MODES = {
     "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
     "steer": "Mode steer: a message that comes while an answer is being written joins it.",
 }
+_SEARCHED = 500  # messages back, for what tools have put out
 _AGENTS = r"\S*|stop\s+\S+"
 
 
@@ -151,6 +152,17 @@ async def _compact(request: Request) -> str:
     return await compact(await request.context.prepare(request.session_key))
 
 
+async def _output(request: Request) -> str:
+    conversations, number = request.context.store.conversations, int(request.arguments or 1)
+    current = await request.context.store.sessions.get(request.session_key)
+    said = await conversations.latest(current.id, _SEARCHED) if current else []
+    results = [result for stored in reversed(said) for result in stored.message.tool_results]
+    if not 0 < number <= len(results):
+        raise UsageError(f"There are {len(results)} outputs of tools here; /output 1 shows the last one.")
+    result = results[number - 1]
+    return f"{result.name} ({result.outcome}):\n{result.content}"
+
+
 async def _approve(request: Request) -> str:
     """The answer has acted already: its question may have been the turn this one waited for."""
     allowed = request.context.policy.answered(request.arguments.upper())
@@ -192,6 +204,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("rename", "TITLE", "Give this conversation a title.", rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Let a summary stand for earlier messages, now.", _compact, waits=True),
+    Command(
+        "output", "[N]", "Show the whole output of the last tool call, or of the N-th last.", _output, r"\d*"
+    ),
     Command("approve", "CODE", "Let the tool call run that you were asked about.", _approve, r"\S+"),
     Command("deny", "CODE", "Do not let it run.", _approve, r"\S+"),
     Command(

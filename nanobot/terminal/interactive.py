@@ -75,7 +75,7 @@ class _Conversation:
         self._say = renderer.say
         self._prompt = prompt
         self._work: asyncio.Task[Any] | None = None  # a turn or a command
-        self._beside: set[asyncio.Task[None]] = set()  # commands that do not wait for it
+        self._beside: set[asyncio.Task[object]] = set()  # commands that do not wait for it
         self._entered = asyncio.Event()
         self._warned = False  # Ctrl-C was pressed: the next one leaves
         self._left: BaseException | None = None  # how the owner has left
@@ -244,6 +244,7 @@ class _Conversation:
         add = prompt.keys.add
         add("enter")(lambda _: self._enter(prompt.take()))
         add("escape")(lambda _: self._stop())
+        add("c-o")(lambda _: self._run_beside(self._run_command("/output")))
         add("c-c")(lambda _: prompt.clear() if prompt.text and not self._work else self._interrupt())
         add("c-d")(lambda press: press.current_buffer.delete() if prompt.text else self._leave(EOFError()))
 
@@ -259,6 +260,9 @@ class _Conversation:
             self._session.waiting.append(text)
             self._entered.set()
             work = self._session.steer()
+        self._run_beside(work)
+
+    def _run_beside(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)

@@ -30,6 +30,8 @@ from nanobot.terminal.screen import Screen, clean, one_line
 _TICK = 0.1  # seconds between repaints when nothing arrives
 _PATIENCE = 1.0  # seconds of silence before the waiting line appears
 _OUTPUT_LINES = 3  # of a running tool
+_DIFF_LINES = 12
+_DIFF_STYLES = {"+": "green", "-": "red"}
 _PRINTED_LIMIT = 2_000  # characters
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -143,6 +145,10 @@ class LiveRenderer(Renderer):
         line = Text(tool_line(event, tool.hint if tool else event.name))
         line.stylize("red" if has_failed(event) else "green", 0, 1)
         line.stylize("dim", 1)
+        if tool and has_failed(event) and tool.output.strip():
+            line.append(f"\n{_last_lines(tool.output)}", "dim")
+        for changed in event.diff.splitlines()[:_DIFF_LINES]:
+            line.append(f"\n  {clean(changed)}", _DIFF_STYLES.get(changed[0], "dim"))
         self._note(line)
 
     def _show_printed(self) -> None:
@@ -183,7 +189,7 @@ class LiveRenderer(Renderer):
         for tool in (*self._tools.values(), *self._subagents.values()):
             lines.append(f"{spinner} {tool.hint} {seconds(now - tool.started)}")
             if tool.output.strip():
-                lines += [f"  {line}" for line in clean(tool.output).rstrip().split("\n")[-_OUTPUT_LINES:]]
+                lines.append(_last_lines(tool.output))
         if not lines and self._in_turn and now - self._silent_since > _PATIENCE:
             lines = [f"{spinner} thinking… {seconds(now - self._silent_since)}"]
         width = self._screen.width
@@ -198,3 +204,7 @@ class LiveRenderer(Renderer):
             await asyncio.sleep(_TICK)
             if time.monotonic() >= self._next_paint:
                 self.repaint()
+
+
+def _last_lines(output: str) -> str:
+    return "\n".join(f"  {line}" for line in clean(output).rstrip().split("\n")[-_OUTPUT_LINES:])

@@ -26,6 +26,7 @@ PAGE_CHARS = 40_000
 LINE_CHARS = 10_000
 IMAGE_BYTES = 5_000_000
 EDIT_BYTES = 10_000_000
+DIFF_BYTES = 50_000  # of a whole file that is compared, for people
 COUNT_BYTES = 8_000_000
 SKIP_BYTES = 500_000_000
 LIST_ENTRIES = 500
@@ -156,8 +157,8 @@ class WriteFile(_FileTool):
         "required": ["path", "content"],
     }
 
-    def run(self, path: str, content: str, encoding: str = "") -> str:
-        from nanobot.tools import text_file
+    def run(self, path: str, content: str, encoding: str = "") -> ToolOutput:
+        from nanobot.tools import text_edit, text_file
 
         how, old = text_file.Encoding(), b""
         with contextlib.suppress(FileNotFoundError):
@@ -174,7 +175,9 @@ class WriteFile(_FileTool):
         data = how.encode(content, path)
         replaced = self._paths.replace_file(path, data)
         lines = len(content.splitlines())
-        return f"{'Overwrote' if replaced else 'Created'} {path}: {lines} lines, {len(data)} bytes."
+        done = f"{'Overwrote' if replaced else 'Created'} {path}: {lines} lines, {len(data)} bytes."
+        before = old[:DIFF_BYTES].decode(how.codec, "replace")
+        return ToolOutput(done, diff=text_edit.diff(before, content[:DIFF_BYTES], 1))
 
 
 class EditFile(_FileTool):
@@ -191,7 +194,7 @@ class EditFile(_FileTool):
         "required": ["path", "old_text", "new_text"],
     }
 
-    def run(self, path: str, old_text: str, new_text: str, encoding: str = "") -> str:
+    def run(self, path: str, old_text: str, new_text: str, encoding: str = "") -> ToolOutput:
         from nanobot.tools import text_edit, text_file
 
         old, new = (text.replace("\r\n", "\n") for text in (old_text, new_text))
@@ -218,7 +221,8 @@ class EditFile(_FileTool):
             raise ToolError(f"old_text {text_edit.occurrences(text, old)} of {path}. Add surrounding lines.")
         edited = text_edit.replaced(whole, position, old, new)
         self._paths.replace_file(path, how.encode(edited.replace("\n", "\r") if only_cr else edited, path))
-        return f"Edited {path}:\n{text_edit.diff(old, new, text.count(chr(10), 0, position) + 1)}"
+        changed = text_edit.diff(old, new, text.count("\n", 0, position) + 1)
+        return ToolOutput(f"Edited {path}:\n{changed}", diff=changed)
 
     def _read(self, path: str) -> bytes:
         with self._paths.open_file(path) as file:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_561, target=4_000)
+SPINE = Ratchet(now=4_569, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_799, target=23_500)
+TOTAL = Ratchet(now=27_840, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=67, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_559, target=9_000)
+HELLO_LINES = Ratchet(now=9_571, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,15 +30,15 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 796,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_730,
+    "agent": 1_735,
     # the events of a turn, the one way in and out; target 190
-    "bus": 256,
+    "bus": 259,
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_153,
     # thirteen slash commands; target 480
-    "commands": 607,
+    "commands": 622,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_096,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -64,9 +64,9 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 350,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_698,
+    "terminal": 1_712,
     # the built-in tools; target 1,700
-    "tools": 2_127,
+    "tools": 2_131,
     # what a new workspace holds
     "workspace": 35,
 }

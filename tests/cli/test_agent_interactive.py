@@ -108,6 +108,32 @@ def test_a_failing_command_is_marked_with_its_exit_code(nanobot: Nanobot) -> Non
     assert b"\x1b[31m\xe2\x9c\x97" in terminal.raw  # red
 
 
+def test_an_edit_shows_what_it_changes_and_outputs_are_unfolded(nanobot: Nanobot) -> None:
+    def call(name: str, **arguments: str) -> dict[str, Any]:
+        return {"when": "work", "tool_calls": [{"name": name, "arguments": arguments}]}
+
+    terminal = begin(
+        nanobot,
+        call("write_file", path="a.txt", content="one\ntwo\nthree\n"),
+        call("edit_file", path="a.txt", old_text="two", new_text="2 \x1b[2J"),
+        call("exec", command="seq 100 130; exit 4"),
+        {"when": "work", "text": "Worked."},
+    )
+    terminal.send("work\r")
+    terminal.wait_for(r"^● write_file.*\n  @@ line 1 @@\n  \+one\n  \+two\n  \+three$")
+    terminal.wait_for(r"^● edit_file.*\n  @@ line 2 @@\n  -two\n  \+2$")
+    terminal.wait_for(r"^✗ exec.*exit code 4\n  128\n  129\n  130$")
+    terminal.wait_for("^Worked.")
+    assert b"\x1b[31m  -two" in terminal.raw
+    assert b"\x1b[32m  +2" in terminal.raw
+    terminal.send("\x0f")
+    terminal.wait_for(r"^exec \(ok\):\n100\n101\n(\d+\n)+130\nExit code: 4")
+    terminal.send("/output 2\r")
+    terminal.wait_for(r"^edit_file \(ok\):\nEdited a.txt:")
+    terminal.send("/output 9\r")
+    terminal.wait_for("^Error: There are 3 outputs of tools here")
+
+
 def test_killed_turn_is_offered_again(nanobot: Nanobot) -> None:
     terminal = begin(nanobot, SLOW)
     terminal.send("slow please\r")

@@ -27,12 +27,16 @@ class ToolContext:
 
 
 class ToolOutput(NamedTuple):
-    """A result with more than text. `origin`: whose words it is, when not those of the tool's `origin`."""
+    """A result with more than text. `origin`: whose words it is, when not those of the tool's `origin`.
+
+    `diff` shows people what an edit has changed, a line each.
+    """
 
     text: str
     images: tuple[ImagePart, ...] = ()
     exit_code: int | None = None
     origin: Origin | None = None
+    diff: str = ""
 
 
 _call: ContextVar[tuple[TurnContext, str, Callable[[str], None]]] = ContextVar("nanobot_tool_call")
