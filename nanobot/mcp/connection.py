@@ -131,7 +131,9 @@ class ServerConnection:
             report.run(report_output, f"{text}\n")
 
         try:
-            return tool_output(await live.session.call_tool(tool, arguments, progress_callback=show))
+            result = await live.session.call_tool(tool, arguments, progress_callback=show)
+            written = live.transport.written if isinstance(live.transport, StdioServer) else ()
+            return tool_output(result, written)
         except MCPError as error:
             gone = live.ended or error.message == "Connection closed"
             if error.code == types.CONNECTION_CLOSED and gone:  # servers use this code for errors, too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nanobot.agent.tools.base import ToolOutput
@@ -22,18 +23,48 @@ _IMAGE_BASE64 = 7_000_000  # characters, about 5 MB of image: the limit of the s
 _IMAGES = 8
 _BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
 _LINK_CHARS = 500
+_SPACE = re.compile(r"[\s,:]*")
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def tool_output(result: types.CallToolResult) -> ToolOutput:
-    """Everything in the result. Raises ToolError with its text when the server calls it an error."""
+def tool_output(result: types.CallToolResult, written: Iterable[str] = ()) -> ToolOutput:
+    """Everything in the result. Raises ToolError with its text when the server calls it an error.
+
+    `written`: how structured contents stood in newest messages, one of which may be that of the result.
+    """
     images: list[ImagePart] = []
     texts = [_block(block, images) for block in result.content]
-    if result.structured_content is not None and not _says(texts, result.structured_content):
-        texts.append(json.dumps(result.structured_content, ensure_ascii=False, indent=1))
+    if (structured := result.structured_content) is not None:
+        raw = next((raw for raw in written if json.loads(raw) == structured), "")
+        if not _says(texts, _parsed(raw) if raw else structured):
+            texts.append(_readable(raw) if raw else json.dumps(structured, ensure_ascii=False, indent=1))
     text = rendered("\n".join(text for text in texts if text))
     if result.is_error:
         raise ToolError(text or "The tool failed and did not say why.")
     return ToolOutput(text or ("" if images else "(no output)"), tuple(images))
+
+
+def written_content(message: str) -> str:
+    """The structured content of a message as it is written there: the SDK gives 1.1 for 1.10, and of equal
+    keys the last; "" without one. Raises ValueError, and RecursionError for what is nested too deep."""
+    return _member(_member(message, "result"), "structuredContent")
+
+
+def _member(text: str, key: str) -> str:
+    """The text of the value of `key` in the JSON object `text`."""
+    decode, found = json.JSONDecoder().raw_decode, ""
+    place = text.find("{") + 1
+    while place and text[place := _SPACE.match(text, place).end()] != "}":  # type: ignore[union-attr]
+        name, place = decode(text, place)
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        start, (_, place) = place, decode(text, place)
+        found = text[start:place] if name == key else found
+    return found
+
+
+def _readable(raw: str) -> str:
+    """JSON as written, but for letters that are escaped."""
+    return _JSON_STRING.sub(lambda found: json.dumps(json.loads(found[0]), ensure_ascii=False), raw)
 
 
 def _says(texts: list[str], structured: Any) -> bool:
@@ -49,9 +80,15 @@ def _says(texts: list[str], structured: Any) -> bool:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return text
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
+    """An object that is unlike any without the same equal keys."""
+    found: dict[Any, Any] = dict(pairs)
+    return found if len(found) == len(pairs) else {**found, None: pairs}
 
 
 def _block(block: types.ContentBlock, images: list[ImagePart]) -> str:

@@ -55,7 +55,7 @@ def test_list_and_status_name_every_server(nanobot: Nanobot) -> None:
     done = nanobot.run("mcp", "list")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert re.fullmatch(r"good: ready at python\S*, 12 tools, connected in \d+ ms", lines[0])
+    assert re.fullmatch(r"good: ready at python\S*, 13 tools, connected in \d+ ms", lines[0])
     assert lines[1].startswith("exits: failed (python")
     assert lines[2].startswith("off: off (python")
     assert lines[3] == (
@@ -63,7 +63,7 @@ def test_list_and_status_name_every_server(nanobot: Nanobot) -> None:
         "a program on this machine, or url for a remote server."
     )
     rows = json.loads(nanobot.run("mcp", "list", "--json").stdout)
-    assert next((row["name"], row["state"], row["tools"]) for row in rows) == ("good", "ready", 12)
+    assert next((row["name"], row["state"], row["tools"]) for row in rows) == ("good", "ready", 13)
     status = nanobot.run("status")
     assert "MCP        good, exits, off (off), wrong" in status.stdout
     assert "tools.mcpServers.wrong has neither command nor url" in status.stdout

@@ -35,6 +35,7 @@ def tools() -> list[dict[str, Any]]:
         tool("grow"),
         tool("fail"),
         tool("everything"),
+        tool("precise"),
         tool("environment"),
         tool("progress"),
         tool("ask"),
@@ -99,6 +100,13 @@ def call(number: Any, params: dict[str, Any]) -> None:
         "environment": lambda: text(json.dumps({**os.environ, "CWD": str(Path.cwd())})),
         "broken": lambda: text("useful all the same"),
     }
+    if name == "precise":  # json.dumps has no way to write this
+        said, content = params["arguments"]["said"], params["arguments"]["content"]
+        blocks = json.dumps(text(said)["content"])
+        result = f'{{"content": {blocks}, "structuredContent": {content}}}'
+        with lock:
+            print(f'{{"jsonrpc": "2.0", "id": {number}, "result": {result}}}', flush=True)
+        return
     if name == "grow":
         extra = True
         send({"method": "notifications/tools/list_changed"})

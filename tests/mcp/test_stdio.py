@@ -7,13 +7,17 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nanobot.agent.tools.base import tool_surroundings
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ToolError
+from nanobot.mcp.results import written_content
 from nanobot.mcp.source import McpTools
 from tests.mcp.serving import faulty, run, serving, until
 from tests.talk import turn_in
@@ -36,7 +40,7 @@ async def test_tools_appear_sorted_and_with_what_the_server_says_about_them() ->
         assert await tools.wait(20)
         found = await tools.tools()
         assert [tool.name for tool in found[:3]] == ["mcp_two_ask", "mcp_two_broken", "mcp_two_die"]
-        assert len(found) == 24
+        assert len(found) == 26
         assert names(tools) == [tool.name for tool in found]
         hints = {tool.name: (tool.read_only, tool.repeatable) for tool in found}
         assert hints["mcp_one_look"] == (True, True)
@@ -62,6 +66,45 @@ async def test_results_of_every_kind_arrive() -> None:
         assert (await run(tools, "mcp_s_broken")).text == "useful all the same"
         with pytest.raises(ToolError, match=r"^it went wrong$"):
             await run(tools, "mcp_s_fail")
+
+
+PRECISE = '{"price": 1.10, "price": 1e2, "id": 1234567890123456789012, "of": {"a": 1, "a": 2}, "é": "\\"\\n"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "shown"),
+    [
+        ('{"price": 1.10}', "", '{"price": 1.10}'),
+        (PRECISE, "Found it.", f"Found it.\n{PRECISE}"),
+        ('{"a": "\\u00e9\\ud83d\\ude00"}', "", '{"a": "é😀"}'),
+        ('{"price": 1.10}', '{"price":  1.10}', '{"price":  1.10}'),
+        ('{"a": 1, "a": 2}', '{"a": 2}', '{"a": 2}\n{"a": 1, "a": 2}'),
+        ('{"a": 1, "a": 2}', '{"a": 1,\n"a": 2}', '{"a": 1,\n"a": 2}'),
+        ('{"result": 1.50}', "1.50", "1.50"),
+    ],
+)
+async def test_structured_content_is_shown_as_it_was_written(content: str, said: str, shown: str) -> None:
+    async with serving(s=faulty()) as tools:
+        await tools.wait(20)
+        await run(tools, "mcp_s_precise", said="another", content='{"price": 2.20}')
+        assert (await run(tools, "mcp_s_precise", said=said, content=content)).text == shown
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4), JSON, st.sampled_from([None, 1]))
+def test_what_stands_in_a_message_is_found_whatever_is_beside_it(
+    beside: dict[str, Any], content: Any, indent: int | None
+) -> None:
+    result = {**beside, "structuredContent": content, "x": {"structuredContent": "not this"}}
+    message = json.dumps({"id": 1, "x": result, "result": result, "y": [beside]}, indent=indent)
+    assert json.loads(written_content(message)) == content
+    assert written_content(json.dumps({"error": {"structuredContent": 1}})) == ""
 
 
 async def test_odd_tools_are_made_fit_and_called_by_their_own_names(tmp_path: Path) -> None:
