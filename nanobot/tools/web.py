@@ -15,13 +15,15 @@ from nanobot.errors import ToolError
 
 if TYPE_CHECKING:
     from nanobot.security.net import Download
-    from nanobot.tools.search_engines import SearchEngine, SearchResult
+    from nanobot.tools.search_engines import SearchResult
     from nanobot.tools.web_html import PageText
 
 MAX_PAGE_BYTES = 10_000_000
 DEFAULT_MAX_CHARS = 50_000
 READ_SECONDS = 30.0
 FOLLOWED_SECONDS = 10  # a page that sends its reader on later than this is read itself
+
+BRAVE_URL = "https://api.search.brave.com/res/v1/web/search"
 
 _REFRESH = re.compile(r"(\d{0,9})[\d.]* ?[;, ] ?(?>(?:url ?= ?)?)(.*)", re.IGNORECASE)
 
@@ -156,27 +158,21 @@ class WebSearchTool(Tool):
     repeatable = True
 
     def __init__(
-        self,
-        *,
-        brave_api_key: str | None = None,
-        max_results: int = 5,
-        brave_url: str = "",
-        engine: SearchEngine | None = None,
+        self, *, brave_api_key: str | None = None, max_results: int = 5, brave_url: str = BRAVE_URL
     ) -> None:
         self._key = brave_api_key or os.environ.get("BRAVE_API_KEY", "")
         self._brave_url = brave_url
-        self._engine = engine
         self._max_results = max_results
 
     async def execute(self, query: str, count: int = 0) -> str:
+        from nanobot.tools.search_engines import brave, ddgs
+
         query = " ".join(query.split())
         if not query:
             raise ToolError("The query is empty. Say what to search for.")
-        if self._engine is None:
-            from nanobot.tools.search_engines import engine_for
-
-            self._engine = engine_for(self._key, self._brave_url)
-        results = await self._engine.search(query, count or self._max_results)
+        count = count or self._max_results
+        searching = brave(query, count, self._key, self._brave_url) if self._key else ddgs(query, count)
+        results = await searching
         if not results:
             return f"No results for: {query}"
         entries = [_entry(number, result) for number, result in enumerate(results, start=1)]

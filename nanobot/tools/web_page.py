@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 
 from nanobot.tools.web_html import PageText, html_to_text, tidy_text
@@ -34,8 +33,6 @@ _TAG = re.compile(
 _ATTRIBUTE = re.compile(r"""([^\s/>="']+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
 _LATE_META = re.compile(rb"""<meta\s[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
 _LATE = 100_000  # bytes in which a page that is not UTF-8 may still say what it is
-_DEEPEST_INDENT = 20
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def media_type(content_type: str) -> str:
@@ -122,9 +119,7 @@ def read_page(body: bytes, content_type: str, url: str, markdown: bool) -> PageT
         return html_to_text(text, url, markdown=markdown)
     if kind in _UNKNOWN_TYPES and len(_BINARY_SIGN.findall(text[:4096])) > len(text[:4096]) // 50:
         return None
-    if kind.endswith(("/json", "+json")):
-        return PageText(tidy_text(_indented_json(text)), "json")
-    return PageText(tidy_text(text), "text")
+    return PageText(tidy_text(text), "json" if kind.endswith(("/json", "+json")) else "text")
 
 
 def _starts_as_html(text: str) -> bool:
@@ -132,23 +127,3 @@ def _starts_as_html(text: str) -> bool:
     while (text := text.lstrip()).startswith(("<!--", "<?xml")):
         text = text.partition("-->" if text.startswith("<!--") else "?>")[2]
     return _HTML_TAG.match(text) is not None
-
-
-def _indented_json(text: str) -> str:
-    """JSON with a line for each value, numbers and equal keys as they were written; else `text` itself."""
-    try:
-        json.loads(text, parse_int=len, parse_float=len, object_pairs_hook=len)  # no tree is built
-    except (ValueError, RecursionError):
-        return text
-    parts: list[str] = []
-    depth, before = 0, ""
-    for token in _JSON_TOKEN.findall(text):
-        depth -= token in ("}", "]")
-        opened = before in ("{", "[")
-        if before == "," or (opened and token not in ("}", "]")) or (token in ("}", "]") and not opened):
-            parts.append("\n" + "  " * min(depth, _DEEPEST_INDENT))
-        readable = json.dumps(json.loads(token), ensure_ascii=False) if "\\u" in token else token
-        parts.append(": " if token == ":" else readable)
-        depth += token in ("{", "[")
-        before = token
-    return "".join(parts)

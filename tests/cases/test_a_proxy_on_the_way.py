@@ -13,7 +13,7 @@ import pytest
 from nanobot.errors import ProviderError, ToolError, UnreachableError
 from nanobot.providers.chat_completions import ChatCompletionsProvider
 from nanobot.providers.registry import ProviderSpec
-from nanobot.tools.search_engines import BraveSearch
+from nanobot.tools.search_engines import brave
 from tests.providers.calling import Collected, Waits, ask, collect, fast_settings
 from tests.providers.loopback import Loopback, chat_stream, json_answer
 
@@ -132,5 +132,5 @@ async def test_a_search_names_the_proxy_as_well(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(
         ToolError, match=r"through the proxy socks5h://127\.0\.0\.1:9 \(from all_proxy\)"
     ) as caught:
-        await BraveSearch("key", "https://search.invalid/").search("x", 1)
+        await brave("x", 1, "key", "https://search.invalid/")
     assert "hunter22" not in str(caught.value)

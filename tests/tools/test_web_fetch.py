@@ -205,12 +205,11 @@ async def test_emoji_and_scripts_that_need_joiners_survive() -> None:
 # --- other kinds of content
 
 
-async def test_json_is_printed_readably() -> None:
+async def test_json_is_given_as_it_is() -> None:
     async with serve(b'{"name":"\xc3\xa9t\xc3\xa9","list":[1,2]}', "application/json") as url:
         answer = await fetch(url)
     assert answer["extractor"] == "json"
     assert json.loads(answer["text"]) == {"name": "été", "list": [1, 2]}
-    assert '  "name": "été"' in answer["text"]
 
 
 @pytest.mark.parametrize("body", [b'{"cut": [1, 2', b"[" * 100_000, b"1" * 10_000, b""])

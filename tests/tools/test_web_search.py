@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from nanobot.errors import ToolError
-from nanobot.tools.search_engines import BraveSearch, DdgsSearch, SearchResult, engine_for
 from nanobot.tools.web import WebSearchTool
 from tests.tools.loopback import http_server
 
@@ -171,29 +170,17 @@ async def test_an_empty_query_is_a_tool_error(query: str) -> None:
         await search("http://127.0.0.1:9/", query=query)
 
 
-async def test_ddgs_without_a_network_is_a_clear_tool_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_ddgs_without_a_network_is_a_clear_tool_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Every engine goes through this proxy, and nothing listens there.
-    engine = DdgsSearch(timeout=5, proxy="http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with (
         caplog.at_level(logging.INFO),
         pytest.raises(ToolError, match=r"network.*tools\.web\.search\.apiKey"),
     ):
-        await WebSearchTool(engine=engine).execute(query="rivers")
+        await WebSearchTool().execute(query="rivers")
     assert [record for record in caplog.records if record.name.startswith(("ddgs", "primp"))] == []
-
-
-async def test_any_engine_can_stand_behind_the_tool() -> None:
-    class Fixed:
-        async def search(self, query: str, count: int) -> Sequence[SearchResult]:
-            return [SearchResult("T", "https://t.example/", "")][:count]
-
-    text = await WebSearchTool(engine=Fixed()).execute(query="q")
-    assert text.endswith("1. T\n   https://t.example/")
-
-
-def test_without_a_key_ddgs_is_the_engine() -> None:
-    assert isinstance(engine_for(""), DdgsSearch)
-    assert isinstance(engine_for("key"), BraveSearch)
 
 
 def test_the_definition_is_short_and_searching_is_repeatable() -> None:
