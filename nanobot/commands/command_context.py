@@ -79,7 +79,10 @@ class CommandContext:
             if of_key := await self.store.sessions.get(key):
                 found = [of_key]
         visible = [info for info in found if self._only in ("", info.key)]
-        if len(visible) != 1:
+        if len(visible) > 1:
+            several = ", ".join(f"@{info.id}" for info in visible)
+            raise UsageError(f"Several conversations begin with {wanted[:60]!r}: {several}. Say which.")
+        if not visible:
             raise UsageError(
                 f"There is no conversation {wanted[:60]!r}. /sessions lists them with their numbers."
             )

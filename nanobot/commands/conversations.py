@@ -84,6 +84,8 @@ async def rewind(request: Request) -> str:
     current = await _current(request)
     said = await conversations.latest(current.id, _REWINDABLE)
     own = [one for one in reversed(said) if one.message.role == "user" and one.message.text]
+    if not own:
+        raise UsageError("There is nothing to go back to yet: say something first.")
     if not request.arguments:
         rows = [(f"{number:>3}", _words(one)) for number, one in enumerate(own[:_LISTED], 1)]
         return "\n".join([*table(rows), "/rewind NUMBER goes back to before that message of yours."])

@@ -21,9 +21,11 @@ class Conversations(Table):
     async def newest(
         self, limit: int = 50, session: str = "", *, subagents: bool = True
     ) -> list[SessionInfo]:
-        """Those that changed last, newest first; of one session, if it is named."""
+        """Those that changed last, newest first, without empty ones; of one session, if it is named."""
         rows = await self.database.rows(
-            f"{INFO} WHERE (? = '' OR session = ?) AND (? OR kind <> 'subagent')"
+            f"{INFO} WHERE (? = '' OR session = ?) AND (? OR kind <> 'subagent') AND (inherited > 0"
+            " OR conversation = conversations.id OR EXISTS (SELECT 1 FROM messages"
+            " WHERE conversation = conversations.id))"
             " ORDER BY conversations.updated_at DESC, conversations.id DESC LIMIT ?",
             *(session, session, subagents, limit),
         )

@@ -172,7 +172,7 @@ def test_a_list_is_chosen_from_with_arrows_or_left(nanobot: Nanobot) -> None:
     terminal.send("\x1b[6~\x1b[6~")
     terminal.wait_for("user: topic 0")
     terminal.send("\x1b[5~\x1b[5~\x1b[B\r")
-    terminal.wait_for("session cli:n12")
+    terminal.wait_for(r"session\s+cli:n12")
     terminal.wait_for_prompt()
     terminal.send("\x04")
     assert terminal.leave() == 0

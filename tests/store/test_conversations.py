@@ -57,6 +57,8 @@ async def test_an_empty_one_is_not_left_behind(store: Store) -> None:
     await store.conversations.begin(KEY)
     await store.conversations.begin(KEY)
     assert len(await store.conversations.newest()) == 2
+    await store.conversations.go_on(1)
+    assert [info.title for info in await store.conversations.newest()] == ["alpha"]
 
 
 async def test_a_turn_stays_in_the_conversation_in_which_it_began(store: Store) -> None:
@@ -119,7 +121,9 @@ async def test_each_shows_exactly_what_was_said_in_it(
                 said[max(said) + 1] = [one for one in said[now] if one[0] <= seq]
                 now = max(said)
             assert await seen(store) == [text for _, text in said[now]]
-        for info in await store.conversations.newest(1_000):
+        listed = await store.conversations.newest(1_000)
+        assert {info.id for info in listed} == {number for number in said if said[number] or number == now}
+        for info in listed:
             stored = await store.conversations.messages(info.id, 0, 1_000)
             assert [entry.message.text for entry in stored] == [text for _, text in said[info.id]]
             assert info.messages == len(said[info.id])
