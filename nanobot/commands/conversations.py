@@ -95,10 +95,7 @@ async def rewind(request: Request) -> str:
         )
     chosen = own[int(request.arguments) - 1]
     await conversations.fork(current.id, chosen.seq - 1)
-    return (
-        f"Back to before: {_words(chosen)}\n"
-        f"/resume @{current.id} goes back to the conversation as it was, with all that followed."
-    )
+    return f"Back to before: {_words(chosen)}\n/resume @{current.id} goes back to all that followed."
 
 
 async def rename(request: Request) -> str:
