@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement, TableElement
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from nanobot.terminal.screen import clean, without_styles
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _TRAILING_BLANKS = re.compile(r"[ ]+((?:\x1b\[[0-9;]*m)*)$")
 _UNFINISHED = re.compile(r"(?:\x1b[^\x1b]{0,31}|\r)?\Z")  # an escape sequence or line end that may go on
+
+_COLUMN = 8  # cells that a column of a table takes at least
 
 
 class _LeftHeading(Heading):
@@ -31,10 +34,28 @@ class _OpenCodeBlock(CodeBlock):
         yield Syntax(code, self.lexer_name, theme="ansi_dark", background_color="default", word_wrap=True)
 
 
+class _WholeTable(TableElement):
+    """A table that cuts nothing: cells are wrapped, and where columns get too narrow each row is a list."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        (table,) = super().__rich_console__(console, options)
+        assert isinstance(table, Table)
+        for column in table.columns:
+            column.overflow = "fold"
+        if options.max_width >= _COLUMN * len(table.columns):
+            yield table
+            return
+        for row in zip(*(column.cells for column in table.columns), strict=True):
+            yield Text()
+            for column, cell in zip(table.columns, row, strict=True):
+                yield Text.assemble(cast("Text", column.header), ": ", cast("Text", cell), overflow="fold")
+
+
 class _Answer(Markdown):
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
         "heading_open": _LeftHeading,
+        "table_open": _WholeTable,
         "fence": _OpenCodeBlock,
         "code_block": _OpenCodeBlock,
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import TracebackType
 from typing import Self, TextIO
 
 from nanobot.bus import events
-from nanobot.terminal.screen import clean, one_line
+from nanobot.terminal.screen import clean, one_line, wrapped
 
 HINT_LIMIT = 100
 _PREVIEW_LIMIT = 160
@@ -29,7 +30,7 @@ class Renderer:
 
     def say(self, text: str, style: str = "") -> None:
         """Lines of nanobot itself, for the owner; `style` is one of rich."""
-        print(clean(text), flush=True)
+        print(wrapped(text, sys.stdout), flush=True)
 
 
 class JsonRenderer(Renderer):
@@ -56,18 +57,21 @@ class Notes(Renderer):
             case events.ToolStarted(call_id=call_id, hint=hint):
                 self._hints[call_id] = hint
             case events.ToolFinished(call_id=call_id, name=name) if self._tools:
-                print(tool_line(event, self._hints.pop(call_id, name)), file=self._out, flush=True)
+                self._print(tool_line(event, self._hints.pop(call_id, name)))
             case events.Notice(text=text) | events.TextDiscarded(reason=text):
-                print(one_line(text, 400), file=self._out, flush=True)
+                self._print(one_line(text, 400))
             case events.ApprovalAsked():
-                print(question(event), file=self._out, flush=True)
+                self._print(question(event))
             case events.SubagentChanged():
                 self._show_subagent(event)
+
+    def _print(self, text: str) -> None:
+        print(wrapped(text, self._out), file=self._out, flush=True)
 
     def _show_subagent(self, change: events.SubagentChanged) -> None:
         said, now = self._subagents.get(change.id, ("", "")), (change.state, change.tool)
         if now != said and (change.tool or change.state != said[0]):
-            print(subagent_line(change), file=self._out, flush=True)
+            self._print(subagent_line(change))
             self._subagents[change.id] = now
 
 

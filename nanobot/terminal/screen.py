@@ -41,9 +41,19 @@ def one_line(text: str, limit: int) -> str:
     return shortened(" ".join(clean(text).strip().split("\n", 1)[0].split()), limit)
 
 
+def wrapped(text: str, out: TextIO) -> str:
+    """Cleaned lines, broken at words if `out` is a terminal."""
+    if not out.isatty():
+        return clean(text)
+    import textwrap
+
+    wrap = textwrap.TextWrapper(shutil.get_terminal_size().columns - 1, break_on_hyphens=False)
+    return "\n".join(wrap.fill(line) for line in clean(text).split("\n"))
+
+
 def complain(text: str) -> None:
     """Print a line for the owner on stderr."""
-    print(clean(text), file=sys.stderr)
+    print(wrapped(text, sys.stderr), file=sys.stderr)
 
 
 def terminal_is_smart(out: TextIO | None = None) -> bool:

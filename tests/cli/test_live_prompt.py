@@ -140,3 +140,19 @@ def test_a_resize_in_mid_stream_loses_and_doubles_nothing(nanobot: Nanobot) -> N
         "> and",
     ):
         assert len(re.findall(words, terminal.text)) == 1, words
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_lines_of_nanobot_itself_wrap_at_words(nanobot: Nanobot, term: str) -> None:
+    nanobot.env["TERM"] = term
+    terminal = nanobot.open("agent", "--model", nanobot.script({"error": "auth"}), columns=40)
+    terminal.wait_for_prompt()
+    terminal.send("/queue steer\r" if term != "dumb" else "/queue steer\n")
+    terminal.wait_for(r"changes\s+it\.")
+    terminal.send("fail\r" if term != "dumb" else "fail\n")
+    terminal.wait_for("auth")
+    words = set(terminal.text.split())
+    for line in ("Enter sends, Alt+Enter begins a line, Esc stops, /help lists commands, Ctrl-D leaves.",
+                 "Mode steer: a message that comes while an answer is being written joins it.",
+                 "Error: The script says: auth."):  # fmt: skip
+        assert set(line.split()) <= words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections import Counter
 
 import pyte
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nanobot.bus.events import Notice, TextDelta, TextDiscarded, ToolFinished, ToolOutputDelta, ToolStarted
+from nanobot.columns import cells
 from nanobot.terminal.live import LiveRenderer
 from nanobot.terminal.markdown import AnswerText
 from nanobot.terminal.screen import Screen, clean, without_styles
@@ -72,6 +74,20 @@ def test_cleaned_text_cannot_steer_a_terminal(text: str) -> None:
     assert not set(clean(text)) & set("\x1b\x07\x9b\x00\r\u202e")
 
 
+ROWS = [["Wednesday", "https://example.org/" + "x" * 50], ["中文字符混排測試" * 4, "two words"]]
+
+
+@pytest.mark.parametrize(("columns", "width"), [(2, 40), (2, 20), (6, 40), (12, 40), (3, 140)])
+def test_a_table_loses_nothing_on_a_narrow_terminal(columns: int, width: int) -> None:
+    rows = [[cell for _ in range(columns) for cell in row][:columns] for row in ROWS]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [["Day"] * columns, ["---"] * columns, *rows])
+    lines = stream([f"Before.\n\n{table}\n\nAfter."], width)
+    assert all(cells(line) <= width for line in lines)
+    shown = Counter("".join(lines).replace(" ", ""))
+    assert "…" not in shown
+    assert Counter("".join(itertools.chain(*rows)).replace(" ", "")) - shown == Counter()
+
+
 class Paper(io.StringIO):
     """A terminal as a file."""
 
@@ -125,6 +141,7 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
         "Let me look.",
         "",
         '✗ exec("make") 1.2s  Error: exit code 2',
+        "  compiling",
         "Take care.",
         "",
         "It failed.",
