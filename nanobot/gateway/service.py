@@ -140,8 +140,7 @@ class Gateway:
             for task in (checking, *running):
                 task.cancel()
             await asyncio.gather(checking, *running, return_exceptions=True)
-            with contextlib.suppress(StorageError):
-                await self._app.store.workers.resign()
+            self._app.store.workers.release()
         for task in running:
             if not task.cancelled():
                 task.result()  # raises what ended it

@@ -29,15 +29,19 @@ def as_markdown(stored: StoredMessage) -> Iterator[str]:
                 yield _fenced(f"{tool} {malformed or json.dumps(dict(arguments), ensure_ascii=False)}")
             case ToolResult(name=tool, content=content, outcome=outcome):
                 yield f"Result of `{tool}` ({outcome}):\n\n{_fenced(content)}"
-        for image in part.images if isinstance(part, ToolResult) else [part]:
-            if isinstance(image, ImagePart):
-                yield f"[{image.media_type}, {len(image.data) * 3 // 4:,} bytes]\n"
+                yield from (_image(image) for image in part.images)
+            case ImagePart():
+                yield _image(part)
 
 
 def as_json(session: str, stored: StoredMessage) -> dict[str, Any]:
     """A message and its place; `legacy/sessions_file.py` reads it again."""
     place = {"seq": stored.seq, "turn": stored.turn_id, "created_at": stored.created_at}
     return {"session": session, **place, **message_to_json(stored.message)}
+
+
+def _image(image: ImagePart) -> str:
+    return f"[{image.media_type}, {len(image.data) * 3 // 4:,} bytes]\n"
 
 
 def _fenced(text: str) -> str:

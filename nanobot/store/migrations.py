@@ -159,11 +159,8 @@ DROP TABLE fired
 # sessions.start_seq: what was said up to there has left a window, so memory owes it.
 _CONVERSATIONS = """
 CREATE TABLE conversations (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  session TEXT NOT NULL,
-  title TEXT NOT NULL DEFAULT '',
-  created_at REAL NOT NULL,
-  updated_at REAL NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL,
+  title TEXT NOT NULL DEFAULT '', created_at REAL NOT NULL, updated_at REAL NOT NULL,
   parent INTEGER,                              -- it goes on from another one
   fork_seq INTEGER NOT NULL DEFAULT 0,         -- after this message of its parent
   inherited INTEGER NOT NULL DEFAULT 0,        -- so many messages it has from there

@@ -68,7 +68,7 @@ class Workers(Table):
         return str(self.enlist())
 
     def release(self) -> None:
-        """Give up the identity; its turns may be taken over at once."""
+        """Give up the identity; its lead and its turns may be taken over at once."""
         if self._id:
             self._path(self._id).unlink(missing_ok=True)
             os.close(self._lock)
@@ -106,13 +106,6 @@ class Workers(Table):
             *(_GATEWAY, me, holder),
         )
         return taken > 0
-
-    async def resign(self) -> None:
-        """Give up the lead and all running turns, so that any worker can take them at once."""
-        try:
-            await self.database.change("DELETE FROM leaders WHERE worker = ?", self._id)
-        finally:
-            self.release()
 
     async def leader(self) -> int | None:
         """The process id of the living worker that leads."""

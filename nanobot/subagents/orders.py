@@ -56,14 +56,12 @@ class Subagents:
         hub: Hub,
         skills: SkillLibrary,
         owner_parts: Callable[[Sequence[str]], Sequence[tuple[str, str]]],
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._store = store
         self._hub = hub
         self._skills = skills
         self._owner_parts = owner_parts
-        self._clock = clock
         self.progress: dict[str, SubagentChanged] = {}  # of those that run here, by id
         self._began: dict[str, float] = {}  # by the monotonic clock
 
@@ -121,7 +119,7 @@ class Subagents:
             calls = self._config.agents.defaults.subagent_max_iterations
             key = "defaults.subagentMaxIterations"
         _, begun = await self._store.turns.family_spent(turn.family)
-        left = max(0.0, begun + seconds - self._clock())
+        left = max(0.0, begun + seconds - self._store.database.clock())
         names = profile.tools or [tool for tool in allowed if not tool.startswith(_MCP)]
         tools = [name for name in allowed if name in names]
         prompt = self._prompt(calls, profile.skills)
@@ -215,7 +213,7 @@ class Subagents:
         waiting = sum(info.state == "waiting" for info in newest)  # each will need a call at least
         if calls + waiting >= limits.max_tool_iterations:
             raise ToolError("No model calls are left for another subagent. Answer with what you have.")
-        if self._clock() - begun >= limits.turn_timeout_seconds:
+        if self._store.database.clock() - begun >= limits.turn_timeout_seconds:
             raise ToolError("The time for this request is over. Answer with what you have.")
 
 

@@ -192,7 +192,7 @@ async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
     assert await gateway.workers.lead()
     assert await claim_next(gateway) is None
     assert await version() == before
-    await gateway.workers.resign()
+    await gateway.sessions.set_setting("cli:direct", "model", "x")
     assert await version() != before
     await watcher.aclose()
     await gateway.aclose()

@@ -81,7 +81,7 @@ async def test_whoever_gives_up_the_lead_gives_up_its_turns(home: Path) -> None:
         await first.inbox.accept(InboundMessage("loopback", chat, chat, "hi", chat, f"loopback:{chat}"))
         assert await claim_next(first)
     assert await claim_next(second) is None
-    await first.workers.resign()
+    first.workers.release()
     for store in (second, first):
         turn = await claim_next(store)
         assert turn is not None
