@@ -138,19 +138,24 @@ def fill(home: Path, chats: int, messages: int) -> None:
     database = sqlite3.connect(home / "nanobot.db")
     for chat in range(chats):
         key, first = f"loopback:old{chat}", chat * messages
+        conversation = database.execute(
+            "INSERT INTO conversations (session, title, created_at, updated_at) VALUES (?, 'old', 1, 1)",
+            (key,),
+        ).lastrowid
         database.execute(
-            "INSERT INTO sessions (key, title, created_at, updated_at, last_seq, consolidated_seq)"
-            " VALUES (?, 'old', 1, 1, ?, ?)",
-            (key, messages, messages),
+            "INSERT INTO sessions (key, created_at, updated_at, last_seq, consolidated_seq, conversation)"
+            " VALUES (?, 1, 1, ?, ?, ?)",
+            (key, messages, messages, conversation),
         )
         database.executemany(
-            "INSERT INTO turns (id, session, origin, state, worker, first_seq, started_at, finished_at)"
-            " VALUES (?, ?, 'inbox', 'done', 1, ?, 1, 1)",
-            [(first + n, key, n) for n in range(1, messages + 1)],
+            "INSERT INTO turns (id, session, origin, state, worker, first_seq, started_at, finished_at,"
+            " conversation) VALUES (?, ?, 'inbox', 'done', 1, ?, 1, 1, ?)",
+            [(first + n, key, n, conversation) for n in range(1, messages + 1)],
         )
         database.executemany(
-            "INSERT INTO messages (session, seq, turn, created_at, body) VALUES (?, ?, ?, 1, ?)",
-            [(key, n, first + n, bodies[n % 2 == 0]) for n in range(1, messages + 1)],
+            "INSERT INTO messages (session, seq, turn, created_at, body, conversation)"
+            " VALUES (?, ?, ?, 1, ?, ?)",
+            [(key, n, first + n, bodies[n % 2 == 0], conversation) for n in range(1, messages + 1)],
         )
     database.commit()
     database.close()

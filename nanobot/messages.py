@@ -333,7 +333,7 @@ def known_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_from_json(data: Mapping[str, Any]) -> Part:
     cls = _PART_TYPES[data["type"]]
-    known = known_fields(cls, data)
+    known = {name: data[name] for name in cls._fields if name in data}
     if "images" in known:
         known["images"] = tuple(_part_from_json(image) for image in known["images"])
     return cls(**known)

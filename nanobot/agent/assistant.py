@@ -140,7 +140,7 @@ class Assistant:
         limits = Limits(
             window=defaults.context_window or traits.context_window,
             answer=defaults.max_tokens,
-            fixed=sum(len(text.encode()) for _, text in system) + len(str(tools.definitions)),
+            fixed=sum(len(text.encode()) for _, text in system) + tools.size,
             messages=defaults.memory_window,
             only_words=not traits.supports_tools,
         )

@@ -120,7 +120,6 @@ class Turn:
         if messages[-1].role == "assistant" and not messages[-1].tool_calls:
             self._text = messages[-1].text  # the turn died between its answer and its end
             return "done"
-        await self.tools.refresh()
         await self._run_calls(unanswered_calls(messages))
         for _ in range(self.max_iterations):
             if reason := await self._step():

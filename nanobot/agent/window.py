@@ -37,6 +37,7 @@ _SUMMARY_BYTES = 6_000
 SPARE_MESSAGES = 100  # read beyond the limit, so that one long unfinished turn is seen whole
 _ENVELOPE = 20  # bytes that a message costs beside its words
 _IMAGE_BYTES = 6_000  # an image costs as much as so much text
+_SHORTENED = (ImagePart, ToolResult)
 _NOTE = """[Note of nanobot, no request: the conversation up to message {window.start} in short. All of it
 is kept: memory_search finds words in it, read_file with the path record:NUMBER shows one message.]
 {window.summary}
@@ -86,6 +87,7 @@ class Conversation:
         self._summarise = summarise
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, opened.window.used)
+        self._shown_size = 0
         self._seen = _seen(opened.messages, claim.turn_id)
         self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
 
@@ -123,11 +125,12 @@ class Conversation:
         messages = [note] if window.summary else []
         size, earlier, calls = size_of(messages), 0, set[str]()
         for entry in self.entries:
-            is_earlier = entry.turn_id != self._claim.turn_id
-            if entry.seq <= window.start and (is_earlier or entry.message.role != "user"):
+            role, is_earlier = entry.message.role, entry.turn_id != self._claim.turn_id
+            if entry.seq <= window.start and (is_earlier or role != "user"):
                 continue
-            calls.update([call.id for call in entry.message.tool_calls])
-            if any(result.call_id not in calls for result in entry.message.tool_results):
+            if role == "assistant":
+                calls.update([call.id for call in entry.message.tool_calls])
+            elif role == "tool" and any(result.call_id not in calls for result in entry.message.tool_results):
                 continue
             message, bytes_ = self._shown(entry, entry.seq <= window.shortened)
             if message.parts:
@@ -162,12 +165,13 @@ class Conversation:
             view = self._view(self.window)
             if self._size < view.size:
                 notify("What was asked may be more than the model can take. /new helps, or a larger model.")
+        self._shown_size = view.size
         return view.messages
 
     def use(self, tokens: int = 0) -> ContextUse:
-        """How large the last request is; the provider counted `tokens`."""
-        size = self._limits.fixed + self._view(self.window).size
-        return ContextUse(tokens, size // BYTES_PER_TOKEN, self._limits.window)
+        """How large the request is that was shown last; the provider counted `tokens`."""
+        size = self._shown_size or self._view(self.window).size
+        return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
 
     async def compact(self) -> None:
         """Let a summary stand for everything before the newest turn, however much would fit."""
@@ -185,15 +189,15 @@ class Conversation:
         running = [entry for entry in self.entries if entry.turn_id == mine and entry.seq > now.start]
         steps = [entry.seq - 1 for entry in running if entry.message.role == "assistant"]
         earlier = max((e.seq for e in self.entries if e.turn_id != mine), default=0)
-        levels = [max(now.shortened, earlier), max(now.shortened, earlier, *steps[-1:])]
+        levels = sorted({max(now.shortened, earlier), max(now.shortened, earlier, *steps[-1:])})
         last = max([now.start, *ends, *steps[1:]])
         for starts, shortened, twelfths in (
             ([now.start], levels, 8),
             (ends, levels, 6),
             (ends, levels, 9),
             (ends[-1:], levels, 12),
-            (steps[1:], levels[1:], 6),
-            (steps[1:][-1:], levels[1:], 12),
+            (steps[1:], levels[-1:], 6),
+            (steps[1:][-1:], levels[-1:], 12),
             ([last], [self.entries[-1].seq], 12),
         ):
             for level, start in product(shortened, starts):
@@ -278,7 +282,7 @@ def _room(limits: Limits, used: ContextUse) -> int:
 
 def size_of(messages: Sequence[Message]) -> int:
     """Bytes of UTF-8, of which about four make a token; images at a flat rate."""
-    return sum(_ENVELOPE + sum(map(_part_size, message.parts)) for message in messages)
+    return sum([_ENVELOPE + sum(map(_part_size, message.parts)) for message in messages])
 
 
 def _part_size(part: Part) -> int:
@@ -300,6 +304,8 @@ def _bytes(text: str) -> int:
 
 
 def _shown_part(part: Part, seq: int, limit: int, images: bool) -> Part:
+    if not isinstance(part, _SHORTENED):
+        return part
     pointer = f"read_file with the path record:{seq} shows"
     seen = f"\n[image left out, you saw it; {pointer} it again]"
     if isinstance(part, ImagePart) and not images:

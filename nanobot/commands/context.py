@@ -27,7 +27,7 @@ async def describe_context(turn: Turn) -> str:
     use = conversation.use()
     sizes = Counter({name: len(text.encode()) for name, text in turn.system})
     if definitions := turn.tools.definitions:
-        sizes[f"tool definitions ({len(definitions)})"] = len(str(definitions))
+        sizes[f"tool definitions ({len(definitions)})"] = turn.tools.size
     shown = conversation.shown()
     about = f"{len(shown)} messages are shown to the model."
     if conversation.window.summary:

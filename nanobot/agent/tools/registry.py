@@ -49,7 +49,7 @@ class ToolSource(Protocol):
 class Toolbox:
     """Tools by name: built-in ones win over those of sources, earlier sources over later ones.
 
-    `definitions` are what the model is told, always in the same order.
+    `definitions` are what the model is told, always in the same order, in `size` characters.
     """
 
     def __init__(self, built_in: Sequence[Tool], sources: Sequence[ToolSource] = ()) -> None:
@@ -73,6 +73,7 @@ class Toolbox:
                 log.warning("A second tool called %r is left out.", tool.name)
         tools = self.by_name.values()
         self.definitions = tuple(ToolDefinition(it.name, it.description, it.parameters) for it in tools)
+        self.size = len(str(self.definitions))
 
     @property
     def for_subagents(self) -> tuple[str, ...]:
