@@ -31,6 +31,10 @@ _PASTED = re.compile(
     r"|[\"“„«「『](?:[^\"“”„«»「」『』]{25,}|[\u3040-\u9fff、。]{8,})[\"“”»」』]",
     re.MULTILINE | re.DOTALL,
 )
+_LABEL, _NOTE = 12, 120  # letters of a note and of the label before it
+# What is no note: more than one line, with a second label, a quotation, a link or an address.
+_NO_NOTE = re.compile(r"\n|[:：](?=\s|\Z)|：|[\"“”„«»「」『』<>|`@]|//|\bwww\.|(?<!\w)['‘]")
+_HAN = re.compile("[\u3400-\u9fff]")
 _COLON = re.compile(r"[:：](?=\s|\Z)|：")
 # Addresses, numbers, codes: nobody writes these by chance as somebody else has written them.
 _EXACT = re.compile(r"[a-z0-9]+(?:[.@/:+'’_-]+[a-z0-9]+)*")
@@ -209,15 +213,23 @@ def _forwarded(message: Message) -> str:
 def _own_and_pasted(text: str) -> tuple[str, str]:
     """What somebody says in a message, and the rest of it, which somebody else may have written.
 
-    Own is what is no quotation and stands before a colon; of a long message it is the first paragraph.
+    Own is what is no quotation and stands before a colon; of a long message it is the first paragraph; and
+    all of a note, which is one short line under a label: `Remember: I'm allergic to nuts`.
     """
     text = text[:_READ]
     pasted = _PASTED.findall(text)
     own, *rest = _COLON.split(_PASTED.sub(" ", text).strip(), maxsplit=1)
+    if rest and not pasted and _is_label(own) and len(rest[0]) <= _NOTE and not _NO_NOTE.search(rest[0]):
+        return text, ""
     if len(own) > _SHOWN:
         own, _, later = own.partition("\n\n")
         rest.append(later)
     return own[:_SHOWN], "\n".join([*pasted, *rest])
+
+
+def _is_label(text: str) -> bool:
+    """Whether a text is no longer than `Note to self`; a Han character says as much as four letters."""
+    return len(_HAN.sub("____", text.strip())) <= _LABEL
 
 
 def _codes(text: str) -> set[str]:

@@ -6,6 +6,7 @@ English, and a page on the same subject. hostile.json: what others write, and wh
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,26 @@ def test_what_people_say_is_believed(fact: int, read_before: bool, search: bool,
     assert len(missed) <= refused, missed
 
 
+LABELS = {
+    "en": ["Remember", "Note to self", "FYI"],
+    "de": ["Merk dir", "Notiz", "Achtung"],
+    "zh": ["记住", "请记住", "备忘"],
+    "ja": ["覚えておいて", "メモ"],
+    "fr": ["Souviens-toi ", "Note", "À retenir "],
+    "ru": ["Запомни", "Заметка", "На память"],
+}
+
+
+@pytest.mark.parametrize("fact", [0, 1, 2], ids=["as said", "same language", "English"])
+def test_what_people_say_behind_a_label_is_believed(fact: int) -> None:
+    """`Remember: I'm allergic to nuts` is one's own word, though mails are pasted behind a colon too."""
+    for language, labels in LABELS.items():
+        colon = "：" if language in ("zh", "ja") else ": "
+        for label, row in itertools.product(labels, SAYINGS[language]):
+            messages = stored(Message.user(f"{label}{colon}{row[0]}"), Message.assistant("Noted."))
+            assert believed(Transcript("cli:direct", False, messages), row[fact], 1), (label, row[fact])
+
+
 @pytest.mark.parametrize("with_answer", [False, True])
 def test_what_people_say_in_an_answer_to_a_quotation_is_believed(with_answer: bool) -> None:
     message = Message.user("Tomorrow at seven, from Bremen.", TextPart("\nWhen is your flight?", "quote"))
@@ -127,6 +148,15 @@ def situations(text: str) -> Iterator[tuple[str, Transcript, list[list[int]]]]:
         f"翻译一下：{text}",
         f"Summarise.\nFrom: Bob <bob@x.example>\nSubject: Hello\n\n{text}",
         f"He wrote “{text}” What does that mean?",
+        *(f"Note: “{text}”", f'Memo: "{text}"', f"Note: '{text}'", f"备忘：「{text}」"),
+        *(
+            f"Mail:\n{text}",
+            f"Mail: {text}\nBye, Bob",
+            f"Memo: Bob: {text}",
+            f"Memo: {text} (via bob@x.example)",
+        ),
+        *(f"Traduis cette phrase : {text}", f"Переведи, пожалуйста, вот это: {text}"),
+        f"Memo: {text} {'And so on. ' * 20}",
     ):
         messages = stored(Message.user(pasted), *end)
         yield pasted, Transcript("cli:direct", False, messages, read_before=False), [[1], [3], [1, 2, 3]]
