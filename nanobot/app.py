@@ -18,8 +18,7 @@ from nanobot.bus.hub import Hub
 from nanobot.config.schema import Config
 from nanobot.memory.maintenance import MemoryMaintenance
 from nanobot.memory.prompt import MemorySection
-from nanobot.memory.recall import Recall
-from nanobot.memory.search_tool import MemorySearchTool
+from nanobot.memory.recall import MemorySearchTool, Recall
 from nanobot.plugins import LazyPlugins
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection

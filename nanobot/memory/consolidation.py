@@ -115,23 +115,18 @@ class Consolidator:
         try:
             async with asyncio.timeout(self.timeout):
                 plan = await self._ask(transcript)
-        except TimeoutError:
-            failure = f"The model did not answer within {self.timeout:.0f} s."
         except StorageError:
             raise
-        except NanobotError as error:
-            failure = plain_text(str(error))
-        else:
-            return await self._commit(session, transcript, plan)
-        log.warning("The consolidation of %s failed: %s", session.session, failure)
-        if session.failures + 1 < _MOST_FAILURES:
-            retry_at = self.clock() + _RETRY * 5**session.failures
-            await self._table.consolidation_failed(session.session, failure, retry_at)
-            return False
-        return await self._commit(session, transcript, _mechanical(transcript))
-
-    async def _commit(self, session: Unconsolidated, transcript: Transcript, plan: Plan) -> bool:
-        committed = await self._table.commit_change(session, transcript.messages[-1].seq, plan.to_json())
+        except (TimeoutError, NanobotError) as error:
+            failure = plain_text(str(error)) or f"The model did not answer within {self.timeout:.0f} s."
+            log.warning("The consolidation of %s failed: %s", session.session, failure)
+            if session.failures + 1 < _MOST_FAILURES:
+                retry_at = self.clock() + _RETRY * 5**session.failures
+                await self._table.consolidation_failed(session.session, failure, retry_at)
+                return False
+            plan = _mechanical(transcript)
+        last = transcript.messages[-1].seq
+        committed = await self._table.commit_change(session, last, plan.to_json())
         await self.finish_pending()
         return committed
 
@@ -166,9 +161,12 @@ class Consolidator:
         instructions = (Path(__file__).parent / "prompts" / "consolidate.md").read_text(encoding="utf-8")
         text = await asyncio.to_thread(self._question, transcript)
         request = ModelRequest(model, instructions, (Message.user(text),), (), self.max_tokens)
-        reply = await _reply(provider, request)
+        answers = [event async for event in provider.stream(request) if isinstance(event, Completion)]
+        ended = answers[0].finish_reason if answers else "nothing"
+        if not answers or ended in ("length", "refusal"):
+            raise ProviderError(f"The model gave no whole summary ({ended}); it is tried again later.")
         facts = await asyncio.to_thread(self.files.facts)  # as they are now: the owner may have edited them
-        return await asyncio.to_thread(plan_reply, reply, instructions, transcript, facts)
+        return await asyncio.to_thread(plan_reply, answers[0].message.text, instructions, transcript, facts)
 
     def _question(self, transcript: Transcript) -> str:
         """The facts most like what was said, as many as there is room for, and the conversation."""
@@ -201,14 +199,3 @@ def _range_end(messages: Sequence[StoredMessage], until: int) -> int:
 
 def _mechanical(transcript: Transcript) -> Plan:
     return Plan((format_entry(transcript.entry(transcript.digest())),))
-
-
-async def _reply(provider: Provider, request: ModelRequest) -> str:
-    """The text of a whole answer. Raises ProviderError."""
-    async for event in provider.stream(request):
-        if isinstance(event, Completion):
-            if event.finish_reason in ("length", "refusal"):
-                reason = "was cut off" if event.finish_reason == "length" else "is a refusal"
-                raise ProviderError(f"The model's summary {reason}; it is tried again later.")
-            return event.message.text
-    raise ProviderError("The model gave no summary; it is tried again later.")

@@ -8,7 +8,6 @@ import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,28 +60,17 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-@dataclass(frozen=True)
 class MemoryFiles:
     """The memory files in `folder`. Methods block; those that write raise StorageError.
 
     Files are read anew before every change and bytes that are no UTF-8 are kept: they are the owner's.
+    `waiting` holds unconfirmed facts, written like those of `memory`.
     """
 
-    folder: Path
-    backups: Path
-
-    @property
-    def memory(self) -> Path:
-        return self.folder / "MEMORY.md"
-
-    @property
-    def history(self) -> Path:
-        return self.folder / "HISTORY.md"
-
-    @property
-    def waiting(self) -> Path:
-        """Unconfirmed facts, written like those of MEMORY.md."""
-        return self.folder / "UNCONFIRMED.md"
+    def __init__(self, folder: Path, backups: Path) -> None:
+        self.folder, self.backups = folder, backups
+        self.memory, self.history = folder / "MEMORY.md", folder / "HISTORY.md"
+        self.waiting = folder / "UNCONFIRMED.md"
 
     def facts(self) -> list[Fact]:
         """The facts as they are now."""

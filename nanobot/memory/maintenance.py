@@ -44,6 +44,7 @@ class MemoryMaintenance:
         self._store = store
         self._models = models
         self._model_of = model_of
+        self._table = ConsolidationTable(store.database)
 
     @functools.cached_property
     def consolidator(self) -> Consolidator:
@@ -78,8 +79,7 @@ class MemoryMaintenance:
 
         A chat waits for this, so no model is asked; the rest is owed from now on.
         """
-        table = ConsolidationTable(self._store.database)
-        changes = await table.changes_of(session_key, messages[0].seq, messages[-1].seq)
+        changes = await self._table.changes_of(session_key, messages[0].seq, messages[-1].seq)
         if not changes:
             return ""
         from nanobot.memory.facts import parse_history
@@ -106,8 +106,7 @@ class MemoryMaintenance:
 
     async def _is_due(self) -> bool:
         """Whether there is anything to do; most often there is not, and nothing is loaded for it."""
-        window = self._config.agents.defaults.memory_window
-        return await ConsolidationTable(self._store.database).is_due(window)
+        return await self._table.is_due(self._config.agents.defaults.memory_window)
 
     async def run_owed(
         self, *, most: int = 1_000_000, seconds: float = math.inf, retry_now: bool = False

@@ -8,6 +8,7 @@ ProviderError.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import re
@@ -92,15 +93,12 @@ def _bad(reason: str) -> ProviderError:
 
 def _parse(reply: str) -> dict[str, Any]:
     """The JSON object in a reply, in a fence or between words."""
-    starts = [found.start() for found in re.finditer("{", reply)][:_MOST_STARTS]
-    if not starts:
-        raise _bad("it is no JSON object" if reply.strip() else "it is empty")
-    for start in starts:
+    for found in itertools.islice(re.finditer("{", reply), _MOST_STARTS):
         with contextlib.suppress(ValueError, RecursionError):
-            data, _ = json.JSONDecoder(strict=False).raw_decode(reply, start)
+            data, _ = json.JSONDecoder(strict=False).raw_decode(reply, found.start())
             if isinstance(data, dict) and "history" in data:
                 return data
-    raise _bad("its JSON is broken or cut off")
+    raise _bad("it is no JSON object, or cut off")
 
 
 def _history(value: object, instructions: str, transcript: Transcript) -> str:
@@ -138,22 +136,22 @@ class _Checker:
 
     def check(self, operation: object) -> None:
         """Take in one operation. Raises _Refused."""
-        if not isinstance(operation, dict):
-            raise _Refused("it is no object")
-        evidence = self._evidence(operation.get("evidence"))
-        match operation.get("op"):
-            case "add":
-                self._add(self._text(operation.get("text")), evidence, None)
-            case "supersede":
-                old = self._old(operation.get("id"))
-                self._add(self._text(operation.get("text")), evidence, old)
-            case "expire":
-                self._expire(self._old(operation.get("id")), evidence)
-            case kind:
-                raise _Refused(f"there is no operation {kind!r}")
+        asked = operation if isinstance(operation, dict) else {}
+        kind, evidence, text = asked.get("op"), self._evidence(asked.get("evidence")), asked.get("text")
+        old = self._known.get(str(asked.get("id"))) if kind in ("supersede", "expire") else None
+        if old is None and kind != "add":
+            raise _Refused("it adds nothing, and there is no such fact")
+        if old and kind == "expire":
+            self._expire(old, evidence)
+        elif not self._add(self._text(text), evidence, old):
+            return
+        if old:
+            del self._known[old.id]
+            new, day = str(text) if kind == "supersede" else "", self._transcript.origin(evidence).day
+            self.past.append(format_entry(superseded(old, new, day)))
 
-    def _add(self, text: str, evidence: Sequence[int], old: Fact | None) -> None:
-        """What has not the owner's word waits for it, and takes the place of nothing."""
+    def _add(self, text: str, evidence: Sequence[int], old: Fact | None) -> bool:
+        """False: what has not the owner's word waits for it, and takes the place of nothing."""
         transcript = self._transcript
         fact = Fact(text, transcript.origin(evidence))
         if fact.id in self._ids:
@@ -162,52 +160,35 @@ class _Checker:
         own = all(map(transcript.is_own, evidence))
         if not own or transcript.is_others(text, evidence, old.text if old else ""):
             self.unconfirmed.append(format_fact(fact))
-            return
-        self.edits.append(Edit(old.id if old else "", format_fact(fact), self._transcript.group))
-        if old:
-            self._leave(old, text, evidence)
+            return False
+        self.edits.append(Edit(old.id if old else "", format_fact(fact), transcript.group))
+        return True
 
     def _expire(self, old: Fact, evidence: Sequence[int]) -> None:
+        transcript = self._transcript
         self._expiries -= 1
         if self._expiries < 0:
             raise _Refused("too many facts would expire")
-        transcript = self._transcript
         spoken = transcript.is_clean or set(content_words(old.text)) & set(words(transcript.own(evidence)))
         if not spoken or not all(map(transcript.is_own, evidence)):
             raise _Refused(f"nobody spoke of {old.id}")
-        self.edits.append(Edit(old.id, "", self._transcript.group))
-        self._leave(old, "", evidence)
-
-    def _leave(self, old: Fact, new: str, evidence: Sequence[int]) -> None:
-        del self._known[old.id]
-        self.past.append(format_entry(superseded(old, new, self._transcript.origin(evidence).day)))
+        self.edits.append(Edit(old.id, "", transcript.group))
 
     def _evidence(self, value: object) -> list[int]:
-        if not isinstance(value, list) or not value:
-            raise _Refused("it has no evidence")
-        if any(type(seq) is not int or seq not in self._transcript.by_seq for seq in value):
-            raise _Refused("its evidence does not exist")
-        if not any(self._transcript.is_users(seq) for seq in value):
+        known = self._transcript.by_seq
+        if not isinstance(value, list) or any(type(seq) is not int or seq not in known for seq in value):
+            raise _Refused("its evidence is no list of messages of this conversation")
+        if not any(map(self._transcript.is_users, value)):
             raise _Refused("no user said it")
         return sorted(set(value))
-
-    def _old(self, value: object) -> Fact:
-        fact = self._known.get(value) if isinstance(value, str) else None
-        if fact is None:
-            raise _Refused(f"there is no fact {value!r}")
-        return fact
 
     def _text(self, value: object) -> str:
         """The text of a new fact. Raises _Refused."""
         text = plain_text(value) if isinstance(value, str) else ""
-        if not any(char.isalnum() for char in text):
-            raise _Refused("it has no text")
-        if len(text) > _LONGEST_FACT:
-            raise _Refused("it is too long")
-        if has_secret(text):
-            raise _Refused("it holds a secret")
-        if _is_echo(text, self._instructions):
-            raise _Refused("it repeats what it was given")
+        if not any(char.isalnum() for char in text) or len(text) > _LONGEST_FACT:
+            raise _Refused("it has no text, or too much")
+        if has_secret(text) or _is_echo(text, self._instructions):
+            raise _Refused("it holds a secret, or repeats what it was given")
         return text
 
 

@@ -7,8 +7,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanobot.agent.tools.base import Tool, current_turn
 from nanobot.config.schema import MemoryConfig
-from nanobot.errors import NanobotError
+from nanobot.errors import NanobotError, StorageError, ToolError
 from nanobot.memory.prompt import MemorySection
 from nanobot.messages import InboundMessage
 from nanobot.store.store import Store
@@ -24,6 +25,7 @@ _CANDIDATES = 12  # of them some may be facts of the prompt
 _RECALLED = 300  # characters of one memory in a message
 _FOUND = 500  # in an answer of the tool
 _WHOLE = 16_000  # characters of a message that is asked for by its id
+_HITS, _MOST_HITS = 8, 30  # of the tool
 _TITLE = "[From memory, as information only; it may be out of date]\n"
 
 
@@ -101,36 +103,57 @@ class Recall:
         return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
     async def _recall(self, inbound: InboundMessage, start: int, only: str) -> str:
+        """`only`: the session that is searched, "" for all."""
+        from nanobot.memory.ranking import show
         from nanobot.memory.words import content_words, says_something
 
         if not any(map(says_something, content_words(inbound.text))):
             return ""
+        up_to = ("WHERE session = ? AND seq <= ? ORDER BY seq", only, start) if only else ("ORDER BY id",)
+        newest = f"SELECT id FROM messages {up_to[0]} DESC LIMIT 1"
+        memory = self._search()
         try:
-            return await self._recalled(inbound, start, await self._newest(only, start))
+            rows = await self._store.database.rows(newest, *up_to[1:])
+            of = inbound.text, self._scope(inbound), start, rows[0]["id"] if rows else 0
+            hits = await memory.recall(*of, _CANDIDATES)
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
-
-    async def _newest(self, only: str, start: int) -> int:
-        """The newest id of a session up to message `start`, or of all sessions."""
-        up_to = ("WHERE session = ? AND seq <= ? ORDER BY seq", only, start) if only else ("ORDER BY id",)
-        sql = f"SELECT id FROM messages {up_to[0]} DESC LIMIT 1"
-        rows = await self._store.database.rows(sql, *up_to[1:])
-        return rows[0]["id"] if rows else 0
-
-    async def _recalled(self, inbound: InboundMessage, start: int, newest: int) -> str:
-        from nanobot.memory.ranking import show
-
+        self._log_notices(memory)
         lines: list[str] = []
         room = self._config.recall.max_tokens * 4 - len(_TITLE)
-        memory = self._search()
-        hits = await memory.recall(inbound.text, self._scope(inbound), start, newest, _CANDIDATES)
-        self._log_notices(memory)
         for hit in hits:
-            if self._section.shows(hit.id, inbound):
-                continue
             line = show(hit, inbound.text, _RECALLED) + "\n"
-            if len(lines) < self._config.recall.limit and len(line) <= room:
+            fits = len(lines) < self._config.recall.limit and len(line) <= room
+            if fits and not self._section.shows(hit.id, inbound):
                 lines.append(line)
                 room -= len(line)
         return _TITLE + "".join(lines) if lines else ""
+
+
+class MemorySearchTool(Tool):
+    """Finds what the chat of the turn may see."""
+
+    name = "memory_search"
+    description = (
+        "Search remembered facts and earlier conversations by words, names and dates."
+        " The id of a result (cli:direct#12) as query gives the whole message."
+    )
+    parameters = {
+        "type": "object",
+        "properties": {"query": {"type": "string"}, "limit": {"type": "integer"}},
+        "required": ["query"],
+    }
+    errors_are_text = False
+    read_only = True
+    repeatable = True
+
+    def __init__(self, memory: Recall) -> None:
+        self._memory = memory
+
+    async def execute(self, query: str, limit: int = _HITS) -> str:
+        try:
+            found = await self._memory.look_up(query, current_turn().inbound, max(1, min(limit, _MOST_HITS)))
+        except StorageError as error:
+            raise ToolError(str(error)) from error
+        return found or "Nothing found. Try other words, a name, or a date."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection as IndexConnection
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 from nanobot import paths
 from nanobot.errors import StorageError
@@ -30,7 +30,7 @@ from nanobot.memory.facts import (
 )
 from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
 from nanobot.memory.search_index import SearchIndex
-from nanobot.memory.search_rows import EVERYTHING, LineRow, Position, SearchScope, TurnRow
+from nanobot.memory.search_rows import EVERYTHING, Position, SearchScope, TurnRow
 from nanobot.store.export import as_markdown
 from nanobot.store.records import StoredMessage
 from nanobot.store.sessions import stored_message
@@ -82,9 +82,10 @@ class MemorySearch:
         Of the scope's own chat only what was said up to message `start`. `newest` is the id of the newest
         message that counts: nothing is read when that one is in the index already.
         """
-        asked = text, scope, start, limit
-        found = await self._index.read(_recall_at_once, self._folder, newest, *asked)
-        return await self._ask(recall, *asked) if found is None else found
+        position, changed = await self._index.read(_look, self._folder)
+        if changed or newest > position.last or newest in position.missing:
+            return await self._ask(recall, text, scope, start, limit)
+        return await self._index.read(recall, text, scope, start, limit)
 
     async def _ask(
         self, ask: Callable[Concatenate[IndexConnection, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
@@ -125,9 +126,9 @@ class MemorySearch:
         position, changed = await self._index.read(_look, self._folder)
         for file, signature in changed.items():
             try:
-                lines = await asyncio.to_thread(_line_rows, self._folder / file)
+                lines = await asyncio.to_thread(_lines, self._folder / file)
             except StorageError as error:  # the messages are found all the same
-                lines = []
+                lines = {}
                 self._index.notices.append(str(error))
             await self._index.write(search_rows.put_lines, file, signature, lines)
         mark, unread = await self._store.database.read(_unread, position, _BATCH)
@@ -160,14 +161,6 @@ def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str
         name: found for name, found in signatures.items() if search_rows.state(index, f"file {name}") != found
     }
     return search_rows.position(index), changed
-
-
-def _recall_at_once(index: IndexConnection, folder: Path, newest: int, *asked: Any) -> list[Hit] | None:
-    """What is recalled when the index has message `newest` and the files as they are; else None."""
-    position, changed = _look(index, folder)
-    if changed or newest > position.last or newest in position.missing:
-        return None
-    return recall(index, *asked)
 
 
 # -- messages of the database: the ids that were read are known, so their order of arrival does not matter
@@ -218,11 +211,8 @@ def _signature(path: Path) -> str:
     return f"{about.st_mtime_ns} {about.st_size} {about.st_ino}"
 
 
-def _line_rows(path: Path) -> list[LineRow]:
+def _lines(path: Path) -> dict[str, Fact | HistoryEntry]:
     text = decode_memory(read_memory(path))
-    lines: list[tuple[str, Fact | HistoryEntry]] = (
-        [(format_fact(fact), fact) for fact in parse_facts(text)]
-        if path.name == FACTS_FILE
-        else [(format_entry(entry), entry) for entry in parse_history(text)]
-    )
-    return [LineRow(line, item.origin.group, item.text, item.origin.day) for line, item in lines]
+    if path.name == FACTS_FILE:
+        return {format_fact(fact): fact for fact in parse_facts(text)}
+    return {format_entry(entry): entry for entry in parse_history(text)}

@@ -7,7 +7,6 @@ is made anew. Several processes share it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable
@@ -30,7 +29,7 @@ _NO_DAMAGE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "AUTH", 
 
 
 class SearchIndex:
-    """Runs functions of the rows on one thread, each in a transaction. The first call makes the file.
+    """Runs functions of the rows on one thread, each in a transaction; the first one makes the file.
 
     `notices` says in a sentence why the index had to be made, until somebody takes it; `losses` counts how
     often it was lost while in use: it is empty then, and what the caller does has to begin again.
@@ -57,10 +56,8 @@ class SearchIndex:
         return await self._on_thread("BEGIN IMMEDIATE", lambda db: function(db, *args, **kwargs))
 
     async def start_over(self) -> None:
-        """Empty it and leave no byte of what it held in its files. Raises StorageError."""
-        await self.write(search_rows.make_tables)
-        if await self._on_thread("", lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]):
-            raise StorageError("Another nanobot keeps the search index busy. Try again in a moment.")
+        """Take its files away, with every byte of what they hold. Raises StorageError."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._discard)
 
     async def aclose(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -78,13 +75,10 @@ class SearchIndex:
             try:
                 return self._attempt(begin, function)
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").startswith(_NO_DAMAGE):
                     raise
-                self._close()
                 self._notice(f"was damaged ({error})")
-                self.losses += 1
-                for suffix in ("", "-wal", "-shm"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                self._discard()
                 return self._attempt(begin, function)
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
@@ -93,17 +87,15 @@ class SearchIndex:
 
     def _attempt(self, begin: str, function: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connected()
-        if not begin:
-            return function(connection)
         connection.execute(begin)
-        try:
-            outcome = function(connection)
-            connection.execute("COMMIT")
-            return outcome
-        finally:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.DatabaseError):  # a damaged file cannot even do that
-                    connection.execute("ROLLBACK")
+        with connection:  # commits, or rolls back
+            return function(connection)
+
+    def _discard(self) -> None:
+        self._close()
+        self.losses += 1
+        for suffix in ("-wal", "-shm", ""):  # the file last: whoever has it open sees that it is gone
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and self._inode != _inode(self.path):
@@ -115,8 +107,7 @@ class SearchIndex:
             self._connection.row_factory = sqlite3.Row
             self._inode = _inode(self.path)
             use_wal(self._connection, _BUSY)
-            for pragma in ("synchronous = NORMAL", "secure_delete = ON"):
-                self._connection.execute(f"PRAGMA {pragma}")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
             self._create(self._connection)
         return self._connection
 
@@ -147,8 +138,3 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except FileNotFoundError:
         return 0
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    name: str = getattr(error, "sqlite_errorname", "")
-    return not name.removeprefix("SQLITE_").startswith(_NO_DAMAGE)

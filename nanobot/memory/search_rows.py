@@ -8,13 +8,13 @@ memory/words.py; a term to look for is one of those words, with a `*` at its end
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from sqlite3 import Connection, Row
 from typing import Literal, NamedTuple
 
-from nanobot.memory.facts import split_message_id
+from nanobot.memory.facts import Fact, HistoryEntry, split_message_id
 from nanobot.memory.words import words
 
 FILES = 1 << 40
@@ -73,18 +73,6 @@ class TurnRow(NamedTuple):
     is_group: bool
     speaker: str
     text: str
-
-
-class LineRow(NamedTuple):
-    """A line of a memory file, and what is searched of it. `session`: the group it is for, or "".
-
-    `day` is an ISO date or "".
-    """
-
-    line: str
-    session: str
-    text: str
-    day: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +155,7 @@ def _add_turn(db: Connection, row: TurnRow) -> None:
     ).rowcount
     if not added:
         return
-    said, before = _searchable(row.text), earlier["said"][:_NEIGHBOUR] if goes_on else ""
+    said, before = " ".join(words(row.text)), earlier["said"][:_NEIGHBOUR] if goes_on else ""
     db.execute(
         "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)",
         (row.id, said, before, _day_words(date.fromtimestamp(row.at))),
@@ -176,24 +164,20 @@ def _add_turn(db: Connection, row: TurnRow) -> None:
         db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
 
 
-def put_lines(db: Connection, file: str, signature: str, rows: Sequence[LineRow]) -> None:
+def put_lines(db: Connection, file: str, signature: str, rows: Mapping[str, Fact | HistoryEntry]) -> None:
     """Make the lines of `file` these; `signature` tells this state of the file from others."""
-    known = {
-        str(row["text"]): int(row["id"])
-        for row in db.execute("SELECT id, text FROM lines WHERE file = ?", (file,))
-    }
-    wanted = {row.line: row for row in rows}
-    for line in known.keys() - wanted.keys():
+    known: dict[str, int] = dict(db.execute("SELECT text, id FROM lines WHERE file = ?", (file,)).fetchall())
+    for line in known.keys() - rows.keys():
         db.execute("DELETE FROM words WHERE rowid = ?", (known[line],))
         db.execute("DELETE FROM lines WHERE id = ?", (known[line],))
     newest = db.execute("SELECT MAX(id) FROM lines").fetchone()[0] or FILES
-    fresh = (row for line, row in wanted.items() if line not in known)
-    for number, row in enumerate(fresh, newest + 1):
-        dates = _day_words(date.fromisoformat(row.day)) if row.day else ""
-        db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, row.line, row.session))
+    fresh = [(line, item) for line, item in rows.items() if line not in known]
+    for number, (line, item) in enumerate(fresh, newest + 1):
+        day = item.origin.day
+        db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, line, item.origin.group))
         db.execute(
             "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, '', '', ?)",
-            (number, _searchable(row.text), dates),
+            (number, " ".join(words(item.text)), _day_words(date.fromisoformat(day)) if day else ""),
         )
     set_state(db, f"file {file}", signature)
 
@@ -248,10 +232,6 @@ def turns_named(db: Connection, names: Iterable[str], scope: SearchScope) -> lis
     sql = f"SELECT * FROM turns WHERE session = ? AND seq = ? AND {condition}"
     found = (db.execute(sql, (*split_message_id(name), *parameters)).fetchone() for name in names)
     return [row for row in found if row is not None]
-
-
-def _searchable(text: str) -> str:
-    return " ".join(words(text))
 
 
 def _day_words(day: date) -> str:

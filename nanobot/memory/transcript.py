@@ -132,16 +132,17 @@ class Transcript:
         That is an address, a number or a code, any word of what one of the messages forwards, or two words
         in a row when they are names or when most words are others'. What people or `known` say is not.
         """
+        their_codes, their_stems, their_pairs = self._theirs_in_parts
         said, shown = _codes(f"{self.users_words}\n{known}"), _codes(self.own(seqs))
-        if any(code in self._their_codes or shown or _LINK.search(code) for code in _codes(text) - said):
+        if any(code in their_codes or shown or _LINK.search(code) for code in _codes(text) - said):
             return True
         own, stems = self._own_stems | set(_stems(known)), _stems(text)
         forwarded = {stem for seq in seqs for stem in _stems(_forwarded(self.by_seq[seq].message))}
         if forwarded.intersection(stems) - own:
             return True
-        pairs = [pair for pair in pairwise(stems) if pair in self._their_pairs and own.isdisjoint(pair)]
+        pairs = [pair for pair in pairwise(stems) if pair in their_pairs and own.isdisjoint(pair)]
         names = set(_stems(" ".join(_NAME.findall(text))))
-        most = 2 * len(self._their_stems.intersection(stems) - own) > len(set(stems))
+        most = 2 * len(their_stems.intersection(stems) - own) > len(set(stems))
         return bool(pairs) and (most or any(map(names.issuperset, pairs)))
 
     @cached_property
@@ -160,16 +161,11 @@ class Transcript:
         return [text[:_READ] for text in found if text]
 
     @cached_property
-    def _their_codes(self) -> set[str]:
-        return {code for text in self._others_texts for code in _codes(text)}
-
-    @cached_property
-    def _their_stems(self) -> set[str]:
-        return {stem for text in self._others_texts for stem in _stems(text)}
-
-    @cached_property
-    def _their_pairs(self) -> set[tuple[str, str]]:
-        return {pair for text in self._others_texts for pair in pairwise(_stems(text))}
+    def _theirs_in_parts(self) -> tuple[set[str], set[str], set[tuple[str, str]]]:
+        """The codes, words and pairs of words of `_others_texts`."""
+        stems = [_stems(text) for text in self._others_texts]
+        pairs = {pair for text in stems for pair in pairwise(text)}
+        return {code for text in self._others_texts for code in _codes(text)}, set().union(*stems), pairs
 
     def origin(self, seqs: Sequence[int]) -> Evidence:
         """These messages as evidence, of the day of the last one."""

@@ -68,7 +68,7 @@ def test_one_reply_imports_only_what_it_needs(nanobot: Nanobot) -> None:
     unneeded = (
         r"(typer|pydantic|difflib|html|mcp|yaml|jsonschema|lxml|httpx2?|rich|prompt_toolkit|markdown_it|bs4|telegram|cronsim)\b"
         r"|nanobot\.(mcp\.|plugins\.(files|threads)|commands|legacy|gateway|heartbeat|channels)"
-        r"|nanobot\.memory\.(search(?!_tool)\w*|ranking|facts|consolidation$|forget|redaction|operations)"
+        r"|nanobot\.memory\.(search\w*|ranking|facts|consolidation$|forget|redaction|operations)"
         r"|nanobot\.(skills\.(install|sources|preview)|tools\.web_(html|page)|terminal\.(interactive|live))"
     )
     assert [name for name in sorted(imported) if re.match(unneeded, name)] == []
