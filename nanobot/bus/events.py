@@ -1,7 +1,4 @@
-"""What a turn emits: a closed union of events, each one JSON object with a `type`.
-
-Every front end (terminal, `--json`, chat channels, subagents, cron) is a consumer of these events.
-"""
+"""What a turn emits: a closed union of events, each one JSON object with a `type`."""
 
 from __future__ import annotations
 
@@ -55,8 +52,7 @@ class ToolOutputDelta(NamedTuple):
 
 class ToolFinished(NamedTuple):
     """`seconds` is wall time; `preview` the first line of the result; `exit_code` that of a command; `diff`
-    what an edit has changed, for people.
-    """
+    what an edit has changed, for people."""
 
     call_id: str
     name: str
@@ -107,10 +103,8 @@ class TurnFinished(NamedTuple):
 
 
 class SubagentChanged(NamedTuple):
-    """How a subagent goes, told to the session that asked. `state` is as in `SubagentInfo`.
-
-    `tool` is what it runs; `text` is what it reports when it has ended: its result, or why there is none.
-    """
+    """How a subagent goes, told to the session that asked. `state` is as in `SubagentInfo`, `tool` what it
+    runs, `text` what it reports when it has ended: its result, or why there is none."""
 
     id: str
     label: str

@@ -1,7 +1,6 @@
 """The one way into a turn and the one way out: submit a message, subscribe to what its session does.
 
-Whoever talks with people is in front of this: terminal, channels, a web page. Whoever works is behind it:
-the dispatcher takes accepted messages out of the store and publishes what their turns emit.
+In front of it is whoever talks with people (terminal, channels), behind it the dispatcher.
 """
 
 from __future__ import annotations
@@ -72,8 +71,7 @@ class Hub:
     async def submit(self, inbound: InboundMessage) -> bool:
         """Accept a message for a turn; False when (channel, external_id) was accepted before.
 
-        `/stop`, `/approve` and `/deny` act at once; their answers come in the session's order. Raises
-        StorageError.
+        `/stop`, `/approve` and `/deny` act at once, and are answered in order. Raises StorageError.
         """
         accepted = await self.inbox.accept(inbound)
         if accepted and (inbound.is_stop or inbound.approval):

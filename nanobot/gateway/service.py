@@ -38,9 +38,7 @@ _LAST_DELIVERIES = 2.0
 
 class Gateway:
     """Channels, dispatcher, deliveries and schedules of one home; with `http`, also `/health` and `/status`.
-
-    `standing_by` is told when another gateway leads.
-    """
+    `standing_by` is told when another gateway leads."""
 
     def __init__(
         self, app: App, *, http: bool = False, standing_by: Callable[[], None] = lambda: None
@@ -68,10 +66,10 @@ class Gateway:
         self.leading = False
 
     async def run(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:
-        """Stand by until this gateway leads, then serve, until `stop` is set. `leading` is told.
+        """Stand by until this gateway leads, which `leading` is told, then serve, until `stop` is set.
 
-        Raises ConfigError when its HTTP address cannot or must not be used, StorageError when the database
-        is none that it can work with: it waits for a disk that fails later.
+        Raises ConfigError for an HTTP address that it cannot or must not use, StorageError for a database
+        that it cannot use; it waits for a disk that fails later.
         """
         if self._http:
             await listening_address(self._app.config.gateway)

@@ -1,7 +1,7 @@
 """Noticing that something was stored, by this process or by another one on this machine.
 
-Whoever listens has a named pipe in the folder run/, and whoever has stored something writes a byte into each
-of them: nobody has to look again and again, and nobody wakes up while nothing happens.
+Whoever watches has a named pipe in the folder run/, and whoever has stored something writes a byte into each
+of them: nobody looks again and again, and nobody wakes up while nothing happens.
 """
 
 from __future__ import annotations

@@ -48,10 +48,7 @@ class Conversations(Table):
 
     @writes
     def begin(self, connection: Connection, session: str) -> None:
-        """Begin another one in the session, unless nothing was said in this one yet.
-
-        What was said before is kept, and owed to memory.
-        """
+        """Begin another one, unless nothing was said in this one yet; that is kept, and owed to memory."""
         connection.hold(session)
         said = (
             "SELECT 1 FROM sessions JOIN conversations ON conversations.id = conversation WHERE key = ? AND"

@@ -187,10 +187,7 @@ def has_pending(connection: Connection, session: str) -> bool:
 
 
 def first(connection: Connection, where: str, *values: object) -> tuple[int, InboundMessage] | None:
-    """The first message of the inbox for which `where` is true, and its id.
-
-    One that cannot be read is put aside, and stops no other.
-    """
+    """The first message for which `where` is true, and its id; what cannot be read is put aside."""
     query = f"SELECT * FROM inbox WHERE {where} ORDER BY id LIMIT 1"
     while (row := connection.row(query, *values)) is not None:
         if (inbound := inbound_of(row)) is not None:

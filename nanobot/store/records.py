@@ -12,10 +12,7 @@ SessionKind = Literal["chat", "job", "heartbeat", "subagent"]
 
 
 class SessionInfo(NamedTuple):
-    """A conversation of the session `key`. `messages` counts what was said in it.
-
-    `is_group`: several people write in it.
-    """
+    """A conversation of the session `key`, of so many `messages`. `is_group`: several people write in it."""
 
     key: str
     title: str
@@ -58,10 +55,8 @@ class OpenSession(NamedTuple):
 
 
 class ImportedSession(NamedTuple):
-    """A conversation from a file. `seq` and `turn_id` of its messages only order and group them.
-
-    The model's context begins after message `start`, counted from 1.
-    """
+    """A conversation from a file. `seq` and `turn_id` of its messages only order and group them, and the
+    model's context begins after message `start`, counted from 1."""
 
     key: str
     title: str

@@ -53,9 +53,7 @@ _OF_OTHERS = (
 
 class Turns(Table):
     """The order in which messages become turns, and what turns store.
-
-    Every write of a running turn raises TurnTakenOver when its claim is lost.
-    """
+    Every write of a running turn raises TurnTakenOver when its claim is lost."""
 
     def __init__(self, database: Database, workers: Workers) -> None:
         super().__init__(database)

@@ -24,9 +24,7 @@ _GATEWAY = "gateway"  # the one role there is
 
 class Workers(Table):
     """This process as a worker, from when it first claims something, and the others; one of them leads.
-
-    `monotonic` gives seconds that all processes of the machine count alike.
-    """
+    `monotonic` gives seconds that all processes of the machine count alike."""
 
     def __init__(
         self, database: Database, folder: Path, monotonic: Callable[[], float] = time.monotonic
@@ -38,10 +36,8 @@ class Workers(Table):
         self._lock = -1
 
     def enlist(self) -> int:
-        """This worker's id, never used before; gives a sign of life, due every RENEW seconds while turns run.
-
-        Raises StorageError.
-        """
+        """This worker's id, never used before. Gives a sign of life: due every RENEW seconds while turns run.
+        Raises StorageError."""
         try:
             if not self._id:
                 self._id, self._lock = self._new()

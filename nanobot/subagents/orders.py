@@ -45,9 +45,7 @@ class SubagentRole(NamedTuple):
 
 class Subagents:
     """What subagents may do, what is told of them, and how those of this process go.
-
-    `owner_parts` gives what files of the owner say.
-    """
+    `owner_parts` gives what files of the owner say."""
 
     def __init__(
         self,
@@ -69,9 +67,7 @@ class Subagents:
 
     def profile(self, name: str, allowed: Sequence[str]) -> SubagentProfile:
         """The profile called `name`, or the default one; `allowed` are the tools that subagents may have.
-
-        Raises UsageError listing what is valid.
-        """
+        Raises UsageError listing what is valid."""
         profiles = self._config.agents.subagent_profiles
         if name and name not in profiles:
             raise UsageError(f"There is no subagent profile {name!r}. Profiles: {_listed(profiles)}.")
@@ -106,9 +102,7 @@ class Subagents:
 
     async def role(self, turn: TurnContext, allowed: Sequence[str], seconds: float) -> SubagentRole:
         """What the turn of a subagent works with; together with its family it has `seconds`.
-
-        Raises UsageError for a profile that cannot be used.
-        """
+        Raises UsageError for a profile that cannot be used."""
         subagent = await self._store.subagents.get(turn.inbound.chat_id)
         name = subagent.profile if subagent else ""
         if subagent and subagent.id not in self.progress:  # another process had taken the order
