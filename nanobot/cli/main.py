@@ -25,6 +25,7 @@ for name, text in {
 
 @app.command()
 def agent(
+    context: typer.Context,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Ask this, print the reply.")] = None,
     session: Annotated[str, typer.Option("--session", "-s", help="Conversation to go on with.")] = "",
     latest: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest one.")] = False,
@@ -35,11 +36,10 @@ def agent(
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
     """Talk to the assistant: interactively, or once with -m or with text on standard input."""
-    from nanobot.cli.agent import talk
     from nanobot.terminal.options import AgentOptions
 
     options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
-    raise typer.Exit(talk(options))
+    raise typer.Exit(context.obj(options))
 
 
 @app.command()

@@ -95,17 +95,23 @@ def _print_json(hits: list[Hit]) -> None:
 
 
 @app.command("consolidate")
-def consolidate() -> None:
-    """Turn what is owed into facts and summaries now, instead of beside the next conversation."""
-    raise typer.Exit(asyncio.run(_consolidate()))
+def consolidate(
+    model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
+    beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
+) -> None:
+    """Save memories now: turn conversations into facts and summaries."""
+    raise typer.Exit(asyncio.run(_consolidate(model, beside)))
 
 
-async def _consolidate() -> int:
-    """0 when nothing is owed any more."""
+async def _consolidate(model: str, beside: bool) -> int:
+    """0 when nothing is owed any more. What runs `beside` makes one attempt of at most 30 s."""
     from nanobot.app import open_app
     from nanobot.memory.consolidation import count_waiting
 
-    async with open_app(load_and_warn().config) as app:
+    async with open_app(load_and_warn().config, model=model) as app:
+        if beside:
+            await app.memory.remember(most=1, seconds=30)
+            return 0
         for notice in app.memory.consolidator.files.complaints():
             complain(notice)
         window = app.config.agents.defaults.memory_window

@@ -6,10 +6,15 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from nanobot.errors import NanobotError, UsageError
+from nanobot import paths
+from nanobot.errors import NanobotError, NoProviderError, SetUpAsked, UsageError
+
+if TYPE_CHECKING:
+    from nanobot.terminal.options import AgentOptions
 
 
 def _port(word: str) -> int:
@@ -79,16 +84,40 @@ def _run_command(words: list[str]) -> int:
     if options is None:
         from nanobot.cli.main import app
 
-        app()  # raises SystemExit
+        app(obj=talk)  # raises SystemExit
         return 0
     if words[0] == "agent":
-        from nanobot.cli.agent import talk
         from nanobot.terminal.options import AgentOptions
 
         return talk(AgentOptions(**options))
     from nanobot.cli.gateway import run_gateway
 
     return run_gateway(**options)
+
+
+def talk(options: AgentOptions) -> int:
+    """One reply or a conversation; returns the exit code. Where no model is set up, or /connect asks for one,
+    the wizard comes first.
+    """
+    from nanobot.terminal.agent import run_agent
+
+    while True:
+        unanswered: int | None = 130
+        try:
+            return run_agent(options)
+        except SetUpAsked as asked:
+            options, unanswered = replace(options, session=asked.args[0], latest=False, resume=False), None
+        except NoProviderError as error:
+            asks = sys.stdin.isatty() and sys.stdout.isatty() and not options.json_events
+            if not asks or options.model:
+                raise
+            print(error if paths.config_file().exists() else "Welcome to nanobot. There is no model yet.")
+        from nanobot.cli.onboard import connect
+
+        if model := connect():
+            options = replace(options, model=model)
+        elif unanswered:
+            return unanswered
 
 
 def plain_options(words: list[str]) -> dict[str, Any] | None:

@@ -101,6 +101,9 @@ class MemoryConfig(Section):
     prompt_bytes: int = key(6144, "Bytes of MEMORY.md that are in every prompt.", ge=0)
     model: str | None = key(None, "Model that consolidates memory; null: that of the conversation.")
     timeout_seconds: int = key(120, "Longest time of one consolidation (s).", ge=1)
+    consolidate_after_reply: bool = key(
+        False, "Whether `agent -m` waits for it, instead of leaving it to the gateway or a short process."
+    )
     recall: RecallConfig = key(RecallConfig, "Recall before a turn.")
 
 

@@ -41,9 +41,15 @@ class McpTools:
         self._tasks: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None
         self._settled = False
+        self._first_turn = _FIRST_TURN
 
-    def start(self) -> asyncio.Task[None]:
-        """Start the servers, each as a task of its own; a second call does nothing."""
+    def start(self, first_turn: float = _FIRST_TURN) -> asyncio.Task[None]:
+        """Start the servers, each as a task of its own, for which the first turn waits so many seconds.
+
+        A second call does nothing.
+        """
+        if self._starting is None:
+            self._first_turn = first_turn
         self._starting = self._starting or asyncio.create_task(self._start())
         return self._starting
 
@@ -55,7 +61,7 @@ class McpTools:
         if not await self.wait(_SILENT):
             yield f"Waiting for MCP servers: {', '.join(self._unsettled())}."
             await asyncio.wait([self.start()])  # the import does not count
-            await self.wait(_FIRST_TURN - _SILENT)
+            await self.wait(self._first_turn - _SILENT)
         for name in self._unsettled():
             yield f"MCP server {name} is still starting; its tools come with a later turn."
         for connection in self._connections:

@@ -104,6 +104,10 @@ class MemoryMaintenance:
                     log.exception("Memory is not consolidated")
                 await asyncio.sleep(pause)
 
+    async def is_left_to_us(self) -> bool:
+        """Whether there is something to do and no gateway that does it."""
+        return await self._is_due() and not await self._store.workers.leader()
+
     async def _is_due(self) -> bool:
         """Whether there is anything to do; most often there is not, and nothing is loaded for it."""
         return await self._table.is_due(self._config.agents.defaults.memory_window)
@@ -123,7 +127,7 @@ class MemoryMaintenance:
     async def remember(self, *, most: int = 1_000_000, seconds: float = math.inf) -> None:
         """Do so as well, unless there is a gateway that does, and let the owner have no error of it."""
         try:
-            if await self._is_due() and not await self._store.workers.leader():
+            if await self.is_left_to_us():
                 await self.run_owed(most=most, seconds=seconds)
         except NanobotError as error:  # stays owed; `nanobot status` shows it
             log.warning("Memory is not consolidated: %s", error)

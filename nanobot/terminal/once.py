@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import signal
 import sys
@@ -12,6 +13,7 @@ from nanobot.app import App, open_app
 from nanobot.bus.events import Notice, TurnFinished
 from nanobot.errors import UsageError
 from nanobot.messages import Usage, parse_command
+from nanobot.security.process import leave_running
 from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store
 from nanobot.terminal.config import load_and_warn
@@ -89,6 +91,8 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
     text = _whole_message(options.message)
     stop_in_good_order()
     async with open_app(load_and_warn().config, model=options.model) as app:
+        if app.mcp:
+            app.mcp.start(first_turn=math.inf)  # there is no later one in which their tools could come
         key = await choose_session(options, app.store)
         if options.message is not None and parse_command(options.message):
             from nanobot.commands.command_context import CommandContext
@@ -100,7 +104,7 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
                     JsonRenderer(out).show(TurnFinished("done", reply, Usage()))
                 else:
                     print(reply, file=out, flush=True)
-                await _remember(app, out)
+                await _remember(app, options.model, out)
                 return 0
         renderer = make_renderer(options, out=out)
         for note in await notes_for(app, key):
@@ -115,16 +119,20 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
             except asyncio.CancelledError:  # nothing was left to be stopped
                 stopped = True
         if not stopped:
-            await _remember(app, out)
+            await _remember(app, options.model, out)
         return max(exit_code(one, quiet=options.json_events) for one in finished)
 
 
-async def _remember(app: App, out: TextIO) -> None:
-    """Consolidate a part of what is owed before this process ends, now that the reply is on `out`.
-
-    Bounded by `_REMEMBER` seconds and ended by Ctrl-C; what is left then stays owed.
+async def _remember(app: App, model: str, out: TextIO) -> None:
+    """Have a part of what is owed consolidated, now that the reply is on `out`: by a process of its own, or
+    here if memory.consolidateAfterReply says so, for `_REMEMBER` seconds or until Ctrl-C.
     """
     out.flush()
+    if not app.config.memory.consolidate_after_reply:
+        if await app.memory.is_left_to_us():
+            beside = ("memory", "consolidate", "--beside", f"--model={model}")
+            leave_running([sys.executable, "-m", "nanobot", *beside])
+        return
     hint = asyncio.get_running_loop().call_later(1.5, _say_what_takes_time)
     try:
         async with asyncio.timeout(_REMEMBER + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -37,7 +38,25 @@ def status(nanobot: Nanobot) -> dict[str, Any]:
     return report
 
 
-def test_one_reply_processes_remember_after_their_reply(nanobot: Nanobot) -> None:
+@pytest.fixture
+def waiting(nanobot: Nanobot) -> Nanobot:
+    """Its `agent -m` ends when memory is consolidated."""
+    nanobot.env["NANOBOT_MEMORY__CONSOLIDATE_AFTER_REPLY"] = "true"
+    return nanobot
+
+
+def test_a_single_reply_leaves_remembering_to_a_process_of_its_own(nanobot: Nanobot) -> None:
+    model = nanobot.script(REMEMBERED, ANSWER, loop=True)
+    nanobot.run("agent", "--model", model, "-m", "I live in Berlin.")
+    assert nanobot.run("agent", "--model", model, "-m", "/new").returncode == 0
+    deadline = time.monotonic() + 50
+    while status(nanobot)["messages"]:
+        assert time.monotonic() < deadline
+    assert "- Lives in Berlin. <!-- " in memory(nanobot)
+
+
+def test_one_reply_processes_remember_after_their_reply_when_told_to(waiting: Nanobot) -> None:
+    nanobot = waiting
     model = nanobot.script(REMEMBERED, ANSWER, loop=True)
     first = nanobot.run("agent", "--model", model, "-m", "I live in Berlin.")
     assert first.stdout == "Nice.\n"
@@ -49,7 +68,8 @@ def test_one_reply_processes_remember_after_their_reply(nanobot: Nanobot) -> Non
     assert status(nanobot)["messages"] == 0
 
 
-def test_a_full_window_is_remembered_without_asking(nanobot: Nanobot) -> None:
+def test_a_full_window_is_remembered_without_asking(waiting: Nanobot) -> None:
+    nanobot = waiting
     nanobot.env["NANOBOT_AGENTS__DEFAULTS__MEMORY_WINDOW"] = "4"
     model = nanobot.script(REMEMBERED, ANSWER, loop=True)
     nanobot.run("agent", "--model", model, "-m", "I live in Berlin.")
@@ -75,7 +95,8 @@ def test_an_interactive_conversation_remembers_beside_the_chat(nanobot: Nanobot)
     assert "Lives in Berlin." in memory(nanobot)
 
 
-def test_status_shows_what_waits_and_why(nanobot: Nanobot) -> None:
+def test_status_shows_what_waits_and_why(waiting: Nanobot) -> None:
+    nanobot = waiting
     failing = {"when": "Known facts:", "error": "overloaded", "message": "Overloaded, says the provider."}
     nanobot.env["NANOBOT_MEMORY__MODEL"] = nanobot.script(failing, ANSWER, loop=True)
     assert nanobot.run("agent", "--model", nanobot.env["NANOBOT_MEMORY__MODEL"], "-m", "Hi.").returncode == 0
@@ -118,7 +139,8 @@ def test_warnings_about_the_configuration_are_shown(nanobot: Nanobot, command: l
 
 
 @pytest.mark.parametrize("text", ["/new", "Hello."])
-def test_a_model_that_hangs_is_left_by_ctrl_c_with_nothing_lost(nanobot: Nanobot, text: str) -> None:
+def test_a_model_that_hangs_is_left_by_ctrl_c_with_nothing_lost(waiting: Nanobot, text: str) -> None:
+    nanobot = waiting
     nanobot.env["NANOBOT_AGENTS__DEFAULTS__MEMORY_WINDOW"] = "4"
     hanging = {"when": "Known facts:", "text": "{", "hang": True}
     model = nanobot.script(hanging, ANSWER, loop=True)
@@ -137,7 +159,8 @@ def holding(nanobot: Nanobot, word: str) -> list[str]:
     return [path.name for path in files if word.encode() in path.read_bytes()]
 
 
-def test_forgetting_shows_asks_and_removes(nanobot: Nanobot) -> None:
+def test_forgetting_shows_asks_and_removes(waiting: Nanobot) -> None:
+    nanobot = waiting
     model = nanobot.script(REMEMBERED, ANSWER, loop=True)
     nanobot.run("agent", "--model", model, "-m", "I live in Berlin.")
     nanobot.run("agent", "--model", model, "-m", "/new")
@@ -188,7 +211,8 @@ def test_too_little_cannot_be_forgotten(nanobot: Nanobot) -> None:
     assert "too little" in refused.stderr
 
 
-def test_the_reply_is_there_before_anything_is_remembered(nanobot: Nanobot) -> None:
+def test_the_reply_is_there_before_anything_is_remembered(waiting: Nanobot) -> None:
+    nanobot = waiting
     nanobot.env["NANOBOT_AGENTS__DEFAULTS__MEMORY_WINDOW"] = "2"
     hanging = {"when": "Known facts:", "text": "{", "hang": True}
     process = nanobot.start("agent", "--model", nanobot.script(hanging, ANSWER, loop=True), "-m", "Hi.")
