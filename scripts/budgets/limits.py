@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_546, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_669, target=23_500)
+TOTAL = Ratchet(now=27_697, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_539, target=9_000)
+HELLO_LINES = Ratchet(now=9_762, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,11 +36,11 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_676,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_153,
+    "cli": 2_154,
     # thirteen slash commands; target 480
     "commands": 624,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_096,
+    "config": 1_099,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 692,
     # the service, its HTTP surface
@@ -48,15 +48,15 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_686,
+    "mcp": 1_692,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_239,
+    "memory": 3_243,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_485,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 1_798,
+    "security": 1_804,
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_027,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_747,
+    "terminal": 1_755,
     # the built-in tools; target 1,700
     "tools": 2_062,
     # what a new workspace holds

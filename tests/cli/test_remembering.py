@@ -108,7 +108,7 @@ def test_status_shows_what_waits_and_why(waiting: Nanobot) -> None:
     shown = nanobot.run("status").stdout
     line = "2 messages of 1 session wait to be consolidated. Last error: Overloaded, says the provider."
     assert f"Memory     {line}" in shown
-    assert nanobot.texts("user") == ["Hi."]
+    assert nanobot.texts("user", "@1") == ["Hi."]
 
     again = nanobot.run("memory", "consolidate")
     assert again.returncode == 1
