@@ -200,7 +200,7 @@ class Turn:
             temperature=self.temperature,
             session_key=self.context.session_key,
         )
-        self._partial = ""
+        self._partial, attempt = "", 1
         async for event in self.provider.stream(request):
             if isinstance(event, TextChunk):
                 self._partial += event.text
@@ -209,7 +209,9 @@ class Turn:
                 if event.discard and self._partial:
                     self._partial = ""
                     self._emit(events.TextDiscarded(event.reason))
-                self._notify(f"{event.reason} Trying again in {event.delay:.0f} s.")
+                attempt += 1
+                again = f"{event.reason} Trying again in {event.delay:.0f} s (attempt {attempt})."
+                self._emit(Notice(again, attempt))
             elif isinstance(event, Completion):
                 return self._accept(event)
             else:

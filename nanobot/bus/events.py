@@ -82,9 +82,14 @@ class UsageReported(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something the owner should know that is not part of the answer (a retry, no tools, a limit)."""
+    """Something the owner should know that is not part of the answer (a retry, no tools, a limit).
+
+    `attempt`: it tells of a model call that is tried for this time, in place of what was said of the one
+    before.
+    """
 
     text: str
+    attempt: int = 0
     type: Literal["notice"] = "notice"
 
 

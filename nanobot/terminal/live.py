@@ -59,6 +59,8 @@ class LiveRenderer(Renderer):
         self._tools: dict[str, _RunningTool] = {}
         self._subagents: dict[str, _RunningTool] = {}
         self._in_turn = False
+        self._is_printed = False  # something of what the model is saying
+        self._retrying = ""  # why, and for which time, the model is asked again
         self._silent_since = 0.0
         self._next_paint = 0.0
         self._ticker: asyncio.Task[None] | None = None
@@ -89,11 +91,17 @@ class LiveRenderer(Renderer):
                 self._begin_turn()
             case events.TextDelta(text=text):
                 self._answer.add(text)
-            case events.TextDiscarded(reason=reason):
+            case events.TextDiscarded():
                 self._answer.discard()
-                self._note(f"{one_line(reason, 300)} The answer starts again.", "yellow")
+                if self._is_printed:
+                    self._note("The answer starts again.", "yellow")
+                    self._is_printed = False
+            case events.Notice(text=text, attempt=attempt) if attempt:
+                self._retrying = one_line(text, 600)
             case events.Notice(text=text):
                 self._note(one_line(text, 600), "dim")
+            case events.UsageReported():
+                self._is_printed, self._retrying = False, ""
             case events.ToolStarted(call_id=call_id, hint=hint):
                 self._end_answer()
                 self._tools[call_id] = _RunningTool(one_line(hint, HINT_LIMIT), now)
@@ -107,7 +115,7 @@ class LiveRenderer(Renderer):
             case events.SubagentChanged():
                 self._show_subagent(event)
             case events.TurnFinished():
-                self._in_turn = False
+                self._in_turn, self._retrying = False, ""
                 self._tools.clear()
                 self._end_answer()
                 self._show_printed()
@@ -121,7 +129,7 @@ class LiveRenderer(Renderer):
         self._answer.separate, self._after_answer = True, False
 
     def _begin_turn(self) -> None:
-        self._in_turn = True
+        self._in_turn, self._is_printed = True, False
         self._answer.separate = self._after_answer = self._leading_blank
         self._leading_blank = True  # a second turn comes after the answer of the first
         self._tick_on()
@@ -135,6 +143,7 @@ class LiveRenderer(Renderer):
         before = time.monotonic()
         final, self._growing = self._answer.advance(self._screen.width)
         self._after_answer = self._after_answer or bool(final)
+        self._is_printed = self._is_printed or bool(final)
         self._print(final)
         after = time.monotonic()
         self._next_paint = after + max(0.05, 5 * (after - before))
@@ -193,7 +202,9 @@ class LiveRenderer(Renderer):
         if not lines and self._in_turn and now - self._silent_since > _PATIENCE:
             lines = [f"{spinner} thinking… {seconds(now - self._silent_since)}"]
         width = self._screen.width
-        return render(self._console, "\n".join(lines), width, style="dim", cut=True) if lines else []
+        status = render(self._console, "\n".join(lines), width, style="dim", cut=True) if lines else []
+        again = render(self._console, self._retrying, width, style="yellow") if self._retrying else []
+        return [*again, *status]
 
     def _tick_on(self) -> None:
         if self._ticker is None or self._ticker.done():

@@ -12,6 +12,7 @@ from nanobot.terminal.screen import clean, one_line, wrapped
 
 HINT_LIMIT = 100
 _PREVIEW_LIMIT = 160
+_FIRST_RETRY = 2  # the attempt of which a pipe is told, for all
 
 
 class Renderer:
@@ -58,7 +59,7 @@ class Notes(Renderer):
                 self._hints[call_id] = hint
             case events.ToolFinished(call_id=call_id, name=name) if self._tools:
                 self._print(tool_line(event, self._hints.pop(call_id, name)))
-            case events.Notice(text=text) | events.TextDiscarded(reason=text):
+            case events.Notice(text=text, attempt=attempt) if attempt <= _FIRST_RETRY:
                 self._print(one_line(text, 400))
             case events.ApprovalAsked():
                 self._print(question(event))

@@ -12,8 +12,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nanobot.bus.events import Notice, TextDelta, TextDiscarded, ToolFinished, ToolOutputDelta, ToolStarted
+from nanobot.bus.events import (
+    Notice,
+    TextDelta,
+    TextDiscarded,
+    ToolFinished,
+    ToolOutputDelta,
+    ToolStarted,
+    UsageReported,
+)
 from nanobot.columns import cells
+from nanobot.messages import Usage
 from nanobot.terminal.live import LiveRenderer
 from nanobot.terminal.markdown import AnswerText
 from nanobot.terminal.screen import Screen, clean, without_styles
@@ -126,7 +135,20 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
         renderer.show(TextDelta("Half a th"))
         renderer.repaint()
         renderer.show(TextDiscarded("The stream broke."))
+        renderer.show(Notice("The stream broke. Trying again in 1 s (attempt 2).", 2))
+        renderer.show(TextDelta("Half a third\n\nand\n\nso"))
+        renderer.repaint()
+        renderer.show(TextDiscarded("The stream broke."))
+        renderer.show(Notice("The stream broke. Trying again in 2 s (attempt 3).", 3))
+        renderer.repaint()
+        assert [line for line in shown(paper) if line] == [
+            "Half a third",
+            "and",
+            "The answer starts again.",
+            "The stream broke. Trying again in 2 s (attempt 3).",
+        ]
         renderer.show(TextDelta("Let me look."))
+        renderer.show(UsageReported(Usage()))
         renderer.show(ToolStarted("1", "exec", 'exec("make")'))
         renderer.show(ToolOutputDelta("1", "compiling\x1b[2J\n"))
         renderer.repaint()
@@ -136,7 +158,11 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
         renderer.show(TextDelta("It failed."))
     lines = shown(paper)
     assert lines[: lines.index("It failed.") + 1] == [
-        "The stream broke. The answer starts again.",
+        "Half a third",
+        "",
+        "and",
+        "",
+        "The answer starts again.",
         "",
         "Let me look.",
         "",
