@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
 import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.channels.base import contained
@@ -22,7 +21,6 @@ from nanobot.store.store import Store
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 PARK_AFTER = 6 * 3600.0  # seconds after which a delivery that keeps failing is parked
@@ -37,9 +35,9 @@ _STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
 class DeliveryService:
     """Delivers queued messages: in order within a chat, side by side across chats, until it works.
 
-    `send` gives the platform's receipt; whatever it raises is a failed attempt. Between a successful
-    send and its record lies a moment in which a crash makes the delivery happen again; channels prevent
-    the double with the message's `id` where their platform has an idempotency key.
+    `send` gives the platform's receipt; whatever it raises is a failed attempt. A crash between a successful
+    send and its record makes the delivery happen again: channels prevent the double with the message's `id`
+    where their platform has an idempotency key.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class DeliveryService:
         self._send = send
         self._clock = clock
         self._jitter = jitter or random.Random()
-        self._sending: dict[int, asyncio.Task[bool]] = {}
+        self._sending: dict[int, asyncio.Task[None]] = {}
         self._more_are_due = False  # than were seen at the last look
         self._retry_at = math.inf  # when one of those that failed is due again
 
@@ -77,8 +75,7 @@ class DeliveryService:
             self._retry_at = math.inf
         begun = set(self._sending)  # one that ends while the outbox is read still looks due in what was read
         try:
-            # More than are being sent: those that hang must not keep the others from sight.
-            most = _AT_ONCE + len(self._sending)
+            most = _AT_ONCE + len(begun)  # those that hang must not keep the others from sight
             due = await self._store.outbox.due(most)
             self._more_are_due = len(due) == most
         except StorageError as error:
@@ -86,18 +83,17 @@ class DeliveryService:
             return
         for delivery in due:
             if delivery.outbox_id not in begun:
-                task = asyncio.create_task(self._deliver(delivery))
+                task = asyncio.create_task(self._serve(delivery, changed))
                 self._sending[delivery.outbox_id] = task
-                task.add_done_callback(functools.partial(self._sent, delivery.outbox_id, changed))
 
-    def _sent(self, outbox_id: int, changed: asyncio.Event, task: asyncio.Task[bool]) -> None:
-        del self._sending[outbox_id]
-        if task.cancelled():
-            return
-        if error := task.exception():
-            log.error("Delivery %s ended badly", outbox_id, exc_info=error)
-        if error or self._more_are_due or task.result():
-            changed.set()
+    async def _serve(self, delivery: Delivery, changed: asyncio.Event) -> None:
+        look_again = True
+        try:
+            look_again = await self._deliver(delivery)
+        finally:
+            del self._sending[delivery.outbox_id]
+            if look_again or self._more_are_due:
+                changed.set()
 
     async def _deliver(self, delivery: Delivery) -> bool:
         """Whether it is worth looking at the outbox again."""
@@ -112,7 +108,7 @@ class DeliveryService:
         except ChannelError as error:
             await self._failed(delivery, error)
             return True
-        another = await self._record(self._store.outbox.delivered, delivery.outbox_id, receipt)
+        another = await _record(lambda: self._store.outbox.delivered(delivery.outbox_id, receipt))
         for file in message.attachments:
             if Path(file.path).parent == outgoing_dir():
                 Path(file.path).unlink(missing_ok=True)
@@ -128,13 +124,14 @@ class DeliveryService:
             self._retry_at = min(self._retry_at, next_at)
         then = "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`"
         log.warning("Delivery to %s:%s failed (%s)%s", message.channel, message.chat_id, error, then)
-        await self._record(self._store.outbox.failed, delivery.outbox_id, str(error), next_at)
+        await _record(lambda: self._store.outbox.failed(delivery.outbox_id, str(error), next_at))
 
-    async def _record(self, write: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Store how it went, however long the disk needs: sending again would show the message twice."""
-        while True:
-            try:
-                return await write(*args, **kwargs)
-            except StorageError as error:
-                log.error("The outcome of a delivery cannot be recorded: %s", error)
-                await asyncio.sleep(_STORAGE_PAUSE)
+
+async def _record(write: Callable[[], Awaitable[T]]) -> T:
+    """Store how it went, however long the disk needs: sending again would show the message twice."""
+    while True:
+        try:
+            return await write()
+        except StorageError as error:
+            log.error("The outcome of a delivery cannot be recorded: %s", error)
+            await asyncio.sleep(_STORAGE_PAUSE)

@@ -102,29 +102,21 @@ class ChannelManager:
         # Ids that look alike as file names must not show one chat the file of another.
         origin = hashlib.sha256(f"{inbound.external_id}\0{number}".encode()).hexdigest()[:16]
         target = folder / safe_name(f"{origin}-{item.name}")
-        try:
-            if not target.exists():
-                await self._download(inbound.channel, item, target)
-        except ChannelError as error:
-            log.warning("Cannot fetch %s from %s: %s", item.name, inbound.channel, error)
-            return dataclasses.replace(item, error=f"could not be fetched: {error}")
-        return dataclasses.replace(item, path=str(target))
-
-    async def _download(self, name: str, item: Attachment, target: Path) -> None:
-        """Fetch a file, with patience: after a restart a turn may go on before its channel is connected."""
         partial = target.with_name(f".{target.name}")  # a crash leaves no half of a file under its name
-        for pause in (*_FETCH_PAUSES, None):
+        # With patience: after a restart a turn may go on before its channel is connected.
+        for pause in () if target.exists() else (*_FETCH_PAUSES, None):
             try:
-                channel = self._running(name)
-                with contained(name):
+                with contained(inbound.channel):
                     async with asyncio.timeout(_FETCH_TIMEOUT):
-                        await channel.fetch(item, partial)
+                        await self._running(inbound.channel).fetch(item, partial)
                     partial.replace(target)
-                return
+                break
             except ChannelError as error:
                 if error.permanent or pause is None:
-                    raise
+                    log.warning("Cannot fetch %s from %s: %s", item.name, inbound.channel, error)
+                    return dataclasses.replace(item, error=f"could not be fetched: {error}")
                 await asyncio.sleep(error.retry_after or pause)
+        return dataclasses.replace(item, path=str(target))
 
     async def _supervise(self, name: str, section: Any) -> None:
         """Keep a channel running: restart it with growing pauses, give up on what cannot work."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from nanobot.bus.events import (
     ApprovalAsked,
@@ -24,11 +24,9 @@ from nanobot.bus.hub import Hub
 from nanobot.channels.base import Channel, contained
 from nanobot.channels.manager import ChannelManager
 from nanobot.config.channels import ChannelsConfig
-from nanobot.errors import ChannelError, NanobotError
+from nanobot.errors import ChannelError
 from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.store.mail import Outbox
-
-log = logging.getLogger(__name__)
 
 _TYPING_EVERY = 4.0  # seconds; platforms show it for about five
 _EDIT_EVERY = 1.0  # seconds between two edits of a growing answer
@@ -51,32 +49,22 @@ class ChannelProgress:
         with hub.subscribe() as events:
             async for inbound, event in events:
                 with contextlib.suppress(ChannelError), contained(inbound.channel):
-                    self._take(inbound, event)
-                    if isinstance(event, ApprovalAsked) and not inbound.owner:
-                        await self._ask(inbound, event)
+                    await self._take(inbound, event)
 
-    async def _ask(self, inbound: InboundMessage, asked: ApprovalAsked) -> None:
-        """Ask the chat through the outbox: the turn waits for the answer."""
-        arguments = asked.arguments.replace("```", "'''")  # so that it cannot look like ours
-        text = (
-            f"May I run `{asked.name}`?\n```\n{arguments}\n```\n/approve {asked.code} or /deny {asked.code}"
-        )
-        question = OutboundMessage(
-            f"ask-{asked.code}", inbound.channel, inbound.chat_id, text, "message", metadata=inbound.metadata
-        )
-        await self._outbox.enqueue(question)
-
-    def _take(self, inbound: InboundMessage, event: Event) -> None:
-        channel = self._channels.channel(inbound.channel)
-        if isinstance(event, TurnStarted) and inbound.source == "person" and channel:
-            self._close(inbound.session_key)  # of an attempt that ended without its last event
-            self._turns[inbound.session_key] = _TurnProgress(
-                channel, inbound, event.turn_id, self._outbox, texts=self._texts, hints=self._hints
-            )
-        elif isinstance(event, TurnFinished):
-            self._close(inbound.session_key)
-        elif (progress := self._turns.get(inbound.session_key)) is not None:
-            progress.take(event)
+    async def _take(self, inbound: InboundMessage, event: Event) -> None:
+        channel, session = self._channels.channel(inbound.channel), inbound.session_key
+        match event:
+            case TurnStarted() if inbound.source == "person" and channel:
+                self._close(session)  # of an attempt that ended without its last event
+                self._turns[session] = _TurnProgress(
+                    channel, inbound, f"turn-{event.turn_id}", self._outbox, self._texts, self._hints
+                )
+            case TurnFinished():
+                self._close(session)
+            case ApprovalAsked() if not inbound.owner:  # the turn waits for the answer
+                await self._outbox.enqueue(_question(inbound, event))
+            case _ if session in self._turns:
+                self._turns[session].take(event)
 
     def _close(self, session_key: str) -> None:
         if progress := self._turns.pop(session_key, None):
@@ -92,51 +80,54 @@ class ChannelProgress:
             await asyncio.wait([closing])
 
 
-class _TurnProgress:
-    """What the chat has been shown of one turn."""
+def _question(inbound: InboundMessage, asked: ApprovalAsked) -> OutboundMessage:
+    arguments = asked.arguments.replace("```", "'''")  # so that it cannot look like ours
+    text = f"May I run `{asked.name}`?\n```\n{arguments}\n```\n/approve {asked.code} or /deny {asked.code}"
+    name = f"ask-{asked.code}"
+    return OutboundMessage(name, inbound.channel, inbound.chat_id, text, "message", metadata=inbound.metadata)
 
-    def __init__(
-        self,
-        channel: Channel,
-        inbound: InboundMessage,
-        turn_id: str,
-        outbox: Outbox,
-        texts: bool,
-        hints: bool,
-    ) -> None:
-        self._channel = channel
-        self._outbox = outbox
-        self._inbound = inbound
-        self.reply_id = f"turn-{turn_id}"
-        self._texts = texts
-        self._hints = hints
-        self._text = ""
-        self._muted = False
+
+@dataclass
+class _TurnProgress:
+    """What the chat has been shown of one turn: `text` of the step so far, how many messages were `sent`."""
+
+    channel: Channel
+    inbound: InboundMessage
+    reply_id: str
+    outbox: Outbox
+    texts: bool
+    hints: bool
+    text: str = ""
+    sent: int = 0
+    muted: bool = False  # the final text may not be sent at all
+
+    def __post_init__(self) -> None:
         self._changed = asyncio.Event()
         self._waiting: asyncio.Queue[OutboundMessage] = asyncio.Queue()
-        self._sent = 0
-        self._tasks = [asyncio.create_task(self._type()), asyncio.create_task(self._send_lines())]
-        if texts and channel.capabilities.streaming:
-            self._tasks.append(asyncio.create_task(self._stream()))
+        work = [self._type(), self._send_lines()]
+        if self.texts and self.channel.capabilities.streaming:
+            work.append(self._stream())
+        self._tasks = [asyncio.create_task(one) for one in work]
 
     def take(self, event: Event) -> None:
-        if isinstance(event, TextDelta):
-            self._text += event.text
-            self._changed.set()
-        elif isinstance(event, TextDiscarded):
-            self._text = ""
-        elif isinstance(event, ToolStarted):
-            if self._texts and self._text.strip():
-                self._say(self._text, completes=self._channel.capabilities.streaming)
-            self._text = ""
-            self._muted = self._muted or event.name == "message"  # the final text may not be sent at all
-            if self._hints:
-                self._say(event.hint)
+        match event:
+            case TextDelta():
+                self.text += event.text
+                self._changed.set()
+            case TextDiscarded():
+                self.text = ""
+            case ToolStarted():
+                if self.texts and self.text.strip():
+                    self._say(self.text, completes=self.channel.capabilities.streaming)
+                self.text = ""
+                self.muted = self.muted or event.name == "message"
+                if self.hints:
+                    self._say(event.hint)
 
     def _say(self, text: str, *, completes: bool = False) -> None:
         """Send a message of its own, or complete the growing one with it."""
-        self._sent += 1
-        message_id = self.reply_id + ("" if completes else f"-{self._sent}")
+        self.sent += 1
+        message_id = self.reply_id + ("" if completes else f"-{self.sent}")
         self._waiting.put_nowait(self._message(message_id, text.strip()))
 
     async def close(self) -> None:
@@ -149,17 +140,17 @@ class _TurnProgress:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _type(self) -> None:
-        await self._try(self._channel.react(self._inbound))
-        if self._channel.capabilities.typing:
+        await self._try(self.channel.react(self.inbound))
+        if self.channel.capabilities.typing:
             while True:
-                await self._try(self._channel.show_typing(self._inbound))
+                await self._try(self.channel.show_typing(self.inbound))
                 await asyncio.sleep(_TYPING_EVERY)
 
     async def _after_replies(self) -> None:
         """Wait for the answers before this turn: what is shown before them would stand above them."""
-        chat = self._inbound.channel, self._inbound.chat_id
+        chat = self.inbound.channel, self.inbound.chat_id
         while True:
-            if not await self._outbox.owes(*chat, besides=self.reply_id):
+            if not await self.outbox.owes(*chat, besides=self.reply_id):
                 return
             await asyncio.sleep(_EDIT_EVERY)
 
@@ -167,7 +158,7 @@ class _TurnProgress:
         while True:
             message = await self._waiting.get()
             await self._try(self._after_replies())
-            await self._try(self._channel.send(message))
+            await self._try(self.channel.send(message))
             self._waiting.task_done()
 
     async def _stream(self) -> None:
@@ -177,20 +168,17 @@ class _TurnProgress:
             await self._changed.wait()
             self._changed.clear()
             await self._waiting.join()  # what was said before stands above
-            if self._text.strip() and not self._muted:
-                message = self._message(self.reply_id, self._text)
-                await self._try(self._channel.show_partial(message))
+            if self.text.strip() and not self.muted:
+                message = self._message(self.reply_id, self.text)
+                await self._try(self.channel.show_partial(message))
             await asyncio.sleep(_EDIT_EVERY)
 
     def _message(self, message_id: str, text: str) -> OutboundMessage:
-        inbound = self._inbound
+        inbound = self.inbound
         return OutboundMessage(
             message_id, inbound.channel, inbound.chat_id, text, kind="progress", metadata=inbound.metadata
         )
 
     async def _try(self, work: Awaitable[object]) -> None:
-        try:
-            with contained(self._channel.name):
-                await work
-        except NanobotError as error:
-            log.debug("Progress for %s was not shown: %s", self._inbound.session_key, error)
+        with contextlib.suppress(ChannelError), contained(self.channel.name):
+            await work
