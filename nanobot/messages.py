@@ -215,7 +215,8 @@ class InboundMessage:
     target), `sent_at` Unix seconds. `is_group`: several people write in this chat. `reply_to` is who is told
     how the turn ended, when that is another session; `deliver`: what comes of it goes to the chat. `family`
     is the turn whose model calls it shares. `owner` is the process that alone may run it; empty: any gateway.
-    `sender_name` proves nothing. `folder` is where the owner's terminal stands.
+    `sender_name` proves nothing. `folder` is where the owner's terminal stands. `joined_ids` are the external
+    ids of further messages that are part of this one.
     """
 
     channel: str
@@ -237,6 +238,7 @@ class InboundMessage:
     owner: str = ""
     sender_name: str = ""
     folder: str = ""
+    joined_ids: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:

@@ -28,7 +28,8 @@ from nanobot.channels.dialects import DISCORD_MARKDOWN
 from nanobot.channels.discord_config import DiscordConfig
 from nanobot.channels.incoming import UNSEEN, Incoming, attachment, described
 from nanobot.channels.outgoing import OutgoingPart
-from nanobot.channels.platform import Platform, missed_since, until_first_ends
+from nanobot.channels.platform import Platform, aiohttp_proxy, missed_since, until_first_ends
+from nanobot.config.proxies import Proxy, proxy_for
 from nanobot.errors import ChannelError, MessageGone
 from nanobot.messages import Attachment, InboundMessage, Origin, OutboundMessage, Quoted
 
@@ -37,10 +38,8 @@ log = logging.getLogger(__name__)
 # What the gateway tells and who reads it here: the first two after the library, the others instead of it.
 EventKind = Literal["READY", "GUILD_CREATE", "MESSAGE_CREATE", "INTERACTION_CREATE"]
 Dispatch = tuple[EventKind, Any]
+Events = asyncio.Queue[Dispatch]
 
-_LONGEST_WAIT = 30.0  # seconds the library waits for a rate limit; longer ones wait in the outbox
-_PAGE = 100  # messages of a chat that are looked at after an absence
-_CHATS = 50  # direct messages that are looked at, those that were used last
 _WRITTEN = (discord.MessageType.default, discord.MessageType.reply)  # by people
 
 _PORTAL = "https://discord.com/developers/applications"
@@ -50,8 +49,7 @@ _CLOSED = {
     4014: "Discord refuses the intents of channels.discord.intents: switch MESSAGE CONTENT INTENT on at "
     f"{_PORTAL} (your application, Bot, Privileged Gateway Intents) and start the gateway again.",
 }
-# https://discord.com/developers/docs/topics/opcodes-and-status-codes
-_MEANINGS = {
+_MEANINGS = {  # https://discord.com/developers/docs/topics/opcodes-and-status-codes
     10003: "Discord knows no such channel.",
     40005: "The file is larger than this server takes.",
     50001: "The bot cannot see this channel: give it View Channel there.",
@@ -71,40 +69,46 @@ class DiscordChannel(Platform[discord.Client]):
     config: DiscordConfig
 
     async def run(self) -> None:
-        events: asyncio.Queue[Dispatch] = asyncio.Queue()
-        client = _new_client(self.config, events)
+        events = Events()
+        Route.BASE = self.config.api_base.rstrip("/") or Route.BASE  # of the program, not of a client
+        own = self.config.proxy
+        proxy = Proxy(own, "channels.discord.proxy") if own else proxy_for(Route.BASE)
+        client = _new_client(self.config, events, proxy)
         try:
-            with _channel_errors():
+            with _channel_errors(proxy):
                 await client.login(self.config.token)
                 self.connection = client
-                # A new connection is the manager's: what is missed meanwhile is read from the history.
                 await until_first_ends(client.connect(reconnect=False), self._receive(events))
         finally:
             await self.ended()
             await client.close()
 
-    async def _receive(self, events: asyncio.Queue[Dispatch]) -> None:
+    async def _receive(self, events: Events) -> None:
         """Take events in order: what a chat said before the connection comes before what it says now."""
         seen: dict[str, float] = {}
-        while True:
-            kind, data = await events.get()
-            found: list[Dispatch] = [(kind, data)]
+
+        async def found(kind: EventKind, data: Any) -> list[Dispatch]:
             if kind == "READY":
                 await self.started()
-                seen = dict(self.host.seen)  # before this connection, for all that it catches up
-                found = await self._missed(seen, await self._private_chats())
-            elif kind == "GUILD_CREATE":
+                seen.update(self.host.seen)  # before this connection, for all that it catches up
+                return await self._missed(seen, await self._private_chats())
+            if kind == "GUILD_CREATE":
                 rooms = [*data.get("channels", ()), *data.get("threads", ())]
-                found = await self._missed(seen, rooms, guild_id=data["id"])
-            for one in found:  # alone, as they come live: what is joined has another id
-                async for event, accepted in self.receive([one]):
-                    if accepted and event[0] == "INTERACTION_CREATE":
-                        await attempt(self.name, "confirm a command", self._confirm(event[1]))
+                return await self._missed(seen, rooms, guild_id=data["id"])
+            return [(kind, data)]
+
+        async def more(_: int) -> list[Dispatch]:
+            return [one for _ in range(events.qsize()) for one in await found(*events.get_nowait())]
+
+        while True:
+            async for event, accepted in self.receive(await found(*await events.get()), more):
+                if accepted and event[0] == "INTERACTION_CREATE":
+                    await attempt(self.name, "confirm a command", self._confirm(event[1]))
 
     async def _private_chats(self) -> list[Any]:
         """Discord does not list direct messages: we know them."""
-        chats = []
-        for chat_id in sorted(filter(None, self.host.seen), key=self.host.seen.__getitem__)[-_CHATS:]:
+        chats, known = list[Any](), self.host.seen
+        for chat_id in sorted(filter(None, known), key=known.__getitem__)[-50:]:  # those used last
             with contextlib.suppress(discord.HTTPException):  # it is gone
                 chats.append(await self.client.http.get_channel(chat_id))
         return [chat for chat in chats if chat["type"] == discord.ChannelType.private.value]
@@ -117,20 +121,18 @@ class DiscordChannel(Platform[discord.Client]):
             since = (int(seconds * 1000) - discord.utils.DISCORD_EPOCH) << 22  # the first id of that moment
             if _number(room, "last_message_id") > since:
                 with contextlib.suppress(discord.HTTPException):  # the bot may not read its history
-                    page = await self.client.http.logs_from(room["id"], _PAGE)
+                    page = await self.client.http.logs_from(room["id"], 100)  # the newest
                     found += [{**message, **place} for message in page if _number(message) > since]
-        found.sort(key=_number)
-        return [("MESSAGE_CREATE", message) for message in found]
+        return [("MESSAGE_CREATE", message) for message in sorted(found, key=_number)]
 
     def parse(self, event: Dispatch) -> Incoming | None:
-        kind, data = event
-        client = self.client
+        (kind, data), state = event, self.client._connection
         if kind == "INTERACTION_CREATE":  # we offer only commands, so there are no others
-            used = discord.Interaction(data=data, state=client._connection)
+            used = discord.Interaction(data=data, state=state)
             return _incoming(used, used.user, _command(used), addressed=True)
-        channel, _ = client._connection._get_guild_channel(data)
-        message = discord.Message(state=client._connection, channel=channel, data=data)  # type: ignore[arg-type]
-        return _read_message(message, client.user)
+        channel: Any = state._get_guild_channel(data)[0]
+        message = discord.Message(state=state, channel=channel, data=data)
+        return _read_message(message, self.client.user)
 
     async def _confirm(self, data: Any) -> None:
         """Show a command in its chat: Discord wants an answer within three seconds."""
@@ -143,11 +145,10 @@ class DiscordChannel(Platform[discord.Client]):
             return await self.client.http.get_from_cdn(ref)
 
     async def react(self, inbound: InboundMessage) -> None:
-        if self.config.react_emoji:
+        if emoji := self.config.react_emoji:
             chat = self._chat(inbound.chat_id, inbound.metadata)
             with _channel_errors():
-                message = chat.get_partial_message(int(inbound.metadata["message_id"]))
-                await message.add_reaction(self.config.react_emoji)
+                await chat.get_partial_message(int(inbound.metadata["message_id"])).add_reaction(emoji)
 
     async def show_typing(self, inbound: InboundMessage) -> None:
         with _channel_errors():
@@ -225,6 +226,10 @@ def _read_message(message: discord.Message, me: Any) -> Incoming | None:
     )
 
 
+def _file(one: discord.Attachment, origin: Origin) -> Attachment:
+    return attachment(one.url, one.filename, one.content_type, size=one.size, origin=origin)
+
+
 def _words(message: discord.Message | discord.MessageSnapshot) -> str:
     """What a message says, also with stickers and polls; snapshots have less of it."""
     lines = [getattr(message, "clean_content", message.content).strip()]
@@ -243,12 +248,8 @@ def _theirs(message: discord.Message | discord.MessageSnapshot) -> str:
 
 def _card(embed: discord.Embed) -> str:
     title = f"[{embed.title or embed.url}]({embed.url})" if embed.url else embed.title
-    fields = [f"{field.name}: {field.value}" for field in embed.fields]
+    fields = (f"{field.name}: {field.value}" for field in embed.fields)
     return "\n".join(filter(None, [title, embed.description, *fields]))
-
-
-def _file(file: discord.Attachment, origin: Origin) -> Attachment:
-    return attachment(file.url, file.filename, file.content_type, size=file.size, origin=origin)
 
 
 def _command(interaction: discord.Interaction) -> str:
@@ -274,30 +275,26 @@ def _incoming(source: Any, user: discord.User | discord.Member, text: str, **mor
     )
 
 
-def _new_client(config: DiscordConfig, events: asyncio.Queue[Dispatch]) -> discord.Client:
-    """The library's connection. It puts what is to be read here into `events`, as Discord sent it.
-
-    Should the library read messages, one that it cannot read would end the connection.
+def _new_client(config: DiscordConfig, events: Events, proxy: Proxy | None) -> discord.Client:
+    """The library's connection, which puts what is to be read here into `events`, as Discord sent it: one
+    message that the library cannot read would end the connection.
     """
     logging.getLogger("discord").setLevel(logging.WARNING)  # below, it logs what people write
     discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
-    # Constants of the program in the library, not of a client.
-    Route.BASE = config.api_base.rstrip("/") or Route.BASE
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(config.gateway_url)
     intents = discord.Intents._from_value(config.intents)
     if not intents.message_content and config.group_policy != "mention":
         log.warning("channels.discord.intents lacks Message Content (32768): only mentions can be read.")
     client = discord.Client(
         intents=intents,
-        proxy=config.proxy or None,
+        **aiohttp_proxy(proxy),
         allowed_mentions=discord.AllowedMentions(everyone=False, users=False, roles=False, replied_user=True),
-        max_ratelimit_timeout=_LONGEST_WAIT,
+        max_ratelimit_timeout=30.0,  # seconds; longer ones wait in the outbox
         max_messages=None,
         chunk_guilds_at_startup=False,
         member_cache_flags=discord.MemberCacheFlags.none(),
     )
     parsers: dict[str, Callable[[Any], None]] = client._connection.parsers
-
     ready, guild = parsers["READY"], parsers["GUILD_CREATE"]
 
     def take(kind: EventKind, data: Any) -> None:
@@ -314,8 +311,8 @@ def _new_client(config: DiscordConfig, events: asyncio.Queue[Dispatch]) -> disco
 
 
 @contextlib.contextmanager
-def _channel_errors() -> Iterator[None]:
-    """Turns the library's errors into ChannelError."""
+def _channel_errors(proxy: Proxy | None = None) -> Iterator[None]:
+    """Turns the library's errors into ChannelError; with the proxy on the way, if there is one."""
     try:
         yield
     except discord.LoginFailure as error:
@@ -333,4 +330,7 @@ def _channel_errors() -> Iterator[None]:
             case discord.HTTPException() if error.status < 500:
                 reason = _MEANINGS.get(error.code) or f"Discord refused it: {error.text or error.status}."
                 raise ChannelError(reason, permanent=True) from error
-        raise ChannelError(f"Discord cannot be reached ({str(error) or type(error).__name__}).") from error
+        way = f" through the proxy {proxy}; check that proxy" if proxy else ""
+        raise ChannelError(
+            f"Discord cannot be reached{way} ({str(error) or type(error).__name__})."
+        ) from error

@@ -28,7 +28,7 @@ class Incoming:
     is a command to it. `quoted` is what the sender did not write; `text` only what they did.
 
     Messages of the same `album` are one. `cut`: what was lost behind this text, where a longer one may have
-    been cut; None: it was not. `joined_ids` are those of messages that became part of this one.
+    been cut; None: it was not. `joined_ids` are the ids of messages that became part of this one.
     """
 
     chat_id: str
@@ -55,7 +55,7 @@ class Incoming:
             chat_id=self.chat_id,
             sender_id=self.sender_id,
             text=self.text,
-            external_id=f"{self.chat_id}:{'+'.join((self.message_id, *self.joined_ids))}",
+            external_id=f"{self.chat_id}:{self.message_id}",
             session_key=":".join([channel, self.chat_id, *thread]),
             sent_at=self.sent_at,
             attachments=self.attachments,
@@ -63,6 +63,7 @@ class Incoming:
             is_group=self.is_group,
             quoted=self.quoted,
             sender_name=self.sender_name,
+            joined_ids=tuple(f"{self.chat_id}:{message_id}" for message_id in self.joined_ids),
         )
 
 
@@ -73,6 +74,14 @@ def is_meant(message: Incoming, policy: GroupPolicy, chats: Sequence[str]) -> bo
     if policy == "allowlist" and message.is_group:
         return message.chat_id in chats
     return not message.is_group or message.addressed or policy == "open"
+
+
+def may_go_on(message: Incoming | None, *, comments: bool) -> bool:
+    """Whether more of what its sender says may follow at once; of `comments`, too: a forward."""
+    if message is None or message.text.startswith("/"):
+        return False
+    comment = message.text and not message.attachments and not message.quoted
+    return bool(message.album or message.cut is not None or _only_forwards(message) or (comments and comment))
 
 
 def continues(before: Incoming, after: Incoming) -> bool:
@@ -89,7 +98,7 @@ def _only_forwards(message: Incoming) -> bool:
 
 
 def joined(before: Incoming, after: Incoming) -> Incoming:
-    """Both as one message, known by the id of the first; or by all, where the first may be known alone."""
+    """Both as one message."""
     separator = "\n" if before.cut is None else before.cut
     return replace(
         before,
@@ -100,7 +109,7 @@ def joined(before: Incoming, after: Incoming) -> Incoming:
         quoted=before.quoted + tuple(item for item in after.quoted if item not in before.quoted),
         sent_at=after.sent_at,
         cut=after.cut,
-        joined_ids=before.joined_ids if before.album else (*before.joined_ids, after.message_id),
+        joined_ids=(*before.joined_ids, after.message_id),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import re
@@ -10,14 +11,16 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from nanobot.channels.base import Channel, ChannelHost, attempt
 from nanobot.channels.dialects import Dialect
-from nanobot.channels.incoming import Incoming, continues, is_meant, joined
+from nanobot.channels.incoming import Incoming, continues, is_meant, joined, may_go_on
 from nanobot.channels.outgoing import OutgoingPart, check_files, parts_of, text_part
 from nanobot.channels.splitting import render_pieces
 from nanobot.config.channels import ChannelConfig
+from nanobot.config.proxies import Proxy
 from nanobot.errors import ChannelError, MarkupRefused, MessageGone, StorageError
 from nanobot.messages import OutboundMessage
 
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 Client = TypeVar("Client")
 
 _PATIENCE = 3  # failed polls in a row that are only waited for; one more ends the connection
+_RESTS = 6  # no more: whoever sends without end would hold up all others
 _QUIET_AFTER_ERROR = 5.0  # seconds
 _OLDEST_MISSED = 24 * 3600.0  # seconds
 _CLOCKS_DIFFER = 60.0  # by at most so many seconds, here and at the platform
@@ -51,13 +55,14 @@ class Platform(Channel, Generic[Client]):
     """A channel that says how its platform reads an event and sends a part; the rest is done here.
 
     `title` is the platform's name for people, `upload_limit` in bytes, `caption_limit` in the dialect's
-    units (0: files have no captions).
+    units (0: files have no captions), `rest` the seconds in which what belongs to a message follows it.
     """
 
     title: ClassVar[str]
     dialect: ClassVar[Dialect]
     upload_limit: ClassVar[int]
     caption_limit: ClassVar[int] = 0
+    rest: ClassVar[float] = 0.5
     config: ChannelConfig
 
     def __init__(self, name: str, config: Any, host: ChannelHost) -> None:
@@ -103,22 +108,29 @@ class Platform(Channel, Generic[Client]):
 
     # Receiving
 
-    async def receive(self, events: Sequence[Any]) -> AsyncIterator[tuple[Any, bool]]:
+    async def receive(
+        self, events: Sequence[Any], more: Callable[[int], Awaitable[Sequence[Any]]] | None = None
+    ) -> AsyncIterator[tuple[Any, bool]]:
         """Have the messages in `events` accepted in order; acknowledge each event that comes back.
 
         With it everything before it is safe; the boolean says whether it was accepted just now. Events that
-        cannot be parsed come back like others. Raises ChannelError when nothing more can be stored.
+        cannot be parsed come back like others. While a message may go on in the next one, `more(n)` is asked
+        for the events behind the first n. Raises ChannelError when nothing more can be stored.
         """
-        messages, last = self._read(events)
+        events, rests = list(events), _RESTS
+        messages = fresh = [self._parsed(event) for event in events]
+        while more and rests and any(may_go_on(one, comments=rests == _RESTS) for one in fresh):
+            await asyncio.sleep(self.rest)
+            following = await more(len(events))
+            fresh, rests = [self._parsed(event) for event in following], rests - 1
+            events, messages = [*events, *following], [*messages, *fresh]
+        groups, last = _together(messages)
         waiting: list[tuple[Any, bool]] = []
         whole = 0  # up to which event all messages are complete
-        for number, message in enumerate(messages):
-            accepted = False
-            if message and is_meant(message, self.config.group_policy, self.config.group_allow_from):
-                try:
-                    accepted = await self.host.accept(message.inbound(self.name), message.sender_names)
-                except StorageError as error:
-                    raise ChannelError(f"Messages wait at {self.title}: {error}") from error
+        for number, parts in enumerate(groups):
+            accepted = bool(parts) and await self._accept(functools.reduce(joined, parts))
+            if len(parts) > 1 and not accepted:  # perhaps a part of it is known: then without that
+                accepted = any([await self._accept(part) for part in parts])
             waiting.append((events[number], accepted))
             whole = max(whole, last[number])
             if number == whole:
@@ -126,24 +138,13 @@ class Platform(Channel, Generic[Client]):
                     yield done
                 waiting.clear()
 
-    def _read(self, events: Sequence[Any]) -> tuple[list[Incoming | None], list[int]]:
-        """The message that begins with each event, if one does, and the number of its last event. What one
-        person sends at once is one message, also when others write in between.
-        """
-        messages = [self._parsed(event) for event in events]
-        last = list(range(len(events)))
-        begun: dict[tuple[str, str, str], int] = {}
-        for number, message in enumerate(messages):
-            if message is None:
-                continue
-            writer = message.chat_id, message.thread, message.sender_id
-            first = begun.get(writer, number)
-            before = messages[first]
-            if before is not None and first != number and continues(before, message):
-                messages[first], messages[number], last[first] = joined(before, message), None, number
-            else:
-                begun[writer] = number
-        return messages, last
+    async def _accept(self, message: Incoming) -> bool:
+        if not is_meant(message, self.config.group_policy, self.config.group_allow_from):
+            return False
+        try:
+            return await self.host.accept(message.inbound(self.name), message.sender_names)
+        except StorageError as error:
+            raise ChannelError(f"Messages wait at {self.title}: {error}") from error
 
     def _parsed(self, event: Any) -> Incoming | None:
         try:
@@ -212,8 +213,9 @@ class Platform(Channel, Generic[Client]):
         for number, part in enumerate(parts):
             message_id, text = shown.parts[number] if number < len(shown.parts) else ("", None)
             if text != part.text:
-                whole = await asyncio.to_thread(part.with_data)
-                shown.parts[number:] = [(await self._deliver(whole, message_id), part.text)]
+                if part.file:
+                    part = replace(part, data=await asyncio.to_thread(Path(part.file.path).read_bytes))
+                shown.parts[number:] = [(await self._deliver(part, message_id), part.text)]
 
     async def _deliver(self, part: OutgoingPart, message_id: str) -> str:
         """Send a part, or turn this message into it; without formatting should that be refused."""
@@ -229,7 +231,7 @@ class Platform(Channel, Generic[Client]):
             if not part.formatted:
                 raise
             log.warning("%s refused formatted text (%s); it goes out unformatted", self.title, error)
-            return await self._deliver(part.unformatted(), message_id)
+            return await self._deliver(replace(part, text=part.plain, formatted=False), message_id)
 
     def _shown_of(self, message_id: str) -> _Shown:
         shown = self._shown.pop(message_id, None) or _Shown()
@@ -237,6 +239,24 @@ class Platform(Channel, Generic[Client]):
             del self._shown[next(iter(self._shown))]  # the one that was not used for the longest time
         self._shown[message_id] = shown
         return shown
+
+
+def _together(messages: list[Incoming | None]) -> tuple[list[list[Incoming]], list[int]]:
+    """The parts of the message that begins with each event, and the number of its last event. What one person
+    sends at once is one message, also when others write in between.
+    """
+    groups, last = [list[Incoming]() for _ in messages], list(range(len(messages)))
+    begun: dict[tuple[str, str, str], int] = {}
+    for number, message in enumerate(messages):
+        if message is None:
+            continue
+        writer = message.chat_id, message.thread, message.sender_id
+        first = begun.get(writer, number)
+        if first == number or not continues(functools.reduce(joined, groups[first]), message):
+            first = begun[writer] = number
+        groups[first].append(message)
+        last[first] = number
+    return groups, last
 
 
 async def keep_polling(name: str, poll: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -262,6 +282,18 @@ def missed_since(seen: Mapping[str, float], *chat_ids: str) -> float:
     known = [seen[chat_id] for chat_id in ("", *chat_ids) if chat_id in seen]
     newest = max(known or seen.values(), default=time.time())  # who is new missed nothing
     return max(newest - _CLOCKS_DIFFER, time.time() - _OLDEST_MISSED)
+
+
+def aiohttp_proxy(proxy: Proxy | None) -> dict[str, Any]:
+    """`proxy` or `connector`, as libraries on aiohttp take it. Raises ChannelError for a missing package."""
+    if proxy is None or not proxy.url.lower().startswith("socks"):
+        return {"proxy": proxy and proxy.url}
+    try:
+        from aiohttp_socks import ProxyConnector  # type: ignore[import-not-found]
+    except ImportError:
+        needed = f"The proxy {proxy} needs a package. Run: pip install aiohttp-socks"
+        raise ChannelError(needed, permanent=True) from None
+    return {"connector": ProxyConnector.from_url(proxy.url.replace("socks5h", "socks5", 1), rdns=True)}
 
 
 async def until_first_ends(*work: Coroutine[Any, Any, None]) -> None:

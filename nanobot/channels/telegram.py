@@ -22,14 +22,12 @@ from nanobot.channels.outgoing import OutgoingPart
 from nanobot.channels.platform import Platform, keep_polling
 from nanobot.channels.telegram_api import channel_errors, open_bot
 from nanobot.channels.telegram_config import TelegramConfig
-from nanobot.channels.telegram_inbound import is_unfinished, read_message
+from nanobot.channels.telegram_inbound import read_message
 from nanobot.errors import ChannelError
 from nanobot.messages import Attachment, InboundMessage
 
 log = logging.getLogger(__name__)
 
-_REST = 0.5  # seconds in which the rest of an album or a long text arrives
-_RESTS = 6  # no more: whoever sends without end would hold up all others
 _GROUP_EDIT_PAUSE = 4.0  # seconds; a group takes about 20 messages and edits a minute
 _DOWNLOAD_TIMEOUT = 60.0
 _PHOTO_LIMIT = 10 * 1024 * 1024
@@ -75,12 +73,11 @@ class TelegramChannel(Platform[Bot]):
 
     async def _poll(self) -> None:
         """Wait for messages and have them accepted, each before the next."""
-        updates, rests = await self._updates(self._poll_seconds), _RESTS
-        while rests and any(map(is_unfinished, updates)):
-            await asyncio.sleep(_REST)
-            seen, updates = len(updates), await self._updates(0)
-            rests = rests - 1 if len(updates) > seen else 0
-        async for update, _ in self.receive(updates):
+
+        async def more(known: int) -> list[dict[str, Any]]:
+            return (await self._updates(0))[known:]
+
+        async for update, _ in self.receive(await self._updates(self._poll_seconds), more):
             self._next_update = update["update_id"] + 1
 
     async def _updates(self, seconds: int) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from telegram.error import (
 from telegram.request import HTTPXRequest
 
 from nanobot.channels.telegram_config import TelegramConfig
-from nanobot.config.proxies import proxy_for
+from nanobot.config.proxies import Proxy, proxy_for
 from nanobot.errors import ChannelError, MarkupRefused, MessageGone
 
 _OFFICIAL_SERVER = "https://api.telegram.org"
@@ -50,17 +50,14 @@ async def open_bot(config: TelegramConfig) -> AsyncIterator[tuple[Bot, HTTPXRequ
     """
     token = config.token.strip()
     if not _TOKEN.fullmatch(token):
-        raise ChannelError(
-            "channels.telegram.token is no bot token: @BotFather gives you one like 123456:ABC-DEF.",
-            permanent=True,
-        )
+        wrong = "channels.telegram.token is no bot token: @BotFather gives you one like 123456:ABC-DEF."
+        raise ChannelError(wrong, permanent=True)
     # The token is part of every address, and these loggers write addresses below these levels.
     for logger in ("httpx", "httpcore"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     logging.getLogger("telegram").setLevel(logging.INFO)
     server = (config.api_base or _OFFICIAL_SERVER).rstrip("/")
-    named = proxy_for(server)
-    proxy = config.proxy or (named.url if named else None)
+    proxy = Proxy(config.proxy, "channels.telegram.proxy") if config.proxy else proxy_for(server)
     polls, calls = _new_request(proxy, 1), _new_request(proxy, _CONNECTIONS)
     try:
         # Not `initialize`d: that would check the token with an error that spells it out.
@@ -85,21 +82,31 @@ def _says(error: TelegramError, *words: str) -> bool:
     return any(word in str(error).lower() for word in words)
 
 
-class _FloodWait(TelegramError):
-    """Too many requests, with the seconds to wait. The library's own error for it warns of deprecation."""
+class _Known(TelegramError):
+    """What the owner is told is known already: the library lets only errors of its own pass."""
+
+    def __init__(self, meaning: ChannelError) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
 
 
 class _Request(HTTPXRequest):
     """Reads some refusals before the library does, which logs every error page as a bug."""
 
+    way = ""
+
     async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
-        status, payload = await super().do_request(*args, **kwargs)
+        try:
+            status, payload = await super().do_request(*args, **kwargs)
+        except NetworkError as error:
+            raise _Known(ChannelError(f"Telegram cannot be reached{self.way} ({_text(error)}).")) from error
         if status == 429:
-            raise _FloodWait(f"{_retry_after(payload):.0f}")
+            seconds = _retry_after(payload)
+            raise _Known(ChannelError(f"Telegram asks to wait {seconds:.0f} seconds.", retry_after=seconds))
         if status == 413:
-            raise BadRequest("The file is larger than Telegram takes")
+            raise _Known(ChannelError("The file is larger than Telegram takes.", permanent=True))
         if status >= 500:
-            raise NetworkError(f"status {status}")
+            raise _Known(ChannelError(f"Telegram cannot be reached (status {status})."))
         return status, payload
 
 
@@ -110,11 +117,11 @@ def _retry_after(payload: bytes) -> float:
         return 5.0
 
 
-def _new_request(proxy: str | None, connections: int) -> HTTPXRequest:
+def _new_request(proxy: Proxy | None, connections: int) -> HTTPXRequest:
     # The reasons are left out below: they would spell out the address with its password.
     try:
-        return _Request(
-            proxy=proxy,
+        request = _Request(
+            proxy=proxy.url if proxy else None,
             connection_pool_size=connections,
             read_timeout=_SEND_TIMEOUT,
             write_timeout=_SEND_TIMEOUT,
@@ -122,33 +129,33 @@ def _new_request(proxy: str | None, connections: int) -> HTTPXRequest:
             media_write_timeout=_UPLOAD_TIMEOUT,
         )
     except RuntimeError:
-        raise ChannelError(
-            'A SOCKS proxy needs a library that is missing. Run: pip install "python-telegram-bot[socks]"',
-            permanent=True,
-        ) from None
+        needed = f'The proxy {proxy} needs a package. Run: pip install "python-telegram-bot[socks]"'
+        raise ChannelError(needed, permanent=True) from None
     except (ValueError, httpx.InvalidURL):
-        raise ChannelError(
-            "channels.telegram.proxy is no proxy address: write http://host:port or socks5://host:port.",
-            permanent=True,
-        ) from None
+        named = proxy.variable if proxy else ""
+        form = f"{named} is no proxy address: write http://host:port or socks5://host:port."
+        raise ChannelError(form, permanent=True) from None
+    request.way = f" through the proxy {proxy}; check that proxy" if proxy else ""
+    return request
+
+
+def _text(error: TelegramError) -> str:
+    return _TOKEN.sub("***", str(error)).strip().rstrip(".")
 
 
 def _channel_error(error: TelegramError) -> ChannelError:
-    text = _TOKEN.sub("***", str(error)).strip().rstrip(".")
-    meaning = next((meaning for said, meaning in _MEANINGS.items() if _says(error, said)), "")
+    text = _text(error)
     match error:
-        case _FloodWait():
-            return ChannelError(f"Telegram asks to wait {text} seconds.", retry_after=float(text))
+        case _Known():
+            return error.meaning
         case InvalidToken():
-            return ChannelError(
-                "Telegram does not accept the bot token: compare channels.telegram.token with @BotFather's.",
-                permanent=True,
+            wrong = (
+                "Telegram does not accept the bot token: compare channels.telegram.token with @BotFather's."
             )
+            return ChannelError(wrong, permanent=True)
         case Conflict():
-            return ChannelError(
-                "Another program receives the messages of this bot: stop it, or create a bot of its own "
-                f"for nanobot ({text})."
-            )
+            other = "Another program receives the messages of this bot: stop it, or create one for nanobot"
+            return ChannelError(f"{other} ({text}).")
         case ChatMigrated():
             return ChannelError(f"The group has a new id now: {error.new_chat_id}.", permanent=True)
         case BadRequest() if _says(error, "entit", "too long"):
@@ -156,5 +163,6 @@ def _channel_error(error: TelegramError) -> ChannelError:
         case BadRequest() if _says(error, "message to edit not found", "can't be edited"):
             return MessageGone(f"{text}.", permanent=True)
         case BadRequest() | Forbidden():
+            meaning = next((meaning for said, meaning in _MEANINGS.items() if _says(error, said)), "")
             return ChannelError(meaning or f"Telegram refused the request: {text}.", permanent=True)
     return ChannelError(f"Telegram cannot be reached ({text}).")

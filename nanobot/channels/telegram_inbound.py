@@ -27,13 +27,9 @@ _FULL = 4096  # UTF-16 units, at which Telegram's programs cut; at a border in t
 # Who is named as the origin of a forward; before Bot API 7.0 the message itself said it.
 _ORIGINS = ("sender_user", "sender_chat", "chat", "sender_user_name")
 _OLDER_ORIGINS = ("forward_from", "forward_from_chat", "forward_sender_name")
-_FILES = {
-    "voice": "voice.ogg",
-    "video_note": "video.mp4",
-    "document": "file",
-    "audio": "file",
-    "video": "file",
-}
+_FILES = {"voice": "voice.ogg", "video_note": "video.mp4"} | dict.fromkeys(
+    ("document", "audio", "video"), "file"
+)
 # What else people send, and the fields that say something to them.
 _CONTENT = (
     "venue location contact poll checklist dice story game invoice giveaway giveaway_winners paid_media"
@@ -42,13 +38,6 @@ _TELLING = (
     "emoji value title question first_name last_name phone_number address text description prize_description"
     " location latitude longitude options tasks chat"
 )
-
-
-def is_unfinished(update: _Json) -> bool:
-    """Whether more of its message may follow at once: of an album, a text that was cut, what is forwarded."""
-    message = update.get("message")
-    joined = {"media_group_id", "forward_origin", "forward_date"}
-    return isinstance(message, dict) and bool(joined & message.keys() or _cut(message) is not None)
 
 
 def read_message(message: _Json, bot: User, allow_from: Sequence[str]) -> Incoming | None:

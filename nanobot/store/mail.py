@@ -43,7 +43,7 @@ class Inbox(Table):
     """What was accepted for a turn, and who has written."""
 
     async def accept(self, inbound: InboundMessage) -> bool:
-        """Store an inbound message; False when (channel, external_id) was accepted before.
+        """Store an inbound message; False when it, or one that is joined in it, was accepted before.
 
         One with an owner is this process's: nobody else begins its turn, or goes on with it.
         """
@@ -164,20 +164,23 @@ class Outbox(Table):
 def accept(connection: Connection, inbound: InboundMessage) -> bool:
     """As `Inbox.accept`."""
     connection.hold(inbound.session_key)
+    ids = (inbound.external_id, *inbound.joined_ids)
+    known = f"SELECT 1 FROM inbox WHERE channel = ? AND external_id IN ({', '.join('?' * len(ids))})"
+    if connection.row(known, inbound.channel, *ids):
+        return False
     ensure_session(connection, inbound.session_key, _KINDS.get(inbound.source, "chat"))
-    columns = {name: getattr(inbound, name) for name in _INBOUND}
+    columns = {name: getattr(inbound, name) for name in _INBOUND} | {"state": "pending"}
     columns |= {"session": inbound.session_key, "received_at": connection.now, "body": _to_json(inbound)}
-    accepted = connection.change(
-        f"INSERT INTO inbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-        " ON CONFLICT (channel, external_id) DO NOTHING",
-        *columns.values(),
-    )
-    if accepted and inbound.source == "person" and not inbound.owner:
+    insert = f"INSERT INTO inbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    for external_id in ids:
+        connection.change(insert, *(columns | {"external_id": external_id}).values())
+        columns |= {"state": "done", "body": "{}"}  # what was joined is only known from now on
+    if inbound.source == "person" and not inbound.owner:
         sent_at = min(inbound.sent_at or connection.now, connection.now)
         connection.change(_NOTE_CHAT, inbound.channel, inbound.chat_id, sent_at)
-    if accepted and inbound.is_group:
+    if inbound.is_group:
         connection.change("UPDATE sessions SET is_group = 1 WHERE key = ?", inbound.session_key)
-    return accepted > 0
+    return True
 
 
 def has_pending(connection: Connection, session: str) -> bool:
@@ -218,7 +221,8 @@ def was_sent(connection: Connection, turn_id: int, reply: OutboundMessage) -> bo
 
 
 def _to_json(message: InboundMessage | OutboundMessage) -> str:
-    names = (field.name for field in fields(message) if field.name not in _COLUMNS[type(message)])
+    left_out = {*_COLUMNS[type(message)], "joined_ids"}  # what was joined has rows of its own
+    names = (field.name for field in fields(message) if field.name not in left_out)
     body = {name: getattr(message, name) for name in names}
     return storable(json.dumps(body, ensure_ascii=False, default=asdict))
 

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_553, target=4_000)
+SPINE = Ratchet(now=4_559, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_716, target=23_500)
+TOTAL = Ratchet(now=27_713, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_770, target=9_000)
+HELLO_LINES = Ratchet(now=9_776, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,13 +28,13 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 795,
+    "root files": 797,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_743,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_676,
+    "channels": 2_667,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_154,
     # thirteen slash commands; target 480
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_027,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_985,
+    "store": 1_989,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020

@@ -67,6 +67,7 @@ async def test_a_reply_to_a_forward_brings_what_was_forwarded(server: DiscordSer
     said = server.new_message(server.dm(bob), bob, "the plan")
     async with running_channel(server, host):
         forwarded = ann.forward(said)
+        await host.got("")
         ann.send("is it true?", reply_to=forwarded)
         _, inbound = await host.got("", "is it true?")
     assert inbound.quoted == (Quoted("reply", "the plan"),)
@@ -95,6 +96,22 @@ async def test_a_comment_and_what_is_forwarded_with_it_arrive_once(server: Disco
         async with running_channel(server, host):
             _, forwarded, _ = await host.got("one", "", "is this true?")
     assert forwarded.quoted == (Quoted("forward", "the plan"),)
+
+
+@pytest.mark.parametrize("comment_first", [True, False])
+async def test_a_comment_and_a_forward_behind_each_other_are_one_turn(
+    server: DiscordServer, host: Host, comment_first: bool
+) -> None:
+    ann, bob = server.user("ann", "Ann"), server.user("bob", "Bob")
+    said = server.new_message(server.dm(bob), bob, "the plan")
+    async with running_channel(server, host):
+        for comments in (comment_first, not comment_first):
+            ann.send("is this true?") if comments else ann.forward(said)
+        (inbound,) = await host.got("is this true?")
+    assert inbound.quoted == (Quoted("forward", "the plan"),)
+    ann.send("and now?")
+    async with running_channel(server, host):  # reads the history, in which they are two
+        await host.got("is this true?", "and now?")
 
 
 async def test_what_is_odd_stops_nothing_else(server: DiscordServer, host: Host) -> None:

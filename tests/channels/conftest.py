@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from nanobot.channels.base import ChannelHost
+from nanobot.channels.platform import Platform
 from nanobot.channels.telegram import TelegramChannel
 from nanobot.channels.telegram_config import TelegramConfig
 from nanobot.config.schema import Config
@@ -26,6 +27,12 @@ Accept = Callable[[InboundMessage, Collection[str]], Awaitable[bool]]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOBOT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What belongs to a message follows at once here."""
+    monkeypatch.setattr(Platform, "rest", 0.05)
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ class Host:
             return False
         if self.fails is not None:
             raise self.fails
-        new = inbound.external_id not in [known.external_id for known in self.accepted]
+        known = {name for one in self.accepted for name in (one.external_id, *one.joined_ids)}
+        new = known.isdisjoint((inbound.external_id, *inbound.joined_ids))
         if new:
             self.accepted.append(inbound)
             self.channel.seen[inbound.chat_id] = inbound.sent_at

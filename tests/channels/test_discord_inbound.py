@@ -118,6 +118,7 @@ async def test_replies_forwards_files_and_the_rest(server: DiscordServer, host: 
     said = bob.send("the plan", general, files=[("plan.txt", b"words")])
     async with running_channel(server, host):
         ann.forward(said)
+        await host.got("")
         ann.send("what is it?", reply_to=ann.send("quoted"))
         ann.send("look", files=[("cat.png", b"PNG"), ("big.bin", b"x")])
         ann.send("", sticker_items=[{"id": "1", "name": "wave", "format_type": 1}])

@@ -89,6 +89,13 @@ def test_a_name_is_no_note() -> None:
     assert words == TextPart("\nok", "quote")
 
 
+def forward(server: TelegramServer, ann: User) -> Json:
+    forwarded = server.new_message(server.chats[ann.id], ann.to_json())
+    forwarded |= {"text": "the moon is cheese", "forward_origin": BY_BEN}
+    server.add_update("message", forwarded)
+    return forwarded
+
+
 def album(server: TelegramServer, ann: User, *captions: str) -> list[Json]:
     messages = []
     for caption in captions:
@@ -171,25 +178,45 @@ async def test_a_comment_and_its_forwards_are_one_question(server: TelegramServe
     assert "so is the sun" in message.all_text, "to be found again, and forgotten"
 
 
-async def test_what_is_known_alone_takes_nothing_with_it(server: TelegramServer) -> None:
-    """Killed before it confirmed the comment, nanobot gets it again, now with the forward that came after."""
+async def test_a_comment_and_its_forward_in_two_polls_are_one_question(server: TelegramServer) -> None:
     ann, taken = server.user(7), list[InboundMessage]()
 
     async def accept(inbound: InboundMessage, names: Any) -> bool:
         taken.append(inbound)
+        server.notify()
         return True
 
+    async with running_channel(server, accept):
+        await server.wait_for(lambda: server.count("getUpdates") == 1)
+        server.stall("getUpdates")
+        ann.send("is this true?")
+        await server.wait_for(lambda: server.count("getUpdates") == 2)
+        forward(server, ann)
+        server.release()
+        await server.wait_for(lambda: taken and not server.updates)
+    (inbound,) = taken
+    assert (inbound.text, len(inbound.quoted), len(inbound.joined_ids)) == ("is this true?", 1, 1)
+
+
+async def test_what_is_known_alone_takes_nothing_with_it(server: TelegramServer) -> None:
+    """Killed before it confirmed the comment, nanobot gets it again, now with the forward that came after.
+
+    The comment is not answered again, and the forward not lost; nor is either when both come once more.
+    """
+    ann, provider = server.user(7), ScriptedProvider(["who knows", "no"])
     comment = ann.send("is this true?")
-    async with running_channel(server, accept):
-        await server.wait_for(lambda: not server.updates)
+    async with running_gateway(config_for(server), provider):
+        await server.wait_for(lambda: server.texts(ann) == ["who knows"] and not server.updates)
     server.add_update("message", comment)
-    forwarded = server.new_message(server.chats[7], ann.to_json())
-    server.add_update("message", {**forwarded, "text": "the moon is cheese", "forward_origin": BY_BEN})
-    async with running_channel(server, accept):
+    forwarded = forward(server, ann)
+    async with running_gateway(config_for(server), provider):
+        await server.wait_for(lambda: server.texts(ann) == ["who knows", "no"] and not server.updates)
+        for again in (comment, forwarded):
+            server.add_update("message", again)
         await server.wait_for(lambda: not server.updates)
-    assert [bool(inbound.quoted) for inbound in taken] == [False, True]
-    assert taken[0].external_id != taken[1].external_id
-    assert taken[1].metadata["message_id"] == str(comment["message_id"])
+    asked = provider.requests[1].messages[-1]
+    assert (asked.text, "the moon is cheese" in asked.all_text) == ("", True)
+    assert len(provider.requests) == 2
 
 
 async def test_what_came_later_or_is_a_command_stands_for_itself(server: TelegramServer) -> None:
