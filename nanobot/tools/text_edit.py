@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 
 NEAR_MISS_LINES = 200
 FUZZY_LINES = 20_000
-FUZZY_CHARS = 500
+FUZZY_CHARS = 190  # difflib leaves common letters out of longer ones
 DIFF_LINES = 30
 
 _LINE_END = re.compile(r"\r?\n")
@@ -66,32 +66,17 @@ def diff(before: str, after: str, first_line: int) -> str:
 
 def _best_start(lines: Sequence[str], wanted: Sequence[str]) -> int | None:
     """Index of the line where `wanted` fits best: by equal lines, else by its longest line."""
-    places: dict[str, list[int]] = {}
-    for number, line in enumerate(wanted):
-        if line:
-            places.setdefault(line, []).append(number)
-    votes: dict[int, int] = {}
+    places = {line: number for number, line in reversed([*enumerate(wanted)]) if line}
+    votes: Counter[int] = Counter()
     for number, line in enumerate(lines):
-        for place in places.get(line, ())[:5]:
-            votes[number - place] = votes.get(number - place, 0) + 1 + len(line)
+        if line in places:
+            votes[number - places[line]] += 1 + len(line)
     if votes:
-        return max(0, max(votes, key=lambda start: votes[start]))
+        return max(0, votes.most_common(1)[0][0])
     longest = max(places, key=len, default="")
-    nearest = _most_similar(lines, longest)
-    return None if nearest is None else max(0, nearest - places[longest][0])
-
-
-def _most_similar(lines: Sequence[str], wanted: str) -> int | None:
-    matcher = difflib.SequenceMatcher(b=wanted[:FUZZY_CHARS], autojunk=False)
-    best, best_ratio = None, 0.5
-    for number, line in enumerate(islice(lines, FUZZY_LINES)):
-        matcher.set_seq1(line[: 2 * FUZZY_CHARS])
-        if matcher.real_quick_ratio() <= best_ratio or matcher.quick_ratio() <= best_ratio:
-            continue
-        ratio = matcher.ratio()
-        if ratio > best_ratio:
-            best, best_ratio = number, ratio
-    return best
+    short = [line[: 2 * FUZZY_CHARS] for line in lines[:FUZZY_LINES]]
+    nearest = longest and difflib.get_close_matches(longest[:FUZZY_CHARS], short, n=1, cutoff=0.5)
+    return max(0, short.index(nearest[0]) - places[longest]) if nearest else None
 
 
 def _diff_lines(before: Sequence[str], after: Sequence[str], first_line: int) -> str:
