@@ -113,7 +113,13 @@ async def _read(response: httpx2.Response, max_bytes: int, wanted: Callable[[str
     if wanted is None or wanted(content_type):
         if "," in response.headers.get("content-encoding", ""):
             raise ToolError(f"{response.url.host} compresses its answer more than once; it is not read.")
-        body, cut = await _read_at_most(response, max_bytes)
+        parts, room = [], max_bytes
+        async for part in response.aiter_bytes():  # decoded in small steps
+            parts.append(part[:room])
+            room -= len(part)
+            if cut := room < 0:
+                break
+        body = b"".join(parts)
     return Download(
         url=str(response.url),
         status=response.status_code,
@@ -123,15 +129,3 @@ async def _read(response: httpx2.Response, max_bytes: int, wanted: Callable[[str
         body=body,
         cut=cut,
     )
-
-
-async def _read_at_most(response: httpx2.Response, max_bytes: int) -> tuple[bytes, bool]:
-    """The first `max_bytes` decoded bytes, and whether there were more. Decoding goes in small steps."""
-    chunks: list[bytes] = []
-    room = max_bytes
-    async for chunk in response.aiter_bytes():
-        chunks.append(chunk[:room])
-        if len(chunk) > room:
-            return b"".join(chunks), True
-        room -= len(chunk)
-    return b"".join(chunks), False

@@ -44,7 +44,10 @@ class Process:
 
     async def exits(self, seconds: float) -> bool:
         """Whether it ends in time; what it has started may go on."""
-        return await _set_in_time(self._streams.exited, seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._streams.exited.wait()
+        return self._streams.exited.is_set()
 
     async def is_over(self, seconds: float) -> bool:
         """Whether it ends in time with all it has started."""
@@ -174,13 +177,6 @@ def leave_running(command: Sequence[str]) -> None:
     """Start a program of nanobot's own, which sees all that we see, says nothing, and outlives us."""
     nothing = subprocess.DEVNULL
     subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
-
-
-async def _set_in_time(event: asyncio.Event, seconds: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()
 
 
 def run_program(

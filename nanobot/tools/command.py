@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from nanobot.agent.tools.base import report_output
@@ -28,9 +28,8 @@ async def run_in_shell(
     seconds: float,
     output: CommandOutput,
     files: Path,
-    keep: Callable[[BackgroundProgram], None],
 ) -> int | None:
-    """The exit code, None when the command had to be stopped. What it has left running is given to `keep`.
+    """The exit code, None when the command had to be stopped. What it has left running is `output.program`.
 
     It sees the variables named in `env_names` as they are, beyond the usual harmless ones. `files` is the
     folder for the output of what goes on.
@@ -43,16 +42,15 @@ async def run_in_shell(
         raise ToolError(f"The command could not be started: {error}.") from error
     streams = ((1, process.stdout), (2, process.stderr))
     reading = [asyncio.create_task(output.read(number, stream)) for number, stream in streams]
-    in_time = goes_on = False
+    in_time = False
     try:
         in_time = await process.exits(seconds)
         if in_time and await process.is_over(DRAIN_SECONDS):
             await asyncio.wait(reading)
         elif in_time:
-            output.file = OutputFile(files / f"{process.number}.log")
-            output.file.write(f"{output.text()}\n".encode())
-            keep(BackgroundProgram(command, process, output.file, reading))
-            goes_on = True
+            file = OutputFile(files / f"{process.number}.log")
+            file.write(f"{output.text()}\n".encode())
+            output.program = BackgroundProgram(command, process, file, reading)
     finally:
         try:
             if not in_time:
@@ -60,7 +58,7 @@ async def run_in_shell(
                 await asyncio.wait(reading, timeout=DRAIN_SECONDS)
         finally:
             output.flush()
-            if not goes_on:
+            if output.program is None:
                 process.close()
                 for task in reading:
                     task.cancel()
@@ -71,18 +69,18 @@ class CommandOutput:
     """Collects both pipes in bounded memory and passes them on to whoever watches."""
 
     def __init__(self) -> None:
-        self.file: OutputFile | None = None  # where it goes after the command itself has ended
+        self.program: BackgroundProgram | None = None  # what has gone on after the command itself
         self._pipes = {1: _Pipe(), 2: _Pipe()}
         self._unseen = ""
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, number: int, stream: asyncio.StreamReader) -> None:
         while data := await stream.read(65536):
-            if self.file is not None:
-                self.file.write(data)
+            if self.program is not None:
+                self.program.output.write(data)
             else:
                 self._take(self._pipes[number].add(data))
-        if self.file is None:
+        if self.program is None:
             self._take(self._pipes[number].add(b"", final=True))
 
     def _take(self, text: str) -> None:
@@ -114,30 +112,27 @@ class _Pipe:
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._screen = TextScreen()
-        self._total = 0
-        self._head = ""
-        self._tail = ""
+        self._scrolled = ""
+        self._gone = 0  # characters from the middle of `_scrolled`
 
     def add(self, data: bytes, *, final: bool = False) -> str:
         """Take the next bytes; their text as it came."""
         text = self._decoder.decode(data, final)
-        scrolled = self._screen.feed(text)
-        self._total += len(scrolled)
-        room = OUTPUT_CHARS - len(self._head)
-        self._head += scrolled[:room]
-        self._tail = (self._tail + scrolled[room:])[-OUTPUT_CHARS:]
+        self._scrolled += self._screen.feed(text)
+        if (more := len(self._scrolled) - 2 * OUTPUT_CHARS) > 0:
+            self._scrolled = self._scrolled[:OUTPUT_CHARS] + self._scrolled[-OUTPUT_CHARS:]
+            self._gone += more
         return text
 
     @property
     def total(self) -> int:
-        return self._total + len(self._screen.rows())
+        return len(self._scrolled) + self._gone + len(self._screen.rows())
 
     def text(self, limit: int) -> str:
         """At most `limit` characters and a note about the middle that is left out."""
-        rows = self._screen.rows()
-        whole = self._head + self._tail + rows
+        whole = self._scrolled + self._screen.rows()
         if self.total <= limit:
             return whole.rstrip("\n")
-        first, last = whole[: limit // 2], whole[-(limit // 2) :]
-        left_out = self.total - len(first) - len(last)
-        return f"{first}\n[… {left_out} characters left out …]\n{last}".rstrip("\n")
+        half = limit // 2
+        left_out = f"\n[… {self.total - 2 * half} characters left out …]\n"
+        return f"{whole[:half]}{left_out}{whole[-half:] if half else ''}".rstrip("\n")

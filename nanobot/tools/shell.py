@@ -99,15 +99,9 @@ class Exec(Tool):
             raise ToolError(f"{MOST_PROGRAMS} programs run in the background. Stop one first.")
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
         output = CommandOutput()
-        left: list[BackgroundProgram] = []
-
-        def keep(program: BackgroundProgram) -> None:
-            left.append(program)
-            self._programs.add(session, program)
-
         # A task of its own: however often this call is cancelled, the clean-up runs to its end.
         running = asyncio.create_task(
-            run_in_shell(command, folder, self._env_names, self._timeout, output, self._programs.folder, keep)
+            run_in_shell(command, folder, self._env_names, self._timeout, output, self._programs.folder)
         )
         try:
             code = await asyncio.shield(running)
@@ -115,19 +109,19 @@ class Exec(Tool):
             running.cancel()
             await asyncio.wait([running])
             raise
+        finally:
+            if output.program is not None:
+                self._programs.add(session, output.program)
         if code is None:
             raise ToolError(
                 f"The command ran longer than {self._timeout} seconds and was stopped. Start long work in "
                 f"the background (`command &`). Output until then:\n{output.text()}"
             )
-        notes = [
-            f"[goes on in the background until nanobot ends: process {program.number}, "
-            f"output in {program.output.path}]"
-            for program in left
-        ]
-        return ToolOutput(
-            "\n".join([output.text(), *notes, f"Exit code: {_exit_code(code)}"]), exit_code=code
-        )
+        text = output.text()
+        if (left := output.program) is not None:
+            text += f"\n[goes on in the background until nanobot ends: process {left.number}, "
+            text += f"output in {left.output.path}]"
+        return ToolOutput(f"{text}\nExit code: {_exit_code(code)}", exit_code=code)
 
     async def _look(self, session: str, number: int, stop: bool) -> ToolOutput:
         program = self._programs.find(session, number)
