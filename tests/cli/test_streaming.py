@@ -143,7 +143,6 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
         renderer.repaint()
         assert [line for line in shown(paper) if line] == [
             "Half a third",
-            "and",
             "The answer starts again.",
             "The stream broke. Trying again in 2 s (attempt 3).",
         ]
@@ -159,8 +158,6 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
     lines = shown(paper)
     assert lines[: lines.index("It failed.") + 1] == [
         "Half a third",
-        "",
-        "and",
         "",
         "The answer starts again.",
         "",
