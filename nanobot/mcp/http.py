@@ -40,7 +40,7 @@ class HttpServer:
         auth: httpx2.Auth | None,
     ) -> None:
         self._url = httpx2.URL(server.url)
-        self._headers = dict(server.headers)
+        self._headers = {"User-Agent": f"nanobot/{__version__}", **server.headers}
         self._kind = kind
         self._auth = auth
         host = self._url.raw_host.decode("ascii")
@@ -55,20 +55,19 @@ class HttpServer:
     @contextlib.asynccontextmanager
     async def streams(self) -> AsyncGenerator[TransportStreams, None]:
         """Connected while the block runs."""
+        url = str(self._url)
         if self._kind == "sse":
-            async with sse_client(str(self._url), httpx_client_factory=self._client) as streams:
+            async with sse_client(url, httpx_client_factory=self._client) as streams:
                 yield streams
-        else:
-            async with self._client() as client:
-                async with streamable_http_client(
-                    str(self._url), http_client=client, max_sse_event_size=_EVENT_BYTES
-                ) as streams:
-                    yield streams
+            return
+        async with self._client() as client:
+            opening = streamable_http_client(url, http_client=client, max_sse_event_size=_EVENT_BYTES)
+            async with opening as streams:
+                yield streams
 
     def _client(self, *_: object, **__: object) -> httpx2.AsyncClient:
         """A client with our own headers, times and login, whatever the SDK would give it."""
-        named = {"User-Agent": f"nanobot/{__version__}", **self._headers}
-        client = guarded_client(allow_private=self._allow_private, headers=named)
+        client = guarded_client(allow_private=self._allow_private, headers=self._headers)
         client.timeout = httpx2.Timeout(_SECONDS, read=None)
         if self._auth is not None:
             client.auth = self._auth

@@ -27,39 +27,37 @@ def transport_kinds(name: str, server: McpServerConfig) -> tuple[TransportKind, 
     A URL without `type` may be streamable HTTP or the older HTTP with SSE; the second is tried when the
     server refuses the first (MCP 2025-11-25, "Transports", backwards compatibility). Raises ConfigError.
     """
-    place = f"tools.mcpServers.{name}"
-    kind = _kind(server)
+    place, kind, url = f"tools.mcpServers.{name}", _kind(server), server.url
     if server.fault:
         raise ConfigError(f"{server.fault}.")
     if server.type and kind is None:
         raise ConfigError(f'{place}.type is unknown. Write "stdio", "http" or "sse", or leave it out.')
-    if not server.command and not server.url:
+    if not server.command and not url:
         raise ConfigError(
             f"{place} has neither command nor url. Give command and args for a program on this machine, "
             "or url for a remote server."
         )
+    if kind == "stdio" and not server.command:
+        raise ConfigError(f'{place}.type is "stdio", but there is no command. Add it.')
     if kind == "stdio" or (kind is None and server.command):
-        if not server.command:
-            raise ConfigError(f'{place}.type is "stdio", but there is no command. Add it.')
         return ("stdio",)
-    return _remote_kinds(place, server.url, kind)
+    if not _is_web_address(url):
+        raise ConfigError(f"{place}.url is missing or no http:// or https:// address. Correct it.")
+    if kind is not None:
+        return (kind,)
+    return ("sse", "http") if urlsplit(url).path.rstrip("/").endswith("/sse") else ("http", "sse")
 
 
 def _kind(server: McpServerConfig) -> TransportKind | None:
     return _TYPES.get(re.sub(r"[-_ ]", "", server.type).lower())
 
 
-def _remote_kinds(place: str, url: str, kind: TransportKind | None) -> tuple[TransportKind, ...]:
+def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"{place}.url is missing or no http:// or https:// address. Correct it.")
-    if kind is not None:
-        return (kind,)
-    return ("sse", "http") if parts.path.rstrip("/").endswith("/sse") else ("http", "sse")
+        return False
 
 
 def server_problem(name: str, server: McpServerConfig) -> str:
@@ -82,13 +80,12 @@ def with_env_file(name: str, server: McpServerConfig) -> McpServerConfig:
         lines = Path(server.env_file).expanduser().read_text("utf-8-sig").splitlines()
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"tools.mcpServers.{name}.envFile cannot be read: {error}. Correct it.") from error
-    found: dict[str, str] = {}
+    found = {}
     for line in lines:
-        variable, is_set, value = line.strip().removeprefix("export ").partition("=")
-        value = value.strip()
-        if is_set and not variable.startswith("#"):
+        variable, _, value = (part.strip() for part in line.strip().removeprefix("export ").partition("="))
+        if "=" in line and variable and not variable.startswith("#"):
             is_quoted = len(value) > 1 and value[0] in "'\"" and value[0] == value[-1]
-            found[variable.strip()] = value[1:-1] if is_quoted else value.partition(" #")[0].rstrip()
+            found[variable] = value[1:-1] if is_quoted else value.partition(" #")[0].rstrip()
     whole = copy(server)
     whole.env = found | server.env
     return whole
@@ -98,12 +95,10 @@ def address_of(server: McpServerConfig) -> str:
     """Where the server is, without anything that may be secret: program, or scheme, host and port."""
     if server.command and _kind(server) in (None, "stdio"):
         return server.command.partition(" ")[0].rsplit("/", 1)[-1]  # a whole command line may hold a key
-    try:
-        parts = urlsplit(server.url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
+    if not _is_web_address(server.url):
         return "?"
-    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else "?"
+    parts = urlsplit(server.url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
 
 def scrubbed(text: str, server: McpServerConfig) -> str:
@@ -120,7 +115,7 @@ def safe_text(text: str, server: McpServerConfig) -> str:
 
 
 def _secrets(server: McpServerConfig) -> set[str]:
-    url = urlsplit("" if server_problem("", server) else server.url)
+    url = urlsplit(server.url if _is_web_address(server.url) else "")
     found = {
         *server.env.values(),
         *server.headers.values(),

@@ -177,12 +177,9 @@ class _Dispatcher(JSONRPCDispatcher[Any]):
     async def send_raw_request(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         result = await super().send_raw_request(method, *args, **kwargs)
         if method == "tools/list" and isinstance(listed := result.get("tools"), list):
-            result["tools"] = [_usable(tool) for tool in listed if _is_named(tool)]
+            tools = [tool for tool in listed if isinstance(tool, dict)]
+            result["tools"] = [_usable(tool) for tool in tools if isinstance(tool.get("name"), str)]
         return result
-
-
-def _is_named(tool: Any) -> bool:
-    return isinstance(tool, dict) and isinstance(tool.get("name"), str)
 
 
 def _usable(tool: dict[str, Any]) -> dict[str, Any]:
