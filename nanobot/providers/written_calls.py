@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from nanobot.messages import ToolCall, ToolDefinition
 from nanobot.providers.conversation import clean_text
@@ -68,27 +68,19 @@ class CallHolder:
 
     def __init__(self) -> None:
         self.shown = 0
-        self._kept: list[str] = []  # the answer so far, while all of it may be calls
-        self._opening = ""  # how it begins
-        self._state: Literal["start", "words", "calls"] = "start"
         self._undecided = ""
+        self._is_held = False  # it may be calls from here on
 
     def feed(self, piece: str) -> str:
         """The words that `piece` brings to light."""
-        text = self._undecided + piece
-        if self._state == "start":
-            self._kept.append(piece)
-            if len(self._opening) < BEGINNING:
-                self._opening = (self._opening + piece[:BEGINNING])[:BEGINNING]
-            if may_begin_calls(self._opening):
-                return ""
-            self._state, text = "words", "".join(self._kept)
-        if self._state == "calls":
+        if self._is_held:
             return ""
-        if found := re.search(_OPENING, text):
-            self._state, end = "calls", found.start()
-        else:
-            end = _decided(text)
+        text = self._undecided + piece
+        if not self.shown and may_begin_calls(text[:BEGINNING]):
+            self._undecided, self._is_held = text, len(text) >= BEGINNING
+            return ""
+        found = re.search(_OPENING, text)
+        self._is_held, end = found is not None, found.start() if found else _decided(text)
         end = max(len(text[:end].rstrip()), end - _UNDECIDED)
         self._undecided = text[end:]
         self.shown += end
