@@ -47,7 +47,7 @@ def show_skill(name: Name, json_output: Json = False) -> None:
     _, library = _open()
     skill = library.get(name)
     contents = preview(skill.folder)
-    text = library.instructions(skill)
+    text = library.text(name)
     parts = {key: getattr(contents, key) for key in ("files", "commands", "urls", "hidden")}
     found = _as_json(skill, library) | {"contains": parts, "text": text}
     print_result(found, [*_about(skill, library), *_contents(contents), "", text], json_output)

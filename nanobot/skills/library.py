@@ -55,15 +55,11 @@ class SkillLibrary:
         raise UsageError(f"The skill {name!r} {reason}. There are: {', '.join(self.names())}.")
 
     def text(self, name: str) -> str:
-        """The instructions of a skill, its front matter left out. Raises UsageError."""
-        return self.instructions(self.get(name))
-
-    def instructions(self, skill: Skill) -> str:
-        """The instructions of `skill` as they are now. Raises UsageError."""
+        """The instructions of a skill as they are now, its front matter left out. Raises UsageError."""
         try:
-            return skill.read()[1]
+            return self.get(name).read()[1]
         except (OSError, ValueError) as error:
-            raise UsageError(f"The skill {skill.name!r} cannot be read: {error}.") from error
+            raise UsageError(f"The skill {name!r} cannot be read: {error}.") from error
 
     def complaint(self) -> str:
         """One sentence about those skills of the owner's that are faulty or odd; "" when there is none."""

@@ -56,7 +56,7 @@ class SkillsSection:
         parts = []
         for skill in skills:
             try:
-                text = self._library.instructions(skill)
+                text = self._library.text(skill.name)
             except UsageError:  # gone since it was listed
                 continue
             data = text.encode()

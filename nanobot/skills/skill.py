@@ -111,27 +111,23 @@ def load_skill(folder: Path, source: SkillSource, *, strict: bool = False) -> Sk
         return skill._replace(fault=str(error))
     declared, described = _text(keys.get("name")) or folder.name, _text(keys.get("description"))
     name = declared if strict else folder.name
-    rule = f"lowercase letters, digits and single hyphens, at most {_NAME_CHARS} characters"
-    checks = (
-        (problem, problem),
-        (skill.file_name != SKILL_FILE, f"its file is called {skill.file_name}, not {SKILL_FILE}"),
-        (name != declared, f"its name {declared} is not that of its folder, {name}"),
-        (
-            len(name) > _NAME_CHARS or not NAME.fullmatch(name),
-            f"its name {name[:80]!r} is not made of {rule}",
-        ),
-        (not described, "it has no description"),
-        (
-            len(described) > _DESCRIPTION_CHARS,
-            f"its description is longer than {_DESCRIPTION_CHARS:,} characters",
-        ),
-    )
-    odd = tuple(what for wrong, what in checks if wrong)
+    odd = [problem] if problem else []
+    if skill.file_name != SKILL_FILE:
+        odd.append(f"its file is called {skill.file_name}, not {SKILL_FILE}")
+    if name != declared:
+        odd.append(f"its name {declared} is not that of its folder, {name}")
+    if len(name) > _NAME_CHARS or not NAME.fullmatch(name):
+        rule = f"lowercase letters, digits and single hyphens, at most {_NAME_CHARS} characters"
+        odd.append(f"its name {name[:80]!r} is not made of {rule}")
+    if not described:
+        odd.append("it has no description")
+    if len(described) > _DESCRIPTION_CHARS:
+        odd.append(f"its description is longer than {_DESCRIPTION_CHARS:,} characters")
     if odd and (strict or not name.isprintable()):
         return skill._replace(fault=odd[0])
     first_words = filter(None, (_text(line.strip("#*>-_` ")) for line in body.split("\n")))
     description = (described or next(first_words, name))[:_DESCRIPTION_CHARS]
-    return _declared(skill, keys)._replace(name=name, description=description, odd=odd)
+    return _declared(skill, keys)._replace(name=name, description=description, odd=tuple(odd))
 
 
 def skill_file_name(folder: str) -> str:

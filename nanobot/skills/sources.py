@@ -42,32 +42,27 @@ def fetch(source: str, into: Path, allow_private: Sequence[str] = ()) -> Path:
     from lzma import LZMAError
 
     into.mkdir(parents=True)
+    path = Path(source).expanduser()
     try:
-        _fetch(source, into, allow_private)
+        if source.startswith("clawhub:"):
+            _from_clawhub(source.removeprefix("clawhub:"), into)
+        elif re.match(r"[a-z]+://", source, re.IGNORECASE):
+            _from_bytes(asyncio.run(_download(source, allow_private)), into)
+        elif path.is_dir():
+            _store(_in_folder(path), into)
+        elif path.is_file():
+            with path.open("rb") as file:
+                _from_bytes(file.read(MAX_BYTES + 1), into)
+        else:
+            raise UsageError(
+                f"There is no file or folder {source}. It may also be an https:// address, or clawhub:SLUG."
+            )
         return _skill_folder(into)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, RuntimeError) as error:
         raise UsageError(f"The archive cannot be read ({error}): it is damaged or locked.") from error
     except OSError as error:
-        raise UsageError(
-            f"It cannot be copied: {error.filename or source}: {error.strerror or error}."
-        ) from error
-
-
-def _fetch(source: str, into: Path, allow_private: Sequence[str]) -> None:
-    path = Path(source).expanduser()
-    if source.startswith("clawhub:"):
-        _from_clawhub(source.removeprefix("clawhub:"), into)
-    elif re.match(r"[a-z]+://", source, re.IGNORECASE):
-        _from_bytes(asyncio.run(_download(source, allow_private)), into)
-    elif path.is_dir():
-        _store(_in_folder(path), into)
-    elif path.is_file():
-        with path.open("rb") as file:
-            _from_bytes(file.read(MAX_BYTES + 1), into)
-    else:
-        raise UsageError(
-            f"There is no file or folder {source}. It may also be an https:// address, or clawhub:SLUG."
-        )
+        reason = f"{error.filename or source}: {error.strerror or error}"
+        raise UsageError(f"It cannot be copied: {reason}.") from error
 
 
 def _skill_folder(root: Path) -> Path:
@@ -166,26 +161,26 @@ def _in_tar(data: bytes) -> Iterator[Entry]:
 
 
 async def _download(url: str, allow_private: Sequence[str]) -> bytes:
+    """Skills come from https:// only, but for hosts that tools.web.allowPrivate names."""
+    from nanobot.security.addresses import AllowedTarget, check_url
     from nanobot.security.net import download
+
+    def check(url: str) -> None:
+        parsed, allowed = check_url(url, allow_private), map(AllowedTarget.parse, allow_private)
+        if parsed.scheme != "https" and parsed.host not in [target.name for target in allowed]:
+            raise UsageError(
+                "Skills come from https:// addresses only: anyone on the way can change the others."
+            )
 
     page = _GITHUB_PAGE.fullmatch(url)
     url = f"https://raw.githubusercontent.com/{page[1]}/{page[2]}" if page else url
-    _check_scheme(url, allow_private)
+    check(url)
     found = await download(url, max_bytes=MAX_BYTES, timeout=DOWNLOAD_SECONDS, allow_private=allow_private)
-    _check_scheme(found.url, allow_private)
+    check(found.url)  # it may have led elsewhere
     if found.status != 200 or found.body is None or found.cut:
         reason = "gave too much" if found.cut else f"answered with status {found.status}"
         raise UsageError(f"The address {reason}. Open it in a browser to see what is there.")
     return found.body
-
-
-def _check_scheme(url: str, allow_private: Sequence[str]) -> None:
-    """Raises UsageError for http://, except to a host that tools.web.allowPrivate names."""
-    from nanobot.security.addresses import AllowedTarget, check_url
-
-    parsed = check_url(url, allow_private)
-    if parsed.scheme != "https" and parsed.host not in [AllowedTarget.parse(e).name for e in allow_private]:
-        raise UsageError("Skills come from https:// addresses only: anyone on the way can change the others.")
 
 
 def _from_clawhub(slug: str, into: Path) -> None:
@@ -196,13 +191,11 @@ def _from_clawhub(slug: str, into: Path) -> None:
     if npx is None:
         raise NanobotError("ClawHub's client needs npx, which is not on PATH. Install Node.js 22 or later.")
     with TemporaryDirectory(prefix="nanobot-clawhub-") as scratch:
-        command = [npx, *_CLAWHUB, "--workdir", scratch, "--dir", "skills", "install", slug]
         own = {"CLAWHUB_CONFIG_PATH": f"{scratch}/config.json", "CLAWHUB_DISABLE_TELEMETRY": "1"}
         try:
-            # Run in the empty folder: npx would also use what it finds where it is started.
             code = run_program(
-                command,
-                folder=Path(scratch),
+                [npx, *_CLAWHUB, "--workdir", scratch, "--dir", "skills", "install", slug],
+                folder=Path(scratch),  # which is empty: npx would use what it finds where it is started
                 inherited=("CLAWHUB_REGISTRY", "CLAWHUB_SITE"),
                 variables=own | {"npm_config_loglevel": "error"},
                 seconds=CLAWHUB_SECONDS,
