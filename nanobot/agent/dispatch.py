@@ -96,7 +96,7 @@ class Dispatcher:
                 self._handed_over.set()
             for one in self._running.values():
                 one.work.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
+            await asyncio.gather(*(one.serving for one in self._running.values()), return_exceptions=True)
 
     async def stop(self, session_key: str) -> bool:
         """Stop what runs in a session and, silently, its subagents; whether a turn will say so."""
@@ -129,11 +129,7 @@ class Dispatcher:
         """Start nothing new and give running turns time to finish."""
         self._draining = True
         if self._running:
-            await asyncio.wait(self._serving, timeout=seconds)
-
-    @property
-    def _serving(self) -> list[asyncio.Task[None]]:
-        return [one.serving for one in self._running.values()]
+            await asyncio.wait([one.serving for one in self._running.values()], timeout=seconds)
 
     async def _renew(self) -> None:
         while True:

@@ -81,7 +81,8 @@ class Turn:
         """
         self._emit = emit
         self._call_ids = {call.id for message in self.conversation.messages for call in message.tool_calls}
-        self._last_step, self._repeats = object(), 0
+        self._last_step: object = None
+        self._repeats = 0
         self._text = ""  # what the model said last
         self._partial = ""  # what it is saying
         self._said: Message | None = None  # its last message, which is stored with the end of the turn
@@ -146,7 +147,9 @@ class Turn:
             results = await self._run_calls(message.tool_calls, storing)
         finally:
             await storing
-        self._count_repeats(message.tool_calls, results)
+        did = [(it.name, repr(it.arguments)) for it in message.tool_calls], [it.content for it in results]
+        self._repeats = self._repeats + 1 if did == self._last_step else 1
+        self._last_step = did
         if self._repeats > _REPEATED:
             return self._stop("Stopped: the model kept repeating the same tool call.")
         if self._repeats == _REPEATED:
@@ -256,12 +259,6 @@ class Turn:
             why += f" It ended after {used.output_tokens} tokens: if no more are allowed, /new makes room."
         return why
 
-    def _count_repeats(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
-        """Notice a model that makes the same calls with the same results again and again."""
-        step: object = [(it.name, repr(it.arguments)) for it in calls], [result.content for result in results]
-        self._repeats = self._repeats + 1 if step == self._last_step else 1
-        self._last_step = step
-
     # -- running tools: reads side by side, effects one by one and in order
 
     async def _run_calls(
@@ -301,7 +298,10 @@ class Turn:
         output = ToolOutput("")
         try:
             outcome, output = await self._execute(call)
-            content = _shortened(output.text)
+            content, half = output.text, _RESULT_LIMIT // 2
+            if len(content) > _RESULT_LIMIT:
+                cut = f"[… {len(content) - 2 * half} characters left out …]"
+                content = f"{content[:half]}\n{cut}\n{content[-half:]}"
             return ToolResult(call.id, call.name, content, outcome, output.images, output.origin or "tool")
         finally:
             seconds = round(time.monotonic() - started, 3)
@@ -347,10 +347,3 @@ def _errors_of(tool: Tool) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         log.exception("Tool %s failed", tool.name)
         raise ToolError(f"{tool.name} failed: {type(error).__name__}: {error}") from error
-
-
-def _shortened(text: str) -> str:
-    half = _RESULT_LIMIT // 2
-    if len(text) <= _RESULT_LIMIT:
-        return text
-    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"

@@ -88,7 +88,10 @@ class Conversation:
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, opened.window.used)
         self._shown_size = 0
-        self._seen = _seen(opened.messages, claim.turn_id)
+        # Up to here a model has seen all images; those of a turn that failed at once it has not.
+        earlier = [entry for entry in self.entries if entry.turn_id != claim.turn_id]
+        seen = [it.seq for it in earlier if it.message.role != "user" or it.turn_id != earlier[-1].turn_id]
+        self._seen = max(seen, default=0)
         self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
 
     @property
@@ -264,13 +267,6 @@ async def read_record(store: Store, key: str, number: int) -> ToolOutput | None:
             images += [image for result in stored.message.tool_results for image in result.images]
             return ToolOutput("\n".join(as_markdown(stored)), tuple(images))
     return None
-
-
-def _seen(entries: Sequence[StoredMessage], turn_id: int) -> int:
-    """The message up to which a model has seen all images: of a turn that failed at once it has not."""
-    earlier = [entry for entry in entries if entry.turn_id != turn_id]
-    seen = [one.seq for one in earlier if one.message.role != "user" or one.turn_id != earlier[-1].turn_id]
-    return max(seen, default=0)
 
 
 def _room(limits: Limits, used: ContextUse) -> int:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from nanobot.security.environment import child_environment
 from nanobot.skills import front_matter
 
 SKILL_FILE = "SKILL.md"
@@ -223,12 +222,14 @@ def missing(skill: Skill, env_names: Iterable[str] = (), *, has_exec: bool = Tru
     if (needs.bins or needs.any_bins) and not has_exec:
         fix = "Set tools.exec.enabled to true in config.json: it runs programs."
         found = [Missing("the exec tool", fix)]
-    seen = child_environment(env_names) if needs.env else {}
     for name in needs.env:
+        from nanobot.security.environment import child_environment
+
+        is_seen = bool(child_environment(env_names).get(name))
         allow = f'add "{name}" to tools.exec.env in config.json, as commands see no other variables'
-        if os.environ.get(name) and not seen.get(name):
+        if os.environ.get(name) and not is_seen:
             found.append(Missing(f"${name} for commands", f"{name} is set; {allow}."))
-        elif not seen.get(name):
+        elif not is_seen:
             found.append(Missing(f"${name}", f"`export {name}=…` where nanobot is started, and {allow}."))
     here = _SYSTEMS.get(sys.platform, sys.platform)
     if needs.os and here not in needs.os:

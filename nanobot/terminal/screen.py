@@ -9,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from nanobot.columns import cells, shortened
-
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and kin: titles, links, clipboard
@@ -38,6 +36,8 @@ def without_styles(line: str) -> str:
 
 def one_line(text: str, limit: int) -> str:
     """The cleaned first line of `text`, at most `limit` cells wide."""
+    from nanobot.columns import shortened
+
     return shortened(" ".join(clean(text).strip().split("\n", 1)[0].split()), limit)
 
 
@@ -105,4 +105,6 @@ class Screen:
 
 def _rows(line: str, width: int) -> int:
     """Rows that a terminal of `width` columns needs for `line`: more than one after it was narrowed."""
+    from nanobot.columns import cells
+
     return max(1, -(-cells(without_styles(line)) // width))

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_559, target=4_000)
+SPINE = Ratchet(now=4_544, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_645, target=23_500)
+TOTAL = Ratchet(now=27_633, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=66, target=60)
+HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_758, target=9_000)
+HELLO_LINES = Ratchet(now=9_701, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 797,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_743,
+    "agent": 1_728,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -58,13 +58,13 @@ ROOMS: dict[str, int] = {
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_794,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 1_012,
+    "skills": 1_013,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 1_989,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_767,
+    "terminal": 1_769,
     # the built-in tools; target 1,700
     "tools": 2_036,
     # what a new workspace holds
