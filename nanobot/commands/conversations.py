@@ -82,12 +82,11 @@ async def rewind(request: Request) -> str:
     """Go on from before a message of the owner's; without a number, these are listed."""
     conversations = request.context.store.conversations
     current = await _current(request)
-    said = await conversations.latest(current.id, _REWINDABLE)
-    own = [one for one in reversed(said) if one.message.role == "user" and one.message.text]
+    own = await own_messages(request.context.store, current)
     if not own:
         raise UsageError("There is nothing to go back to yet: say something first.")
     if not request.arguments:
-        rows = [(f"{number:>3}", _words(one)) for number, one in enumerate(own[:_LISTED], 1)]
+        rows = [(f"{number:>3}", beginning(one)) for number, one in enumerate(own[:_LISTED], 1)]
         return "\n".join([*table(rows), "/rewind NUMBER goes back to before that message of yours."])
     if not 0 < int(request.arguments) <= len(own):
         raise UsageError(
@@ -95,7 +94,18 @@ async def rewind(request: Request) -> str:
         )
     chosen = own[int(request.arguments) - 1]
     await conversations.fork(current.id, chosen.seq - 1)
-    return f"Back to before: {_words(chosen)}\n/resume @{current.id} goes back to all that followed."
+    return f"Back to before: {beginning(chosen)}\n/resume @{current.id} goes back to all that followed."
+
+
+async def own_messages(store: Store, conversation: SessionInfo) -> list[StoredMessage]:
+    """What people wrote in a conversation, the newest first."""
+    said = await store.conversations.latest(conversation.id, _REWINDABLE)
+    return [one for one in reversed(said) if one.message.role == "user" and one.message.text]
+
+
+def beginning(stored: StoredMessage) -> str:
+    """How a message begins, in a line."""
+    return _beginning(stored.message.text, _LISTED_WORDS)
 
 
 async def rename(request: Request) -> str:
@@ -123,10 +133,6 @@ async def _current(request: Request) -> SessionInfo:
     if current is None:
         raise UsageError("There is no conversation yet: say something first.")
     return current
-
-
-def _words(stored: StoredMessage) -> str:
-    return _beginning(stored.message.text, _LISTED_WORDS)
 
 
 def _beginning(text: str, limit: int) -> str:

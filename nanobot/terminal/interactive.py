@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GO_ON = "You were interrupted. Go on with what I asked before."
+_TWICE = 1.0  # seconds within which a second Esc counts
 _HINT = "Enter sends, Alt+Enter begins a line, Esc stops, /help lists commands, Ctrl-D leaves."
 
 
@@ -78,6 +79,7 @@ class _Conversation:
         self._beside: set[asyncio.Task[object]] = set()  # commands that do not wait for it
         self._entered = asyncio.Event()
         self._warned = False  # Ctrl-C was pressed: the next one leaves
+        self._escaped = 0.0  # when Esc was pressed last
         self._left: BaseException | None = None  # how the owner has left
         self._remembering: asyncio.Task[None] | None = None
         if prompt:
@@ -199,6 +201,8 @@ class _Conversation:
     async def _run_command(self, text: str) -> bool:
         """Whether it was a slash command, or a mistyped one."""
         try:
+            if self._prompt and text in ("/resume", "/rewind") and not (text := await self._chosen(text)):
+                return True
             reply = await run_command(text, self._session.key, self._commands)
         except NanobotError as error:
             self._say(f"Error: {error}\n", "red")
@@ -206,6 +210,26 @@ class _Conversation:
         if reply is not None:
             self._say(f"{reply}\n")
         return reply is not None
+
+    async def _chosen(self, command: str) -> str:
+        """The command with what the owner has picked from a list, which is typed again; "" for nothing."""
+        from prompt_toolkit.application import in_terminal
+
+        from nanobot.commands.conversations import own_messages
+        from nanobot.terminal.picker import pick_conversation, pick_message
+
+        store, current = self._app.store, await self._app.store.sessions.get(self._session.key)
+        async with in_terminal():
+            if command == "/resume":
+                listed = await store.conversations.newest(500, subagents=False)
+                found = await pick_conversation(store, listed)
+                return f"/resume @{found.id}" if found else ""
+            own = await own_messages(store, current) if current else []
+            number = await pick_message(own)
+        if number is None or not self._prompt:
+            return ""
+        self._prompt.type(own[number].message.text)
+        return f"/rewind {number + 1}"
 
     async def _stop_remembering(self) -> None:
         """What is not consolidated when the owner leaves stays owed."""
@@ -243,7 +267,7 @@ class _Conversation:
         prompt.waiting = self._session.waiting
         add = prompt.keys.add
         add("enter")(lambda _: self._enter(prompt.take()))
-        add("escape")(lambda _: self._stop())
+        add("escape")(lambda _: self._escape())
         add("c-o")(lambda _: self._run_beside(self._run_command("/output")))
         add("c-c")(lambda _: prompt.clear() if prompt.text and not self._work else self._interrupt())
         add("c-d")(lambda press: press.current_buffer.delete() if prompt.text else self._leave(EOFError()))
@@ -284,6 +308,14 @@ class _Conversation:
         """Stop what is at work."""
         if self._work:
             self._work.cancel()
+
+    def _escape(self) -> None:
+        """Stop what is at work; when there is nothing, the second Esc goes back to an earlier message."""
+        now = time.monotonic()
+        if self._work is None and now - self._escaped < _TWICE:
+            self._enter("/rewind")
+        self._escaped = 0.0 if self._work else now
+        self._stop()
 
     def _interrupt(self) -> None:
         """Ctrl-C: stop what is at work; the second one leaves."""

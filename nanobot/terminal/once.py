@@ -47,23 +47,17 @@ async def choose_session(options: AgentOptions, store: Store) -> str:
 
 async def _pick_conversation(store: Store) -> SessionInfo:
     """The one that the owner chooses, by its number on a simple terminal. Raises UsageError."""
-    from nanobot.commands.conversations import last_words, list_of_sessions
+    from nanobot.commands.conversations import list_of_sessions
 
     listed = [info for info in await store.conversations.newest(500, subagents=False) if info.messages]
     if not listed:
         raise UsageError("There are no conversations yet. `nanobot agent` begins one.")
     if terminal_is_smart():
-        from nanobot.columns import minute, table
-        from nanobot.terminal.picker import Picker
+        from nanobot.terminal.picker import pick_conversation
 
-        async def preview(number: int) -> str:
-            return await last_words(store, listed[number])
-
-        lines = table([(info.title, info.key, minute(info.updated_at)) for info in listed], widest=40)
-        number = await Picker(lines, preview).choose()
-        if number is None:
-            raise UsageError("No conversation was chosen.")
-        return listed[number]
+        if chosen := await pick_conversation(store, listed):
+            return chosen
+        raise UsageError("No conversation was chosen.")
     print(clean(list_of_sessions(listed)))
     while True:
         answer = input("Number (Enter: 1): ").strip() or "1"  # noqa: ASYNC250  nothing else happens

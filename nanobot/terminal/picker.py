@@ -10,7 +10,11 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 
-from nanobot.columns import shortened
+from nanobot.columns import minute, shortened, table
+from nanobot.commands.conversations import beginning, last_words
+from nanobot.store.records import SessionInfo, StoredMessage
+from nanobot.store.store import Store
+from nanobot.terminal.prompt import keyboard_output
 from nanobot.terminal.screen import clean
 
 _LISTED = 10  # rows at a time
@@ -31,7 +35,9 @@ class Picker:
         """The number of the line that the owner chooses, counted from 0; None when nothing is chosen."""
         content = FormattedTextControl(self._content, focusable=True, show_cursor=False)
         layout = Layout(Window(content, wrap_lines=False, dont_extend_height=True))
-        app: Application[int | None] = Application(layout, key_bindings=self._keys(), erase_when_done=True)
+        app: Application[int | None] = Application(
+            layout, key_bindings=self._keys(), erase_when_done=True, output=keyboard_output()
+        )
         self._look(app)
         return await app.run_async()
 
@@ -106,3 +112,23 @@ class Picker:
                 self._look(event.app)
 
         return keys
+
+
+async def pick_conversation(store: Store, listed: Sequence[SessionInfo]) -> SessionInfo | None:
+    """The one that the owner chooses, shown by how it ended."""
+
+    async def preview(number: int) -> str:
+        return await last_words(store, listed[number])
+
+    lines = table([(info.title, info.key, minute(info.updated_at)) for info in listed], widest=40)
+    number = await Picker(lines, preview).choose()
+    return None if number is None else listed[number]
+
+
+async def pick_message(listed: Sequence[StoredMessage]) -> int | None:
+    """The place in the list of the message that the owner chooses, shown as a whole."""
+
+    async def preview(number: int) -> str:
+        return listed[number].message.text
+
+    return await Picker([beginning(stored) for stored in listed], preview).choose()

@@ -32,7 +32,7 @@ from prompt_toolkit.layout import (
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import HighlightIncrementalSearchProcessor, HighlightSelectionProcessor
-from prompt_toolkit.output import create_output
+from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.widgets import SearchToolbar
 
@@ -63,6 +63,14 @@ class _Commands(Completer):
                 yield Completion(f"/{name}", -len(typed), display_meta=about)
 
 
+def keyboard_output() -> Output:
+    """Where keys are answered: the terminal, whatever stdout has become."""
+    output = create_output(sys.__stdout__)
+    if isinstance(output, Vt100_Output):
+        output.enable_cpr = False  # terminals that never tell would keep keys waiting for a second
+    return output
+
+
 class LivePrompt(Screen):
     """A screen whose last lines are what waits, and the prompt. `async with` shows it.
 
@@ -88,14 +96,11 @@ class LivePrompt(Screen):
             complete_while_typing=True,
         )
         self._add_keys()
-        output = create_output(sys.stdout)
-        if isinstance(output, Vt100_Output):
-            output.enable_cpr = False  # terminals that never tell would keep keys waiting for a second
         self._app: Application[None] = Application(
             layout=self._layout(),
             key_bindings=ConditionalKeyBindings(self.keys, has_focus(self._buffer)),
             include_default_pygments_style=False,
-            output=output,
+            output=keyboard_output(),
             erase_when_done=True,
         )
         self._app.ttimeoutlen = self._app.timeoutlen = _ESCAPE
@@ -127,6 +132,11 @@ class LivePrompt(Screen):
         text = self._buffer.text.strip()
         self._buffer.reset(append_to_history=bool(text))
         return text
+
+    def type(self, text: str) -> None:
+        """Put text in front of what is typed, to be changed and sent."""
+        self._buffer.cursor_position = 0
+        self._buffer.insert_text(text)
 
     def clear(self) -> None:
         """Take away what is typed and was not sent."""

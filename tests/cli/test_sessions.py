@@ -143,8 +143,9 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     terminal.wait_for("session cli:one")
     terminal.wait_for_prompt()
     terminal.send("/resume\r")
-    terminal.wait_for(r"^\*  3  @1  cli:one")
-    terminal.wait_for("goes on with one")
+    terminal.wait_for("user: about three")
+    terminal.send("\x1b")
+    terminal.wait_for_prompt()
     terminal.send("/resume 1\r")
     terminal.wait_for(r"^Going on with @3 \(about three\), 2 messages")
     terminal.wait_for("user: about three")
@@ -159,6 +160,30 @@ def test_choosing_and_changing_the_conversation(nanobot: Nanobot) -> None:
     terminal.wait_for("nanobot agent -s cli:two")
     assert terminal.leave() == 0
     assert nanobot.texts("user", "three") == ["about three", "more"]
+
+
+def test_esc_twice_goes_back_to_a_message_which_can_be_changed(nanobot: Nanobot) -> None:
+    terminal = nanobot.open("agent", "--model", nanobot.script(HELLO, loop=True))
+    for number, text in enumerate(("the red boat", "the blue boat"), 1):
+        terminal.wait_for_prompt()
+        terminal.send(f"{text}\r")
+        terminal.wait_for(FOOTER, number)
+    terminal.wait_for_prompt()
+    terminal.send("\x1b")
+    terminal.send("\x1b")
+    terminal.wait_for("Type to search")
+    terminal.send("red\r")
+    terminal.wait_for("^Back to before: the red boat")
+    terminal.wait_for(r"^> the red boat\Z")
+    terminal.send(" is mine\r")
+    terminal.wait_for(FOOTER, 3)
+    terminal.send("/resume\r")
+    terminal.wait_for("user: the red boat is mine")
+    terminal.send("\x1b[B\r")
+    terminal.wait_for(r"^Going on with @1 \(the red boat\), 4 messages")
+    terminal.wait_for_prompt()
+    terminal.send("\x04")
+    assert terminal.leave() == 0
 
 
 def test_a_list_is_chosen_from_with_arrows_or_left(nanobot: Nanobot) -> None:
