@@ -5,7 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
+from nanobot.agent.tools.base import (
+    TEXT,
+    WHOLE_NUMBER,
+    Tool,
+    TurnContext,
+    current_call_id,
+    current_turn,
+    object_schema,
+)
 from nanobot.errors import NanobotError, ToolError
 from nanobot.store.store import Store
 
@@ -23,19 +31,16 @@ class CronTool(Tool):
     description = (
         "Reminders and recurring tasks of this chat. add: message and every_seconds, cron_expr or at."
     )
-    parameters = {
-        "type": "object",
-        "properties": {
-            "action": {"type": "string", "enum": ["add", "list", "remove"]},
-            "message": {"type": "string", "description": "What to say or do when due"},
-            "every_seconds": {"type": "integer"},
-            "cron_expr": {"type": "string", "description": "Like 0 9 * * 1-5"},
-            "tz": {"type": "string", "description": "IANA zone of cron_expr"},
-            "at": {"type": "string", "description": "ISO time, once"},
-            "job_id": {"type": "string"},
-        },
-        "required": ["action"],
-    }
+    parameters = object_schema(
+        "action",
+        action={**TEXT, "enum": ["add", "list", "remove"]},
+        message={**TEXT, "description": "What to say or do when due"},
+        every_seconds=WHOLE_NUMBER,
+        cron_expr={**TEXT, "description": "Like 0 9 * * 1-5"},
+        tz={**TEXT, "description": "IANA zone of cron_expr"},
+        at={**TEXT, "description": "ISO time, once"},
+        job_id=TEXT,
+    )
     errors_are_text = False
     repeatable = True
     owner_only = True

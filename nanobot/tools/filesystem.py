@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from nanobot.agent.tools.base import Tool, ToolOutput, current_turn
+from nanobot.agent.tools.base import TEXT, WHOLE_NUMBER, Tool, ToolOutput, current_turn, object_schema
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy
@@ -93,16 +93,13 @@ class _FileTool(Tool):
 class ReadFile(_FileTool):
     name = "read_file"
     description = "Read a text file, or look at an image. Long files come in pages."
-    parameters = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string"},
-            "offset": {"type": "integer", "minimum": 1, "description": "First line, from 1"},
-            "limit": {"type": "integer", "minimum": 1},
-            "encoding": {"type": "string"},
-        },
-        "required": ["path"],
-    }
+    parameters = object_schema(
+        "path",
+        path=TEXT,
+        offset={**WHOLE_NUMBER, "minimum": 1, "description": "First line, from 1"},
+        limit={**WHOLE_NUMBER, "minimum": 1},
+        encoding=TEXT,
+    )
     read_only = True
     repeatable = True
 
@@ -147,15 +144,7 @@ class ReadFile(_FileTool):
 class WriteFile(_FileTool):
     name = "write_file"
     description = "Write a whole file, creating folders as needed. Use edit_file for small changes."
-    parameters = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string"},
-            "content": {"type": "string"},
-            "encoding": {"type": "string"},
-        },
-        "required": ["path", "content"],
-    }
+    parameters = object_schema("path", "content", path=TEXT, content=TEXT, encoding=TEXT)
 
     def run(self, path: str, content: str, encoding: str = "") -> ToolOutput:
         from nanobot.tools import text_edit, text_file
@@ -183,16 +172,9 @@ class WriteFile(_FileTool):
 class EditFile(_FileTool):
     name = "edit_file"
     description = "Replace old_text, which must occur exactly once in the file, by new_text."
-    parameters = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string"},
-            "old_text": {"type": "string"},
-            "new_text": {"type": "string"},
-            "encoding": {"type": "string"},
-        },
-        "required": ["path", "old_text", "new_text"],
-    }
+    parameters = object_schema(
+        "path", "old_text", "new_text", path=TEXT, old_text=TEXT, new_text=TEXT, encoding=TEXT
+    )
 
     def run(self, path: str, old_text: str, new_text: str, encoding: str = "") -> ToolOutput:
         from nanobot.tools import text_edit, text_file
@@ -237,11 +219,7 @@ class EditFile(_FileTool):
 class ListDir(_FileTool):
     name = "list_dir"
     description = "List a folder: names and sizes, folders end in /."
-    parameters = {
-        "type": "object",
-        "properties": {"path": {"type": "string"}},
-        "required": ["path"],
-    }
+    parameters = object_schema("path", path=TEXT)
     read_only = True
     repeatable = True
 

@@ -8,7 +8,7 @@ import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanobot.agent.tools.base import Tool, TurnContext, current_call_id, current_turn
+from nanobot.agent.tools.base import TEXT, Tool, TurnContext, current_call_id, current_turn, object_schema
 from nanobot.errors import ToolError
 from nanobot.messages import Attachment, OutboundMessage
 from nanobot.paths import make_private_dir, outgoing_dir, write_atomic
@@ -26,16 +26,13 @@ class MessageTool(Tool):
         "Send text or files to a chat now; without channel and chat_id, to this one. Your final answer"
         " is delivered by itself: use this for files, for interim news, or for another chat."
     )
-    parameters = {
-        "type": "object",
-        "properties": {
-            "content": {"type": "string"},
-            "channel": {"type": "string"},
-            "chat_id": {"type": "string"},
-            "media": {"type": "array", "items": {"type": "string"}, "description": "File paths"},
-        },
-        "required": ["content"],
-    }
+    parameters = object_schema(
+        "content",
+        content=TEXT,
+        channel=TEXT,
+        chat_id=TEXT,
+        media={"type": "array", "items": TEXT, "description": "File paths"},
+    )
     errors_are_text = False
     repeatable = True
     owner_only = True

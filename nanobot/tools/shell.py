@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput, current_turn
+from nanobot.agent.tools.base import (
+    TEXT,
+    WHOLE_NUMBER,
+    Tool,
+    ToolContext,
+    ToolOutput,
+    current_turn,
+    object_schema,
+)
 from nanobot.errors import ToolError
 from nanobot.paths import home
 from nanobot.security.files import PathPolicy
@@ -64,15 +72,12 @@ class Exec(Tool):
         "Run a shell command without terminal or input. What `&` leaves running goes on: give its process "
         "number to see its output, or stop it."
     )
-    parameters = {
-        "type": "object",
-        "properties": {
-            "command": {"type": "string"},
-            "working_dir": {"type": "string", "description": "Default: the workspace"},
-            "process": {"type": "integer"},
-            "stop": {"type": "boolean"},
-        },
-    }
+    parameters = object_schema(
+        command=TEXT,
+        working_dir={**TEXT, "description": "Default: the workspace"},
+        process=WHOLE_NUMBER,
+        stop={"type": "boolean"},
+    )
 
     def __init__(
         self,

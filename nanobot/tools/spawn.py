@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nanobot.agent.tools.base import Tool, current_call_id, current_turn
+from nanobot.agent.tools.base import TEXT, Tool, current_call_id, current_turn, object_schema
 from nanobot.errors import ToolError, UsageError
 from nanobot.subagents import LazySubagents
 
@@ -37,13 +37,8 @@ class SpawnTool(Tool):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        text = {"type": "string"}
-        profile = {**text, "description": f"One of: {self._profiles}"} if self._profiles else text
-        return {
-            "type": "object",
-            "properties": {"task": text, "label": text, "profile": profile},
-            "required": ["task"],
-        }
+        profile = {**TEXT, "description": f"One of: {self._profiles}"} if self._profiles else TEXT
+        return object_schema("task", task=TEXT, label=TEXT, profile=profile)
 
     async def execute(self, **kwargs: Any) -> str:
         task, profile = kwargs["task"].strip(), kwargs.get("profile") or ""

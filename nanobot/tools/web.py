@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from nanobot.agent.tools.base import Tool
+from nanobot.agent.tools.base import TEXT, WHOLE_NUMBER, Tool, object_schema
 from nanobot.errors import ToolError
 
 if TYPE_CHECKING:
@@ -36,15 +36,12 @@ class WebFetchTool(Tool):
 
     name = "web_fetch"
     description = "Read a web page as Markdown or plain text."
-    parameters = {
-        "type": "object",
-        "properties": {
-            "url": {"type": "string"},
-            "extractMode": {"type": "string", "enum": ["markdown", "text"]},
-            "maxChars": {"type": "integer", "minimum": 100, "description": "Default 50000"},
-        },
-        "required": ["url"],
-    }
+    parameters = object_schema(
+        "url",
+        url=TEXT,
+        extractMode={**TEXT, "enum": ["markdown", "text"]},
+        maxChars={**WHOLE_NUMBER, "minimum": 100, "description": "Default 50000"},
+    )
     errors_are_text = False
     read_only = True
     origin = "page"
@@ -144,14 +141,7 @@ class WebSearchTool(Tool):
 
     name = "web_search"
     description = "Search the web. Returns titles, URLs and snippets."
-    parameters = {
-        "type": "object",
-        "properties": {
-            "query": {"type": "string"},
-            "count": {"type": "integer", "minimum": 1, "maximum": 10},
-        },
-        "required": ["query"],
-    }
+    parameters = object_schema("query", query=TEXT, count={**WHOLE_NUMBER, "minimum": 1, "maximum": 10})
     errors_are_text = False
     read_only = True
     origin = "page"

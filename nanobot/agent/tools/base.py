@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from nanobot.messages import ImagePart, Origin
 from nanobot.messages import TurnContext as TurnContext  # for plugins, and for rooms above
 
+TEXT = {"type": "string"}
+WHOLE_NUMBER = {"type": "integer"}
+
 
 @dataclass(frozen=True)
 class ToolContext:
@@ -104,3 +107,9 @@ class Tool(ABC):
 
         Raises ToolError with a message the model can act on.
         """
+
+
+def object_schema(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a tool's arguments, of which those named in `required` must be given."""
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    return {**schema, "required": [*required]} if required else schema
