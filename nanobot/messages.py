@@ -140,13 +140,17 @@ class ToolDefinition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one or more model calls. `input_tokens` includes the cached ones."""
+    """Tokens of one or more model calls. `input_tokens` includes the cached ones.
+
+    `cost` is in US dollars, 0.0 when the provider does not say it.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cost: float = 0.0
 
     @property
     def total(self) -> int:

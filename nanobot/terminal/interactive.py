@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanobot import __version__
 from nanobot.app import App, open_app
-from nanobot.bus.events import TurnFinished
-from nanobot.columns import shortened
 from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import COMMANDS, acts_at_once, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.once import choose_session, fault_of, make_renderer, notes_for, stop_in_good_order
 from nanobot.terminal.options import AgentOptions
-from nanobot.terminal.render import Renderer, seconds
+from nanobot.terminal.render import Renderer, footer
 from nanobot.terminal.screen import one_line, terminal_is_smart
 from nanobot.terminal.session import TerminalSession, is_goodbye, said, terminal_session
 
@@ -246,20 +244,9 @@ class _Conversation:
         elif fault := fault_of(finished):
             self._say(f"Error: {fault}\n", "red")
         else:
-            self._say(f"{self._footer(finished, time.monotonic() - started)}\n", "dim")
-
-    def _footer(self, finished: TurnFinished, spent: float) -> str:
-        """Model, window, tokens and time in one line, without the last of them where it is narrow."""
-        usage, context = finished.usage, finished.context
-        parts = [f"{_short(usage.input_tokens)} in, {_short(usage.output_tokens)} out", seconds(spent)]
-        if context.window:
-            used = (context.tokens or context.estimated) / context.window
-            parts.insert(0, f"context {used:.0%}")
-        line, room = " · ".join(parts), shutil.get_terminal_size().columns - 1
-        model = self._session.model.rpartition("/")[2]
-        while len(parts) > 2 and len(f"{model} · {line}") > room:
-            line = " · ".join(parts := parts[:-1])
-        return f"{shortened(model, max(4, room - len(line) - 3))} · {line}"
+            width = shutil.get_terminal_size().columns - 1
+            line = footer(self._session.model, finished, time.monotonic() - started, width)
+            self._say(f"{line}\n", "dim")
 
     # -- what the owner does, also while an answer is written
 
@@ -330,10 +317,3 @@ class _Conversation:
         self._left = how
         self._entered.set()
         self._stop()
-
-
-def _short(count: int) -> str:
-    """A number of tokens: `950`, `1.5k`, `12k`."""
-    if count < 1000:
-        return str(count)
-    return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from nanobot.bus import events
+from nanobot.columns import cells, shortened
 from nanobot.terminal.screen import clean, one_line, wrapped
 
 HINT_LIMIT = 100
@@ -131,3 +132,28 @@ def seconds(value: float) -> str:
         return f"{value:.1f}s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes}m {rest}s"
+
+
+def footer(model: str, finished: events.TurnFinished, spent: float, width: int) -> str:
+    """Model, how full its window is, tokens, cost if the provider said it (US dollars), seconds `spent`.
+
+    One line of at most `width` cells, from 40 on: the last ones are left out where they have no room.
+    """
+    usage, context = finished.usage, finished.context
+    used = (context.tokens or context.estimated) / (context.window or 1)
+    parts = [f"context {used:.0%}", f"{_short(usage.input_tokens)} in, {_short(usage.output_tokens)} out"]
+    if usage.cost:
+        parts.append(f"${usage.cost:.2f}" if usage.cost >= 0.1 else f"${max(usage.cost, 0.0001):.4f}")
+    parts.append(seconds(spent))
+    name = model.rpartition("/")[2]
+    while len(parts) > 2 and cells(" · ".join([name, *parts])) > width:
+        parts.pop()
+    line = " · ".join(parts)
+    return f"{shortened(name, max(1, width - len(line) - 3))} · {line}"
+
+
+def _short(count: int) -> str:
+    """A number of tokens: `950`, `1.5k`, `12k`."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_553, target=4_000)
+SPINE = Ratchet(now=4_557, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_680, target=23_500)
+TOTAL = Ratchet(now=27_693, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=65, target=60)
+HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_674, target=9_000)
+HELLO_LINES = Ratchet(now=9_749, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 797,
+    "root files": 801,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_737,
     # the events of a turn, the one way in and out; target 190
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_477,
+    "providers": 2_480,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_794,
     # finding, reading, previewing and installing skills; target 960
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_831,
+    "terminal": 1_837,
     # the built-in tools; target 1,700
     "tools": 2_006,
     # what a new workspace holds

@@ -19,12 +19,14 @@ from nanobot.bus.events import (
     ToolFinished,
     ToolOutputDelta,
     ToolStarted,
+    TurnFinished,
     UsageReported,
 )
 from nanobot.columns import cells
-from nanobot.messages import Usage
+from nanobot.messages import ContextUse, Usage
 from nanobot.terminal.live import LiveRenderer
 from nanobot.terminal.markdown import AnswerText
+from nanobot.terminal.render import footer
 from nanobot.terminal.screen import Screen, clean, without_styles
 
 BLOCKS = [
@@ -170,3 +172,21 @@ async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
         "It failed.",
     ]
     assert not any(lines[lines.index("It failed.") + 1 :])
+
+
+@given(
+    st.text("abc/中-", max_size=60),
+    st.integers(0, 9_999_999),
+    st.floats(0, 900),
+    st.floats(0, 99_999),
+    st.integers(40, 140),
+)
+def test_the_line_after_an_answer_fits(
+    model: str, tokens: int, cost: float, spent: float, width: int
+) -> None:
+    usage, context = Usage(tokens, tokens, cost=cost), ContextUse(tokens, 0, 10_000_000)
+    line = footer(model, TurnFinished("done", "", usage, context=context), spent, width)
+    assert cells(line) <= width
+    assert "context " in line
+    assert " out" in line
+    assert ("$" in line) <= (cost > 0)

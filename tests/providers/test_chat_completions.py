@@ -509,6 +509,8 @@ def test_gemini_signature_is_kept_with_its_call() -> None:
         ([{"choices": [{"index": 0, "delta": {}, "usage": {"prompt_tokens": 9}}]}], Usage(9)),
         ([chat_chunk(usage={"prompt_tokens": 1}), chat_chunk(usage={"prompt_tokens": 2})], Usage(2)),
         ([chat_chunk(usage=None)], Usage()),
+        ([chat_chunk(usage={"prompt_tokens": 1, "cost": 0.0042})], Usage(1, cost=0.0042)),
+        ([chat_chunk(usage={"prompt_tokens": 1, "cost": "much"})], Usage(1)),
         ([chat_chunk(usage={"prompt_tokens": "many", "completion_tokens": -1})], Usage()),
     ],
 )
