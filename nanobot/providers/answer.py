@@ -191,3 +191,9 @@ def token_count(usage: Mapping[str, Any], *path: str) -> int:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def cost_of(usage: Mapping[str, Any]) -> float:
+    """US dollars, where the report says them: https://openrouter.ai/docs/use-cases/usage-accounting."""
+    cost = usage.get("cost")
+    return cost if isinstance(cost, float) and 0 < cost < 1e9 else 0.0

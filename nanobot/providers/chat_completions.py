@@ -9,11 +9,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from math import inf
 from typing import Any
 
 from nanobot.messages import ImagePart, Message, ReasoningPart, TextPart, ToolCall, Usage
-from nanobot.providers.answer import AnswerReader, Block, token_count
+from nanobot.providers.answer import AnswerReader, Block, cost_of, token_count
 from nanobot.providers.base import Completion, ModelEvent, ModelRequest
 from nanobot.providers.conversation import (
     EMPTY,
@@ -71,7 +70,6 @@ class ChatReader(AnswerReader):
     def usage(self) -> Usage:
         """Token counts, under the names of OpenAI, DeepSeek (`prompt_cache_hit_tokens`) or Moonshot."""
         report = self.usage_report
-        cost = report.get("cost")  # of OpenRouter: https://openrouter.ai/docs/use-cases/usage-accounting
         return Usage(
             input_tokens=token_count(report, "prompt_tokens"),
             output_tokens=token_count(report, "completion_tokens"),
@@ -80,7 +78,7 @@ class ChatReader(AnswerReader):
             or token_count(report, "cached_tokens"),
             cache_write_tokens=token_count(report, "prompt_tokens_details", "cache_write_tokens"),
             reasoning_tokens=token_count(report, "completion_tokens_details", "reasoning_tokens"),
-            cost=cost if isinstance(cost, float) and 0 < cost < inf else 0.0,
+            cost=cost_of(report),
         )
 
     def _take_delta(self, delta: Mapping[str, Any]) -> Iterator[ModelEvent]:

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_557, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_693, target=23_500)
+TOTAL = Ratchet(now=27_697, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 570,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_480,
+    "providers": 2_484,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_794,
     # finding, reading, previewing and installing skills; target 960
