@@ -55,7 +55,9 @@ def outgoing_dir() -> Path:
 def make_private_dir(path: Path) -> Path:
     """Create `path` (0700) with its parents. Raises StorageError naming the folder."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for missing in [folder for folder in reversed(path.parents) if not folder.exists()]:
+            missing.mkdir(exist_ok=True, mode=0o700)
+        path.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         kind = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else HomeUnusable
         raise kind(

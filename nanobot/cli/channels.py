@@ -35,7 +35,7 @@ def show_channels(json_output: Json = False) -> None:
         {
             "name": name,
             "enabled": name in enabled,
-            "problem": _problem(name, enabled[name]) if name in enabled else faults.get(name, ""),
+            "problem": problem_of(name, enabled[name]) if name in enabled else faults.get(name, ""),
         }
         | live.get(name, {})
         for name in dict.fromkeys([*enabled, *faults, *(spec.name for spec in CHANNELS)])
@@ -65,7 +65,7 @@ def _describe(channel: dict[str, Any]) -> str:
     return f"{text}. Last error: {error}" if error else text
 
 
-def _problem(name: str, section: Any) -> str:
+def problem_of(name: str, section: Any) -> str:
     """Why an enabled channel cannot work, such as a missing library."""
     try:
         load_channel(name)

@@ -11,7 +11,7 @@ from nanobot.cli.options import Json, LazyGroup, new_app
 app = new_app("nanobot: an ultra-lightweight personal AI assistant. --version alone prints its version.")
 for name, text in {
     "session": "Look into past conversations.",
-    "config": "Set a key of config.json, or describe all; `nanobot status` checks it.",
+    "config": "Set a key of config.json, or describe all; `nanobot doctor` checks it.",
     "memory": "Look after what is remembered.",
     "cron": "Schedule jobs.",
     "skills": "See, install and remove skills: instructions for kinds of tasks.",
@@ -65,6 +65,22 @@ def status(json_output: Json = False) -> None:
     from nanobot.cli.status import run_status
 
     raise typer.Exit(run_status(as_json=json_output))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Repair files and their modes; config.json is copied first.")
+    ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the providers whether they take the keys.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Look for what is wrong, and say how to repair it."""
+    from nanobot.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(fix=fix, live=live, as_json=json_output))
 
 
 gateway_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)

@@ -253,7 +253,7 @@ def _ask_missing(choice: _Choice, config: Config) -> None:
 def _ask_model(choice: _Choice, config: Config) -> str:
     """A model of the server's own list; part of a name searches it. Without a list, any name."""
     print(f"Asking {choice.spec.title} for its models …", flush=True)
-    names = asyncio.run(_models(choice, config))
+    names = asyncio.run(models_of(choice.applied_to(config), choice.spec))
     default = _default_model(choice.spec, config)
     if names and wire_model(choice.spec, default) not in names:
         default = next(iter(difflib.get_close_matches(default, names, 1)), names[0])
@@ -276,10 +276,9 @@ def _ask_model(choice: _Choice, config: Config) -> str:
             default = matches[0]
 
 
-async def _models(choice: _Choice, config: Config) -> list[str]:
-    """What the server lists for chatting; [] when it has no list. Raises ProviderError."""
-    candidate = choice.applied_to(config)
-    provider = open_provider(await resolve(candidate, f"{choice.spec.name}/any"), candidate)
+async def models_of(config: Config, spec: ProviderSpec) -> list[str]:
+    """What its server lists for chatting; [] when it has no list. Raises ProviderError."""
+    provider = open_provider(await resolve(config, f"{spec.name}/any"), config)
     try:
         return chat_models(await provider.models()) if isinstance(provider, WireProvider) else []
     except ProviderError as error:

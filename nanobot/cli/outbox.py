@@ -21,7 +21,8 @@ def list_outbox(json_output: Json = False) -> None:
     for entry in entries:
         error = f"; last error: {entry.error}" if entry.error else ""
         text = f"{one_line(entry.text, 60)!r}, failed {entry.attempts} times{error}"
-        rows.append((str(entry.outbox_id), entry.state, f"{entry.channel}:{entry.chat_id}", text))
+        state = "given up" if entry.state == "parked" else entry.state
+        rows.append((str(entry.outbox_id), state, f"{entry.channel}:{entry.chat_id}", text))
     lines = table(rows) or ["Everything was delivered."]
     print_result([entry._asdict() for entry in entries], lines, json_output)
 
@@ -41,6 +42,6 @@ async def _retry() -> str:
     async with existing_store() as store:
         count = await store.outbox.retry_parked() if store else 0
         if store is None or not count:
-            return "No delivery was parked."
+            return "Nothing was given up."
         running = await store.workers.leader()
     return f"To be delivered now: {count}" + ("." if running else ", as soon as `nanobot gateway` runs.")

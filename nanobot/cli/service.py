@@ -34,7 +34,7 @@ WantedBy=default.target
 
 def install() -> int:
     """Write the unit, enable and start it; 1 when systemd was asked and could not start it."""
-    unit, wanted = _unit_path(), _unit_text()
+    unit, wanted = unit_path(), unit_text()
     replaced = _set_aside(unit, wanted)
     paths.make_private_dir(unit.parent)
     paths.write_atomic(unit, wanted, mode=0o644)
@@ -54,12 +54,12 @@ def install() -> int:
 
 def uninstall() -> int:
     """Stop, disable and remove the service; 1 when systemd could not be asked to stop it."""
-    unit = _unit_path()
+    unit = unit_path()
     if not unit.exists():
         print(f"There is no {unit}, so nothing was done.")
         return 0
     stopped = _systemctl("disable", "--now", UNIT)
-    _set_aside(unit, _unit_text())
+    _set_aside(unit, unit_text())
     unit.unlink(missing_ok=True)
     print(f"Removed {unit}")
     if stopped and _systemctl("daemon-reload"):
@@ -68,12 +68,13 @@ def uninstall() -> int:
     return 1
 
 
-def _unit_path() -> Path:
+def unit_path() -> Path:
+    """Where systemd looks for the units of this user."""
     return Path.home() / ".config" / "systemd" / "user" / UNIT
 
 
-def _unit_text() -> str:
-    """Raises UsageError when a path cannot be written into a unit."""
+def unit_text() -> str:
+    """What `install` writes. Raises UsageError when a path cannot be written into a unit."""
     script = Path(sys.argv[0]).absolute()
     is_command = script.name == "nanobot" and os.access(script, os.X_OK)
     command = _quoted(str(script)) if is_command else f"{_quoted(sys.executable)} -m nanobot"

@@ -21,17 +21,21 @@ from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from nanobot.providers.resolve import resolve
 from nanobot.skills.library import library_of
 
+Report = dict[str, Any]
+
 
 def run_status(*, as_json: bool) -> int:
-    """Print the report; 1 when the configuration, or a subagent profile, cannot be used."""
-    report = asyncio.run(_report())
-    print_result(report, _lines(report), as_json)
-    return int(bool(report["config"]["error"] or report.get("subagents", {}).get("errors")))
+    """Print the report; 1 when nothing can be answered, or a subagent profile cannot be used."""
+    report = asyncio.run(report_all())
+    print_result(report, [*_verdict(report), *_lines(report)], as_json)
+    return int(not report["ready"] or bool(report.get("subagents", {}).get("errors")))
 
 
-async def _report() -> dict[str, Any]:
+async def report_all() -> Report:
+    """All that can be told without a model and without the network."""
     file = paths.config_file()
-    report: dict[str, Any] = {
+    report: Report = {
+        "ready": False,
         "config": {"path": str(file), "exists": file.exists(), "error": "", "warnings": []},
         "storage": await storage_report(),
     }
@@ -44,6 +48,7 @@ async def _report() -> dict[str, Any]:
     report["config"]["warnings"] = list(loaded.warnings)
     report["workspace"] = {"path": str(config.workspace_path), "exists": config.workspace_path.is_dir()}
     report["model"] = await _model(config, config.agents.defaults.model)
+    report["ready"] = not (report["model"]["error"] or report["storage"]["error"])
     report["providers"] = {spec.name: has_key(spec, config) for spec in PROVIDERS if not spec.oauth}
     report["channels"] = list(config.channels.enabled())
     report["mcp_servers"] = entries_of(config.tools.mcp_servers)
@@ -94,23 +99,33 @@ def has_key(spec: ProviderSpec, config: Config) -> bool:
     return bool(section and section.api_key) or any(os.environ.get(name) for name in variables if name)
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _verdict(report: Report) -> Iterator[str]:
+    """Ready, or what to do next."""
+    faults = [report["config"]["error"], report.get("model", {}).get("error"), report["storage"]["error"]]
+    if fault := next(filter(None, faults), ""):
+        yield f"Not ready: {fault}"
+    else:
+        yield f"Ready: {_model_line(report['model'])}. `{paths.program()} agent` begins a conversation."
+
+
+def _lines(report: Report) -> Iterator[str]:
     """The report for people: lines that belong together, with their title before the first."""
     for title, lines in _sections(report).items():
         for number, line in enumerate(lines):
             yield f"{'' if number else title:<10} {line}"
 
 
-def _sections(report: dict[str, Any]) -> dict[str, list[str]]:
+def _sections(report: Report) -> dict[str, list[str]]:
     config, storage = report["config"], report["storage"]
     outbox, jobs, gateway = storage["outbox"], storage["jobs"], storage["gateway_pid"]
-    error = [f"Error: {config['error']}"] if config["error"] else []
     missing = "" if config["exists"] else " (missing: defaults apply)"
-    sections = {"Config": [config["path"] + missing, *error, *config["warnings"]]}
+    sections = {"Config": [config["path"] + missing, *config["warnings"]]}
     if "model" in report:
         missing = "" if report["workspace"]["exists"] else " (missing: created by the first turn)"
         sections["Workspace"] = [report["workspace"]["path"] + missing]
-        sections["Model"] = _model_lines(report["model"])
+        model = report["model"]
+        expected = model["error"] or model["configured"].endswith(model["used"])
+        sections["Model"] = [_model_line(model), *([] if expected else model["steps"])]
         sections["Keys"] = [", ".join(name for name, known in report["providers"].items() if known) or "none"]
         channels = [f"{name} (not supported yet)" if name in PLANNED else name for name in report["channels"]]
         sections["Channels"] = [", ".join(channels) or "none"]
@@ -121,11 +136,15 @@ def _sections(report: dict[str, Any]) -> dict[str, list[str]]:
         faults = [f"Error: {fault}" for fault in agents["errors"]]
         sections["Subagents"] = [profiles, *faults, *agents["notes"]]
     sections["Gateway"] = [f"runs (process {gateway})" if gateway else "not running"]
-    parked = f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
-    sections["Outbox"] = [f"{outbox['pending']} waiting, {outbox['parked']} parked{parked}"]
-    unreadable = f", {jobs['unreadable']} cannot be read: nanobot cron list" if jobs["unreadable"] else ""
-    counts = f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed"
-    sections["Jobs"] = [counts + unreadable]
+    if outbox["pending"] or outbox["parked"]:
+        error = (
+            f". Last error: {outbox['error']}. Try again: nanobot outbox retry" if outbox["parked"] else ""
+        )
+        sections["Outbox"] = [f"{outbox['pending']} waiting, {outbox['parked']} given up{error}"]
+    if any(jobs.values()):
+        unreadable = f", {jobs['unreadable']} cannot be read: nanobot cron list" if jobs["unreadable"] else ""
+        counts = f"{jobs['enabled']} enabled, {jobs['failed']} failed, {jobs['missed']} times missed"
+        sections["Jobs"] = [counts + unreadable]
     sections["Sessions"] = [str(storage["sessions"]), *storage["left_out"]]
     if "memory" in report:
         sections["Memory"] = [report["memory"]["text"], *report["memory"]["unreadable"]]
@@ -133,8 +152,8 @@ def _sections(report: dict[str, Any]) -> dict[str, list[str]]:
     return {**sections, "Database": [storage["error"] or database]}
 
 
-def _model_lines(model: dict[str, Any]) -> list[str]:
+def _model_line(model: dict[str, Any]) -> str:
     if model["error"]:
-        return [f"{model['configured']}. Error: {model['error']}"]
+        return f"{model['configured']}, which nothing can serve"
     address = f" at {model['address']}" if model["address"] else ""
-    return [f"{model['used']}, provider {model['provider']}{address}", *model["steps"]]
+    return f"{model['used']}, provider {model['provider']}{address}"

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_557, target=4_000)
+SPINE = Ratchet(now=4_559, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_697, target=23_500)
+TOTAL = Ratchet(now=27_909, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_749, target=9_000)
+HELLO_LINES = Ratchet(now=9_751, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 801,
+    "root files": 803,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_737,
     # the events of a turn, the one way in and out; target 190
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_667,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_154,
+    "cli": 2_364,
     # thirteen slash commands; target 480
     "commands": 630,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450

@@ -123,12 +123,12 @@ async def test_parked_deliveries_are_shown_and_tried_again(home: Home, platform:
     platform.user_sends("anna", "ping")
     await gateway.says("; parked")
     _, out, _ = await home.run("outbox", "list")
-    assert "parked  loopback:anna  'pong', failed 1 times; last error: permanent: the chat is gone" in out
+    assert "given up  loopback:anna  'pong', failed 1 times; last error: permanent: the chat is gone" in out
     _, out, _ = await home.run("outbox", "list", "--json")
     assert [entry["state"] for entry in json.loads(out)] == ["parked"]
     _, out, _ = await home.run("status")
     assert f"runs (process {gateway.process.pid})" in out
-    assert "0 waiting, 1 parked" in out
+    assert "0 waiting, 1 given up" in out
     assert "Last error: permanent: the chat is gone. Try again: nanobot outbox retry" in out
     platform.fail = lambda shown: None
     code, out, _ = await home.run("outbox", "retry")
@@ -139,7 +139,7 @@ async def test_parked_deliveries_are_shown_and_tried_again(home: Home, platform:
 async def test_without_anything_to_do(home: Home) -> None:
     assert await home.run("outbox", "list") == (0, "Everything was delivered.\n", "")
     assert await home.run("outbox", "list", "--json") == (0, "[]\n", "")
-    assert await home.run("outbox", "retry") == (0, "No delivery was parked.\n", "")
+    assert await home.run("outbox", "retry") == (0, "Nothing was given up.\n", "")
     _, out, _ = await home.run("status", "--json")
     storage = json.loads(out)["storage"]
     assert storage["gateway_pid"] is None

@@ -32,7 +32,7 @@ def test_status_with_a_broken_config(nanobot: Nanobot) -> None:
     config.write_text('{"agents": [}')
     done = nanobot.run("status")
     assert done.returncode == 1
-    assert f"Error: {config}" in done.stdout
+    assert done.stdout.startswith(f"Not ready: {config}, line 1")
     assert "Sessions   1" in done.stdout
     assert config.read_text() == '{"agents": [}'
 
