@@ -35,11 +35,16 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nanobot.memory import dates, ranking, search_rows, words  # noqa: E402
+from nanobot.memory import dates, ranking, search_index, words  # noqa: E402
 from nanobot.memory.facts import Evidence, Fact, format_fact, message_id  # noqa: E402
 from nanobot.memory.search import MemorySearch  # noqa: E402
-from nanobot.memory.search_index import SearchIndex  # noqa: E402
-from nanobot.memory.search_rows import Position, SearchScope, TurnRow, add_turns  # noqa: E402
+from nanobot.memory.search_index import (  # noqa: E402
+    Position,
+    SearchIndex,
+    SearchScope,
+    TurnRow,
+    add_turns,
+)
 from nanobot.store.store import open_store  # noqa: E402
 
 CUTS = (5, 10, 20)
@@ -272,8 +277,8 @@ def _fact_lines(talk: Conversation, places: dict[tuple[str, str], str]) -> Itera
 # -- what a feature is worth
 
 SWITCHES: dict[str, tuple[ModuleType, str, Any]] = {  # feature: what it is switched off by
-    "neighbours' text": (search_rows, "_WEIGHTS", "1.0, 0.0, 0.0, 0.6"),
-    "words of the date": (search_rows, "_WEIGHTS", "1.0, 0.5, 0.3, 0.0"),
+    "neighbours' text": (search_index, "_WEIGHTS", "1.0, 0.0, 0.0, 0.6"),
+    "words of the date": (search_index, "_WEIGHTS", "1.0, 0.5, 0.3, 0.0"),
     "days that are asked for": (dates, "with_days", lambda text, today: text),
     "speaker": (ranking, "_SPEAKER", 1.0),
     "facts lend to evidence": (ranking, "_FACT", 0.0),

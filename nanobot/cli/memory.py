@@ -43,7 +43,7 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot import paths
     from nanobot.memory.files import open_files
     from nanobot.memory.search import MemorySearch
-    from nanobot.memory.search_rows import SearchScope
+    from nanobot.memory.search_index import SearchScope
     from nanobot.store.store import open_store
 
     config = load_and_warn().config

@@ -69,10 +69,8 @@ async def count_waiting(store: Store, window: int) -> Waiting:
 
 @dataclass(frozen=True)
 class Consolidator:
-    """Consolidates the sessions of a store. `model_of` opens the model for a session: its name and provider.
-
-    `timeout` is in seconds, for one range of messages; `max_tokens` limits the model's reply.
-    """
+    """Consolidates a store's sessions. `model_of` opens a session's model: its name and provider.
+    `timeout` is in seconds for one range of messages; `max_tokens` limits the reply."""
 
     store: Store
     files: MemoryFiles
@@ -87,11 +85,8 @@ class Consolidator:
         return ConsolidationTable(self.store.database)
 
     async def run_owed(self, *, most: int = 1_000_000, retry_now: bool = False) -> int:
-        """Consolidate what is owed, in at most `most` attempts; returns how many of them worked.
-
-        Cancelling it changes nothing. A session that failed waits for its time, unless `retry_now`.
-        Raises StorageError.
-        """
+        """Consolidate what is owed, in at most `most` attempts; how many of them worked. Raises StorageError.
+        Cancelling it changes nothing. A session that failed waits for its time, unless `retry_now`."""
         await self.finish_pending()
         done, failed = 0, set[str]()
         while done + len(failed) < most and await self._next(retry_now, failed):  # mostly none: no lock
@@ -135,15 +130,12 @@ class Consolidator:
         if await self._table.pending_changes():
             async with hold("memory"):
                 for change in await self._table.pending_changes():
-                    plan = Plan.from_json(change.body)
-                    await to_the_end(asyncio.to_thread(self.files.apply, plan, change.id))
-                    await self._table.change_applied(change.id)
+                    plan = Plan.from_json(change["body"])
+                    await to_the_end(asyncio.to_thread(self.files.apply, plan, change["id"]))
+                    await self._table.change_applied(change["id"])
 
     async def _read(self, session: Unconsolidated) -> Transcript:
-        """The next messages to consolidate: whole turns, no more than one model call takes.
-
-        The messages before them, which the model may have seen with them, tell whether others were read.
-        """
+        """The next messages to consolidate: whole turns, no more than one model call takes."""
         first = session.consolidated
         messages = await self.store.sessions.history(session.session, after=first, limit=_RANGE_READ)
         end = _range_end(messages, session.until)

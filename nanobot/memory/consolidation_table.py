@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from nanobot.store.sqlite import Connection, Row, Table, writes
 
@@ -11,9 +10,7 @@ from nanobot.store.sqlite import Connection, Row, Table, writes
 @dataclass(frozen=True, slots=True)
 class Unconsolidated:
     """A session whose messages after `consolidated`, up to `until`, are to get into the memory files now.
-
-    `forgets` rises whenever something is forgotten. They failed `failures` times, and wait until `retry_at`.
-    """
+    `forgets` rises whenever something is forgotten; `failures` so far, the next try at `retry_at`."""
 
     session: str
     is_group: bool
@@ -23,14 +20,6 @@ class Unconsolidated:
     failures: int
     retry_at: float
     error: str
-
-
-class MemoryChange(NamedTuple):
-    """What the messages of a session up to `last` change: a plan as JSON, see operations.py."""
-
-    id: int
-    last: int
-    body: str
 
 
 class ConsolidationTable(Table):
@@ -62,9 +51,7 @@ class ConsolidationTable(Table):
     @writes
     def commit_change(self, connection: Connection, session: Unconsolidated, until: int, body: str) -> bool:
         """Move the session's cursor to `until` and note what that changes in the files, in one transaction.
-
-        False, and nothing is done, when the cursor was moved, or something is or was forgotten meanwhile.
-        """
+        False, and nothing is done, when the cursor was moved, or something is or was forgotten meanwhile."""
         moved = connection.execute(
             "UPDATE sessions SET consolidated_seq = ? WHERE key = ? AND consolidated_seq = ?"
             " AND (SELECT COALESCE(MAX(id), 0) FROM forgets) = ?"
@@ -90,17 +77,17 @@ class ConsolidationTable(Table):
         forgets = "SELECT 1 FROM forgets WHERE request <> ''"
         return bool(await self.database.rows(f"{changes} UNION {forgets}"))
 
-    async def pending_changes(self) -> list[MemoryChange]:
+    async def pending_changes(self) -> list[Row]:
         """Changes that are not in the files yet, oldest first."""
-        return _changes(await self.database.rows(f"{_CHANGES} state = 'pending' ORDER BY id"))
+        return await self.database.rows("SELECT * FROM memory_changes WHERE state = 'pending' ORDER BY id")
 
     async def change_applied(self, change_id: int) -> None:
         await self.database.change("UPDATE memory_changes SET state = 'applied' WHERE id = ?", change_id)
 
-    async def changes_of(self, key: str, first: int, last: int) -> list[MemoryChange]:
+    async def changes_of(self, key: str, first: int, last: int) -> list[Row]:
         """The changes that stand for some of these messages, oldest first."""
         where = "session = ? AND last_seq >= ? AND first_seq <= ? ORDER BY id"
-        return _changes(await self.database.rows(f"{_CHANGES} {where}", key, first, last))
+        return await self.database.rows(f"SELECT * FROM memory_changes WHERE {where}", key, first, last)
 
     async def consolidation_failed(self, key: str, error: str, retry_at: float) -> None:
         await self.database.change(
@@ -111,7 +98,6 @@ class ConsolidationTable(Table):
         )
 
 
-_CHANGES = "SELECT id, last_seq, body FROM memory_changes WHERE"
 # In the sessions that are left out nobody speaks. The model's context begins after message `start`; up to
 # `settled` no turn is running.
 _OWING = (
@@ -124,7 +110,3 @@ _OWING = (
     " UNION SELECT key FROM sessions WHERE start_seq > consolidated_seq)"
     " AND kind = 'chat' ORDER BY updated_at"
 )
-
-
-def _changes(rows: list[Row]) -> list[MemoryChange]:
-    return [MemoryChange(*row) for row in rows]

@@ -50,9 +50,7 @@ _MOST_NUMBERS = 10_000  # of one line: a range typed by hand may be anything
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Where a line comes from. `day` is an ISO date or "", `messages` are ids such as `cli:direct#12`.
-
-    `is_group`: said in a group, whose session `messages` name.
-    """
+    `is_group`: said in a group, whose session `messages` name."""
 
     day: str = ""
     messages: tuple[str, ...] = ()
@@ -81,10 +79,8 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """An entry of HISTORY.md: `text` without its date. `past`: superseded, expired or "".
-
-    `origin.day` is the day it was written; `time` is `HH:MM` or "". `line` as for facts.
-    """
+    """An entry of HISTORY.md, `text` without its date. `past`: superseded, expired or "".
+    `origin.day` is the day it was written; `time` is `HH:MM` or "". `line` as for facts."""
 
     text: str
     origin: Evidence = Evidence()
@@ -94,10 +90,8 @@ class HistoryEntry:
 
 
 def read_memory(path: Path) -> bytes:
-    """What a memory file holds, nothing when there is none; `path` lies in a folder of the workspace.
-
-    Raises StorageError, also for a link that leads out of the workspace.
-    """
+    """What a memory file in a folder of the workspace holds, nothing when there is none.
+    Raises StorageError, also for a link that leads out of the workspace."""
     try:
         return read_inside(path.parent.parent, path)
     except FileNotFoundError:
@@ -167,9 +161,7 @@ def format_fact(fact: Fact) -> str:
 
 def parse_history(text: str) -> list[HistoryEntry]:
     """The entries of HISTORY.md. An entry begins with its date; other lines belong to the one before.
-
-    Lines before the first date are entries without one.
-    """
+    Lines before the first date are entries without one."""
     entries: list[tuple[HistoryEntry, list[tuple[str, Evidence]]]] = []  # each with its further lines
     for number, words, comment in _lines(text):
         if words.startswith("#") or not words:
@@ -191,15 +183,12 @@ def parse_history(text: str) -> list[HistoryEntry]:
 def unreadable(text: str) -> Iterator[tuple[int, str]]:
     """(line counted from 1, what is wrong) for each line of a memory file that is not read as meant."""
     raw = text.split("\n")
-    yield from (
-        (number, f"it is longer than {_LONGEST:,} characters and left out")
-        for number, line in enumerate(raw, 1)
-        if len(line) > _LONGEST
-    )
     for number, words, comment in _lines(text):
         dated = _DATED.match(words)
         days = [*([dated[1]] if dated else []), *filter(_DAY.fullmatch, comment.split())]
-        if wrong := next((day for day in days if not _is_day(day)), ""):
+        if len(raw[number]) > _LONGEST:
+            yield number + 1, f"it is longer than {_LONGEST:,} characters and left out"
+        elif wrong := next((day for day in days if not _is_day(day)), ""):
             yield number + 1, f"there is no day {wrong}"
         elif dated and not _ENTRY.match(words):
             yield number + 1, f"what follows {dated[1]} in the brackets is no time like 14:05"
@@ -233,10 +222,11 @@ def _continued(entry: HistoryEntry, more: list[tuple[str, Evidence]]) -> History
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, str]]:
-    """(number, words outside of comments, the line's last comment) of every line that is not too long."""
+    """(number, words outside of comments, the line's last comment) of every line; of a long one nothing."""
     inside = False
     for number, line in enumerate(text.split("\n")):
         if len(line) > _LONGEST:
+            yield number, "", ""
             continue
         if inside:
             _, found, line = line.partition("-->")
@@ -283,10 +273,6 @@ def _format_origin(origin: Evidence) -> str:
 
 def _ranges(numbers: Iterable[int]) -> str:
     """For example `1-40,44`."""
-    spans: list[tuple[int, int]] = []
-    for number in sorted(set(numbers)):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1] = (spans[-1][0], number)
-        else:
-            spans.append((number, number))
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    in_a_row = itertools.groupby(enumerate(sorted(set(numbers))), lambda place: place[1] - place[0])
+    spans = [[number for _, number in run] for _, run in in_a_row]
+    return ",".join(f"{span[0]}-{span[-1]}" if span[1:] else str(span[0]) for span in spans)

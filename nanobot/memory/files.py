@@ -61,11 +61,8 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 class MemoryFiles:
-    """The memory files in `folder`. Methods block; those that write raise StorageError.
-
-    Files are read anew before every change and bytes that are no UTF-8 are kept: they are the owner's.
-    `waiting` holds unconfirmed facts, written like those of `memory`.
-    """
+    """The memory files in `folder`. Methods block; those that write raise StorageError. Files are read anew
+    before every change, and bytes that are no UTF-8 kept. `waiting` has unconfirmed facts, like `memory`."""
 
     def __init__(self, folder: Path, backups: Path) -> None:
         self.folder, self.backups = folder, backups
@@ -138,9 +135,7 @@ def open_files(workspace: Path) -> MemoryFiles:
 
 def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
     """MEMORY.md after the edits. An edit whose fact is gone is left out, as the owner took it away.
-
-    The file is written as a whole, so if one of the new lines is there, all of this was done before.
-    """
+    The file is written as a whole, so if one of the new lines is there, all of this was done before."""
     lines: list[str | None] = [*text.split("\n")]  # None: it is gone
     if any(edit.new in lines for edit in edits if edit.new):
         return text
@@ -181,9 +176,7 @@ class _Changed(Exception):
 
 def rewrite(path: Path, change: Callable[[str], str]) -> None:
     """Bring `change` into a file as it is at that moment; for the holder of the lock `memory`.
-
-    Survives a crash at any point. Raises StorageError.
-    """
+    Survives a crash at any point. Raises StorageError."""
     while True:
         with _storage_errors(path):
             before = _read(path)

@@ -30,9 +30,7 @@ _SHORTEST = 3  # bytes; less would match nearly everything, but one Chinese char
 @dataclass(frozen=True)
 class ForgetScope:
     """What may be forgotten from where: `session` is a chat's key, "" the owner's terminal.
-
-    `owner`: a chat that also speaks for the owner's own memory.
-    """
+    `owner`: a chat that also speaks for the owner's own memory."""
 
     session: str = ""
     is_group: bool = False
@@ -120,10 +118,8 @@ class Forgetter:
         )
 
     async def forget(self, found: Found) -> int:
-        """Remove it; how many messages lost their words. What is broken off is finished by `finish`.
-
-        Raises StorageError.
-        """
+        """Remove it; how many messages lost their words. `finish` finishes what is broken off.
+        Raises StorageError."""
         await self.consolidator.finish_pending()
         await self._redaction.begin(json.dumps({"wanted": found.wanted, **asdict(found.scope)}))
         await self.finish()
@@ -164,10 +160,7 @@ class Forgetter:
 
 
 def _without(text: str, found: Found, items: Sequence[Fact | HistoryEntry]) -> str:
-    """The file without what is meant; for the owner also without other lines that say it, like headings.
-
-    An entry of the history goes on to the next one.
-    """
+    """The file without what is meant; for the owner also without other lines that say it, like headings."""
     everywhere, inside, starts = not found.scope.session, False, {item.line: item for item in items}
     kept = []
     for number, line in enumerate(text.split("\n")):
@@ -202,10 +195,8 @@ def _never(text: str) -> bool:
 
 
 def _says(wanted: str, *, closely: bool = True) -> Matches:
-    """True of texts that contain `wanted`, however it is spaced and written in capitals.
-
-    Not `closely`: also of those that have all of its words. Raises UsageError when it is too short.
-    """
+    """True of texts that contain `wanted`, however spaced and written in capitals. Raises UsageError.
+    Not `closely`: also of those that have all of its words."""
     needle = _plain(wanted).rstrip(".!?")
     if len(needle.encode()) < _SHORTEST:
         raise UsageError("That is too little to search for. Give at least three letters, or an id.")

@@ -76,16 +76,14 @@ class MemoryMaintenance:
 
     async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
         """What people said in these messages, as far as it is consolidated. Raises StorageError.
-
-        A chat waits for this, so no model is asked; the rest is owed from now on.
-        """
+        A chat waits for this, so no model is asked; the rest is owed from now on."""
         changes = await self._table.changes_of(session_key, messages[0].seq, messages[-1].seq)
         if not changes:
             return ""
         from nanobot.memory.facts import parse_history
         from nanobot.memory.operations import Plan
 
-        lines = "\n".join(line for change in changes for line in Plan.from_json(change.body).history[:1])
+        lines = "\n".join(line for change in changes for line in Plan.from_json(change["body"]).history[:1])
         return "\n".join(f"[{entry.origin.day}] {entry.text}" for entry in parse_history(lines))
 
     async def serve(self, hub: Hub) -> None:
@@ -115,10 +113,8 @@ class MemoryMaintenance:
     async def run_owed(
         self, *, most: int = 1_000_000, seconds: float = math.inf, retry_now: bool = False
     ) -> None:
-        """Finish what is being forgotten, and consolidate what is owed in at most `most` attempts.
-
-        An attempt takes at most `seconds`. Raises NanobotError.
-        """
+        """Finish what is being forgotten, and consolidate what is owed in at most `most` attempts,
+        each of at most `seconds`. Raises NanobotError."""
         await self.forgetter.finish()
         timeout = min(seconds, self.consolidator.timeout)
         consolidator = dataclasses.replace(self.consolidator, timeout=timeout)

@@ -35,10 +35,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[。!?])")
 
 
 class Edit(NamedTuple):
-    """One line of MEMORY.md: the fact `old` (an id or "") gives way to the line `new` (or "").
-
-    `group` is the group whose facts these are, or "": others may have a fact with the same words.
-    """
+    """One line of MEMORY.md: the fact `old` (an id or "") gives way to the line `new` (or ""). `group` is
+    the group whose facts these are, or "": others may have a fact with the same words."""
 
     old: str
     new: str
@@ -193,10 +191,7 @@ class _Checker:
 
 
 def _check_shrink(facts: Sequence[Fact], edits: Sequence[Edit]) -> None:
-    """Raises ProviderError when facts that stay would lose too much of their text.
-
-    One fact may always get shorter: in a small memory it is more than its share.
-    """
+    """Raises ProviderError when facts that stay would lose too much of their text; a single one may."""
     sizes = {fact.id: len(fact.text) for fact in facts}
     expired = sum(sizes.get(edit.old, 0) for edit in edits if not edit.new)
     before = sum(sizes.values()) - expired

@@ -30,10 +30,7 @@ class _Shown:
 
 class MemorySection:
     """Facts in the order of the file, so that a new one at its end leaves the prompt's beginning alone.
-
-    A group is shown what was said in it, everybody else what was not said in groups. The file is read again
-    when it has changed. `folder` holds MEMORY.md and HISTORY.md.
-    """
+    A group is shown what was said in it, everybody else what was not said in groups."""
 
     name = "memory"
 

@@ -1,12 +1,9 @@
-"""Which messages and facts answer a question best: choosing terms, scoring, fusing.
-
-The weights were tuned on conversations that are not part of the project (benchmarks/README.md).
-"""
+"""Which messages and facts answer a question best. The weights were tuned on conversations that are not part
+of the project (benchmarks/README.md)."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,9 +11,9 @@ from datetime import datetime
 from sqlite3 import Connection, Row
 from typing import Literal
 
-from nanobot.memory import search_rows as rows
+from nanobot.memory import search_index as rows
 from nanobot.memory.facts import message_id, parse_facts, parse_history
-from nanobot.memory.search_rows import SearchScope
+from nanobot.memory.search_index import SearchScope
 from nanobot.memory.words import content_words, words
 
 FACTS_FILE = "MEMORY.md"
@@ -46,12 +43,9 @@ Kind = Literal["fact", "history", "turn", "message"]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Something found. `day` is an ISO date or "", `time` is `HH:MM` or "".
-
-    `turn` is a message that matches, `message` one that was asked for by its id, whole and as Markdown.
-    `id`: a fact's or a message's; history entries have none. `sources`: the messages a line rests on.
-    `past`: superseded, expired or "". `row`: its row in the index.
-    """
+    """Something found: `turn` is a message that matches, `message` one asked for by its id, as Markdown.
+    `id`: a fact's or a message's; history entries have none. `day`: an ISO date or "", `time`: `HH:MM` or "".
+    `past`: superseded, expired or "". `sources`: the messages a line rests on. `row`: that in the index."""
 
     kind: Kind
     id: str
@@ -102,11 +96,8 @@ def _with_score(line: Hit, scores: Mapping[str, float]) -> Hit:
 
 
 def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
-    """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more.
-
-    Of the scope's own chat only what was said up to message `start`. It costs a look at each word: words that
-    very many rows hold say nothing here.
-    """
+    """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more, and those that
+    very many rows hold nothing. Of the scope's own chat only what was said up to message `start`."""
     held, enough = _held(index, text)
     best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
     turns = {turn["name"]: turn for turn in rows.these(index, "turns", best, scope, start)}
@@ -229,8 +220,7 @@ def excerpt(text: str, asked: str, limit: int) -> str:
     if len(line) <= limit:
         return line
     folded = line.casefold()
-    places = (re.search(re.escape(word), folded) for word in content_words(asked))
-    first = min((found.start() for found in places if found), default=0)
+    first = min((folded.find(word) for word in content_words(asked) if word in folded), default=0)
     start = max(0, min(first - limit // 4, len(line) - limit))
     cut = line[start : start + limit - 2]
     return ("…" if start else "") + cut + ("…" if start + limit - 2 < len(line) else "")

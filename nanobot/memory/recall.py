@@ -16,7 +16,7 @@ from nanobot.store.store import Store
 
 if TYPE_CHECKING:
     from nanobot.memory.search import MemorySearch
-    from nanobot.memory.search_rows import SearchScope
+    from nanobot.memory.search_index import SearchScope
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,7 @@ class Recall:
 
     async def before_turn(self, inbound: InboundMessage, start: int) -> str:
         """Lines for a turn's newest message, or ""; its model is shown nothing up to message `start`.
-
-        Facts that are in the prompt and messages the model still sees are not repeated. When the index is
-        not ready in time, the turn begins without, and so do others, without waiting, until it is made.
-        """
+        When the index is not ready in time, turns begin without, and do not wait, until it is made."""
         if not self._config.recall.enabled or inbound.source != "person" or self._late:
             return ""
         only_this_chat = self._config.scope == "chat" or inbound.is_group
@@ -98,7 +95,7 @@ class Recall:
         return self._memory
 
     def _scope(self, inbound: InboundMessage) -> SearchScope:
-        from nanobot.memory.search_rows import SearchScope
+        from nanobot.memory.search_index import SearchScope
 
         return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 

@@ -50,9 +50,7 @@ _Update = tuple[str, tuple[object, ...]]  # a statement that changes one row, an
 @dataclass(frozen=True)
 class Target:
     """What is to lose its words: texts that `matches` is true of, and `messages`, each with its session.
-
-    `only`: in this session, "" for all.
-    """
+    `only`: in this session, "" for all."""
 
     matches: Matches
     messages: tuple[tuple[str, StoredMessage], ...] = ()
@@ -210,9 +208,7 @@ def _without_words(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _of_other(table: str, key: str, columns: Sequence[str], target: Target, row: Row) -> Iterator[_Update]:
     """Texts that say it are emptied, and what is made of a message that is meant.
-
-    A mail has no text any more and is not delivered; a job is gone.
-    """
+    A mail has no text any more and is not delivered; a job is gone."""
     old = {column: json_or_text(row[column]) for column in columns}
     new, made = {column: target.without(old[column]) for column in columns}, target.made(table, row)
     if new == old and not made:

@@ -1,8 +1,5 @@
 """Memory search: one function for the tool, for recall before a turn, and for `nanobot memory search`.
-
-The index follows the database and the memory files by itself, before each search: its cost is that of
-what is new.
-"""
+Before each search the index reads what is new in the database and the files: that is what it costs."""
 
 from __future__ import annotations
 
@@ -11,11 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection as IndexConnection
-from typing import Concatenate, ParamSpec
 
 from nanobot import paths
 from nanobot.errors import StorageError
-from nanobot.memory import search_rows
+from nanobot.memory import search_index
 from nanobot.memory.facts import (
     Fact,
     HistoryEntry,
@@ -29,15 +25,12 @@ from nanobot.memory.facts import (
     split_message_id,
 )
 from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
-from nanobot.memory.search_index import SearchIndex
-from nanobot.memory.search_rows import EVERYTHING, Position, SearchScope, TurnRow
+from nanobot.memory.search_index import EVERYTHING, Position, SearchIndex, SearchScope, TurnRow
 from nanobot.store.export import as_markdown
 from nanobot.store.records import StoredMessage
 from nanobot.store.sessions import stored_message
 from nanobot.store.sqlite import Connection, Row
 from nanobot.store.store import Store
-
-P = ParamSpec("P")
 
 _BATCH = 200  # messages that are indexed in one transaction
 _LATE = 1000  # ids: a message that is not there when one so much newer is will never be
@@ -47,9 +40,7 @@ _MANY = 1000  # messages after which the reader is told how far it is
 
 class MemorySearch:
     """Searches facts, history and messages. `folder` holds MEMORY.md and HISTORY.md.
-
-    `progress` is told how many messages were read, now and then while there are many.
-    """
+    `progress` is told how many messages were read, now and then while there are many."""
 
     def __init__(
         self,
@@ -77,25 +68,20 @@ class MemorySearch:
         return await self._ask(rank, text, scope, self._clock(), limit)
 
     async def recall(self, text: str, scope: SearchScope, start: int, newest: int, limit: int) -> list[Hit]:
-        """What holds enough of the words of `text`, best first. Raises StorageError.
-
-        Of the scope's own chat only what was said up to message `start`. `newest` is the id of the newest
-        message that counts: nothing is read when that one is in the index already.
-        """
+        """As ranking.recall. Raises StorageError. `newest` is the id of the newest message that counts:
+        nothing is read when that one is in the index already."""
         position, changed = await self._index.read(_look, self._folder)
         if changed or newest > position.last or newest in position.missing:
             return await self._ask(recall, text, scope, start, limit)
         return await self._index.read(recall, text, scope, start, limit)
 
-    async def _ask(
-        self, ask: Callable[Concatenate[IndexConnection, P], list[Hit]], *args: P.args, **kwargs: P.kwargs
-    ) -> list[Hit]:
+    async def _ask(self, ask: Callable[..., list[Hit]], *args: object) -> list[Hit]:
         """Ask the index when it holds everything; once more when it was lost meanwhile."""
         losses = -1
         while losses != self._index.losses:
             losses = self._index.losses
             await self.refresh()
-            found = await self._index.read(ask, *args, **kwargs)
+            found = await self._index.read(ask, *args)
         return found
 
     def take_notices(self) -> list[str]:
@@ -130,10 +116,10 @@ class MemorySearch:
             except StorageError as error:  # the messages are found all the same
                 lines = {}
                 self._index.notices.append(str(error))
-            await self._index.write(search_rows.put_lines, file, signature, lines)
+            await self._index.write(search_index.put_lines, file, signature, lines)
         mark, unread = await self._store.database.read(_unread, position, _BATCH)
         if mark != position.mark:  # another database than the one indexed
-            await self._index.write(search_rows.make_tables)
+            await self._index.write(search_index.make_tables)
             return _BATCH
         if unread and not await self._index.write(_add, unread, position):
             return _BATCH
@@ -157,10 +143,9 @@ async def message_named(
 def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str]]:
     """How far the database has been read, and the signatures of files that have changed since."""
     signatures = {file: _signature(folder / file) for file in (FACTS_FILE, HISTORY_FILE)}
-    changed = {
-        name: found for name, found in signatures.items() if search_rows.state(index, f"file {name}") != found
-    }
-    return search_rows.position(index), changed
+    known = {name: search_index.state(index, f"file {name}") for name in signatures}
+    changed = {name: found for name, found in signatures.items() if known[name] != found}
+    return search_index.position(index), changed
 
 
 # -- messages of the database: the ids that were read are known, so their order of arrival does not matter
@@ -194,7 +179,7 @@ def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) ->
     missing = {*before.missing, *range(max(before.last + 1, oldest), last)} - {row.id for row in unread}
     reached = tuple(sorted(number for number in missing if number > oldest))
     mark = _mark(newest) if newest.id == last else before.mark
-    return search_rows.add_turns(index, unread, before, Position(last, reached, mark))
+    return search_index.add_turns(index, unread, before, Position(last, reached, mark))
 
 
 # -- memory files

@@ -48,11 +48,8 @@ _DATE = re.compile(r"(?:19|20)\d\d(?:-\d\d){0,2}|\d{1,2}:\d\d")
 
 @dataclass(frozen=True)
 class Transcript:
-    """Messages of one session, oldest first.
-
-    Nobody wrote what is in `unattended` turns. `read_before`: answers may repeat what others wrote from the
-    first one on; of the others it is known.
-    """
+    """Messages of one session, oldest first. Nobody wrote what is in `unattended` turns. `read_before`:
+    answers may repeat what others wrote from the first one on; of the others it is known."""
 
     session: str
     is_group: bool

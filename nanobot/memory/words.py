@@ -1,8 +1,5 @@
-"""Text as the words search compares: the same function for what is stored and for what is asked.
-
-SQLite's tokenizer does the rest (porter stemming, accents). What it cannot do is done here: languages
-without spaces, identifiers, irregular verbs, and the stop words of a question.
-"""
+"""Text as the words search compares: the same function for what is stored and for what is asked. SQLite's
+tokenizer does the rest (stemming, accents)."""
 
 from __future__ import annotations
 
@@ -55,15 +52,12 @@ _STOP = frozenset(_GRAMMAR.split())
 
 def words(text: str) -> list[str]:
     """The words of `text` in order, folded, and pairs of characters where there are no spaces.
-
-    An identifier gives itself and its parts: `parseHttpUrl` and `parse_http_url` both give `parsehttpurl`,
-    `parse`, `http`, `url`.
-    """
+    An identifier gives itself and its parts: `parse_url` gives `parseurl`, `parse` and `url`."""
     found: list[str] = []
     for run in _RUN.findall(unicodedata.normalize("NFKC", text[:_MOST_TEXT])):
         # Every second piece has no spaces between its words.
         for place, piece in enumerate([run] if run.isascii() else _unspaced().split(run)):
-            found += _pairs(piece) if place % 2 else _folded(piece) if piece else ()
+            found += _pairs(piece) if place % 2 else _folded(piece)
     return found
 
 
@@ -99,7 +93,7 @@ def _folded(piece: str) -> tuple[str, ...]:
     parts = [part for half in halves for part in (_CAMEL.findall(half) if half.isascii() else [half]) if part]
     whole = "".join(char for char in folded if char not in "_'’")[:_LONGEST]
     if len(parts) < 2 or len(whole) == _LONGEST:
-        return (whole,)
+        return (whole,) if whole else ()
     return (whole, *(part.casefold() for part in parts))
 
 

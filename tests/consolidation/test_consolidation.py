@@ -74,7 +74,7 @@ async def test_a_running_turn_waits(world: World) -> None:
     world.use([reply("All before the running turn.")])
     await world.consolidator.run_owed(retry_now=True)
     (change,) = await ConsolidationTable(world.store.database).changes_of("cli:direct", 1, 100)
-    assert change.last <= 8
+    assert change["last_seq"] <= 8
 
 
 async def test_what_is_no_longer_true_stays_findable_with_its_dates(world: World) -> None:

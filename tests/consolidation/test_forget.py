@@ -19,7 +19,7 @@ from nanobot.errors import UsageError
 from nanobot.memory.forget import ForgetScope
 from nanobot.memory.redaction import STEP, Redaction
 from nanobot.memory.search import MemorySearch
-from nanobot.memory.search_rows import SearchScope
+from nanobot.memory.search_index import SearchScope
 from nanobot.messages import (
     ContextPart,
     ImagePart,

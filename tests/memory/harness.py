@@ -10,8 +10,7 @@ from pathlib import Path
 
 from nanobot.memory.ranking import Hit
 from nanobot.memory.search import MemorySearch
-from nanobot.memory.search_index import SearchIndex
-from nanobot.memory.search_rows import SearchScope
+from nanobot.memory.search_index import SearchIndex, SearchScope
 from nanobot.messages import InboundMessage, Message
 from nanobot.store.store import open_store
 from tests.talk import claim_next, claim_own

@@ -27,6 +27,7 @@ TODAY = date(2026, 11, 26)  # a Thursday
         ("我叫Anna王", ["我", "叫", "我叫", "anna", "王"]),
         ("हिन्दी", ["हिन्दी"]),
         ('"; DROP TABLE -- AND (NEAR*', ["drop", "table", "and", "near"]),
+        ("ក_ __", ["ក"]),
         ("", []),
     ],
 )
@@ -78,14 +79,11 @@ def test_any_text_may_name_days(text: str, today: date) -> None:
         ("last weekend", " 20261121 20261122"),
         ("last Friday", " 20261120"),
         ("last Thursday", " 20261119"),
-        ("last May: tea?", "last May 202605: tea?"),
-        ("in December", "in December 202512"),
-        ("on 7 May 2023", "on 7 May 2023 20230507"),
-        ("on May 7th, 2023", "on May 7th, 2023 20230507"),
-        ("on 27 November", "on 27 November 20251127"),
-        ("in Sept of 2023", "in Sept of 2023 202309"),
-        ("2023-05-07", "2023-05-07 20230507"),
-        ("31 April 2020", "31 April 2020 202004"),
+        ("last May: tea?", " 202605: tea?"),
+        ("in December", " 202512"),
+        ("this weekend", " 20261128 20261129"),
+        ("in Sept.", " 202609."),
+        ("2023-05-07", " 20230507"),
     ],
 )
 def test_days_in_words(text: str, asked: str) -> None:
@@ -101,6 +99,8 @@ def test_days_in_words(text: str, asked: str) -> None:
         "a secondary",
         "999999 days ago",
         "in 2023",
+        "on 7 May 2023",
+        "2023-02-30",
         "",
     ],
 )

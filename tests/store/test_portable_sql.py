@@ -14,7 +14,7 @@ import nanobot
 PACKAGE = Path(nanobot.__file__).parent
 # The adapter, and the search index, which is a SQLite file on every host.
 SQLITE_ALONE = {"store/sqlite.py", "store/migrations.py"} | {
-    f"{room}/{name}.py" for room in ("store", "memory") for name in ("search_index", "search_rows")
+    f"{room}/{name}.py" for room in ("store", "memory") for name in ("search_index", "search_index")
 }
 ONLY_SQLITE = re.compile(
     r"\b(INSERT OR|REPLACE INTO|GLOB|PRAGMA|json_\w+|ROWID|IFNULL|AUTOINCREMENT|VACUUM|iif|total_changes"
