@@ -74,7 +74,7 @@ class Inbox(Table):
         await self.database.change(_NOTE_CHAT, channel, "", until)
 
     async def chats(self, channel: str) -> dict[str, float]:
-        """When the newest message of each chat was sent, by chat id; under "", what `heard_all` noted."""
+        """When each chat's newest message was sent (Unix seconds); under "", what `heard_all` has noted."""
         rows = await self.database.rows("SELECT chat_id, seen_at FROM chats WHERE channel = ?", channel)
         return {row["chat_id"]: row["seen_at"] for row in rows}
 
