@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,20 +18,21 @@ class LazyPlugins:
     def __init__(self, folder: Path, load: Callable[[], PluginTools]) -> None:
         self._folder = folder
         self._load = load
-
-    @functools.cached_property
-    def _loaded(self) -> PluginTools:
-        return self._load()
+        self._loaded: PluginTools | None = None
 
     async def tools(self) -> Sequence[Tool]:
-        return await self._loaded.tools() if self._is_used() else ()
+        plugins = self._plugins()
+        return await plugins.tools() if plugins else ()
 
     async def report(self) -> Sequence[ToolReport]:
-        return await self._loaded.report() if self._is_used() else ()
+        plugins = self._plugins()
+        return await plugins.report() if plugins else ()
 
     async def aclose(self) -> None:
-        if "_loaded" in vars(self):
+        if self._loaded:
             await self._loaded.aclose()
 
-    def _is_used(self) -> bool:
-        return "_loaded" in vars(self) or any(self._folder.glob("*.py"))
+    def _plugins(self) -> PluginTools | None:
+        if self._loaded is None and any(self._folder.glob("*.py")):
+            self._loaded = self._load()
+        return self._loaded

@@ -33,8 +33,8 @@ class _Loaded:
     """A file that was loaded, or what is wrong with it."""
 
     threads: PluginThreads
-    tools: Sequence[PluginTool] = ()
-    faults: Sequence[str] = ()
+    tools: Sequence[PluginTool]
+    faults: Sequence[str]
 
 
 class PluginTools:
@@ -115,18 +115,22 @@ class PluginTools:
 
     async def _load_file(self, file: Path) -> _Loaded:
         threads = PluginThreads(file)
-        if not os.path.isfile(file):  # noqa: PTH113  # also when it cannot be looked at
-            return _Loaded(threads, faults=("It is no regular file.",))
+        tools, faults = [], []
         try:
+            if not os.path.isfile(file):  # noqa: PTH113  # also when it cannot be looked at
+                raise ToolError("It is no regular file.")
             work = partial(load_tools, file, self._context, threads)
             tools, faults = await threads.run(work, _LOADING_LIMIT)
+            if not tools and not faults and file.stem not in self._helpers.imported:
+                raise ToolError(
+                    "It defines no subclass of Tool. If it only helps others, begin its name with _."
+                )
         except ToolError as error:
-            return _Loaded(threads, faults=(str(error),))
+            faults = [str(error)]
         except TimeoutError:
-            slow = f"It was not loaded after {_LOADING_LIMIT:g} seconds. Import slow libraries in `execute`."
-            return _Loaded(threads, faults=(slow,))
-        if not tools and not faults and file.stem not in self._helpers.imported:
-            faults = ["It defines no subclass of Tool. If it only helps others, let its name begin with _."]
+            faults = [
+                f"It was not loaded after {_LOADING_LIMIT:g} seconds. Import slow libraries in `execute`."
+            ]
         return _Loaded(threads, tools, faults)
 
     def _register(self, new: Collection[str]) -> None:
@@ -141,20 +145,14 @@ class PluginTools:
                     offered[tool.name] = tool
                 reports.append(ToolReport(tool.name, f"plugin {file}", skipped))
             reports += [ToolReport("", f"plugin {file}", fault) for fault in self._loaded[file].faults]
-        for report in reports:
-            loaded = not report.skipped and report.origin.removeprefix("plugin ") in new
-            if loaded or report not in self._reports:
-                _log(report)
+        for name, origin, skipped in reports:
+            changed = (name, origin, skipped) not in self._reports
+            if not skipped and (changed or origin.removeprefix("plugin ") in new):
+                log.info("Registered plugin tool '%s'", name)
+            elif skipped and changed:
+                what = f"Plugin tool '{name}' skipped —" if name else f"Failed to load {origin}:"
+                log.warning("%s %s", what, skipped)
         self._tools, self._reports = tuple(offered.values()), reports
-
-
-def _log(report: ToolReport) -> None:
-    if not report.skipped:
-        log.info("Registered plugin tool '%s'", report.name)
-    elif report.name:
-        log.warning("Plugin tool '%s' skipped — %s", report.name, report.skipped)
-    else:
-        log.warning("Failed to load %s: %s", report.origin, report.skipped)
 
 
 def _stamp(entry: os.DirEntry[str]) -> _Stamp:

@@ -17,19 +17,9 @@ from nanobot.errors import AccessDenied, ConfigError
 if TYPE_CHECKING:
     import httpx2
 
-# IANA IPv4 and IPv6 special-purpose address registries. `is_global` of the standard library says
-# most of this, but how much depends on the Python patch release.
-# fmt: off
-_REFUSED_V4 = tuple(
-    IPv4Network(block)
-    for block in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
-        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        "168.63.129.16/32",  # the metadata host of Azure
-    )
-)
-# fmt: on
+# What `is_global` of the standard library takes for public on some Python patch releases or on all (IANA
+# special-purpose registry), and the metadata host of Azure.
+_REFUSED_V4 = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
 # Only 2000::/3 is public. Inside it: protocol assignments with Teredo, documentation, 6to4. Those
 # and ISATAP tunnel to an IPv4 address of the attacker's choice, and no web site lives there.
 _PUBLIC_V6 = IPv6Network("2000::/3")
@@ -61,7 +51,8 @@ def check_address(address: IPAddress | str, *, host: str = "") -> None:
 
 def _is_public(address: IPAddress) -> bool:
     if isinstance(address, IPv4Address):
-        return address.is_global and not any(address in block for block in _REFUSED_V4)
+        public = address.is_global and not address.is_multicast
+        return public and not any(address in block for block in _REFUSED_V4)
     if any(address in block for block in _IPV4_INSIDE):
         return _is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
     return (

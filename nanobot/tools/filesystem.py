@@ -7,7 +7,6 @@ import base64
 import codecs
 import contextlib
 import errno
-import heapq
 import io
 import os
 import stat
@@ -224,15 +223,13 @@ class ListDir(_FileTool):
     repeatable = True
 
     def run(self, path: str) -> str:
-        with self._paths.open_folder(path) as folder, os.scandir(folder) as entries:
-            shown = heapq.nsmallest(LIST_ENTRIES, entries, key=lambda entry: entry.name)
-            lines = [_entry_line(entry, folder) for entry in shown]
-            with os.scandir(folder) as again:
-                count = sum(1 for _ in again)
-        if not lines:
+        with self._paths.open_folder(path) as folder:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 (a descriptor)
+            lines = [_entry_line(name, folder) for name in names[:LIST_ENTRIES]]
+        if not names:
             return f"{path} is empty."
-        if count > len(lines):
-            lines.append(f"[{count - len(lines)} more of {count} entries are not shown]")
+        if len(names) > len(lines):
+            lines.append(f"[{len(names) - len(lines)} more of {len(names)} entries are not shown]")
         return "\n".join(lines)
 
 
@@ -317,15 +314,15 @@ def _refuse_binary(path: str, head: bytes, size: int) -> None:
     )
 
 
-def _entry_line(entry: os.DirEntry[str], folder: int) -> str:
-    name = _printable(entry.name)
+def _entry_line(name: str, folder: int) -> str:
+    shown = _printable(name)
     try:
-        if entry.is_symlink():
-            return f"{name} -> {_printable(os.readlink(entry.name, dir_fd=folder))}"
-        status = entry.stat(follow_symlinks=False)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            return f"{shown} -> {_printable(os.readlink(name, dir_fd=folder))}"
     except OSError:
-        return name
-    return f"{name}/" if stat.S_ISDIR(status.st_mode) else f"{name}  {_size(status.st_size)}"
+        return shown
+    return f"{shown}/" if stat.S_ISDIR(status.st_mode) else f"{shown}  {_size(status.st_size)}"
 
 
 def _printable(name: str) -> str:

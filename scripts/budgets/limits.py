@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_559, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_760, target=23_500)
+TOTAL = Ratchet(now=27_746, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_723, target=9_000)
+HELLO_LINES = Ratchet(now=9_720, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -52,11 +52,11 @@ ROOMS: dict[str, int] = {
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 3_094,
     # the owner's tool files, watched, each in threads of its own
-    "plugins": 570,
+    "plugins": 568,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_484,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 1_794,
+    "security": 1_785,
     # finding, reading, previewing and installing skills; target 960
     "skills": 1_013,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_837,
     # the built-in tools; target 1,700
-    "tools": 2_006,
+    "tools": 2_003,
     # what a new workspace holds
     "workspace": 35,
 }

@@ -1,10 +1,13 @@
 """The courtesy guard for commands: the deny list of compat.md, B1, B6, B8, and A4 by command."""
 
+import contextlib
 import os
 import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nanobot.errors import AccessDenied
 from nanobot.security.files import PathPolicy
@@ -295,6 +298,48 @@ def test_e1_commands_do_not_plainly_write_skills_and_plugins(home: Path, command
 )
 def test_commands_read_and_use_skills(home: Path, command: str) -> None:
     check(home, command)
+
+
+PIECES = [
+    "rm",
+    "-rf",
+    " ",
+    "x",
+    "$",
+    *"{}()[]`'\"\\|&;\n#=*?~/@",
+    "<<E",
+    "<<<",
+    "<",
+    "E",
+    "${a:-",
+    "$((",
+    "~no/",
+]
+PIECES += [
+    "case ",
+    "in ",
+    "esac",
+    "for ",
+    "do ",
+    "\0",
+    "\1",
+    "é",
+    "eval ",
+    "sh -c ",
+    "xargs ",
+    "kill ",
+    "$'\\x",
+    "..",
+]
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), restrict=st.booleans())
+def test_a_text_that_is_no_shell_text_is_judged_too(home: Path, pieces: list[str], restrict: bool) -> None:
+    with contextlib.suppress(AccessDenied):
+        check(home, "".join(pieces), restrict=restrict)
+    with pytest.raises(AccessDenied):
+        check(home, "rm -rf x\n" + "".join(pieces), restrict=restrict)
 
 
 def test_scripts_for_many_shells_within_each_other_cost_little(home: Path) -> None:
