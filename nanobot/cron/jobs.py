@@ -21,7 +21,7 @@ from nanobot.store.sqlite import Connection, Row, Table, writes
 from nanobot.store.store import Store
 
 _IN_COLUMNS = {"id", "enabled", "next_at", "created_at", "fault", "last_status", "last_error", "missed"}
-_STATUS = {"done": "ok", "running": "running"}  # of a turn's state; everything else is an error
+_STATUS = {None: "", "done": "ok", "running": "running"}  # of a turn's state; everything else is an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,8 @@ class Job:
     """A message that is due at times. `schedule` is as in cron/schedule.py; times are Unix seconds.
 
     The channel `cli` has no chat to deliver to. `metadata` is what the channel needs to reply; `trust` is
-    that of whoever set it up.
-    The last four fields are derived and not stored with the job. One with a `fault`, which says why this
-    nanobot cannot read it and what to do, is kept and does nothing.
+    that of whoever set it up. The last four fields are derived. One with a `fault`, which says why it cannot
+    be read and what to do, is kept and does nothing.
     """
 
     id: str
@@ -54,10 +53,8 @@ class Job:
 
 
 class JobTable(Table):
-    """Jobs, with how their latest slot and turn went. `left_out` are those of an older nanobot that stay in
-    their file, as it is.
-
-    Methods raise UsageError for an unknown id or what cannot be done.
+    """Jobs, with how their latest slot and turn went; `left_out` are those of an older nanobot that stay in
+    their file. Methods raise UsageError for an unknown id or what cannot be done.
     """
 
     def __init__(self, store: Store, left_out: Sequence[Job] = ()) -> None:
@@ -104,11 +101,11 @@ class JobTable(Table):
             if imported and not note_import(connection, f"{imported}:{job.id}"):
                 continue
             body = {name: value for name, value in asdict(job).items() if name not in _IN_COLUMNS}
-            added += connection.execute(
+            added += connection.change(
                 "INSERT INTO jobs (id, enabled, next_at, created_at, body) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",
-                (job.id, int(job.enabled), job.next_at, job.created_at, json.dumps(body)),
-            ).rowcount
+                *(job.id, int(job.enabled), job.next_at, job.created_at, json.dumps(body)),
+            )
         return added
 
     async def remove(self, job_id: str) -> Job:
@@ -157,19 +154,17 @@ class JobTable(Table):
         connection.hold(f"job:{job.id}", *([due.session_key] if due else []))
         fires = due is not None and not mail.has_pending(connection, due.session_key)
         missed += due is not None and not fires
-        moved = connection.execute(
+        moved = connection.change(
             "UPDATE jobs SET next_at = ?, enabled = ?, missed = missed + ?, skipped = ?"
             " WHERE id = ? AND enabled = ? AND COALESCE(next_at, -1) = ?",
-            (
-                *(next_at, int(next_at is not None), missed, int(missed > 0 and not fires)),
-                *(job.id, int(job.enabled), -1.0 if job.next_at is None else job.next_at),
-            ),
+            *(next_at, int(next_at is not None), missed, int(missed > 0 and not fires)),
+            *(job.id, int(job.enabled), -1.0 if job.next_at is None else job.next_at),
         )
-        if due and fires and moved.rowcount:
+        if due and fires and moved:
             mail.accept(connection, due)
             if next_at is None:
-                connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-        return moved.rowcount > 0
+                connection.change("DELETE FROM jobs WHERE id = ?", job.id)
+        return moved > 0
 
 
 def _job(row: Row) -> Job:
@@ -179,7 +174,7 @@ def _job(row: Row) -> Job:
     except (ValueError, TypeError, AttributeError):
         fault = "This nanobot cannot read it. A newer one may; else remove it."
         return Job(name="", message="", schedule={}, enabled=False, fault=fault, **columns)
-    status = "skipped" if row["skipped"] else (row["state"] and _STATUS.get(row["state"], "error")) or ""
+    status = "skipped" if row["skipped"] else _STATUS.get(row["state"], "error")
     error = (row["error"] or f"The turn ended: {row['state']}.") if status == "error" else ""
     enabled = bool(row["enabled"])
     return replace(job, enabled=enabled, next_at=row["next_at"], last_status=status, last_error=error)
