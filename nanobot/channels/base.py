@@ -1,8 +1,7 @@
-"""What a channel is to nanobot: receive, send, and what it can show.
+"""A channel connects, turns what arrives into `InboundMessage`, and sends `OutboundMessage`.
 
-A channel connects, turns what arrives into `InboundMessage`, and sends `OutboundMessage`. Access, storage,
-restarts and retries happen around it, in `manager.py`. Chat platforms have more in common: a channel made
-of `Platform` (`platform.py`) says only how one event is read and one part is sent.
+Access, storage, restarts and retries happen around it, in `manager.py`; what chat platforms have in common is
+in `Platform` (`platform.py`).
 """
 
 from __future__ import annotations
@@ -50,12 +49,11 @@ class ChannelStatus:
 class ChannelHost:
     """What a channel may ask of nanobot.
 
-    `accept` stores a message and returns once it is safe: acknowledge to the platform after that, not
-    before. It drops senders who are not allowed and messages that came before (its answer is False
-    then), and raises StorageError when nothing could be stored: do not acknowledge then.
-    `connected` tells that the platform is reached and working. `commands` are the slash commands as
-    (name, description), for platforms that list them. `seen`: by chat id, when the newest message was sent
-    (Unix seconds) that is safe; by "", until when the channel had missed nothing.
+    `accept` stores a message; acknowledge to the platform when it has returned. False: it was dropped, as its
+    sender is not allowed, or it came before. It raises StorageError when nothing could be stored: do not
+    acknowledge then. `connected` tells that the platform is reached. `commands` are the slash commands as
+    (name, description). `seen`: by chat id, when the newest message was sent (Unix seconds) that is safe; by
+    "", until when the channel had missed nothing.
     """
 
     accept: Callable[[InboundMessage, Collection[str]], Awaitable[bool]]
@@ -80,8 +78,7 @@ class Channel(ABC):
     async def run(self) -> None:
         """Connect and receive until cancelled; after any error it is called again, after a while.
 
-        For each message call `await self.host.accept(inbound, names)`; `names` are further names of
-        the sender that `allowFrom` may list, such as a user name.
+        For each message `await self.host.accept(inbound, names)`: `allowFrom` may list these names, too.
         """
 
     @abstractmethod
@@ -95,10 +92,8 @@ class Channel(ABC):
         """Tell the chat that an answer is coming; called every few seconds while a turn runs."""
 
     async def show_partial(self, message: OutboundMessage) -> None:
-        """Show an unfinished answer; `send` of the same `message.id` completes it.
-
-        When that is of the kind `progress`, the words were interim: they stay, and what comes later under
-        this id is another message.
+        """Show an unfinished answer; `send` of the same `message.id` completes it. If that is `progress`, the
+        words were interim: what comes later under this id is another message.
         """
 
     async def fetch(self, attachment: Attachment, target: Path) -> None:

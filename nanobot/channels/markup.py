@@ -62,13 +62,10 @@ def runs_of(markdown: str, dialect: Dialect) -> list[Run]:
     from markdown_it.tree import SyntaxTreeNode
 
     source = _clean(markdown)
-    lines = source.split("\n")
-    walk = _Walk(dialect, lines)
+    walk = _Walk(dialect, source.split("\n"))
     blocks = []
     for node in SyntaxTreeNode(_parser("](" in source).parse(source)).children:
-        runs = walk.block(node)
-        first, last = node.map or (0, 0)
-        written = "\n".join(lines[first:last]).strip("\n")
+        runs, written = walk.block(node), walk.source(node)
         blocks.append(runs if _keeps_all(written, runs) else [Run(written.strip())])
     runs = _join("\n\n", blocks)
     return runs if shown(runs).strip() else [Run(source.strip())]
@@ -118,6 +115,10 @@ class _Walk:
         self._lines = lines
         self._styles = {"strong": dialect.bold, "em": dialect.italic, "s": dialect.strike}
 
+    def source(self, node: SyntaxTreeNode) -> str:
+        first, last = node.map or (0, 0)
+        return "\n".join(self._lines[first:last])
+
     def block(self, node: SyntaxTreeNode, *, quoted: bool = False, depth: int = 0) -> list[Run]:
         dialect = self._dialect
         match node.type:
@@ -163,12 +164,10 @@ class _Walk:
 
     def _table(self, node: SyntaxTreeNode) -> list[Run]:
         rows = [row.children for part in node.children for row in part.children]
-        cells = [[shown(self._inline(cell.children)) for cell in row] for row in rows]
-        first, last = node.map or (0, 0)
-        source = "\n".join(self._lines[first:last])
-        sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in rows[0]]
-        table = Run(_aligned(cells, sides), "code", (_style(self._dialect.fence, block=True),))
-        # A row may have more cells than the heading.
+        words = [[shown(self._inline(cell.children)) for cell in row] for row in rows]
+        right = [cell.attrs.get("style") == "text-align:right" for cell in rows[0]]
+        table = Run(_aligned(words, right), "code", (_style(self._dialect.fence, block=True),))
+        source = self.source(node)  # a row may have more cells than the heading
         return [table if _keeps_all(source, [table]) else table._replace(text=source)]
 
     def _inline(self, nodes: Iterable[SyntaxTreeNode], *, in_link: bool = False) -> list[Run]:
@@ -241,16 +240,15 @@ def _join(separator: str, blocks: Iterable[list[Run]]) -> list[Run]:
     return runs
 
 
-def _aligned(rows: list[list[str]], sides: list[str]) -> str:
-    widths = [max(3, *(cells(row[column]) for row in rows)) for column in range(len(sides))]
+def _aligned(rows: list[list[str]], right: list[bool]) -> str:
+    widths = [max(3, *map(cells, column)) for column in zip(*rows, strict=False)]
     if sum(widths) > _WIDEST_TABLE:
         widths = [0] * len(widths)  # padding would only break its lines
-    lines = [" | ".join(map(_padded, row, widths, sides)) for row in rows]
+    lines = [" | ".join(map(_padded, row, widths, right)) for row in rows]
     lines.insert(1, "-+-".join("-" * max(3, width) for width in widths))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _padded(cell: str, width: int, side: str) -> str:
-    missing = max(0, width - cells(cell))
-    left = {"right": missing, "center": missing // 2}.get(side, 0)
-    return " " * left + cell + " " * (missing - left)
+def _padded(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - cells(cell))
+    return space + cell if right else cell + space

@@ -31,10 +31,8 @@ def load_channel(name: str) -> type[Channel]:
     try:
         loaded = _load(name)
     except ImportError as error:
-        raise ChannelError(
-            f'{name} needs a library that is missing ({error}). Run: pip install "nanobot-ai[{name}]"',
-            permanent=True,
-        ) from error
+        missing = f'{name} needs a library that is missing ({error}). Run: pip install "nanobot-ai[{name}]"'
+        raise ChannelError(missing, permanent=True) from error
     except ChannelError:
         raise
     except Exception as error:
@@ -72,8 +70,5 @@ def _load(name: str) -> Any:
     if name in PLANNED:
         raise ChannelError(f"{name} is not supported by this version yet.", permanent=True)
     known = ", ".join(spec.name for spec in CHANNELS)
-    raise ChannelError(
-        f"There is no channel {name}. Built in: {known}. A plugin adds one with an entry point of the "
-        f"group {ENTRY_POINTS}.",
-        permanent=True,
-    )
+    how = f"A plugin adds one with an entry point of the group {ENTRY_POINTS}."
+    raise ChannelError(f"There is no channel {name}. Built in: {known}. {how}", permanent=True)

@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from nanobot.channels.dialects import Dialect, Escapes, escaped
 from nanobot.channels.markup import Run, Style, runs_of, shown
@@ -28,13 +29,8 @@ class Rendered:
     fill: float
 
 
-def render_text(markdown: str, dialect: Dialect) -> Rendered:
-    """All of it as one message; empty only when `markdown` is blank."""
-    return _written(runs_of(markdown, dialect), dialect)
-
-
 def render_pieces(markdown: str, dialect: Dialect) -> Iterator[Rendered]:
-    """As many messages as are needed. Nothing but white space at the cuts is lost.
+    """As many messages as are needed, none for a blank text. Nothing but white space at the cuts is lost.
 
     Cuts at the border of a paragraph, else a line, a sentence, a word, a character cluster; in code between
     lines, and only where a block is too long for a message.
@@ -59,9 +55,7 @@ class _Document:
         self.text = shown(runs)
         self._runs = runs
         self._dialect = dialect
-        self._starts = [0]
-        for run in runs:
-            self._starts.append(self._starts[-1] + len(run.text))
+        self._starts = [0, *accumulate(len(run.text) for run in runs)]
 
     def render(self, start: int, end: int) -> Rendered:
         """What is shown from `start` to `end`, without the space at the end."""
@@ -78,14 +72,14 @@ class _Document:
         if end >= len(self.text):
             return len(self.text), len(self.text)
         cut = _border(self.text, start, end)
-        begun, over = self._code_around(cut)
-        if over <= end:
-            cut = max(cut, over)
+        index = self._run_at(cut)
+        begun, over = self._starts[index], self._starts[index + 1]
+        torn = begun < cut and any(style.block for style in self._runs[index].styles)
+        if not torn or over <= end:
+            cut = over if torn else cut
             return cut, self._skip_blank(cut)
-        early = begun - start > (end - start) // 2
-        if begun > start and (
-            early or (over - begun <= self._dialect.limit and self.render(begun, over).fill <= 1)
-        ):
+        late = begun - start > (end - start) // 2
+        if begun > start and (late or self._fits(begun, over)):
             return begun, begun
         newline = self.text.rfind("\n", max(start, begun) + 1, end + 1)
         if newline > 0:
@@ -93,15 +87,11 @@ class _Document:
         cut = _cluster_border(self.text, max(start, begun), end)
         return cut, cut
 
+    def _fits(self, start: int, end: int) -> bool:
+        return end - start <= self._dialect.limit and self.render(start, end).fill <= 1
+
     def _run_at(self, position: int) -> int:
         return bisect_right(self._starts, position) - 1
-
-    def _code_around(self, position: int) -> tuple[int, int]:
-        """From where to where the block of code reaches that a cut there would tear; (0, 0): none."""
-        index = self._run_at(position)
-        begun, over = self._starts[index], self._starts[index + 1]
-        torn = any(style.block for style in self._runs[index].styles) and begun < position
-        return (begun, over) if torn else (0, 0)
 
     def _skip_blank(self, position: int) -> int:
         """Past the white space at a cut, but not past the indentation of the next line."""

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.channels.dialects import DISCORD_MARKDOWN
-from nanobot.channels.splitting import render_pieces, render_text
+from nanobot.channels.splitting import render_pieces
 from tests.channels.conformance.discord import seen
+from tests.channels.rendering import whole
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ from tests.channels.conformance.discord import seen
     ],
 )
 def test_how_things_are_written(markdown: str, discord: str) -> None:
-    assert render_text(markdown, DISCORD_MARKDOWN).text == discord
+    assert whole(markdown, DISCORD_MARKDOWN).text == discord
 
 
 @settings(max_examples=200, deadline=None)

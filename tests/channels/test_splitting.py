@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanobot.channels.dialects import Dialect, utf16_len
-from nanobot.channels.splitting import render_pieces, render_text
+from nanobot.channels.splitting import render_pieces
+from tests.channels.rendering import whole
 
 FENCED = Dialect(
     limit=1000,
@@ -29,8 +30,8 @@ def split(markdown: str, limit: int, dialect: Dialect = FENCED) -> list[str]:
     return [piece.text for piece in render_pieces(markdown, replace(dialect, limit=limit))]
 
 
-def whole(markdown: str, dialect: Dialect = FENCED) -> str:
-    return render_text(markdown, dialect).text
+def written(markdown: str, dialect: Dialect = FENCED) -> str:
+    return whole(markdown, dialect).text
 
 
 def without_space(text: str) -> str:
@@ -162,7 +163,7 @@ def test_any_text_any_limit(text: str, limit: int, utf16: bool) -> None:
     pieces = split(text, limit, dialect)
     assert all(dialect.length(piece) <= limit for piece in pieces)
     assert all(piece.strip() for piece in pieces)
-    assert without_space("".join(pieces)) == without_space(whole(text, dialect))
+    assert without_space("".join(pieces)) == without_space(written(text, dialect))
 
 
 prose = st.text(alphabet="abc .!?。👍\u0301\n", max_size=60)
@@ -192,7 +193,7 @@ def test_no_piece_leaves_a_fence_open_and_nothing_else_is_added(text: str, limit
     pieces = split(text, limit, dialect)
     assert all(utf16_len(piece) <= limit for piece in pieces)
     assert all(len(re.findall(r"^(?:> |- |\d+\. )*```", piece, re.MULTILINE)) % 2 == 0 for piece in pieces)
-    assert without_marks("\n".join(pieces)) == without_marks(whole(text, replace(dialect, limit=limit)))
+    assert without_marks("\n".join(pieces)) == without_marks(written(text, replace(dialect, limit=limit)))
 
 
 @settings(deadline=None)

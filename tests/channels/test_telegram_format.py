@@ -11,18 +11,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanobot.channels.dialects import TELEGRAM_HTML, utf16_len
-from nanobot.channels.splitting import render_pieces, render_text
+from nanobot.channels.splitting import render_pieces
+from tests.channels.rendering import whole
 from tests.peers.telegram_html import parse_html
 
 TEXT_LIMIT = TELEGRAM_HTML.limit
 
 
 def to_telegram_html(markdown: str) -> str:
-    return render_text(markdown, TELEGRAM_HTML).text
+    return whole(markdown, TELEGRAM_HTML).text
 
 
 def plain_text(markdown: str) -> str:
-    return render_text(markdown, TELEGRAM_HTML).plain
+    return whole(markdown, TELEGRAM_HTML).plain
 
 
 def split_for_telegram(markdown: str, limit: int = TEXT_LIMIT) -> list[str]:
