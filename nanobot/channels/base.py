@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -117,6 +118,11 @@ def contained(name: str) -> Iterator[None]:
     except Exception as error:
         log.exception("Channel %s failed", name)
         raise ChannelError(f"{name} failed: {type(error).__name__}: {error}") from error
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: 1, 2, 4 and on to 300, half of it by chance."""
+    return min(300.0, 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
 
 
 async def attempt(name: str, what: str, work: Awaitable[None]) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from nanobot.bus.hub import Hub, wait_for
-from nanobot.channels.base import contained
+from nanobot.channels.base import backoff, contained
 from nanobot.errors import ChannelError, StorageError
 from nanobot.messages import OutboundMessage
 from nanobot.paths import outgoing_dir
@@ -26,8 +24,6 @@ T = TypeVar("T")
 PARK_AFTER = 6 * 3600.0  # seconds after which a delivery that keeps failing is parked
 _SEND_TIMEOUT = 120.0
 _AT_ONCE = 32  # deliveries begun at one look
-_FIRST_RETRY = 1.0
-_LONGEST_RETRY = 300.0
 _LOOK_EVERY = 5.0  # seconds between two looks when nothing was stored
 _STORAGE_PAUSE = 5.0  # seconds before a failed write is tried again
 
@@ -45,15 +41,11 @@ class DeliveryService:
         store: Store,
         hub: Hub,
         send: Callable[[OutboundMessage], Awaitable[str]],
-        *,
-        clock: Callable[[], float] = time.time,
-        jitter: random.Random | None = None,
     ) -> None:
         self._store = store
         self._hub = hub
         self._send = send
-        self._clock = clock
-        self._jitter = jitter or random.Random()
+        self._clock = store.database.clock
         self._sending: dict[int, asyncio.Task[None]] = {}
         self._more_are_due = False  # than were seen at the last look
         self._retry_at = math.inf  # when one of those that failed is due again
@@ -118,9 +110,7 @@ class DeliveryService:
         now, message = self._clock(), delivery.message
         next_at: float | None = None
         if not error.permanent and now - delivery.created_at <= PARK_AFTER:
-            backoff = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** min(delivery.attempts, 20))
-            backoff *= self._jitter.uniform(0.5, 1.0)
-            next_at = now + (backoff if error.retry_after is None else error.retry_after)
+            next_at = now + (error.retry_after or backoff(delivery.attempts))
             self._retry_at = min(self._retry_at, next_at)
         then = "" if next_at else "; parked, see `nanobot status` and `nanobot outbox retry`"
         log.warning("Delivery to %s:%s failed (%s)%s", message.channel, message.chat_id, error, then)

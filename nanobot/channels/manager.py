@@ -1,7 +1,6 @@
 """Runs the enabled channels and does what all of them share.
 
-For every inbound event, in this order: the channel authenticates it, access is checked, it is accepted
-into the store, and only then is anything else done with it.
+Of every inbound event access is checked first; then it is accepted into the store, and only then used.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import random
 import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from nanobot.bus.hub import Hub
-from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, contained, trust_of
+from nanobot.channels.base import Channel, ChannelHost, ChannelStatus, backoff, contained, trust_of
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.config.channels import ChannelsConfig
 from nanobot.errors import ChannelError, ConfigError, StorageError
@@ -28,8 +26,6 @@ from nanobot.paths import make_private_dir, safe_name
 
 log = logging.getLogger(__name__)
 
-_FIRST_RESTART = 1.0  # seconds
-_LONGEST_RESTART = 300.0
 _FETCH_PAUSES = (0.5, 2.0, 5.0)  # seconds before a download is tried again
 _FETCH_TIMEOUT = 300.0
 _STABLE = 60.0  # a connection that lasted this long starts the backoff anew
@@ -45,12 +41,10 @@ class ChannelManager:
         media: Path,
         *,
         commands: tuple[tuple[str, str], ...] = (),
-        jitter: random.Random | None = None,
     ) -> None:
         self._hub = hub
         self._media = media
         self._commands = commands
-        self._jitter = jitter or random.Random()
         self._sections = config.enabled()
         self._allowed: dict[str, list[str]] = {}
         self._channels: dict[str, Channel] = {}
@@ -139,8 +133,8 @@ class ChannelManager:
                     log.error("Channel %s: %s", name, error)
                     return
             failures = 0 if time.monotonic() - started > _STABLE else failures
-            pause = min(_LONGEST_RESTART, _FIRST_RESTART * 2.0**failures) * self._jitter.uniform(0.5, 1.0)
-            failures = min(failures + 1, 10)
+            pause = backoff(failures)
+            failures += 1
             status.state = "waiting"
             log.warning("Channel %s starts again in %.0f s: %s", name, pause, status.last_error)
             await asyncio.sleep(pause)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nanobot.channels.dialects import Dialect
-from nanobot.channels.splitting import Rendered, render_pieces
+from nanobot.channels.splitting import render_pieces
 from nanobot.errors import ChannelError
 from nanobot.messages import Attachment, OutboundMessage
 
@@ -34,22 +35,17 @@ class OutgoingPart:
 
 def parts_of(message: OutboundMessage, dialect: Dialect, *, caption_limit: int = 0) -> list[OutgoingPart]:
     """The texts of a message, then its files; a short text becomes the caption of a single file."""
-    parts = [text_part(message, piece) for piece in render_pieces(message.text, dialect)]
+    about: dict[str, Any] = {"chat_id": message.chat_id, "metadata": message.metadata}
+    pieces = render_pieces(message.text, dialect)
+    parts = [OutgoingPart("", text=piece.text, plain=piece.plain, **about) for piece in pieces]
     files = message.attachments
     if len(parts) == len(files) == 1 and dialect.length(parts[0].text) <= caption_limit:
         parts, files = [replace(parts[0], file=files[0])], ()
-    parts += [OutgoingPart("", message.chat_id, "", metadata=message.metadata, file=file) for file in files]
+    parts += [OutgoingPart("", text="", file=file, **about) for file in files]
     return [
         replace(part, key=f"{message.id}:{number}", quotes=message.kind == "reply" and number == 0)
         for number, part in enumerate(parts)
     ]
-
-
-def text_part(message: OutboundMessage, piece: Rendered) -> OutgoingPart:
-    """A piece of the text of a message."""
-    return OutgoingPart(
-        f"{message.id}:0", message.chat_id, piece.text, piece.plain, metadata=message.metadata
-    )
 
 
 def check_files(files: tuple[Attachment, ...], limit: int, platform: str) -> None:

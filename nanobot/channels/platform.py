@@ -17,8 +17,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from nanobot.channels.base import Channel, ChannelHost, attempt
 from nanobot.channels.dialects import Dialect
 from nanobot.channels.incoming import Incoming, continues, is_meant, joined, may_go_on
-from nanobot.channels.outgoing import OutgoingPart, check_files, parts_of, text_part
-from nanobot.channels.splitting import render_pieces
+from nanobot.channels.outgoing import OutgoingPart, check_files, parts_of
 from nanobot.config.channels import ChannelConfig
 from nanobot.config.proxies import Proxy
 from nanobot.errors import ChannelError, MarkupRefused, MessageGone, StorageError
@@ -158,7 +157,7 @@ class Platform(Channel, Generic[Client]):
 
     async def show_partial(self, message: OutboundMessage) -> None:
         shown = self._shown_of(message.id)
-        running = shown.growing is not None and not shown.growing.done()
+        running = shown.growing and not shown.growing.done()
         if shown.closed or running or asyncio.get_running_loop().time() < shown.quiet_until:
             return
         # Cancelled half-way, the call could still take effect, behind the back of `send`.
@@ -167,26 +166,21 @@ class Platform(Channel, Generic[Client]):
 
     async def _grow(self, message: OutboundMessage, shown: _Shown) -> None:
         """Show as much of an unfinished answer as fits into its first message. Never raises ChannelError."""
-        clock = asyncio.get_running_loop().time
         enough = 2 * self.dialect.limit  # what comes later is in another message
-        piece = next(render_pieces(message.text[:enough], self.dialect), None)
-        if piece is None:
-            return
+        parts = parts_of(replace(message, text=message.text[:enough], kind="reply"), self.dialect)
+        quiet = math.inf if len(message.text) > enough else self.edit_pause(message.chat_id)
         try:
-            await self._bring([replace(text_part(message, piece), quotes=True)], shown)
+            await self._bring(parts[:1], shown)
         except ChannelError as error:
             # A message whose fate is unknown is not begun again: it could be there twice.
-            quiet = _QUIET_AFTER_ERROR if shown.parts else math.inf
-            shown.quiet_until = clock() + (error.retry_after or quiet)
+            quiet = error.retry_after or (_QUIET_AFTER_ERROR if shown.parts else math.inf)
             log.debug("A growing answer was not shown: %s", error)
-            return
-        full = len(message.text) > enough
-        shown.quiet_until = math.inf if full else clock() + self.edit_pause(message.chat_id)
+        shown.quiet_until = asyncio.get_running_loop().time() + quiet
 
     async def ended(self) -> None:
         """The connection is no more: give up what is being shown."""
         self.connection = None
-        tasks = [shown.growing for shown in self._shown.values() if shown.growing is not None]
+        tasks = [shown.growing for shown in self._shown.values() if shown.growing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -201,7 +195,7 @@ class Platform(Channel, Generic[Client]):
         shown.closed = True
         if message.kind == "progress":
             del self._shown[message.id]  # interim words stay; the answer will be a message of its own
-        if shown.growing is not None:
+        if shown.growing:
             await asyncio.wait([shown.growing])
         captions = 0 if shown.parts else self.caption_limit
         parts = await asyncio.to_thread(parts_of, message, self.dialect, caption_limit=captions)
@@ -246,14 +240,16 @@ def _together(messages: list[Incoming | None]) -> tuple[list[list[Incoming]], li
     sends at once is one message, also when others write in between.
     """
     groups, last = [list[Incoming]() for _ in messages], list(range(len(messages)))
-    begun: dict[tuple[str, str, str], int] = {}
+    begun: dict[tuple[str, str, str], tuple[int, Incoming]] = {}  # by writer: where, and what it is so far
     for number, message in enumerate(messages):
         if message is None:
             continue
         writer = message.chat_id, message.thread, message.sender_id
-        first = begun.get(writer, number)
-        if first == number or not continues(functools.reduce(joined, groups[first]), message):
-            first = begun[writer] = number
+        first, before = begun.get(writer, (number, None))
+        if before and continues(before, message):
+            begun[writer] = first, joined(before, message)
+        else:
+            begun[writer] = (first := number), message
         groups[first].append(message)
         last[first] = number
     return groups, last

@@ -37,8 +37,7 @@ class ChannelProgress:
     """A subscriber to all sessions: shows the turns that messages of channels began."""
 
     def __init__(self, config: ChannelsConfig, channels: ChannelManager, outbox: Outbox) -> None:
-        self._texts = config.send_progress
-        self._hints = config.show_tool_progress or config.send_tool_hints
+        self._shows = config.send_progress, config.show_tool_progress or config.send_tool_hints
         self._channels = channels
         self._outbox = outbox
         self._turns: dict[str, _TurnProgress] = {}  # by session
@@ -57,7 +56,7 @@ class ChannelProgress:
             case TurnStarted() if inbound.source == "person" and channel:
                 self._close(session)  # of an attempt that ended without its last event
                 self._turns[session] = _TurnProgress(
-                    channel, inbound, f"turn-{event.turn_id}", self._outbox, self._texts, self._hints
+                    channel, inbound, f"turn-{event.turn_id}", self._outbox, *self._shows
                 )
             case TurnFinished():
                 self._close(session)
@@ -89,7 +88,7 @@ def _question(inbound: InboundMessage, asked: ApprovalAsked) -> OutboundMessage:
 
 @dataclass
 class _TurnProgress:
-    """What the chat has been shown of one turn: `text` of the step so far, how many messages were `sent`."""
+    """What the chat is shown of one turn: interim `texts`, tool `hints`. `text` is that of a step."""
 
     channel: Channel
     inbound: InboundMessage

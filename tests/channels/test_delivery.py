@@ -65,7 +65,7 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
     store = open_store(tmp_path / "nanobot.db", clock=lambda: now[0])
     hub = Hub(store)
     await store.outbox.enqueue(OutboundMessage("first", "tg", "1", "hello"))
-    running = asyncio.create_task(DeliveryService(store, hub, send, clock=lambda: now[0]).run())
+    running = asyncio.create_task(DeliveryService(store, hub, send).run())
     await attempt("pending", 1)
     for _ in range(20):
         hub.notify()
