@@ -1,7 +1,8 @@
 """The heartbeat: every now and then the assistant looks into HEARTBEAT.md by itself.
 
-To look costs nothing, a model that finds nothing to do does. Any line of prose, item, box or row of a table is
-an open task, unless it only decorates: headings, rules, fences, quotes, table heads, comments, front matter.
+To look costs nothing, a model that finds nothing to do does. An open task is any line of prose, item, box or
+row of a table that does not only decorate: headings, rules, fences, quotes, table heads, comments, front
+matter.
 """
 
 from __future__ import annotations
