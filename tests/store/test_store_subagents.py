@@ -115,7 +115,7 @@ async def test_subagents_of_a_terminal_that_is_gone_are_told_once(opener: Opener
     assert len(await first.turns.claim(first.workers.owner)) == 1
     assert await second.subagents.close_lost("cli:direct") == []
     assert await claim_next(second) is None  # no gateway takes them
-    await first.workers.resign()
+    first.workers.release()
     lost = await second.subagents.close_lost("cli:direct")
     assert [info.state for info in lost] == ["done", "interrupted", "interrupted"]
     assert lost[0].tokens == 7
