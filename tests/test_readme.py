@@ -28,7 +28,20 @@ from nanobot.providers.registry import PROVIDERS, ProviderSpec
 from tests.config.keys import key_paths
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = (
+    "providers",
+    "plugins",
+    "skills",
+    "subagents",
+    "gateway",
+    "channels/writing-a-channel",
+    "development",
+)
+# The README and the pages that it sends its reader to.
+README = "\n".join(
+    (ROOT / page).read_text(encoding="utf-8")
+    for page in ("README.md", *(f"docs/{guide}.md" for guide in GUIDES))
+)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCKS = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", README, re.DOTALL | re.MULTILINE)
 PLUGIN = ROOT / "examples" / "channel-plugin" / "pyproject.toml"

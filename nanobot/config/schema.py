@@ -48,7 +48,7 @@ class ProviderConfig(Section):
     extra_headers: dict[str, str] | None = key(None, "Headers added to every request.", secret=True)
 
 
-BaseModel = Section  # by this name the README's recipe for a new provider knows it
+BaseModel = Section  # by this name the recipe of docs/providers.md for a new provider knows it
 
 
 class ProvidersConfig(BaseModel):

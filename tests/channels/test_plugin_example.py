@@ -1,4 +1,4 @@
-"""The channel plugin of the README: its text is what `examples/channel-plugin` holds, and it works."""
+"""The channel plugin of its docs page: the text is what `examples/channel-plugin` holds, and it works."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.gateway.processes import Home
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "channel-plugin"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGE = (ROOT / "docs/channels/writing-a-channel.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 FILES = ("nanobot_folder.py", "pyproject.toml")
 
 
 def printed(file: str) -> str:
-    """The block of the README that is this file of the example."""
+    """The block of the page that is this file of the example."""
     mark = {"nanobot_folder.py": "class FolderChannel", "pyproject.toml": "[project.entry-points"}[file]
     (found,) = (text for _, text in BLOCKS if mark in text)
     return found
 
 
 def printed_config() -> dict[str, object]:
-    """The `channels` section that the README gives for the example."""
+    """The `channels` section that the page gives for the example."""
     (found,) = (text for kind, text in BLOCKS if kind == "json" and '"folder"' in text)
     section: dict[str, object] = json.loads(found)["channels"]["folder"]
     return section
@@ -39,7 +39,7 @@ def printed_config() -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the plugin was installed from what the README prints."""
+    """A folder into which the plugin was installed from what the page prints."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for file in FILES:
         (source / file).write_text(printed(file), encoding="utf-8")
@@ -75,7 +75,7 @@ async def reply_to(chat: Path, name: str) -> str:
 
 
 def put(chat: Path, name: str, text: str) -> None:
-    """Writes a message as the README says: somewhere else first, so that nobody reads half of it."""
+    """Writes a message as the page says: somewhere else first, so that nobody reads half of it."""
     draft = chat / "draft"
     draft.write_text(text, encoding="utf-8")
     draft.rename(chat / "inbox" / f"{name}.txt")

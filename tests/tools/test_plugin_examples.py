@@ -32,8 +32,8 @@ async def test_the_page_names_them_all(plugins: PluginFolder) -> None:
     assert await plugins.faults() == {}
 
 
-def test_the_readme_shows_the_smallest() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_guide_shows_the_smallest() -> None:
+    readme = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     assert f"```python\n{(EXAMPLES / 'days.py').read_text(encoding='utf-8')}```" in readme
 
 
