@@ -6,9 +6,9 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from nanobot.config.json_text import loads, remove_key
 from nanobot.errors import ConfigError, StorageError, UsageError
@@ -22,8 +22,7 @@ _LEFT_SECONDS = 3600
 _LOCK_FILES = tuple(f"{root}{dot}/lock.json" for root in ("", "skills/") for dot in (".clawhub", ".clawdhub"))
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A skill that was fetched and checked, and waits for its owner's word. `replaces` one that is there."""
 
     skill: Skill

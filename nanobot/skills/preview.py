@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _SHELLS = {"", "sh", "bash", "zsh", "shell", "console", "terminal", "fish", "ps1", "powershell", "bat", "cmd"}
 _DATA = {"json", "yaml", "yml", "toml", "ini", "text", "txt", "markdown", "md", "html", "xml", "csv", "diff"}
@@ -43,8 +43,7 @@ _BLOB = re.compile(r"[A-Za-z0-9+/]{100,}={0,2}|(?:\\x[0-9a-f]{2}){12,}|(?:[0-9a-
 _FAR_RIGHT = re.compile(r"\S[ \t]{60,}+\S|(?<!\n)\n{30,}+\S")
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(NamedTuple):
     """`files` are (name, bytes, script, text, or binary); the rest are lines to show, with their place."""
 
     files: tuple[tuple[str, int, str], ...]
@@ -59,20 +58,16 @@ def preview(folder: Path) -> Preview:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name, data = path.relative_to(folder).as_posix(), path.read_bytes()
         text = data.decode("utf-8", "replace").replace("\r\n", "\n").removeprefix("\ufeff")
-        kind = "script" if _is_script(path, data) else "text"
-        if b"\0" in data or text.count("\ufffd") > len(text) // 100:
-            kind = "binary"
-        files.append((name, len(data), kind))
+        is_script = path.suffix.lower() in _SCRIPTS or data.startswith(b"#!") or os.access(path, os.X_OK)
+        is_binary = b"\0" in data or text.count("\ufffd") > len(text) // 100
+        files.append((name, len(data), "binary" if is_binary else "script" if is_script else "text"))
         urls += [_without_punctuation(match[0]) for match in _URL.finditer(text)]
-        if kind != "binary":
+        if not is_binary:
             hidden += [f"{name}: {what}" for what in _hidden(text)]
-        if kind == "text":
+        if not is_binary and not is_script:
             commands += [f"{name}: {line}" for line in _commands(text)]
-    return Preview(tuple(files), _once(commands), _once(urls), _once(hidden))
-
-
-def _once(lines: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(lines))
+    once = (tuple(dict.fromkeys(lines)) for lines in (commands, urls, hidden))
+    return Preview(tuple(files), *once)
 
 
 def _without_punctuation(url: str) -> str:
@@ -83,10 +78,6 @@ def _without_punctuation(url: str) -> str:
         extra -= url[end - 1] == ")"
         end -= 1
     return url[:end]
-
-
-def _is_script(path: Path, data: bytes) -> bool:
-    return path.suffix.lower() in _SCRIPTS or data.startswith(b"#!") or os.access(path, os.X_OK)
 
 
 def _commands(text: str) -> Iterator[str]:
