@@ -60,7 +60,6 @@ class ServerConnection:
         names: ToolNames,
         allow_private: Sequence[str] = (),
         *,
-        patience: float | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = name
@@ -77,7 +76,6 @@ class ServerConnection:
         self._pause = pause
         self._names = names
         self._credentials = credentials
-        self._patience = patience or server.startup_timeout
         self._listed: list[types.Tool] = []
         self._kind = 0  # which of the ways to reach it is in use
         self._failures = 0
@@ -171,7 +169,7 @@ class ServerConnection:
                 auth = self._credentials.auth(expired=self._renew_token)
                 live.transport = HttpServer(self.server, kind, self._allow_private, auth)
             opening = open_session(live.transport, changed, lambda: live.note("end"))
-            async with asyncio.timeout(self._patience) as limit, opening as live.session:
+            async with asyncio.timeout(self.server.startup_timeout) as limit, opening as live.session:
                 self._publish(live, await all_tools(live.session))
                 limit.reschedule(None)
                 live.ready_at = time.monotonic()

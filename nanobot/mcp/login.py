@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from copy import copy
 
 from mcp.shared.auth import OAuthClientInformationFull
 from pydantic import AnyUrl
@@ -50,9 +51,9 @@ async def log_in(
                     redirect_uris=[AnyUrl(sign_in.redirect_uri)],
                 )
             )
-        connection = ServerConnection(
-            name, server, credentials, ToolNames(), allow_private, patience=_PATIENCE
-        )
+        patient = copy(server)
+        patient.startup_timeout = _PATIENCE
+        connection = ServerConnection(name, patient, credentials, ToolNames(), allow_private)
         running = asyncio.create_task(connection.run())
         try:
             await connection.settled.wait()

@@ -6,16 +6,14 @@ import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _SECONDS = 0.8
 _MAX_BYTES = 1_000_000
 _NOT_FOR_CHAT = ("embed", "bge-", "minilm", "rerank", "whisper", "tts", "ocr")
 
 
-@dataclass(frozen=True)
-class ModelServer:
+class ModelServer(NamedTuple):
     """A program with an OpenAI-compatible `/v1`, and the port it listens on by default."""
 
     title: str
@@ -34,8 +32,7 @@ MODEL_SERVERS = (
 )
 
 
-@dataclass(frozen=True)
-class FoundModel:
+class FoundModel(NamedTuple):
     """`is_wanted` says whether `model` is the one that was asked for, or just the first that can chat."""
 
     server: ModelServer
@@ -73,21 +70,19 @@ def chat_models(names: Iterable[str]) -> list[str]:
 
 
 async def _listed(server: ModelServer) -> list[str]:
-    """What `server` lists for chatting; [] if it does not."""
+    """What `server` lists for chatting; [] if it does not.
+
+    Asked by hand, as the HTTP client loads slowly; HTTP/1.0 ends the answer by closing.
+    """
+    answer = b""
     try:
         async with asyncio.timeout(_SECONDS):
-            return chat_models(names_in(json.loads(await _models_body(server.port))))
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            with closing(writer):
+                writer.write(f"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+                while len(answer) <= _MAX_BYTES and (chunk := await reader.read(65_536)):
+                    answer += chunk
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return chat_models(names_in(json.loads(body))) if head[8:13] == b" 200 " else []
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return []  # nobody there, too slow, or some other program sits on this port
-
-
-async def _models_body(port: int) -> bytes:
-    """The body of a 200 answer. By hand, as the HTTP client loads slowly; HTTP/1.0 ends it by closing."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    with closing(writer):
-        writer.write(f"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        answer = b""
-        while len(answer) <= _MAX_BYTES and (chunk := await reader.read(65_536)):
-            answer += chunk
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return body if head[8:13] == b" 200 " else b""

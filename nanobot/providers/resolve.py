@@ -45,18 +45,12 @@ class Resolution:
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     source: str = ""  # where the key is from: "config", the name of a variable, or "" if there is none
     steps: tuple[str, ...] = ()  # why, in plain words, one decision each
+    entry: str = ""  # its section in the config, which may hold the key of another provider
+    is_configured: bool = False  # by a key or, where none is needed, an apiBase; else by the environment
 
     @property
     def provider_name(self) -> str:
         return self.spec.name
-
-
-@dataclass(frozen=True)
-class _Access(Resolution):
-    """A provider that could be asked: `entry` is its section in the config, `spec` what is behind it."""
-
-    entry: str = ""
-    is_configured: bool = False  # by a key or, where none is needed, an apiBase; else by the environment
 
 
 async def resolve(
@@ -160,9 +154,9 @@ def open_provider(resolution: Resolution, config: Config) -> Provider:
     )
 
 
-def _accesses(config: Config, env: Mapping[str, str]) -> list[_Access]:
+def _accesses(config: Config, env: Mapping[str, str]) -> list[Resolution]:
     """What could be asked, in registry order. An address from `env` goes only with a key from `env`."""
-    accesses: list[_Access] = []
+    accesses: list[Resolution] = []
     for spec in PROVIDERS:
         entry: ProviderConfig | None = getattr(config.providers, spec.name, None)
         if entry is None or entry.fault or spec.oauth:
@@ -175,7 +169,7 @@ def _accesses(config: Config, env: Mapping[str, str]) -> list[_Access]:
         if is_configured or key:
             behind = _gateway_behind(key, base) or spec
             base, headers = base or behind.default_api_base, entry.extra_headers or {}
-            accesses.append(_Access(behind, "", key, base, headers, source, (), spec.name, is_configured))
+            accesses.append(Resolution(behind, "", key, base, headers, source, (), spec.name, is_configured))
     return accesses
 
 
@@ -196,8 +190,8 @@ def _gateway_behind(key: str, base: str) -> ProviderSpec | None:
 
 
 def _choose(
-    accesses: Sequence[_Access], suited: Sequence[ProviderSpec], ordered: ProviderSpec | None
-) -> tuple[_Access, str] | None:
+    accesses: Sequence[Resolution], suited: Sequence[ProviderSpec], ordered: ProviderSpec | None
+) -> tuple[Resolution, str] | None:
     """The access that fits the earliest rule, and what the rule says."""
     configured = [access for access in accesses if access.is_configured]
     reachable = [access for access in configured if access.api_base]
@@ -214,7 +208,7 @@ def _choose(
 
 
 def _resolution(
-    model: str, is_default: bool, suited: Sequence[ProviderSpec], access: _Access, reason: str
+    model: str, is_default: bool, suited: Sequence[ProviderSpec], access: Resolution, reason: str
 ) -> Resolution:
     spec, source = access.spec, access.source
     if not access.api_base:
@@ -235,6 +229,6 @@ def _resolution(
     return replace(access, model=model, steps=tuple(steps))
 
 
-def _no_address(access: _Access) -> NoProviderError:
+def _no_address(access: Resolution) -> NoProviderError:
     setting = f"providers.{access.entry}.apiBase"
     return NoProviderError(f"{access.spec.title} has a key but no address: set {setting} in config.json.")
