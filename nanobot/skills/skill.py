@@ -139,7 +139,8 @@ def skill_file_name(folder: str) -> str:
 
 def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
     """`skill` with what its front matter says beside name and description."""
-    extra = _extra(keys)
+    metadata = _mapping(keys.get("metadata"))
+    extra = next((found for vendor in _VENDORS if (found := _mapping(metadata.get(vendor)))), metadata)
     requires = _mapping(extra.get("requires", keys.get("requires")))
     return skill._replace(
         license=_text(keys.get("license")),
@@ -155,12 +156,6 @@ def _declared(skill: Skill, keys: Mapping[str, Any]) -> Skill:
         ),
         install=tuple(_install_commands(extra.get("install"))),
     )
-
-
-def _extra(keys: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What `metadata` says to nanobot, or to a relative of it."""
-    metadata = _mapping(keys.get("metadata"))
-    return next((found for vendor in _VENDORS if (found := _mapping(metadata.get(vendor)))), metadata)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -189,7 +184,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _true(value: Any) -> bool:
-    return value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on"))
+    return str(value).lower() in ("true", "yes", "on")
 
 
 def _install_commands(value: Any) -> Iterator[str]:
