@@ -46,7 +46,7 @@ async def test_chats_use_a_server_beside_one_that_hangs(
     gateway = await home.gateway()
     platform.user_sends("anna", "first")
     assert await platform.wait_for("anna", 1) == ["at once"]
-    await gateway.says("MCP server good is ready: 12 tools")
+    await gateway.says("MCP server good is ready: 13 tools")
     platform.user_sends("anna", "second")
     assert await platform.wait_for("anna", 2) == ["at once", "used"]
     await gateway.says("MCP server good: the program ended with code 7. Its last words: a last word")
