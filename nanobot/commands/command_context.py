@@ -25,7 +25,7 @@ class Request:
 class CommandContext:
     """What slash commands may do. `switch` goes on in another session, `notify` is told what takes time.
 
-    `only` limits the view to one session.
+    `only` limits the view to one session. `keys` is what /help says of the keyboard.
     """
 
     def __init__(
@@ -35,8 +35,10 @@ class CommandContext:
         notify: Callable[[str], None] = lambda _: None,
         *,
         only: str = "",
+        keys: str = "",
     ) -> None:
         self._app = app
+        self._keys = keys
         self._switch = switch
         self.notify = notify
         self._only = only
@@ -44,6 +46,11 @@ class CommandContext:
         self.workspace = app.workspace
         self.policy = app.assistant.policy
         self.queue_mode: str = app.config.agents.defaults.queue_mode
+
+    def more_help(self) -> list[str]:
+        """What /help says beside the commands."""
+        skills = ", ".join(f"/{name}" for name in self._app.skills.names())
+        return [f"Skills, with what you want behind the name: {skills}", *filter(None, [self._keys])]
 
     async def model_in_use(self, session_key: str) -> str:
         resolution, _ = await self._app.models.get(await self._app.assistant.model_of(session_key))

@@ -20,17 +20,12 @@ _LISTED_WORDS = 70  # characters of a message that can be rewound to
 
 
 async def new(request: Request) -> str:
-    """A conversation of its own; with a title, if one is given."""
-    store, key = request.context.store, request.session_key
-    title = checked_title(request.arguments) if request.arguments else ""
-    before = await store.sessions.get(key)
-    await store.conversations.begin(key)
-    if title:
-        await store.conversations.rename((await _current(request)).id, title)
+    """A conversation of its own."""
+    before = await request.context.store.sessions.get(request.session_key)
+    await request.context.store.conversations.begin(request.session_key)
     if before is None or not before.messages:
         return "This is a new conversation."
-    called = f", called {title}" if title else ""
-    return f"A new conversation begins{called}. /resume @{before.id} goes back to the earlier one."
+    return f"A new conversation begins. /resume @{before.id} goes back to the earlier one."
 
 
 async def sessions(request: Request) -> str:

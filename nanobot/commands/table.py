@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from nanobot.bus.events import SubagentChanged
-from nanobot.columns import table
 from nanobot.commands.command_context import CommandContext, Request
 from nanobot.commands.context import compact, describe_context
 from nanobot.commands.conversations import fork, messages_in_words, new, rename, resume, rewind, sessions
@@ -23,6 +22,7 @@ _QUEUE_MODES = {
     "queue": "Mode queue: a message that comes while an answer is being written waits for its turn.",
     "steer": "Mode steer: a message that comes while an answer is being written joins it.",
 }
+_DAILY = 6  # the first commands of the table: help shows them apart
 _SEARCHED = 500  # messages back, for what tools have put out
 _AGENTS = r"\S*|stop\s+\S+"
 
@@ -73,7 +73,9 @@ def acts_at_once(text: str) -> bool:
 
 
 async def _help(request: Request) -> str:
-    return "\n".join(table([(command.usage, command.description) for command in COMMANDS]))
+    """In lines that need no columns: chats have proportional letters, some terminals 40 cells."""
+    lines = [f"{command.usage}: {command.description}" for command in COMMANDS]
+    return "\n".join([*lines[:_DAILY], "", *lines[_DAILY:], "", *request.context.more_help()])
 
 
 async def _stop(request: Request) -> str:
@@ -178,20 +180,26 @@ async def _forget(request: Request) -> str:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("new", "[TITLE]", "Begin a new conversation; the earlier one is kept.", new, ".*", waits=True),
-    Command("help", "", "List the commands.", _help),
+    Command(
+        "new",
+        "",
+        "Begin a new conversation; the earlier one is kept. Words behind it make a message.",
+        new,
+        waits=True,
+    ),
+    Command("resume", "[NUMBER|TITLE]", "Go on with another conversation.", resume, ".*", waits=True),
+    Command("model", "[NAME]", "Show or change the model.", _model, r"\S*"),
+    Command("status", "", "Show model, workspace and session.", _status),
     Command(
         "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
     ),
-    Command("status", "", "Show model, workspace and session.", _status),
-    Command("model", "[NAME]", "Show or change the model.", _model, r"\S*"),
-    Command("connect", "", "Set up another model and go on with it.", _connect),
+    Command("help", "", "List the commands.", _help),
+    Command("connect", "", "Set up another model and go on with it.", _connect, waits=True),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue, r"\S*"),
     Command(
         "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS
     ),
     Command("sessions", "", "List the latest conversations.", sessions),
-    Command("resume", "[NUMBER|TITLE]", "Go on with another conversation.", resume, ".*", waits=True),
     Command("fork", "", "Go on in a copy; this conversation stays as it is.", fork, waits=True),
     Command(
         "rewind",
@@ -203,7 +211,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("rename", "TITLE", "Give this conversation a title.", rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
-    Command("compact", "", "Let a summary stand for earlier messages, now.", _compact, waits=True),
+    Command("compact", "", "Summarise older messages now.", _compact, waits=True),
     Command(
         "output", "[N]", "Show the whole output of the last tool call, or of the N-th last.", _output, r"\d*"
     ),

@@ -32,6 +32,13 @@ T = TypeVar("T")
 
 _GO_ON = "You were interrupted. Go on with what I asked before."
 _TWICE = 1.0  # seconds within which a second Esc counts
+_KEYS = (
+    "Enter sends, also while an answer is written: then it waits, and Up on an empty prompt takes it back."
+    " Alt+Enter begins a line, Esc or Ctrl-C stops, Esc twice goes back to an earlier message, Ctrl-O shows"
+    " the last output."
+)
+_PLAIN_KEYS = "Ctrl-C stops."
+_LEAVING = "To leave: exit, quit, :q, Ctrl-D, or Ctrl-C twice."
 _HINT = "Enter sends, Alt+Enter begins a line, Esc stops, /help lists commands, Ctrl-D leaves."
 
 
@@ -70,7 +77,8 @@ class _Conversation:
     ) -> None:
         self._app = app
         self._session = session
-        self._commands = CommandContext(app, self._switch, renderer.say)
+        keys = _KEYS if prompt else _PLAIN_KEYS
+        self._commands = CommandContext(app, self._switch, renderer.say, keys=f"{keys} {_LEAVING}")
         self._say = renderer.say
         self._prompt = prompt
         self._work: asyncio.Task[Any] | None = None  # a turn or a command

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_559, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_652, target=23_500)
+TOTAL = Ratchet(now=27_670, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_364,
     # thirteen slash commands; target 480
-    "commands": 630,
+    "commands": 640,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_099,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_837,
+    "terminal": 1_845,
     # the built-in tools; target 1,700
     "tools": 2_003,
     # what a new workspace holds

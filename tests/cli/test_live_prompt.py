@@ -156,3 +156,19 @@ def test_lines_of_nanobot_itself_wrap_at_words(nanobot: Nanobot, term: str) -> N
                  "Mode steer: a message that comes while an answer is being written joins it.",
                  "Error: The script says: auth."):  # fmt: skip
         assert set(line.split()) <= words
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_help_begins_with_the_daily_commands_and_ends_with_the_way_out(
+    nanobot: Nanobot, columns: int
+) -> None:
+    terminal = begin(nanobot, columns=columns)
+    terminal.send("/help\r")
+    terminal.wait_for(r"^> /help\n/new: Begin")
+    terminal.wait_for(r"To\s+leave:\s+exit,\s+quit,\s+:q,")
+    first, more, skills, *_ = terminal.text.partition("> /help\n")[2].split("\n\n")
+    assert re.findall("^/[a-z]+", first, re.MULTILINE) == [
+        *("/new", "/resume", "/model", "/status", "/stop", "/help"),
+    ]
+    assert "/compact: " in more
+    assert "/weather" in skills

@@ -216,7 +216,7 @@ def test_each_new_is_a_conversation_that_can_go_on(nanobot: Nanobot) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    for text in ("alpha", "more", "/new", "beta", "/new Gamma rays", "gamma"):
+    for text in ("alpha", "more", "/new", "beta", "/new", "gamma", "/rename Gamma rays"):
         say(text)
     rows = [
         line.split()[:3] + line.split()[6:] for line in nanobot.run("session", "list").stdout.splitlines()
