@@ -8,7 +8,7 @@ import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanobot.agent.tools.base import TEXT, Tool, TurnContext, current_call_id, current_turn, object_schema
+from nanobot.agent.tools.base import TEXT, Tool, current_call_id, current_turn, object_schema
 from nanobot.errors import ToolError
 from nanobot.messages import Attachment, OutboundMessage
 from nanobot.paths import make_private_dir, outgoing_dir, write_atomic
@@ -57,7 +57,7 @@ class MessageTool(Tool):
             raise ToolError(
                 f"No chat {target[0]}:{target[1]} has ever written to this bot, so it cannot be written to."
             )
-        key = _delivery_key(turn, current_call_id())
+        key = f"turn-{turn.turn_id}-call-{current_call_id()}"
         files = await asyncio.to_thread(self._copies, media, key) if media else ()
         await self._store.outbox.enqueue(
             OutboundMessage(
@@ -90,8 +90,3 @@ class MessageTool(Tool):
         write_atomic(target, data)
         name = self._paths.resolve(path).name
         return Attachment(str(target), name, mimetypes.guess_type(name)[0] or "application/octet-stream")
-
-
-def _delivery_key(turn: TurnContext, call_id: str) -> str:
-    """The delivery key of a message sent by a tool call."""
-    return f"turn-{turn.turn_id}-call-{call_id}"

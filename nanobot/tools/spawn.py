@@ -13,6 +13,12 @@ from nanobot.subagents import LazySubagents
 class SpawnTool(Tool):
     """A subagent's id comes from the call: when a crash makes the call run again, there is still one."""
 
+    name = "spawn"
+    description = (
+        "Give a longer task to a subagent that works beside you. It sees nothing of this conversation."
+        " Its report comes later as a message: do not wait, end your answer."
+    )
+    parameters = {}
     errors_are_text = False
     repeatable = True
     owner_only = True
@@ -20,25 +26,11 @@ class SpawnTool(Tool):
     def __init__(
         self, profiles: Iterable[str], subagents: LazySubagents, tools: Callable[[], Sequence[str]]
     ) -> None:
-        self._profiles = ", ".join(profiles)
+        names = ", ".join(profiles)
+        profile = {**TEXT, "description": f"One of: {names}"} if names else TEXT
+        self.parameters = object_schema("task", task=TEXT, label=TEXT, profile=profile)
         self._subagents = subagents
         self._tools = tools
-
-    @property
-    def name(self) -> str:
-        return "spawn"
-
-    @property
-    def description(self) -> str:
-        return (
-            "Give a longer task to a subagent that works beside you. It sees nothing of this conversation."
-            " Its report comes later as a message: do not wait, end your answer."
-        )
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        profile = {**TEXT, "description": f"One of: {self._profiles}"} if self._profiles else TEXT
-        return object_schema("task", task=TEXT, label=TEXT, profile=profile)
 
     async def execute(self, **kwargs: Any) -> str:
         task, profile = kwargs["task"].strip(), kwargs.get("profile") or ""

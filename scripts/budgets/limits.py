@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_559, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_670, target=23_500)
+TOTAL = Ratchet(now=27_657, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=66, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_693, target=9_000)
+HELLO_LINES = Ratchet(now=9_680, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_845,
     # the built-in tools; target 1,700
-    "tools": 2_003,
+    "tools": 1_990,
     # what a new workspace holds
     "workspace": 35,
 }
