@@ -74,7 +74,9 @@ class Fact:
 
     @property
     def id(self) -> str:
-        return fact_id(self.text)
+        """The first 8 hex digits of the SHA-256 of the text; case and spacing do not count."""
+        normal = unicodedata.normalize("NFC", plain_text(self.text)).casefold()
+        return hashlib.sha256(normal.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,6 @@ def plain_text(text: str) -> str:
     return " ".join(shown.split())
 
 
-def fact_id(text: str) -> str:
-    """The first 8 hex digits of the SHA-256 of the text; case and spacing do not count."""
-    normal = unicodedata.normalize("NFC", plain_text(text)).casefold()
-    return hashlib.sha256(normal.encode("utf-8", "replace")).hexdigest()[:8]
-
-
 def parse_facts(text: str) -> list[Fact]:
     """The facts of MEMORY.md: every line that is no heading and has words outside of comments."""
     return [
@@ -162,7 +158,9 @@ def format_fact(fact: Fact) -> str:
 def parse_history(text: str) -> list[HistoryEntry]:
     """The entries of HISTORY.md. An entry begins with its date; other lines belong to the one before.
     Lines before the first date are entries without one."""
-    entries: list[tuple[HistoryEntry, list[tuple[str, Evidence]]]] = []  # each with its further lines
+    entries: list[
+        tuple[HistoryEntry, list[str], list[Evidence]]
+    ] = []  # each with its lines and their origins
     for number, words, comment in _lines(text):
         if words.startswith("#") or not words:
             continue
@@ -170,14 +168,23 @@ def parse_history(text: str) -> list[HistoryEntry]:
         if dated and _is_day(dated[1]):
             day, time, body = dated[1], dated[2] or "", words[dated.end() :]
         elif entries and entries[-1][0].origin.day and not entries[-1][0].past:
-            entries[-1][1].append((words, origin))
+            entries[-1][1].append(words)
+            entries[-1][2].append(origin)
             continue
         else:
             day, time, body = origin.day, "", words
         past = _PAST.match(body)
-        entry = HistoryEntry(body, replace(origin, day=day), time, past[1] if past else "", number)
-        entries.append((entry, []))
-    return [_continued(entry, more) if more else entry for entry, more in entries]
+        entry = HistoryEntry(body, Evidence(day), time, past[1] if past else "", number)
+        entries.append((entry, [body], [origin]))
+    return [
+        replace(entry, text=" ".join(lines), origin=_joined(entry.origin.day, origins))
+        for entry, lines, origins in entries
+    ]
+
+
+def _joined(day: str, origins: list[Evidence]) -> Evidence:
+    messages = dict.fromkeys(itertools.chain.from_iterable(origin.messages for origin in origins))
+    return Evidence(day, tuple(messages), any(origin.is_group for origin in origins))
 
 
 def unreadable(text: str) -> Iterator[tuple[int, str]]:
@@ -212,13 +219,6 @@ def superseded(old: Fact, new: str, day: str) -> HistoryEntry:
     since = f" ({old.origin.day})" if old.origin.day else ""
     text = f"{past}: {plain_text(old.text)}{since}" + (f" → {plain_text(new)}" if new else "")
     return HistoryEntry(text, Evidence(day, old.origin.messages, old.origin.is_group), past=past)
-
-
-def _continued(entry: HistoryEntry, more: list[tuple[str, Evidence]]) -> HistoryEntry:
-    origins = [entry.origin, *(origin for _, origin in more)]
-    messages = tuple(dict.fromkeys(itertools.chain.from_iterable(origin.messages for origin in origins)))
-    joined = Evidence(entry.origin.day, messages, any(origin.is_group for origin in origins))
-    return replace(entry, text=" ".join([entry.text, *(words for words, _ in more)]), origin=joined)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, str]]:

@@ -151,8 +151,13 @@ class Forgetter:
     def _clean_files(self, found: Found, target: Target) -> None:
         files = self.consolidator.files
         rewrite(files.history, lambda text: _without(text, found, parse_history(text)))
-        if not found.scope.session:
-            _clean_other_files(self.workspace, target)
+        if not found.scope.session:  # lines typed in the terminal, conversations of the older nanobot
+            rewrite(
+                paths.home() / "history" / "cli_history", lambda text: _clean_prompts(text, target.matches)
+            )
+            for folder in (self.workspace / "sessions", paths.home() / "sessions"):
+                for conversation in folder.glob("*.jsonl"):
+                    rewrite(conversation, lambda text: _clean_json_lines(text, target))
         for stale in [*files.folder.glob(".*.md.*"), *files.backups.glob(".*.md.*")]:  # of killed processes
             stale.unlink(missing_ok=True)
         for facts in [files.waiting, *files.backups.glob("*.md"), files.memory]:
@@ -171,17 +176,8 @@ def _without(text: str, found: Found, items: Sequence[Fact | HistoryEntry]) -> s
     return "\n".join(kept)
 
 
-def _clean_other_files(workspace: Path, target: Target) -> None:
-    """Lines typed in the terminal, and conversations of the older nanobot."""
-    rewrite(paths.home() / "history" / "cli_history", lambda text: _clean_prompts(text, target.matches))
-    for folder in (workspace / "sessions", paths.home() / "sessions"):
-        for conversation in folder.glob("*.jsonl"):
-            rewrite(
-                conversation,
-                lambda text: "\n".join(
-                    line for line in text.split("\n") if not target.holds(json_or_text(line))
-                ),
-            )
+def _clean_json_lines(text: str, target: Target) -> str:
+    return "\n".join(line for line in text.split("\n") if not target.holds(json_or_text(line)))
 
 
 def _clean_prompts(text: str, matches: Matches) -> str:

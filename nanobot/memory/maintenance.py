@@ -34,11 +34,7 @@ class MemoryMaintenance:
     """`model_of` gives the model of a session."""
 
     def __init__(
-        self,
-        config: Config,
-        store: Store,
-        models: ModelPool,
-        model_of: Callable[[str], Awaitable[str]],
+        self, config: Config, store: Store, models: ModelPool, model_of: Callable[[str], Awaitable[str]]
     ) -> None:
         self._config = config
         self._store = store

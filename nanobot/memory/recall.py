@@ -66,8 +66,8 @@ class Recall:
         """What a search finds, a line each, or the message whose id `query` is. Raises StorageError."""
         from nanobot.memory.ranking import show
 
-        memory = self._search()
-        hits = await memory.search(query, self._scope(inbound), limit)
+        memory, scope = self._search(inbound)
+        hits = await memory.search(query, scope, limit)
         self._log_notices(memory)
         return "\n".join(show(hit, query, _WHOLE if hit.kind == "message" else _FOUND) for hit in hits)
 
@@ -87,17 +87,12 @@ class Recall:
         for notice in memory.take_notices():
             log.warning("%s", notice)
 
-    def _search(self) -> MemorySearch:
-        if self._memory is None:
-            from nanobot.memory.search import MemorySearch
-
-            self._memory = MemorySearch(self._store, self._folder)
-        return self._memory
-
-    def _scope(self, inbound: InboundMessage) -> SearchScope:
+    def _search(self, inbound: InboundMessage) -> tuple[MemorySearch, SearchScope]:
+        from nanobot.memory.search import MemorySearch
         from nanobot.memory.search_index import SearchScope
 
-        return SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
+        self._memory = self._memory or MemorySearch(self._store, self._folder)
+        return self._memory, SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
     async def _recall(self, inbound: InboundMessage, start: int, only: str) -> str:
         """`only`: the session that is searched, "" for all."""
@@ -108,11 +103,11 @@ class Recall:
             return ""
         up_to = ("WHERE session = ? AND seq <= ? ORDER BY seq", only, start) if only else ("ORDER BY id",)
         newest = f"SELECT id FROM messages {up_to[0]} DESC LIMIT 1"
-        memory = self._search()
+        memory, scope = self._search(inbound)
         try:
             rows = await self._store.database.rows(newest, *up_to[1:])
-            of = inbound.text, self._scope(inbound), start, rows[0]["id"] if rows else 0
-            hits = await memory.recall(*of, _CANDIDATES)
+            last = rows[0]["id"] if rows else 0
+            hits = await memory.recall(inbound.text, scope, start, last, _CANDIDATES)
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""

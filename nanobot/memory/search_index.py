@@ -79,41 +79,40 @@ class SearchIndex:
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run a function of a connection, and more, that only reads. Raises StorageError."""
-        return await self._on_thread("BEGIN", function, args)
+        return await self._on_thread(lambda: self._run("BEGIN", function, args))
 
     async def write(self, function: Callable[..., T], *args: Any) -> T:
         """Run one that writes, alone among all processes. Raises StorageError."""
-        return await self._on_thread("BEGIN IMMEDIATE", function, args)
+        return await self._on_thread(lambda: self._run("BEGIN IMMEDIATE", function, args))
 
     async def start_over(self) -> None:
         """Take its files away, with every byte of what they hold. Raises StorageError."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._discard)
+        await self._on_thread(self._discard)
 
     async def aclose(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await self._on_thread(self._close)
         self._thread.shutdown()
 
-    # -- the thread's side
-
-    async def _on_thread(self, begin: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._run, begin, function, args)
-
-    def _run(self, begin: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-        """Call `function`; once more with a new file when the old one is damaged."""
+    async def _on_thread(self, call: Callable[[], T]) -> T:
         try:
-            try:
-                return self._attempt(begin, function, args)
-            except sqlite3.DatabaseError as error:
-                if getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").startswith(_NO_DAMAGE):
-                    raise
-                self._notice(f"was damaged ({error})")
-                self._discard()
-                return self._attempt(begin, function, args)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"The search index failed: {error}. Check the disk and the rights of {self.path}."
             ) from error
+
+    # -- the thread's side
+
+    def _run(self, begin: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        """Call `function`; once more with a new file when the old one is damaged."""
+        try:
+            return self._attempt(begin, function, args)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").startswith(_NO_DAMAGE):
+                raise
+            self._notice(f"was damaged ({error})")
+            self._discard()
+            return self._attempt(begin, function, args)
 
     def _attempt(self, begin: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         connection = self._connected()
@@ -227,10 +226,6 @@ def state(db: Connection, name: str) -> str:
     return str(row[0]) if row else ""
 
 
-def set_state(db: Connection, name: str, value: str) -> None:
-    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
-
-
 def position(db: Connection) -> Position:
     last, missing, mark = json.loads(state(db, "position") or '[0, [], ""]')
     return Position(last, tuple(missing), mark)
@@ -251,7 +246,7 @@ def add_turns(db: Connection, rows: Iterable[TurnRow], before: Position, reached
     for row in rows:
         if row.text:
             _add_turn(db, row)
-    set_state(db, "position", json.dumps(reached))
+    db.execute("INSERT OR REPLACE INTO state VALUES ('position', ?)", (json.dumps(reached),))
     return True
 
 
@@ -267,15 +262,21 @@ def _add_turn(db: Connection, row: TurnRow) -> None:
         "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (row.id, row.session, row.seq, row.at, episode, row.is_group, row.speaker, row.text),
     ).rowcount
-    if not added:
-        return
-    said, before = " ".join(words(row.text)), earlier["said"][:_NEIGHBOUR] if goes_on else ""
-    db.execute(
-        "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)",
-        (row.id, said, before, _day_words(date.fromtimestamp(row.at))),
-    )
-    if goes_on:
-        db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
+    if added:
+        before = earlier["said"][:_NEIGHBOUR] if goes_on else ""
+        said = _add_words(db, row.id, row.text, f"{date.fromtimestamp(row.at)}", before)
+        if goes_on:
+            db.execute("UPDATE words SET after = ? WHERE rowid = ?", (said[:_NEIGHBOUR], earlier["id"]))
+
+
+def _add_words(db: Connection, row: int, text: str, day: str, before: str = "") -> str:
+    """Add the words of a row; returns those of the text."""
+    from nanobot.memory.dates import date_words  # asking seldom needs it
+
+    said, dates = " ".join(words(text)), date_words(date.fromisoformat(day)) if day else ""
+    sql = "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, ?, '', ?)"
+    db.execute(sql, (row, said, before, dates))
+    return said
 
 
 def put_lines(db: Connection, file: str, signature: str, rows: Mapping[str, Fact | HistoryEntry]) -> None:
@@ -287,13 +288,9 @@ def put_lines(db: Connection, file: str, signature: str, rows: Mapping[str, Fact
     newest = db.execute("SELECT MAX(id) FROM lines").fetchone()[0] or FILES
     fresh = [(line, item) for line, item in rows.items() if line not in known]
     for number, (line, item) in enumerate(fresh, newest + 1):
-        day = item.origin.day
         db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, line, item.origin.group))
-        db.execute(
-            "INSERT INTO words (rowid, said, before, after, dates) VALUES (?, ?, '', '', ?)",
-            (number, " ".join(words(item.text)), _day_words(date.fromisoformat(day)) if day else ""),
-        )
-    set_state(db, f"file {file}", signature)
+        _add_words(db, number, item.text, item.origin.day)
+    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (f"file {file}", signature))
 
 
 # -- asking it
@@ -346,12 +343,6 @@ def turns_named(db: Connection, names: Iterable[str], scope: SearchScope) -> lis
     sql = f"SELECT * FROM turns WHERE session = ? AND seq = ? AND {condition}"
     found = (db.execute(sql, (*split_message_id(name), *parameters)).fetchone() for name in names)
     return [row for row in found if row is not None]
-
-
-def _day_words(day: date) -> str:
-    from nanobot.memory.dates import date_words  # asking seldom needs it
-
-    return date_words(day)
 
 
 def _quoted(term: str) -> str:

@@ -1,9 +1,8 @@
 """A part of a conversation as it is consolidated: the words of its people, and what is not theirs.
 
-Whose words they are is recorded with each part (`TextPart.origin`, tool results, turns that nobody began).
-The model that makes facts is shown nothing of what others wrote, nor answers given after reading it: what it
-was never shown cannot talk it into anything. Where others' words turn up in its reply all the same, as after
-a pasted mail, they are found out by comparing.
+Whose words they are is recorded with each part, result and turn. The model that makes facts is shown nothing
+of what others wrote, nor answers given after reading it. Where others' words turn up in its reply all the
+same, as after a pasted mail, they are found out by comparing.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _PASTED = re.compile(
 _LABEL, _NOTE = 12, 120  # letters of a note and of the label before it
 # What is no note: more than one line, with a second label, a quotation, a link or an address.
 _NO_NOTE = re.compile(r"\n|[:：](?=\s|\Z)|：|[\"“”„«»「」『』<>|`@]|//|\bwww\.|(?<!\w)['‘]")
-_HAN = re.compile("[\u3400-\u9fff]")
+_HAN = re.compile("[\u3400-\u9fff]")  # one says as much as four letters
 _COLON = re.compile(r"[:：](?=\s|\Z)|：")
 # Addresses, numbers, codes: nobody writes these by chance as somebody else has written them.
 _EXACT = re.compile(r"[a-z0-9]+(?:[.@/:+'’_-]+[a-z0-9]+)*")
@@ -103,7 +102,11 @@ class Transcript:
 
     def _line(self, entry: StoredMessage) -> str:
         message, role = entry.message, str(entry.message.role)
-        text, notes = _one_line(message.text, _SHOWN), [f"(used {call.name})" for call in message.tool_calls]
+        text, notes = (
+            mask_secrets(plain_text(message.text[:_READ])),
+            [f"(used {call.name})" for call in message.tool_calls],
+        )
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} […]"
         if role == "user" and not (text and self.is_users(entry.seq)):
             role, text = "others", "(not shown)"
         elif role == "user" and any(isinstance(p, TextPart) and p.origin != "author" for p in message.parts):
@@ -134,8 +137,11 @@ class Transcript:
         if any(code in their_codes or shown or _LINK.search(code) for code in _codes(text) - said):
             return True
         own, stems = self._own_stems | set(_stems(known)), _stems(text)
-        forwarded = {stem for seq in seqs for stem in _stems(_forwarded(self.by_seq[seq].message))}
-        if forwarded.intersection(stems) - own:
+        parts = [
+            part for seq in seqs for part in self.by_seq[seq].message.parts if isinstance(part, TextPart)
+        ]
+        forwarded = "\n".join(part.text for part in parts if part.origin == "forward")
+        if set(_stems(forwarded)).intersection(stems) - own:
             return True
         pairs = [pair for pair in pairwise(stems) if pair in their_pairs and own.isdisjoint(pair)]
         names = set(_stems(" ".join(_NAME.findall(text))))
@@ -197,32 +203,19 @@ def others_texts(message: Message) -> Iterator[str]:
                 yield "[image]"  # the model reads what is written on it
 
 
-def _forwarded(message: Message) -> str:
-    return "\n".join(
-        part.text for part in message.parts if isinstance(part, TextPart) and part.origin == "forward"
-    )
-
-
 def _own_and_pasted(text: str) -> tuple[str, str]:
-    """What somebody says in a message, and the rest of it, which somebody else may have written.
-
-    Own is what is no quotation and stands before a colon; of a long message it is the first paragraph; and
-    all of a note, which is one short line under a label: `Remember: I'm allergic to nuts`.
-    """
+    """What somebody says in a message, and what somebody else may have written of it: quotations, what is
+    behind a colon and no note such as `Remember: I like tea`, and the rest of a long text."""
     text = text[:_READ]
     pasted = _PASTED.findall(text)
     own, *rest = _COLON.split(_PASTED.sub(" ", text).strip(), maxsplit=1)
-    if rest and not pasted and _is_label(own) and len(rest[0]) <= _NOTE and not _NO_NOTE.search(rest[0]):
+    short = rest and len(_HAN.sub("____", own.strip())) <= _LABEL and len(rest[0]) <= _NOTE
+    if short and not pasted and not _NO_NOTE.search(rest[0]):
         return text, ""
     if len(own) > _SHOWN:
         own, _, later = own.partition("\n\n")
         rest.append(later)
     return own[:_SHOWN], "\n".join([*pasted, *rest])
-
-
-def _is_label(text: str) -> bool:
-    """Whether a text is no longer than `Note to self`; a Han character says as much as four letters."""
-    return len(_HAN.sub("____", text.strip())) <= _LABEL
 
 
 def _codes(text: str) -> set[str]:
@@ -238,11 +231,6 @@ def _codes(text: str) -> set[str]:
 def _stems(text: str) -> list[str]:
     """The words of `text` that say something, by their beginnings: languages change the ends."""
     return [word[:_STEM] for word in words(text) if says_something(word)]
-
-
-def _one_line(text: str, limit: int) -> str:
-    line = mask_secrets(plain_text(text[:_READ]))
-    return line if len(line) <= limit else f"{line[:limit]} […]"
 
 
 def _moment(entry: StoredMessage) -> datetime:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from itertools import pairwise
 
 # A run of letters, digits and the marks above or below them.
 _RUN = re.compile(r"[^\W_](?:[\w\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f]|['’](?=s\b))*")
@@ -55,9 +56,9 @@ def words(text: str) -> list[str]:
     An identifier gives itself and its parts: `parse_url` gives `parseurl`, `parse` and `url`."""
     found: list[str] = []
     for run in _RUN.findall(unicodedata.normalize("NFKC", text[:_MOST_TEXT])):
-        # Every second piece has no spaces between its words.
+        # Every second piece has no spaces between its words: characters, as a question may be one, and pairs.
         for place, piece in enumerate([run] if run.isascii() else _unspaced().split(run)):
-            found += _pairs(piece) if place % 2 else _folded(piece)
+            found += [*piece, *map("".join, pairwise(piece))] if place % 2 else _folded(piece)
     return found
 
 
@@ -95,8 +96,3 @@ def _folded(piece: str) -> tuple[str, ...]:
     if len(parts) < 2 or len(whole) == _LONGEST:
         return (whole,) if whole else ()
     return (whole, *(part.casefold() for part in parts))
-
-
-def _pairs(run: str) -> list[str]:
-    """`東京都` as `東京`, `京都` and each character: a question may be a single one."""
-    return [*run, *(run[i : i + 2] for i in range(len(run) - 1))] if len(run) > 1 else [run]

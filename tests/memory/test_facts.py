@@ -12,7 +12,6 @@ from nanobot.memory.facts import (
     HistoryEntry,
     decode_memory,
     encode_memory,
-    fact_id,
     format_entry,
     format_fact,
     message_id,
@@ -94,8 +93,9 @@ def test_history_written_by_hand_and_by_us() -> None:
 
 
 def test_an_id_does_not_depend_on_case_and_spacing() -> None:
-    assert fact_id("Lives in  Paris.") == fact_id(" lives in paris. <!-- x -->") != fact_id("Lives in Rome.")
-    assert len(fact_id("x")) == 8
+    same, other = Fact(" lives in paris. <!-- x -->"), Fact("Lives in Rome.")
+    assert Fact("Lives in  Paris.").id == same.id != other.id
+    assert len(other.id) == 8
 
 
 @pytest.mark.parametrize(
