@@ -17,8 +17,7 @@ from nanobot.agent.window import read_record
 from nanobot.bus.hub import Hub
 from nanobot.config.schema import Config
 from nanobot.memory.maintenance import MemoryMaintenance
-from nanobot.memory.prompt import MemorySection
-from nanobot.memory.recall import MemorySearchTool, Recall
+from nanobot.memory.recall import MemorySearchTool, MemorySection, Recall
 from nanobot.plugins import LazyPlugins
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection

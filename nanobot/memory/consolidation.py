@@ -36,8 +36,6 @@ _SEEN_BEFORE = 4  # windows: what a summary in the model's context may go back t
 _RANGE_SIZE = 60_000  # characters of one model call; a single turn may be longer
 _KNOWN_SIZE = 6_000  # characters of known facts that the model is shown
 
-ModelOf = Callable[[str], Awaitable[tuple[str, Provider]]]
-
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -74,7 +72,7 @@ class Consolidator:
 
     store: Store
     files: MemoryFiles
-    model_of: ModelOf
+    model_of: Callable[[str], Awaitable[tuple[str, Provider]]]
     window: int
     timeout: float
     max_tokens: int = 8192

@@ -6,9 +6,8 @@ import asyncio
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from nanobot import paths
 from nanobot.cron.jobs import JobTable
@@ -78,11 +77,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Forgetter:
-    """Forgets in the memory of `consolidator` and in the search index, which `open_search` opens."""
+    """Forgets in the memory of `consolidator`, in its store, and in the search index."""
 
     consolidator: Consolidator
-    workspace: Path
-    open_search: Callable[[], MemorySearch]
 
     @property
     def _redaction(self) -> Redaction:
@@ -94,7 +91,7 @@ class Forgetter:
         facts = [fact for fact in await asyncio.to_thread(files.facts) if scope.allows(fact)]
         entries = [entry for entry in await asyncio.to_thread(files.entries) if scope.allows(entry)]
         message = await message_named(store, wanted.strip())
-        matches: Matches = _never
+        matches: Matches = frozenset[str]().__contains__  # true of nothing
         if message and scope.session in ("", message[0]):
             named = [fact for fact in facts if fact.origin.messages == (wanted.strip(),)]
             messages = [message]
@@ -139,10 +136,11 @@ class Forgetter:
 
     async def _remove(self, found: Found) -> None:
         """MEMORY.md comes last: until then a fact's id tells what is meant, whatever else is gone."""
-        target = Target(found.matches, found.messages, found.scope.session)
+        messages = {(session, entry.seq): entry for session, entry in found.messages}
+        target = Target(found.matches, messages, found.scope.session)
         await self._redaction.redact(target)
         await to_the_end(asyncio.to_thread(self._clean_files, found, target))
-        search = self.open_search()
+        search = MemorySearch(self.consolidator.store, self.consolidator.files.folder)
         try:
             await search.rebuild()
         finally:
@@ -155,7 +153,7 @@ class Forgetter:
             rewrite(
                 paths.home() / "history" / "cli_history", lambda text: _clean_prompts(text, target.matches)
             )
-            for folder in (self.workspace / "sessions", paths.home() / "sessions"):
+            for folder in (files.folder.parent / "sessions", paths.home() / "sessions"):
                 for conversation in folder.glob("*.jsonl"):
                     rewrite(conversation, lambda text: _clean_json_lines(text, target))
         for stale in [*files.folder.glob(".*.md.*"), *files.backups.glob(".*.md.*")]:  # of killed processes
@@ -184,10 +182,6 @@ def _clean_prompts(text: str, matches: Matches) -> str:
     """The terminal's history: `# time` and then the lines of an entry, each behind a plus sign."""
     entries = re.split(r"(?m)^(?=# )", text)
     return "".join(entry for entry in entries if not matches(re.sub(r"(?m)^[+#]", "", entry)))
-
-
-def _never(text: str) -> bool:
-    return False
 
 
 def _says(wanted: str, *, closely: bool = True) -> Matches:

@@ -63,12 +63,8 @@ class MemoryMaintenance:
     def forgetter(self) -> Forgetter:
         """Takes things out of memory for good."""
         from nanobot.memory.forget import Forgetter
-        from nanobot.memory.search import MemorySearch
 
-        workspace = self._config.workspace_path
-        return Forgetter(
-            self.consolidator, workspace, lambda: MemorySearch(self._store, workspace / "memory")
-        )
+        return Forgetter(self.consolidator)
 
     async def summarise(self, session_key: str, messages: Sequence[StoredMessage]) -> str:
         """What people said in these messages, as far as it is consolidated. Raises StorageError.

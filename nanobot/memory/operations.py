@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from nanobot.errors import ProviderError
 from nanobot.memory.facts import Fact, format_entry, format_fact, parse_facts, plain_text, superseded
-from nanobot.memory.secrets import has_secret, mask_secrets
-from nanobot.memory.transcript import Transcript
+from nanobot.memory.transcript import Transcript, has_secret, mask_secrets
 from nanobot.memory.words import content_words, words
 
 log = logging.getLogger(__name__)
@@ -193,9 +192,8 @@ class _Checker:
 def _check_shrink(facts: Sequence[Fact], edits: Sequence[Edit]) -> None:
     """Raises ProviderError when facts that stay would lose too much of their text; a single one may."""
     sizes = {fact.id: len(fact.text) for fact in facts}
-    expired = sum(sizes.get(edit.old, 0) for edit in edits if not edit.new)
-    before = sum(sizes.values()) - expired
-    replaced = [sizes[edit.old] for edit in edits if edit.new and edit.old in sizes]
-    after = before - sum(replaced) + sum(len(fact.text) for edit in edits for fact in parse_facts(edit.new))
-    if len(replaced) > 1 and after < before * (1 - _MOST_SHRINK):
+    staying = sum(sizes.values()) - sum(sizes.get(edit.old, 0) for edit in edits if not edit.new)
+    replaced = [sizes[edit.old] for edit in edits if edit.new and edit.old]
+    new = sum(len(fact.text) for edit in edits for fact in parse_facts(edit.new))
+    if len(replaced) > 1 and new - sum(replaced) < -_MOST_SHRINK * staying:
         raise _bad("it would drop more than 30 % of the facts")

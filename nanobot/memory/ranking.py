@@ -84,15 +84,11 @@ def rank(index: Connection, text: str, scope: SearchScope, now: datetime, limit:
     for name in (past - true.keys()) & scores.keys():
         scores[name] *= _PAST
     hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
-    hits += [_with_score(line, scores) for line in lines]
+    for line in lines:  # a fact comes before the messages it rests on
+        resting = [scores[name] for name in line.sources if name in scores and line.kind == "fact"]
+        own = _LINE * line.score * (_PAST if line.past else 1.0)
+        hits.append(replace(line, score=max([own, *(1.001 * score for score in resting)])))
     return sorted(hits, key=lambda hit: (-hit.score, hit.row))[:limit]
-
-
-def _with_score(line: Hit, scores: Mapping[str, float]) -> Hit:
-    """A fact comes before the messages it rests on."""
-    resting = [scores[name] for name in line.sources if name in scores and line.kind == "fact"]
-    own = _LINE * line.score * (_PAST if line.past else 1.0)
-    return replace(line, score=max([own, *(1.001 * score for score in resting)]))
 
 
 def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
@@ -125,9 +121,6 @@ def _held(index: Connection, text: str) -> tuple[dict[int, float], float]:
     return held, _ENOUGH * total
 
 
-# -- terms
-
-
 def _terms(index: Connection, text: str) -> list[str]:
     """The words to look for: the rarest ones, as many as a search may cost."""
     counted = [(rows.frequency(index, word, _MOST_ROWS), word) for word in content_words(text)[:_MOST_TERMS]]
@@ -152,9 +145,6 @@ def _variants(index: Connection, word: str) -> Iterator[tuple[int, str]]:
             return
 
 
-# -- scores
-
-
 def _boost(turns: Mapping[str, Row], scores: dict[str, float], text: str) -> None:
     """Raise what stands beside good messages, what somebody named in the question said, and good episodes."""
     alone = dict(scores)
@@ -173,9 +163,6 @@ def _boost(turns: Mapping[str, Row], scores: dict[str, float], text: str) -> Non
     most = max(sums.values(), default=0.0) or 1.0
     for name, turn in turns.items():
         scores[name] *= 1 + _EPISODE * sums[turn["episode"]] / most
-
-
-# -- hits
 
 
 def _turn_hit(turn: Row, score: float) -> Hit:

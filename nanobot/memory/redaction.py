@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, groupby
 from typing import Any
@@ -49,11 +49,11 @@ _Update = tuple[str, tuple[object, ...]]  # a statement that changes one row, an
 
 @dataclass(frozen=True)
 class Target:
-    """What is to lose its words: texts that `matches` is true of, and `messages`, each with its session.
+    """What is to lose its words: texts that `matches` is true of, and `messages`, by session and number.
     `only`: in this session, "" for all."""
 
     matches: Matches
-    messages: tuple[tuple[str, StoredMessage], ...] = ()
+    messages: Mapping[tuple[str, int], StoredMessage] = field(default_factory=dict)
     only: str = ""
 
     def without(self, value: Any) -> Any:
@@ -75,7 +75,7 @@ class Target:
 
     def means(self, row: Row) -> bool:
         """Whether a message is meant, by its place or by its words. A note beside it does not count."""
-        if (row["session"], row["seq"]) in self._places:
+        if (row["session"], row["seq"]) in self.messages:
             return True
         parts = [part for part in json.loads(row["body"])["parts"] if part["type"] != "context"]
         return any(self.holds({name: part[name] for name in part.keys() - _PAIRING}) for part in parts)
@@ -90,16 +90,13 @@ class Target:
         return sent and row["turn"] in self._turns
 
     @cached_property
-    def _places(self) -> set[tuple[str, int]]:
-        return {(session, stored.seq) for session, stored in self.messages}
-
-    @cached_property
     def _turns(self) -> set[int]:
-        return {stored.turn_id for _, stored in self.messages}
+        return {stored.turn_id for stored in self.messages.values()}
 
     @cached_property
     def _beginnings(self) -> set[tuple[str, str]]:
-        return {(key, " ".join(stored.message.text.split())[:_TITLE]) for key, stored in self.messages}
+        texts = ((key, stored.message.text) for (key, _), stored in self.messages.items())
+        return {(key, " ".join(text.split())[:_TITLE]) for key, text in texts}
 
 
 class Redaction(Table):
@@ -177,9 +174,6 @@ class Redaction(Table):
         while rows := await self.database.rows(sql, after, *values):
             yield rows
             after = rows[-1][key]
-
-
-# -- what becomes of a row: statements that change it
 
 
 def _of_message(row: Row, target: Target) -> Iterator[_Update]:

@@ -148,11 +148,8 @@ def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str
     return search_index.position(index), changed
 
 
-# -- messages of the database: the ids that were read are known, so their order of arrival does not matter
-
-
 def _unread(connection: Connection, position: Position, limit: int) -> tuple[str, list[TurnRow]]:
-    """The mark of the last message read, and the next ones that were not."""
+    """The mark of the last message read, and the next ones that were not, in whatever order they came."""
     last = connection.execute(f"{_MESSAGES} WHERE messages.id = ?", (position.last,)).fetchone()
     late = f" OR messages.id IN ({', '.join(map(str, position.missing))})" if position.missing else ""
     rows = connection.execute(
@@ -180,9 +177,6 @@ def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) ->
     reached = tuple(sorted(number for number in missing if number > oldest))
     mark = _mark(newest) if newest.id == last else before.mark
     return search_index.add_turns(index, unread, before, Position(last, reached, mark))
-
-
-# -- memory files
 
 
 def _signature(path: Path) -> str:

@@ -29,10 +29,7 @@ T = TypeVar("T")
 
 FILES = 1 << 40
 SCHEMA = """
-CREATE TABLE state (
-  name TEXT PRIMARY KEY,
-  value TEXT NOT NULL
-);
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE turns (
   id INTEGER PRIMARY KEY,
   session TEXT NOT NULL,
@@ -100,8 +97,6 @@ class SearchIndex:
             raise StorageError(
                 f"The search index failed: {error}. Check the disk and the rights of {self.path}."
             ) from error
-
-    # -- the thread's side
 
     def _run(self, begin: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         """Call `function`; once more with a new file when the old one is damaged."""
@@ -217,9 +212,6 @@ class SearchScope:
 EVERYTHING = SearchScope(reach="everything")
 
 
-# -- filling it
-
-
 def state(db: Connection, name: str) -> str:
     """A value kept with the index, or ""."""
     row = db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
@@ -291,9 +283,6 @@ def put_lines(db: Connection, file: str, signature: str, rows: Mapping[str, Fact
         db.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", (number, file, line, item.origin.group))
         _add_words(db, number, item.text, item.origin.day)
     db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (f"file {file}", signature))
-
-
-# -- asking it
 
 
 def frequency(db: Connection, term: str, most: int) -> int:

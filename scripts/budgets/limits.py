@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_559, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_657, target=23_500)
+TOTAL = Ratchet(now=27_547, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=66, target=60)
+HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_680, target=9_000)
+HELLO_LINES = Ratchet(now=9_650, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 803,
+    "root files": 802,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_737,
     # the events of a turn, the one way in and out; target 190
@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_682,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 3_094,
+    "memory": 2_985,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 568,
     # two wires, what models write as text, the registry, the local model; target 2,150

@@ -19,8 +19,7 @@ from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.memory.facts import Evidence, Fact, parse_facts, parse_history
 from nanobot.memory.files import MemoryFiles, edit_lines
 from nanobot.memory.operations import Edit, Plan, plan_reply
-from nanobot.memory.secrets import has_secret, mask_secrets
-from nanobot.memory.transcript import Transcript
+from nanobot.memory.transcript import Transcript, has_secret, mask_secrets
 from nanobot.messages import InboundMessage, Message, TextPart, ToolCall, ToolResult
 from nanobot.store.records import StoredMessage
 from tests.consolidation.world import NOON, World, add, expire, reply, supersede

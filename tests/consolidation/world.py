@@ -12,7 +12,6 @@ from nanobot import paths
 from nanobot.memory.consolidation import Consolidator
 from nanobot.memory.files import MemoryFiles
 from nanobot.memory.forget import Forgetter
-from nanobot.memory.search import MemorySearch
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, Provider
 from nanobot.providers.scripted import Reply, ScriptedProvider
@@ -72,11 +71,7 @@ class World:
         return "scripted/test", self.provider
 
     def forgetter(self) -> Forgetter:
-        return Forgetter(
-            self.consolidator,
-            paths.home() / "workspace",
-            lambda: MemorySearch(self.store, self.folder),
-        )
+        return Forgetter(self.consolidator)
 
     def use(self, script: Script) -> None:
         self.provider = ScriptedProvider(script)

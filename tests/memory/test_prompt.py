@@ -13,7 +13,7 @@ from nanobot.errors import StorageError
 from nanobot.memory.facts import parse_facts
 from nanobot.memory.files import MemoryFiles
 from nanobot.memory.operations import Edit, Plan
-from nanobot.memory.prompt import MemorySection
+from nanobot.memory.recall import MemorySection
 from nanobot.memory.search import MemorySearch
 from nanobot.memory.search_index import SearchIndex
 from tests.memory.harness import EVERYTHING, World

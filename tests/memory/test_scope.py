@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nanobot.memory.prompt import MemorySection
+from nanobot.memory.recall import MemorySection
 from nanobot.memory.search_index import SearchScope
 from nanobot.messages import InboundMessage
 from tests.memory.harness import World
