@@ -22,7 +22,7 @@ def replies(turn: InboxTurn, finished: TurnFinished, notices: Sequence[str]) -> 
     text = "\n\n".join(filter(None, [finished.text, why and f"⚠️ {why}"]))
     if not text or finished.stop_reason == "cancelled":  # /stop answers for itself
         return []
-    if inbound.channel == "cli":  # a job that was set up in a terminal
+    if inbound.channel == "cli" and not inbound.deliver:  # a job that was set up on the command line
         log.log(logging.ERROR if finished.error else logging.INFO, "%s: %s", inbound.session_key, text)
         return []
     is_nothing = inbound.source in ("heartbeat", "report") and is_heartbeat_ok(finished.text)

@@ -14,7 +14,7 @@ from nanobot import paths
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import table
 from nanobot.cron.jobs import Job, JobTable, next_run_text
-from nanobot.errors import UsageError
+from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
 from nanobot.terminal.config import load_and_warn
@@ -42,10 +42,20 @@ def add(
     """Add a job, with one of --every, --cron and --at."""
     _check_target(deliver, channel, to)
     job = Job("", name, message, {}, channel or "cli", to or "direct", deliver)
-    job = _with_jobs(lambda book: book.add(job, every=every, cron=cron, tz=tz, at=at))
+
+    async def add_to(book: JobTable) -> tuple[Job, int | None]:
+        return await book.add(job, every=every, cron=cron, tz=tz, at=at), await book.store.workers.leader()
+
+    try:
+        job, gateway = _with_jobs(add_to)
+    except ScheduleError as error:
+        flags = "--every SECONDS, --cron '0 9 * * *' (with --tz ZONE) or --at 2030-01-31T09:00"
+        raise UsageError(f"{error} Flags: {flags}.") from error
     print(f"Added job {job.id}, next run {next_run_text(job)}.")
     if not deliver:
         print(f"Its output stays in the session cron:{job.id}; --deliver --channel NAME --to CHAT sends it.")
+    if not gateway:
+        print(_no_gateway())
 
 
 @app.command("list")
@@ -54,11 +64,13 @@ def list_jobs(
     json_output: Json = False,
 ) -> None:
     """List jobs with their next and their last run."""
-    jobs = _with_jobs(lambda book: book.all())
+    jobs, gateway = _with_jobs(lambda book: asyncio.gather(book.all(), book.store.workers.leader()))
     shown = [job for job in jobs if everything or job.enabled or job.fault or job.last_status == "skipped"]
     lines = _table(shown) if shown else [_NO_JOBS]
     if len(jobs) > len(shown):
         lines.append(f"Disabled: {len(jobs) - len(shown)} more; --all shows them.")
+    if shown:
+        lines.append(f"The gateway runs (process {gateway})." if gateway else _no_gateway())
     print_result([dataclasses.asdict(job) for job in shown], lines, json_output)
 
 
@@ -102,6 +114,11 @@ def _with_jobs(work: Callable[[JobTable], Awaitable[T]]) -> T:
     return asyncio.run(open_and_work())
 
 
+def _no_gateway() -> str:
+    command = f"{paths.program()} gateway"
+    return f"No gateway runs, and jobs need one: `{command} install` (a service) or `{command}`."
+
+
 def _check_target(deliver: bool, channel: str, to: str) -> None:
     """Raises UsageError when the answers could not be delivered."""
     if bool(channel) != bool(to) or (deliver and not to):
@@ -112,14 +129,14 @@ def _check_target(deliver: bool, channel: str, to: str) -> None:
 
 
 def _table(jobs: list[Job]) -> list[str]:
-    rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN"]]
+    rows = [["ID", "NAME", "SCHEDULE", "NEXT RUN", "TO", "LAST RUN", "MESSAGE"]]
     for job in jobs:
         target = f"{job.channel}:{job.chat_id}" if job.deliver else "-"
         missed = f"{job.missed} missed" if job.missed else ""
         parts = job.last_status, job.last_error, missed, job.fault and "cannot be read"
         last = ", ".join(filter(None, parts)) or "-"
-        cells = (job.id, job.name, _schedule(job), next_run_text(job), target, last)
-        rows.append([one_line(cell, 100) for cell in cells])
+        cells = (job.id, job.name, _schedule(job), next_run_text(job), target, last, job.message)
+        rows.append([one_line(cell, 60) for cell in cells])
     return [*table(rows, widest=100), *(f"{job.id}: {job.fault}" for job in jobs if job.fault)]
 
 
@@ -128,5 +145,5 @@ def _schedule(job: Job) -> str:
         case {"kind": "every", "seconds": seconds}:
             return f"every {seconds:g} s"
         case {"kind": "cron", "expr": expr, "tz": tz}:
-            return f"{expr} {tz or ''}".strip()
+            return f"{expr} {tz or time.tzname[0]}"
     return "-" if job.fault else "once"

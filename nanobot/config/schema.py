@@ -23,6 +23,11 @@ class AgentDefaults(Section):
     turn_timeout_seconds: int = key(1800, "Longest time a turn may take (s).", ge=1)
     max_concurrent_turns: int = key(8, "Chats answered at the same time.", ge=1)
     max_concurrent_subagents: int = key(4, "Subagents at work at the same time.", ge=1)
+    deliver_to: str = key(
+        "",
+        "Chat of the owner, as `telegram:12345`, for reminders of a terminal and the heartbeat; empty: the"
+        " latest one.",
+    )
     queue_mode: Literal["queue", "steer"] = key("queue", "New messages wait, or join the running turn.")
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from nanobot.cron.service import owners_chat
 from nanobot.errors import NanobotError, StorageError
 from nanobot.messages import InboundMessage
 from nanobot.security.files import PathPolicy
@@ -56,12 +57,13 @@ _OLDER_TEMPLATE = {"ca7d11579a957587", "cfb33971d4f8f8bd", "f224bc137e5bd0f9"}
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Ticks at every full `interval` (seconds) of the clock, into the chat of `channels` that wrote last."""
+    """Ticks at every full `interval` (seconds) of the clock, into the owner's chat, see owners_chat."""
 
     store: Store
     file: Path
     channels: Sequence[str]
     interval: float
+    deliver_to: str = ""
 
     async def run(self) -> None:
         """Tick until cancelled. The interval that is already running is not made up for."""
@@ -80,12 +82,11 @@ class Heartbeat:
         """Start a turn if HEARTBEAT.md asks for one; False when not, or when one runs or ran already."""
         if not await asyncio.to_thread(has_tasks, self.file):
             return False
-        seen = {name: await self.store.inbox.chats(name) for name in self.channels}
-        chats = [(at, name, chat) for name in seen for chat, at in seen[name].items() if chat]
-        if not chats:
+        found = await owners_chat(self.store, self.channels, self.deliver_to)
+        if found is None:
             log.warning("HEARTBEAT.md has tasks, but nobody has written yet: there is no chat for results.")
             return False
-        (_, name, chat), now = max(chats), self.store.database.clock()
+        (name, chat), now = found, self.store.database.clock()
         ids = (f"heartbeat:{now}", "heartbeat")  # its own, its session's
         inbound = InboundMessage(name, chat, "heartbeat", _PROMPT, *ids, sent_at=now, source="heartbeat")
         return await self.store.database.write(_accept, inbound, self._slot() * self.interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,10 +22,21 @@ _PAUSE = 0.2  # seconds between two looks, however much is stored
 _MOST_SLOTS = 30  # the newest slots of a job that are looked at after a pause
 
 
+async def owners_chat(store: Store, channels: Sequence[str], wanted: str) -> tuple[str, str] | None:
+    """Channel and id of the chat `wanted` ("telegram:12345"), else of the one that wrote last."""
+    name, _, chat = wanted.partition(":")
+    if chat and name in channels:
+        return name, chat
+    seen = {name: await store.inbox.chats(name) for name in channels}
+    chats = [(at, name, chat) for name in seen for chat, at in seen[name].items() if chat]
+    return max(chats)[1:] if chats else None
+
+
 class CronService:
     """`catch_up` is how many seconds late the newest missed slot of a job may still fire.
 
-    `take_over(now)` adds the jobs of an older nanobot, each once, and returns those that it cannot.
+    `take_over(now)` adds the jobs of an older nanobot, each once, and returns those that it cannot. What was
+    set up in a terminal to be delivered goes to `chat()`; without one it waits for the next terminal.
     """
 
     def __init__(
@@ -32,6 +44,7 @@ class CronService:
         store: Store,
         hub: Hub,
         take_over: Callable[[float], Awaitable[Sequence[Job]]],
+        chat: Callable[[], Awaitable[tuple[str, str] | None]],
         *,
         catch_up: float,
     ) -> None:
@@ -39,6 +52,7 @@ class CronService:
         self._clock = store.database.clock
         self._hub = hub
         self._take_over = take_over
+        self._chat = chat
         self._catch_up = max(catch_up, ON_TIME)
         self._seen = math.inf  # the clock at the last look
 
@@ -89,6 +103,8 @@ class CronService:
             log.error("Job %s (%s) is switched off: %s", job.id, job.name, error)
             next_at = None
         message = due_message(job, slots.pop()) if slots and now - slots[-1] <= self._catch_up else None
+        if message and message.deliver and message.channel == "cli" and (chat := await self._chat()):
+            message = dataclasses.replace(message, channel=chat[0], chat_id=chat[1])
         if slots:
             log.warning("Job %s (%s) missed %d of its times or more", job.id, job.name, len(slots))
         if next_at != due and await self._jobs.advance(job, next_at, len(slots), message) and message:

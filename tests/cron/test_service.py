@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.cron.jobs import Job, JobTable
 from nanobot.cron.schedule import Every, schedule_to_json
-from nanobot.cron.service import CronService
+from nanobot.cron.service import CronService, owners_chat
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
@@ -39,6 +39,10 @@ class World:
         self.stores: list[Store] = []
         self.store = self.open()
         self.book = JobTable(self.store)
+        self.deliver_to = ""
+
+    async def chat(self) -> tuple[str, str] | None:
+        return await owners_chat(self.store, ["telegram"], self.deliver_to)
 
     def clock(self) -> float:
         return self.now
@@ -53,6 +57,7 @@ class World:
             store,
             Hub(store),
             partial(import_jobs, store, self.home),
+            self.chat,
             catch_up=catch_up,
         )
 
@@ -96,6 +101,29 @@ async def test_a_slot_becomes_one_message_in_its_chat(world: World) -> None:
     assert "Do not schedule it again" in fired.text
     assert (await world.only_job()).last_status == "ok"
     assert "anna" not in await world.store.inbox.chats("loopback")  # a schedule is nobody who wrote
+
+
+async def test_what_was_set_up_in_a_terminal_goes_to_the_owners_chat(world: World) -> None:
+    """To the one that is named, if its channel is on, else to the one that wrote last, else to a terminal."""
+    job = replace(JOB, channel="cli", chat_id="direct", metadata={})
+    kept = replace(job, id="1badcafe", deliver=False)
+    for one in (job, kept):
+        await world.book.add(one, every=60)
+    targets = []
+    for named in ("", "slack:9", "telegram:42", "telegram:"):
+        if named == "telegram:":
+            wrote = InboundMessage("telegram", "7", "7", "hi", "u1", "telegram:7", sent_at=world.now)
+            await world.store.inbox.accept(wrote)
+            await world.run_turns()
+        world.now, world.deliver_to = world.now + 60, named
+        await world.service().fire_due()
+        targets.append({(it.channel, it.chat_id, it.deliver) for it in await world.run_turns()})
+    stays, terminal = ("cli", "direct", False), ("cli", "direct", True)
+    assert targets == [
+        *([{stays, terminal}] * 2),
+        {stays, ("telegram", "42", True)},
+        {stays, ("telegram", "7", True)},
+    ]
 
 
 async def test_a_one_shot_fires_and_is_gone(world: World) -> None:
@@ -337,7 +365,9 @@ async def test_a_change_wakes_the_service_at_once(world: World) -> None:
     hub = Hub(world.store)
     other = JobTable(world.open())
     await JobTable(world.store).all()
-    service = CronService(world.store, hub, partial(import_jobs, world.store, world.home), catch_up=3600)
+    service = CronService(
+        world.store, hub, partial(import_jobs, world.store, world.home), world.chat, catch_up=3600
+    )
     tasks = [asyncio.create_task(service.run()), asyncio.create_task(hub.watch())]
     await other.add(JOB, every=1)
     world.now += 1
@@ -392,7 +422,7 @@ import asyncio, sys
 from functools import partial
 from pathlib import Path
 from nanobot.bus.hub import Hub
-from nanobot.cron.service import CronService
+from nanobot.cron.service import CronService, owners_chat
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import Store, open_store
 
@@ -401,7 +431,11 @@ async def main():
     store = open_store(home / "nanobot.db")
     print("ready", flush=True)
     await CronService(
-        store, Hub(store), partial(import_jobs, store, home), catch_up=3600
+        store,
+        Hub(store),
+        partial(import_jobs, store, home),
+        partial(owners_chat, store, [], ""),
+        catch_up=3600,
     ).run()
 
 asyncio.run(main())

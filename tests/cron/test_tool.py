@@ -103,8 +103,11 @@ async def test_a_scheduled_turn_cannot_schedule(book: JobTable, source: Source) 
 
 async def test_a_terminal_is_told_where_the_output_goes(book: JobTable) -> None:
     with turn("direct", channel="cli"):
-        assert "session cron:" in await call(book, "add", message="tea", every_seconds=60)
-    assert not (await book.all())[0].deliver
+        told = await call(book, "add", message="tea", every_seconds=60)
+    assert "goes to the owner's chat" in told
+    assert "nanobot gateway install" in told, "no gateway runs, and only a gateway serves it"
+    (job,) = await book.all()
+    assert (job.channel, job.deliver) == ("cli", True)
 
 
 @pytest.mark.parametrize(
