@@ -124,23 +124,18 @@ class _PageBuilder:
         elif tag == "title" and not self.title:
             self._in_title = True
         elif tag == "frame":
-            self._add_link(_absolute(self.base, attributes.get("src", "")[:MAX_ATTRIBUTE]))
+            link = _absolute(self.base, attributes.get("src", ""))
+            for inner in ("p", "a"):  # a paragraph that is a link: a page of frames has no text
+                self.start(inner, {"href": link})
+            self.data(link)
+            self.end("a")
+            self.end("p")
         elif self._has_room(tag):
             self._elements += 1
             self._open.append((tag, True))
             self.builder.start(tag, self._kept(tag, attributes))
         else:
             self._open.append((tag, False))
-
-    def _add_link(self, url: str) -> None:
-        """A paragraph that is a link: what a page of frames has instead of text."""
-        if url and self._has_room("p"):
-            self._elements += 2
-            for tag, attributes in (("p", {}), ("a", {"href": url})):
-                self.builder.start(tag, attributes)
-            self.builder.data(url)
-            for tag in ("a", "p"):
-                self.builder.end(tag)
 
     def _has_room(self, tag: str) -> bool:
         self.full = self.full or self._elements >= MAX_ELEMENTS
