@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_569, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_605, target=23_500)
+TOTAL = Ratchet(now=27_600, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_847,
     # the built-in tools; target 1,700
-    "tools": 1_995,
+    "tools": 1_990,
     # what a new workspace holds
     "workspace": 35,
 }
