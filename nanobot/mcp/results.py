@@ -112,13 +112,11 @@ def _resource(
 ) -> str:
     kind = resource.mime_type or "unknown type"
     where = printable_text(f"[resource <{resource.uri}> ({kind})", _LINK_CHARS)
-    text = getattr(resource, "text", None)
-    if isinstance(text, str):
-        return f"{where}]\n{text}"
-    blob = str(getattr(resource, "blob", ""))
+    if hasattr(resource, "text"):
+        return f"{where}]\n{resource.text}"
     if kind.startswith("image/"):
-        return f"{where}] {_picture(kind, blob, images)}".rstrip()
-    return f"{where}, {_size(blob)}, not text]"
+        return f"{where}] {_picture(kind, resource.blob, images)}".rstrip()
+    return f"{where}, {_size(resource.blob)}, not text]"
 
 
 def _picture(called: str, data: str, images: list[ImagePart]) -> str:

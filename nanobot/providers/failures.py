@@ -143,13 +143,11 @@ class Failures:
 
     def unreachable(self, reason: str, *, retryable: bool = True) -> ProviderError:
         why = self._clean(reason).rstrip(".") or "no connection"
-        way, advice = "", f"Check the network and {self.base_key}."
-        if self.proxy:
-            way, advice = (
-                f" through the proxy {self.proxy}",
-                "Check that proxy, or name the host in no_proxy.",
-            )
-        error = errors.UnreachableError(f"Cannot reach {self.title} at {self.base}{way}: {why}. {advice}")
+        way = f" through the proxy {self.proxy}" if self.proxy else ""
+        check = "that proxy, or name the host in no_proxy" if way else f"the network and {self.base_key}"
+        error = errors.UnreachableError(
+            f"Cannot reach {self.title} at {self.base}{way}: {why}. Check {check}."
+        )
         error.retryable = retryable
         return error
 

@@ -80,12 +80,10 @@ def remove(name: str, library: SkillLibrary) -> Path:
     folders = {path.name: path for path in library.folder.iterdir()} if library.folder.is_dir() else {}
     folders |= {skill.name: skill.folder for skill in reversed(library.all()) if skill.source == "workspace"}
     target = folders.get(name)
+    if target is None and (BUNDLED / name).is_dir() and name in library.names():
+        other = f"A skill of this name in {library.folder} is used in its place."
+        raise UsageError(f"The skill {name} came with nanobot and stays. {other}")
     if target is None:
-        if (BUNDLED / name).is_dir() and name in library.names():
-            raise UsageError(
-                f"The skill {name} came with nanobot and stays. A skill of this name in {library.folder} "
-                "is used in its place."
-            )
         raise UsageError(f"There is no skill {name!r} in {library.folder}.")
     try:
         if target.is_symlink() or target.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from nanobot.skills.skill import Missing, Skill, SkillSource, load_skill, missin
 
 BUNDLED = Path(__file__).parent
 _DEPTH = 3  # folders within folders in which skills are looked for
-_FRESH = 5.0  # seconds before it is looked again which programs there are
 
 
 class SkillLibrary:
@@ -26,7 +24,6 @@ class SkillLibrary:
         self.folder = workspace / "skills"
         self._env_names = tuple(env_names)
         self._has_exec = has_exec
-        self._missing: dict[Path, tuple[Skill, list[Missing], float]] = {}  # by folder, and since when
         self._read: dict[str, tuple[tuple[int, ...], Skill]] = {}  # by path of the folder
 
     def all(self) -> list[Skill]:
@@ -70,12 +67,8 @@ class SkillLibrary:
         return f"Skills {'; '.join(parts)}. `nanobot skills list` says why." if parts else ""
 
     def missing(self, skill: Skill) -> list[Missing]:
-        """What keeps `skill` from working on this machine, as of some seconds ago: every turn asks."""
-        of, found, at = self._missing.get(skill.folder, (None, [], 0.0))
-        if of is not skill or time.monotonic() - at > _FRESH:
-            found = missing(skill, self._env_names, has_exec=self._has_exec)
-            self._missing[skill.folder] = skill, found, time.monotonic()
-        return found
+        """What keeps `skill` from working on this machine just now."""
+        return missing(skill, self._env_names, has_exec=self._has_exec)
 
     def _found(self, root: str, source: SkillSource, depth: int) -> Iterator[Skill]:
         """The skills below `root`, each read anew only if its file changed.

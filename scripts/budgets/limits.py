@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_569, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_600, target=23_500)
+TOTAL = Ratchet(now=27_587, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_670, target=9_000)
+HELLO_LINES = Ratchet(now=9_663, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -48,17 +48,17 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_682,
+    "mcp": 1_680,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 2_985,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 568,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_473,
+    "providers": 2_471,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 1_785,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 982,
+    "skills": 973,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 1_999,
     # profiles, limits, the spawn tool, reports; target 400
