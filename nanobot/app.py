@@ -88,7 +88,7 @@ class App:
             recall=self.recall.before_turn,
             summarise=self.memory.summarise,
         )
-        self.dispatcher = Dispatcher(store, self.assistant, self.hub, self.subagents, config.agents.defaults)
+        self.dispatcher = Dispatcher(self.assistant, self.hub)
 
     @contextlib.asynccontextmanager
     async def working_for_itself(self) -> AsyncIterator[asyncio.Task[None]]:

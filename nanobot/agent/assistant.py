@@ -51,7 +51,10 @@ class ModelPool:
 
 @dataclass
 class Assistant:
-    """Prepares turns and runs them. `named` is a model that beats what sessions remember."""
+    """Prepares turns and runs them. `named` is a model that beats what sessions remember.
+
+    When `handed_over` is set, turns that are stopped do not end: another worker goes on with them.
+    """
 
     config: Config
     store: Store
@@ -65,6 +68,7 @@ class Assistant:
 
     def __post_init__(self) -> None:
         self.policy = Policy(self.config.tools.policy)
+        self.handed_over = asyncio.Event()
         self.default_model = self.named or self.config.agents.defaults.model
 
     async def model_of(self, session_key: str) -> str:
@@ -80,11 +84,7 @@ class Assistant:
         self.named = ""
 
     async def run(
-        self,
-        claim: Claim,
-        inbound: InboundMessage,
-        handed_over: asyncio.Event,
-        emit: Callable[[TurnEvent], None],
+        self, claim: Claim, inbound: InboundMessage, emit: Callable[[TurnEvent], None]
     ) -> TurnFinished:
         """Answer a message, whose files are on disk, or go on with what was recorded of its turn.
 
@@ -93,7 +93,7 @@ class Assistant:
         session = await self._open(inbound.session_key)
         begun = bool(session.messages) and session.messages[-1].turn_id == claim.turn_id
         try:
-            turn = await self._prepare(inbound, claim, session, handed_over)
+            turn = await self._prepare(inbound, claim, session)
         except NanobotError:
             if not begun:  # what was asked is kept, also when nobody can answer it
                 await self.store.turns.append(claim, await self._asked(inbound))
@@ -109,16 +109,13 @@ class Assistant:
     async def prepare(self, inbound: InboundMessage) -> Turn:
         """The turn that would answer `inbound` now. Raises NanobotError."""
         nothing = Claim(0, inbound.session_key, 0, "")  # so that nothing can be stored
-        session = await self._open(inbound.session_key)
-        return await self._prepare(inbound, nothing, session, asyncio.Event())
+        return await self._prepare(inbound, nothing, await self._open(inbound.session_key))
 
     async def _open(self, session_key: str) -> OpenSession:
         limit = self.config.agents.defaults.memory_window + SPARE_MESSAGES
         return await self.store.sessions.open(session_key, limit)
 
-    async def _prepare(
-        self, inbound: InboundMessage, claim: Claim, session: OpenSession, handed_over: asyncio.Event
-    ) -> Turn:
+    async def _prepare(self, inbound: InboundMessage, claim: Claim, session: OpenSession) -> Turn:
         context = TurnContext(claim.turn_key, claim.turn_id, inbound)
         defaults = self.config.agents.defaults
         model, tools, system = self._chosen(session.settings), self.tools, list[tuple[str, str]]()
@@ -152,7 +149,7 @@ class Assistant:
             system=system,
             tools=tools,
             conversation=Conversation(self.store, claim, limits, self.summarise, session),
-            handed_over=handed_over,
+            handed_over=self.handed_over,
             max_iterations=calls,
             advice=advice,
             max_tokens=defaults.max_tokens,
@@ -175,6 +172,5 @@ class Assistant:
             note += attachment_notes(inbound)
             more += quoted_parts(inbound)
             more += await asyncio.to_thread(load_images, inbound.attachments)
-        return Message(
-            "user", (ContextPart(note + recalled, recalled=bool(recalled)), TextPart(inbound.text), *more)
-        )
+        about = ContextPart(note + recalled, recalled=bool(recalled))
+        return Message("user", (about, TextPart(inbound.text), *more))

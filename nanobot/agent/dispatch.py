@@ -15,13 +15,10 @@ from typing import NamedTuple
 from nanobot.agent.assistant import Assistant
 from nanobot.bus.events import Notice, TurnEvent, TurnFinished, failed
 from nanobot.bus.hub import Hub, wait_for
-from nanobot.config.schema import AgentDefaults
 from nanobot.errors import HomeUnusable, NanobotError, StorageError, TurnTakenOver
 from nanobot.messages import InboundMessage, Usage
 from nanobot.store.records import InboxTurn
-from nanobot.store.store import Store
 from nanobot.store.workers import RENEW
-from nanobot.subagents import LazySubagents
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +38,17 @@ class _Running(NamedTuple):
 
 
 class Dispatcher:
-    """Runs accepted messages, so many turns of chats and of subagents at once as `limits` say.
+    """Runs accepted messages, so many turns of chats and of subagents at once as the configuration says.
 
     A gateway sets `run_command`, which answers slash commands, and `fetch_attachments`, which gives a
     message with its files on disk.
     """
 
-    def __init__(
-        self, store: Store, assistant: Assistant, hub: Hub, subagents: LazySubagents, limits: AgentDefaults
-    ) -> None:
-        self._store = store
+    def __init__(self, assistant: Assistant, hub: Hub) -> None:
         self._assistant = assistant
         self._hub = hub
-        self._subagents = subagents
-        self._limits = limits
+        self._store = assistant.store
+        self._subagents = assistant.subagents
         self.run_command: Callable[[InboundMessage], Awaitable[str | None]] | None = None
         self.fetch_attachments: Callable[[InboundMessage], Awaitable[InboundMessage]] | None = None
         self._owner = ""
@@ -65,7 +59,7 @@ class Dispatcher:
         self.idle = asyncio.Event()  # set when nothing runs or waits
         self._blocked = False
         self._draining = False
-        self._handed_over = asyncio.Event()
+        self._handed_over = assistant.handed_over
 
     @property
     def running(self) -> int:
@@ -142,11 +136,10 @@ class Dispatcher:
 
     async def _start_turns(self, changed: asyncio.Event) -> float:
         """Begin the turns of all free lanes there is room for; seconds to wait before the next look."""
+        limits = self._assistant.config.agents.defaults
         subagents = sum(one.turn.is_subagent for one in self._running.values())
-        room = (
-            self._limits.max_concurrent_turns - len(self._running) + subagents,
-            self._limits.max_concurrent_subagents - subagents,
-        )
+        chats = len(self._running) - subagents
+        room = limits.max_concurrent_turns - chats, limits.max_concurrent_subagents - subagents
         try:
             await self._close_again()
             if self._draining or not any(room):
@@ -248,7 +241,7 @@ class Dispatcher:
                     return TurnFinished("done", text, Usage())
             if inbound.attachments and self.fetch_attachments:
                 inbound = await self.fetch_attachments(inbound)
-            return await self._assistant.run(turn.claim, inbound, self._handed_over, emit)
+            return await self._assistant.run(turn.claim, inbound, emit)
         except TurnTakenOver:
             raise
         except NanobotError as error:

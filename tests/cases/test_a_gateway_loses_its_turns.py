@@ -34,7 +34,7 @@ async def test_nothing_is_left_unread(
             assert isinstance((await anext(events))[1], TurnStarted)
             app.store.workers.release()  # as one that was stopped for longer than a lease
             assert len(await other.turns.claim()) == 1
-            app.dispatcher._handed_over.set()  # it has just found out
+            app.assistant.handed_over.set()  # it has just found out
             go.set()
             async for _, event in events:
                 if isinstance(event, TurnFinished):
