@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import logging
 import time
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,18 @@ class ChannelManager:
         config: ChannelsConfig,
         hub: Hub,
         media: Path,
-        *,
         commands: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._hub = hub
         self._media = media
-        self._commands = commands
         self._sections = config.enabled()
         self._allowed: dict[str, list[str]] = {}
         self._channels: dict[str, Channel] = {}
-        self._seen: dict[str, dict[str, float]] = {name: {} for name in self._sections}
         self.status = {name: ChannelStatus(name) for name in self._sections}
+        self._hosts = {
+            name: ChannelHost(partial(self._accept, name), partial(self._connected, name), commands, status)
+            for name, status in self.status.items()
+        }
 
     def channel(self, name: str) -> Channel | None:
         """The running channel of that name."""
@@ -96,14 +97,14 @@ class ChannelManager:
         # Ids that look alike as file names must not show one chat the file of another.
         origin = hashlib.sha256(f"{inbound.external_id}\0{number}".encode()).hexdigest()[:16]
         target = folder / safe_name(f"{origin}-{item.name}")
-        partial = target.with_name(f".{target.name}")  # a crash leaves no half of a file under its name
+        unfinished = target.with_name(f".{target.name}")  # a crash leaves no half of a file under its name
         # With patience: after a restart a turn may go on before its channel is connected.
         for pause in () if target.exists() else (*_FETCH_PAUSES, None):
             try:
                 with contained(inbound.channel):
                     async with asyncio.timeout(_FETCH_TIMEOUT):
-                        await self._running(inbound.channel).fetch(item, partial)
-                    partial.replace(target)
+                        await self._running(inbound.channel).fetch(item, unfinished)
+                    unfinished.replace(target)
                 break
             except ChannelError as error:
                 if error.permanent or pause is None:
@@ -120,7 +121,7 @@ class ChannelManager:
             started = time.monotonic()
             try:
                 with contained(name):
-                    self._seen[name].update(await self._hub.inbox.chats(name))
+                    self._hosts[name].seen.update(await self._hub.inbox.chats(name))
                     # The same object every time: it knows which parts of a message are sent already.
                     channel = self._channels.get(name) or await self._build(name, section)
                     self._channels[name] = channel
@@ -140,13 +141,6 @@ class ChannelManager:
             await asyncio.sleep(pause)
 
     async def _build(self, name: str, section: Any) -> Channel:
-        host = ChannelHost(
-            functools.partial(self._accept, name),
-            functools.partial(self._connected, name),
-            self._commands,
-            self.status[name],
-            self._seen[name],
-        )
         kind = await asyncio.to_thread(load_channel, name)  # libraries take long to load
         try:
             self._allowed[name] = allow_from(name, section)
@@ -156,7 +150,7 @@ class ChannelManager:
             raise ChannelError(f"channels.{name}: {error}", permanent=True) from error
         if not self._allowed[name]:
             log.warning("Channel %s answers everyone: channels.%s.allowFrom is empty.", name, name)
-        return kind(name, section, host)
+        return kind(name, section, self._hosts[name])
 
     def _connected(self, name: str) -> None:
         status = self.status[name]
@@ -180,6 +174,6 @@ class ChannelManager:
             return False
         accepted = await self._hub.submit(inbound)
         status.received += accepted
-        seen = self._seen[name]
+        seen = self._hosts[name].seen
         seen[inbound.chat_id] = max(seen.get(inbound.chat_id, 0.0), inbound.sent_at)
         return accepted

@@ -103,9 +103,8 @@ class _TurnProgress:
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
         self._waiting: asyncio.Queue[OutboundMessage] = asyncio.Queue()
-        work = [self._type(), self._send_lines()]
-        if self.texts and self.channel.capabilities.streaming:
-            work.append(self._stream())
+        streams = self.texts and self.channel.capabilities.streaming  # first: a plugin may raise here
+        work = [self._type(), self._send_lines(), *([self._stream()] if streams else [])]
         self._tasks = [asyncio.create_task(one) for one in work]
 
     def take(self, event: Event) -> None:

@@ -54,10 +54,9 @@ class TelegramChannel(Platform[Bot]):
         self._poll_seconds = poll_seconds
         self._grace = grace
         self._pause = pause
-        self._next_update: int | None = None
 
     async def run(self) -> None:
-        self._next_update = None  # Telegram knows what was confirmed
+        self._next_update = 0  # Telegram knows what was confirmed
         async with open_bot(self.config) as (bot, self._polls):
             try:
                 with channel_errors():
@@ -82,7 +81,7 @@ class TelegramChannel(Platform[Bot]):
 
     async def _updates(self, seconds: int) -> list[dict[str, Any]]:
         """What waits at Telegram, as it came: the library would refuse all because of one it cannot read."""
-        query = {"offset": self._next_update or 0, "timeout": seconds, "allowed_updates": '["message"]'}
+        query = {"offset": self._next_update, "timeout": seconds, "allowed_updates": '["message"]'}
         try:
             with channel_errors():
                 async with asyncio.timeout(seconds + 2 * self._grace):

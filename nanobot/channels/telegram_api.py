@@ -78,8 +78,7 @@ def channel_errors() -> Iterator[None]:
 
 
 def _says(error: TelegramError, *words: str) -> bool:
-    """Whether Telegram's description holds one of `words`; the library changes its case."""
-    return any(word in str(error).lower() for word in words)
+    return any(word in str(error).lower() for word in words)  # the library changes its case
 
 
 class _Known(TelegramError):

@@ -21,7 +21,7 @@ from nanobot.messages import Attachment, Origin, Quoted
 _Json = dict[str, Any]
 
 _ADDRESSED_COMMAND = re.compile(r"(/[A-Za-z0-9_]+)@(\w+)")
-_START = re.compile(r"/start(?=\s|$).*", re.DOTALL | re.IGNORECASE)
+_START = re.compile(r"\A/start(?=\s|\Z).*", re.DOTALL | re.IGNORECASE)
 _GENERAL_TOPIC = 1
 _FULL = 4096  # UTF-16 units, at which Telegram's programs cut; at a border in the second half if there is one
 # Who is named as the origin of a forward; before Bot API 7.0 the message itself said it.
@@ -94,13 +94,12 @@ def _text_for(message: _Json, bot: User) -> tuple[str | None, bool]:
     if kind == "channel":
         return None, False
     text, mentioned = _words(message, None if kind == "private" else bot)
-    command = _ADDRESSED_COMMAND.match(text)
-    to_bot = bool(command and _is_bot(command[2], bot))
-    if kind != "private" and command and not to_bot:
-        return None, False
-    if command and to_bot:
-        text = command[1] + text[command.end() :]
-    return (_START.sub("/help", text) if _START.match(text) else text), mentioned or to_bot
+    if command := _ADDRESSED_COMMAND.match(text):
+        if _is_bot(command[2], bot):
+            text, mentioned = command[1] + text[command.end() :], True
+        elif kind != "private":
+            return None, False
+    return _START.sub("/help", text), mentioned
 
 
 def _is_bot(name: str, bot: User) -> bool:

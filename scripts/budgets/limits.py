@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_558, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_576, target=23_500)
+TOTAL = Ratchet(now=27_566, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
@@ -34,7 +34,7 @@ ROOMS: dict[str, int] = {
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
-    "channels": 2_626,
+    "channels": 2_616,
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_381,
     # thirteen slash commands; target 480
