@@ -144,6 +144,9 @@ class PathPolicy:
 
     def _judged(self, path: str | Path, *, write: bool) -> Path:
         real = self.resolve(path)
+        named = Path(os.path.normpath(self.workspace / Path(path).expanduser()))
+        if self.zone(named) is Zone.PROTECTED:  # a link in a protected folder does not open what it leads to
+            self._permit(Zone.PROTECTED, str(path), write=write)
         self._permit(self.zone(real), str(path), write=write)
         if _PROCESS_FILES.match(str(real)):
             raise AccessDenied(f"{path} shows the inside of a process and is closed to tools.")

@@ -238,6 +238,20 @@ def test_e1_skills_and_plugins_are_read_and_used_but_never_written(home: Path, r
     assert paths.replace_file("skills_of_mine/a.txt", b"fine") is False
 
 
+def test_a_skill_that_the_owner_linked_is_not_written_by_its_name(home: Path, tmp_path: Path) -> None:
+    mine, skills = tmp_path / "dotfiles/greet", home / "workspace/skills"
+    mine.mkdir(parents=True)
+    (mine / "SKILL.md").write_text("mine")
+    skills.mkdir()
+    (skills / "greet").symlink_to(mine)
+    paths = PathPolicy(home / "workspace", restrict=False, protected=(skills,))
+    for name in ("skills/greet/SKILL.md", "notes/../skills/greet/new.md", skills / "greet/SKILL.md"):
+        with pytest.raises(AccessDenied, match="only the owner changes skills"):
+            paths.replace_file(name, b"another's")
+    assert read(paths, "skills/greet/SKILL.md") == b"mine"
+    assert [file.name for file in mine.iterdir()] == ["SKILL.md"]
+
+
 def test_a_protected_folder_that_the_owner_linked_is_protected_where_it_is(
     home: Path, tmp_path: Path
 ) -> None:
