@@ -40,7 +40,7 @@ _LOOK = 2.0  # seconds between two looks for a new login
 _CHECK = 30.0  # seconds a doubtful connection has for a ping
 _VERDICT = 5.0  # seconds a call waits for the reason of a loss
 _BETWEEN_LISTS = 0.5  # seconds; a server may say all the time that its tools changed
-_UNAUTHORIZED = 401
+_CLOSED = (types.CONNECTION_CLOSED, "Connection closed")  # servers use this code for errors, too
 _REFUSED = (400, 404, 405)  # by a server that speaks otherwise, or knows no such session
 
 
@@ -133,8 +133,7 @@ class ServerConnection:
             written = live.transport.written if isinstance(live.transport, StdioServer) else ()
             return tool_output(result, written)
         except MCPError as error:
-            gone = live.ended or error.message == "Connection closed"
-            if error.code == types.CONNECTION_CLOSED and gone:  # servers use this code for errors, too
+            if (error.code, error.message) == _CLOSED:
                 await asyncio.wait([live.over], timeout=_VERDICT)
                 why = live.over.result() if live.over.done() else "the connection ended."
                 raise ToolError(
@@ -181,7 +180,7 @@ class ServerConnection:
                 try:
                     await self._serve(live)
                 finally:  # before it is closed, so that no call goes into a dead session
-                    live.ended, self._live = True, None
+                    self._live = None
                     self._ready.clear()
         except Exception as error:  # noqa: BLE001 (logged without secrets)
             log.debug("MCP server %s: %s", self.name, scrubbed(traceback.format_exc(), self.server))
@@ -243,7 +242,7 @@ class ServerConnection:
             hint = " Register an app at the service and give its --client-id." if unknown else ""
             return "needs login", f"the login failed: {said.rstrip('.')}.{hint}"
         status = live.last_status
-        if status == _UNAUTHORIZED or isinstance(error, OAuthFlowError):
+        if status == 401 or isinstance(error, OAuthFlowError):
             hint = " Or correct its headers." if self.server.headers else ""
             return "needs login", f"needs login: nanobot mcp login {self.name}.{hint}"
         if isinstance(error, TimeoutError):

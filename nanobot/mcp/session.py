@@ -36,7 +36,6 @@ class LiveSession:
     session: ClientSession  # once it is connected
     transport: StdioServer | HttpServer | None = None
     ready_at = 0.0  # on the monotonic clock; 0: not yet
-    ended = False
 
     def __init__(self) -> None:
         self.todo: set[Task] = set()
@@ -45,7 +44,6 @@ class LiveSession:
 
     def note(self, task: Task) -> None:
         """Fetch its tools anew, ask whether it is still there, or end."""
-        self.ended |= task == "end"
         self.todo.add(task)
         self._noted.set()
 

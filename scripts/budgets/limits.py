@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_558, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_569, target=23_500)
+TOTAL = Ratchet(now=27_566, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
@@ -48,7 +48,7 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_680,
+    "mcp": 1_677,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 2_985,
     # the owner's tool files, watched, each in threads of its own
