@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nanobot.messages import InboundMessage, OutboundMessage
 from nanobot.store.store import Store
 from tests.store.conftest import Clock
+from tests.talk import claim_next
 
 
 def said(chat: str, number: int, sent_at: float, channel: str = "tg") -> InboundMessage:
@@ -32,3 +35,18 @@ async def test_a_chat_is_owed_what_waits_for_it(store: Store) -> None:
     (delivery,) = await store.outbox.due()
     await store.outbox.delivered(delivery.outbox_id, "receipt")
     assert not await store.outbox.owes("tg", "1", besides="m-2")
+
+
+async def test_a_joined_message_is_known_by_each_of_its_ids(store: Store) -> None:
+    joined = InboundMessage("tg", "1", "anna", "comment", "1:a", "tg:1", joined_ids=("1:b",))
+    parts = [replace(joined, external_id=external_id, joined_ids=()) for external_id in ("1:a", "1:b")]
+    assert await store.inbox.accept(joined)
+    assert [await store.inbox.accept(part) for part in (joined, *parts)] == [False, False, False]
+    more = replace(joined, external_id="1:c", joined_ids=("1:b",))
+    assert not await store.inbox.accept(more), "a part of it is known: the channel offers its parts alone"
+    assert await store.inbox.accept(replace(more, joined_ids=()))
+    served = []
+    while (turn := await claim_next(store)) is not None:
+        await store.turns.finish(turn.claim, "done")
+        served.append(turn.inbound.external_id)
+    assert served == ["1:a", "1:c"]
