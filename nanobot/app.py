@@ -23,8 +23,7 @@ from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
 from nanobot.store.store import open_store
 from nanobot.subagents import LazySubagents
-from nanobot.tools.built_in import SWITCHABLE, build_tools, tool_context
-from nanobot.tools.shell import BackgroundPrograms
+from nanobot.tools.built_in import SWITCHABLE, build_tools, commands_of, tool_context
 from nanobot.tools.spawn import SpawnTool
 from nanobot.workspace import create_workspace
 
@@ -58,7 +57,7 @@ class App:
 
         self.subagents = LazySubagents(subagents)
         spawn = SpawnTool(config.agents.subagent_profiles, self.subagents, lambda: self.tools.for_subagents)
-        self.programs = BackgroundPrograms(paths.home() / "run" / "exec")
+        self.programs = commands_of(config)
         own = build_tools(config, store, BUNDLED, functools.partial(read_record, store), self.programs)
         built_in = [*own, spawn, MemorySearchTool(self.recall)]
         taken = {*SWITCHABLE, *(tool.name for tool in built_in)}

@@ -24,6 +24,10 @@ class TurnTakenOver(StorageError):
     """The claim on a turn is no longer valid: another worker continues it."""
 
 
+class SandboxMissing(NanobotError):
+    """Programs cannot be confined as the configuration asks."""
+
+
 class UsageError(NanobotError):
     """The request itself makes no sense (unknown session, unknown command, bad flag)."""
 

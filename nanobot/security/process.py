@@ -23,7 +23,7 @@ _NONE: Mapping[str, str] = {}
 class Process:
     """A program that runs, and all it has started. `stdin` is None unless it was asked for."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, streams: _Streams) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, streams: ProcessStreams) -> None:
         assert streams.stdout is not None
         assert streams.stderr is not None
         self.stdin = streams.stdin
@@ -104,7 +104,7 @@ def _stat(folder: Path) -> list[str]:
         return ["X", "", ""]
 
 
-class _Streams(SubprocessStreamProtocol):
+class ProcessStreams(SubprocessStreamProtocol):
     """Tells the end of the program from that of its pipes, which its children may hold longer."""
 
     def __init__(self, limit: int) -> None:
@@ -140,16 +140,17 @@ async def start(
     variables: Mapping[str, str] = _NONE,
     with_input: bool = False,
     limit: int = 65536,
+    pass_fds: Sequence[int] = (),
 ) -> Process:
     """Start a program. It sees harmless variables of ours, those named in `inherited`, and `variables`.
 
-    `limit` is the most bytes of a line that is read from it. Raises OSError, and ValueError for a NUL
-    character. When this is cancelled, nothing of the program is left.
+    `pass_fds` are open files it gets too; `limit` is the most bytes of a line that is read from it. Raises
+    OSError, and ValueError for a NUL character. When this is cancelled, nothing of the program is left.
     """
     hide_from_others()
     starting = asyncio.ensure_future(
         asyncio.get_running_loop().subprocess_exec(
-            lambda: _Streams(limit),
+            lambda: ProcessStreams(limit),
             *command,
             stdin=PIPE if with_input else DEVNULL,
             stdout=PIPE,
@@ -157,6 +158,7 @@ async def start(
             cwd=folder,
             env={**child_environment(inherited), **variables},
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     )
     try:
@@ -166,7 +168,7 @@ async def start(
         raise
 
 
-def _end_started(starting: asyncio.Task[tuple[asyncio.SubprocessTransport, _Streams]]) -> None:
+def _end_started(starting: asyncio.Task[tuple[asyncio.SubprocessTransport, ProcessStreams]]) -> None:
     if not starting.cancelled() and starting.exception() is None:
         process = Process(*starting.result())
         process.kill()

@@ -32,6 +32,20 @@ def tool_context(config: Config) -> ToolContext:
     )
 
 
+def commands_of(config: Config) -> BackgroundPrograms:
+    """Where commands run, and what they leave running is kept."""
+    output, tools, sandboxes = paths.home() / "run" / "exec", config.tools, None
+    if tools.exec.sandbox != "off":
+        from nanobot.security.sandbox import Sandboxes
+
+        restrict, network = tools.restrict_to_workspace, tools.exec.network == "on"
+        readable = (paths.home() / "media", output)
+        sandboxes = Sandboxes(
+            config.workspace_path, paths.home(), readable, restrict=restrict, network=network
+        )
+    return BackgroundPrograms(output, sandboxes)
+
+
 def build_tools(
     config: Config,
     store: Store,

@@ -6,13 +6,17 @@ import asyncio
 import codecs
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanobot.agent.tools.base import report_output
-from nanobot.errors import ToolError
-from nanobot.security.environment import UNATTENDED
+from nanobot.errors import SandboxMissing, ToolError
+from nanobot.security.environment import UNATTENDED, child_environment
 from nanobot.security.process import start
 from nanobot.security.screen import TextScreen
 from nanobot.tools.background import OUTPUT_CHARS, BackgroundProgram, OutputFile
+
+if TYPE_CHECKING:
+    from nanobot.security.sandbox import Sandbox
 
 STDERR_CHARS = 3_000
 LIVE_CHARS = 4_000
@@ -28,6 +32,7 @@ async def run_in_shell(
     seconds: float,
     output: CommandOutput,
     files: Path,
+    sandbox: Sandbox | None = None,
 ) -> int | None:
     """The exit code, None when the command had to be stopped. What it has left running is `output.program`.
 
@@ -37,9 +42,15 @@ async def run_in_shell(
     shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
     variables = {name: value for name, value in UNATTENDED.items() if name not in env_names}
     try:
-        process = await start([shell, "-c", command], folder=folder, inherited=env_names, variables=variables)
-    except (OSError, ValueError) as error:
-        raise ToolError(f"The command could not be started: {error}.") from error
+        if sandbox is not None:
+            variables = {**child_environment(env_names), **variables, "TMPDIR": "/tmp"}
+            process = await sandbox.start([shell, "-c", command], folder, variables)
+        else:
+            process = await start(
+                [shell, "-c", command], folder=folder, inherited=env_names, variables=variables
+            )
+    except (OSError, ValueError, SandboxMissing) as error:
+        raise ToolError(f"The command could not be started: {error}") from error
     streams = ((1, process.stdout), (2, process.stderr))
     reading = [asyncio.create_task(output.read(number, stream)) for number, stream in streams]
     in_time = False

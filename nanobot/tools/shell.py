@@ -23,6 +23,7 @@ from nanobot.paths import home
 from nanobot.security.files import PathPolicy
 
 if TYPE_CHECKING:
+    from nanobot.security.sandbox import Sandboxes
     from nanobot.tools.background import BackgroundProgram
 
 MOST_PROGRAMS = 20
@@ -31,10 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundPrograms:
-    """What the commands of this process have left running. `folder` is where their output is written."""
+    """What the commands of this process have left running. `folder` is where their output is written.
 
-    def __init__(self, folder: Path) -> None:
+    `sandboxes` are where commands run; without them, beside nanobot.
+    """
+
+    def __init__(self, folder: Path, sandboxes: Sandboxes | None = None) -> None:
         self.folder = folder
+        self.sandboxes = sandboxes
         self._programs: dict[int, tuple[str, BackgroundProgram]] = {}
 
     def running(self, session_key: str) -> list[BackgroundProgram]:
@@ -58,6 +63,8 @@ class BackgroundPrograms:
         if running:
             log.warning("Ended with nanobot: %s", ", ".join(map(str, running)))
         await asyncio.gather(*(one.stop() for one in running))
+        if self.sandboxes:
+            await self.sandboxes.aclose()
 
 
 class Exec(Tool):
@@ -103,10 +110,13 @@ class Exec(Tool):
         if len(self._programs.running(session)) >= MOST_PROGRAMS:
             raise ToolError(f"{MOST_PROGRAMS} programs run in the background. Stop one first.")
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
-        output = CommandOutput()
+        sandboxes, output = self._programs.sandboxes, CommandOutput()
+        sandbox = await sandboxes.of(session, _owner_folder()) if sandboxes else None
         # A task of its own: however often this call is cancelled, the clean-up runs to its end.
         running = asyncio.create_task(
-            run_in_shell(command, folder, self._env_names, self._timeout, output, self._programs.folder)
+            run_in_shell(
+                command, folder, self._env_names, self._timeout, output, self._programs.folder, sandbox
+            )
         )
         try:
             code = await asyncio.shield(running)
@@ -159,6 +169,13 @@ def _session() -> str:
     except LookupError:
         return ""
     return inbound.reply_to.session_key if inbound.reply_to else inbound.session_key
+
+
+def _owner_folder() -> str:
+    try:
+        return current_turn().inbound.folder
+    except LookupError:
+        return ""
 
 
 def _exit_code(code: int) -> str:

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_558, target=4_000)
+SPINE = Ratchet(now=4_562, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_566, target=23_500)
+TOTAL = Ratchet(now=28_001, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_655, target=9_000)
+HELLO_LINES = Ratchet(now=9_693, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 802,
+    "root files": 805,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_726,
     # the events of a turn, the one way in and out; target 190
@@ -40,7 +40,7 @@ ROOMS: dict[str, int] = {
     # thirteen slash commands; target 480
     "commands": 640,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
-    "config": 1_104,
+    "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
     "cron": 699,
     # the service, its HTTP surface
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_471,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 1_788,
+    "security": 2_176,
     # finding, reading, previewing and installing skills; target 960
     "skills": 973,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_847,
     # the built-in tools; target 1,700
-    "tools": 1_990,
+    "tools": 2_032,
     # what a new workspace holds
     "workspace": 35,
 }

@@ -29,7 +29,8 @@ def _methods(node: ast.ClassDef) -> list[Function]:
 
 
 def _is_protocol(node: ast.ClassDef) -> bool:
-    return "Protocol" in base_names(node)
+    """Of typing; asyncio's of the same name is a class."""
+    return "Protocol" in base_names(node) and "asyncio.Protocol" not in map(ast.unparse, node.bases)
 
 
 # ---- Protocols ----
