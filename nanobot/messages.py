@@ -173,10 +173,10 @@ NOT_COUNTED = ContextUse()
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with a message or goes out with one.
+    """A file that came with a message or goes out with one; `origin`: whose it is.
 
-    `path` is local and absolute; empty while an inbound file is still on its platform, where `ref`
-    names it. `error` says why it could not be fetched. `origin`: whose file it is.
+    `path` is local and absolute; empty while the file is still on its platform, where `ref` names it.
+    `error` says why it could not be fetched.
     """
 
     path: str

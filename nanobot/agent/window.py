@@ -87,7 +87,6 @@ class Conversation:
         self._summarise = summarise
         self._longest_result = max(_SHORT_RESULT, limits.window)  # characters: a quarter of the window
         self._size = _room(limits, opened.window.used)
-        self._shown_size = 0
         # Up to here a model has seen all images; those of a turn that failed at once it has not.
         earlier = [entry for entry in self.entries if entry.turn_id != claim.turn_id]
         seen = [it.seq for it in earlier if it.message.role != "user" or it.turn_id != earlier[-1].turn_id]
@@ -168,13 +167,12 @@ class Conversation:
             view = self._view(self.window)
             if self._size < view.size:
                 notify("What was asked may be more than the model can take. /new helps, or a larger model.")
-        self._shown_size = view.size
         return view.messages
 
     def use(self, tokens: int = 0) -> ContextUse:
-        """How large the request is that was shown last; the provider counted `tokens`."""
-        size = self._shown_size or self._view(self.window).size
-        return ContextUse(tokens, (self._limits.fixed + size) // BYTES_PER_TOKEN, self._limits.window)
+        """How large a request is now; of the last one the provider counted `tokens`."""
+        size = self._limits.fixed + self._view(self.window).size
+        return ContextUse(tokens, size // BYTES_PER_TOKEN, self._limits.window)
 
     async def compact(self) -> None:
         """Let a summary stand for everything before the newest turn, however much would fit."""
