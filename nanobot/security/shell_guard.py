@@ -155,6 +155,7 @@ class _Script:
         shell, interpreter = _SHELL.fullmatch(program), _INTERPRETER.fullmatch(program)
         plain = [word for word in arguments if not word.startswith("-")]
         scripts: list[str] = []
+        files: list[str] = []
         if program == "eval":
             scripts = [" ".join(arguments)]
         elif program in _TAKE_TEXT or (shell and any(re.match("-[a-z]*c", word) for word in arguments)):
@@ -163,10 +164,10 @@ class _Script:
             own = plain if shell else arguments
             from_input = not own or not {"-", "-s", "/dev/stdin"}.isdisjoint(arguments)
             self.runs_input = self.runs_input or from_input
-            scripts = [UNKNOWN] if from_input else plain[:1] if shell else []
-        if any(UNKNOWN in text or text in self._decoded for text in scripts) and self._decoded:
+            files = [UNKNOWN] if from_input else plain[:1] if shell else []
+        if self._decoded and any(UNKNOWN in text or text in self._decoded for text in (*scripts, *files)):
             return "runs text that it decodes first"
-        self.texts += [text for text in scripts if text.strip(" \n" + UNKNOWN)]
+        self.texts += scripts
         return ""
 
 
@@ -178,17 +179,19 @@ def _unwrapped(words: list[str]) -> Iterator[list[str]]:
     """The words of a command, then those of every command that it runs with the rest of them."""
     waiting = [words]
     for _ in range(MOST_WRAPPERS):
-        words = waiting.pop() if waiting else []
-        if not words or not words[0]:
+        while waiting and not (waiting[-1] and waiting[-1][0]):
+            waiting.pop()
+        if not waiting:
             return
+        words = waiting.pop()
         yield words
         program = _program(words[0])
         if program == "find":
             starts = [n for n, word in enumerate(words) if re.fullmatch("-(exec|ok)(dir)?", word)]
-            waiting = [words[start + 1 :] for start in starts[:MOST_WRAPPERS]]
+            waiting += [words[start + 1 :] for start in starts[:MOST_WRAPPERS]]
         elif program in _WRAPPERS and words[1:2] not in (["-v"], ["-V"]):  # command -v
             rest = _behind(words[1:], *_WRAPPERS[program])
-            waiting = [["eval", *rest] if program == "ssh" else rest]
+            waiting.append(["eval", *rest] if program == "ssh" else rest)
     raise TooDeep
 
 

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_560, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=27_999, target=23_500)
+TOTAL = Ratchet(now=28_002, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_471,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 2_176,
+    "security": 2_179,
     # finding, reading, previewing and installing skills; target 960
     "skills": 973,
     # the database seam, its adapter, the spine's tables; target 1,560
