@@ -1,8 +1,6 @@
 """Consolidation: what was said becomes facts and dated summaries, beside the chats and never in their way.
-
-A model proposes, `operations.py` decides. Then one transaction moves the session's cursor and notes the
-change, and only after that the files are written: what is noted is brought in by whoever comes next, once.
-"""
+A model proposes, operations.py decides. One transaction moves the session's cursor and notes the change; then
+the files are written: what is noted is brought in by whoever comes next, once."""
 
 from __future__ import annotations
 
@@ -144,7 +142,6 @@ class Consolidator:
         return Transcript(session.session, session.is_group, messages[:end], turns, read)
 
     async def _ask(self, transcript: Transcript) -> Plan:
-        """The model's plan, checked. Raises NanobotError."""
         model, provider = await self.model_of(transcript.session)
         if not transcript.users_words.strip() or not provider.traits(model).supports_tools:
             return _mechanical(transcript)  # nobody spoke, or a model that can only chat

@@ -70,12 +70,10 @@ class ConsolidationTable(Table):
 
     async def is_due(self, window: int) -> bool:
         """Whether there is anything to do now: consolidating, finishing a change or a forgetting."""
-        now = self.database.clock()
-        if any(session.retry_at <= now for session in await self.unconsolidated(window)):
-            return True
-        changes = "SELECT 1 FROM memory_changes WHERE state = 'pending'"
-        forgets = "SELECT 1 FROM forgets WHERE request <> ''"
-        return bool(await self.database.rows(f"{changes} UNION {forgets}"))
+        waiting = await self.unconsolidated(window)
+        begun = "memory_changes WHERE state = 'pending' UNION SELECT 1 FROM forgets WHERE request <> ''"
+        due = any(session.retry_at <= self.database.clock() for session in waiting)
+        return due or bool(await self.database.rows(f"SELECT 1 FROM {begun}"))
 
     async def pending_changes(self) -> list[Row]:
         """Changes that are not in the files yet, oldest first."""

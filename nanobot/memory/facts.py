@@ -1,7 +1,5 @@
-"""The lines of MEMORY.md and HISTORY.md: one fact a line, one dated entry a paragraph.
-
-The files are the truth. What nanobot writes ends in a comment that says where it comes from, and a line
-without one is the owner's own:
+"""The lines of MEMORY.md and HISTORY.md: one fact a line, one dated entry a paragraph. What nanobot writes
+ends in a comment that says where it comes from, and a line without one is the owner's own:
 
     - Lives in Paris. <!-- 2026-11-26 cli:direct#12,14 -->
     - Lunch is at noon. <!-- 2026-11-26 group telegram:-100#7 -->
@@ -9,9 +7,8 @@ without one is the owner's own:
     [2026-11-26 14:05] Talked about moving to Paris. <!-- cli:direct#1-40 -->
     - [2026-11-26] superseded: Lives in Berlin. (2025-01-02) → Lives in Paris. <!-- cli:direct#12,14 -->
 
-Evidence is written as session key, `#` and the numbers of its messages. The word `group` marks what was said
-in a group: it is for that group alone. Characters that would end a comment or a key are percent-encoded.
-"""
+Evidence is a session key, `#` and the numbers of messages. The word `group` marks what was said in a group:
+it is for that group alone. Characters that would end a comment or a key are percent-encoded."""
 
 from __future__ import annotations
 
@@ -28,6 +25,8 @@ from urllib.parse import quote, unquote
 
 from nanobot.errors import StorageError, ToolError
 from nanobot.security.files import read_inside
+
+FACTS_FILE, HISTORY_FILE = "MEMORY.md", "HISTORY.md"
 
 _COMMENT = re.compile(r"<!--(.*?)(?:-->|\Z)", re.DOTALL)
 _BULLET = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
@@ -182,6 +181,14 @@ def parse_history(text: str) -> list[HistoryEntry]:
     ]
 
 
+def read_lines(path: Path) -> dict[str, Fact | HistoryEntry]:
+    """What MEMORY.md or HISTORY.md holds, by the line that is written for it. Raises StorageError."""
+    text = decode_memory(read_memory(path))
+    if path.name == FACTS_FILE:
+        return {format_fact(fact): fact for fact in parse_facts(text)}
+    return {format_entry(entry): entry for entry in parse_history(text)}
+
+
 def _joined(day: str, origins: list[Evidence]) -> Evidence:
     messages = dict.fromkeys(itertools.chain.from_iterable(origin.messages for origin in origins))
     return Evidence(day, tuple(messages), any(origin.is_group for origin in origins))
@@ -272,7 +279,6 @@ def _format_origin(origin: Evidence) -> str:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """For example `1-40,44`."""
     in_a_row = itertools.groupby(enumerate(sorted(set(numbers))), lambda place: place[1] - place[0])
     spans = [[number for _, number in run] for _, run in in_a_row]
     return ",".join(f"{span[0]}-{span[-1]}" if span[1:] else str(span[0]) for span in spans)

@@ -93,11 +93,10 @@ class MemoryFiles:
         found = []
         for path in (self.memory, self.history):
             try:
-                text = decode_memory(read_memory(path))
+                problems = unreadable(decode_memory(read_memory(path)))
+                found += [f"{path.name}, line {line}: {problem}." for line, problem in problems]
             except StorageError as error:
                 found.append(str(error))
-                continue
-            found += [f"{path.name}, line {line}: {problem}." for line, problem in unreadable(text)]
         with contextlib.suppress(StorageError):
             if waiting := len(self.unconfirmed()):
                 found.append(f"UNCONFIRMED.md has {waiting} facts: `nanobot memory confirm` shows them.")
@@ -161,7 +160,6 @@ def edit_lines(text: str, edits: tuple[Edit, ...]) -> str:
 
 
 def _with_lines(text: str, lines: Sequence[str]) -> str:
-    """`text` with these lines at its end, once."""
     return text if _joined("\n", lines) in f"\n{text}" else _joined(text, lines)
 
 

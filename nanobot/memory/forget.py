@@ -18,7 +18,6 @@ from nanobot.memory.files import hold, rewrite, to_the_end
 from nanobot.memory.redaction import CLEANING, Matches, Redaction, Target, json_or_text
 from nanobot.memory.search import MemorySearch, message_named
 from nanobot.memory.words import content_words
-from nanobot.store.records import StoredMessage
 
 _EVIDENCE = re.compile(r"<!--[^>]*#[\d,-]+ -->")  # where a line comes from: no words of it
 _MARKS = re.compile("[\u0300-\u036f]")
@@ -45,31 +44,28 @@ class ForgetScope:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a request to forget `wanted` is about. `matches` is true of texts that say it."""
+class Found(Target):
+    """What a request to forget `wanted` is about."""
 
-    wanted: str
-    scope: ForgetScope
-    facts: tuple[Fact, ...]
-    history: tuple[HistoryEntry, ...]
-    messages: tuple[tuple[str, StoredMessage], ...]
-    jobs: tuple[str, ...]
-    matches: Matches
+    wanted: str = ""
+    scope: ForgetScope = ForgetScope()
+    facts: tuple[Fact, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    jobs: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.facts or self.history or self.messages or self.jobs)
 
     def means(self, item: Fact | HistoryEntry) -> bool:
         """Whether an item of a file was found, in another state of that file, or says it."""
-        if self.scope.allows(item) and self.matches(item.text):
-            return True
-        return item in (self.facts if isinstance(item, Fact) else self.history)
+        says_it = self.scope.allows(item) and self.matches(item.text)
+        return says_it or item in self.facts or item in self.history
 
     def lines(self) -> Iterator[str]:
         """What will be gone, for the person who decides."""
         yield from (f"fact {fact.id}: {fact.text}" for fact in self.facts)
         yield from (f"history [{entry.origin.day}] {entry.text}" for entry in self.history)
-        for session, entry in self.messages:
+        for (session, _), entry in self.messages.items():
             text = " ".join(entry.message.all_text.split()) or "(tool call or result)"
             yield f"message {session}#{entry.seq} {entry.message.role}: {text}"
         yield from (f"job: {text}" for text in self.jobs)
@@ -103,15 +99,12 @@ class Forgetter:
                 if scope.session in ("", session):  # the whole turn: answers repeat it
                     messages += [(session, entry) for entry in await self._redaction.turn_with(session, seq)]
         jobs = [] if scope.session else await JobTable(store).all()
-        unique = {(session, entry.seq): (session, entry) for session, entry in messages}
+        said = {(session, entry.seq): entry for session, entry in messages}
         return Found(
-            wanted,
-            scope,
+            *(matches, {place: said[place] for place in sorted(said)}, scope.session, wanted, scope),
             tuple(fact for fact in facts if fact in named or matches(fact.text)),
             tuple(entry for entry in entries if matches(entry.text)),
-            tuple(unique[place] for place in sorted(unique)),
             tuple(job.message for job in jobs if matches(job.message) or matches(job.name)),
-            matches,
         )
 
     async def forget(self, found: Found) -> int:
@@ -136,26 +129,23 @@ class Forgetter:
 
     async def _remove(self, found: Found) -> None:
         """MEMORY.md comes last: until then a fact's id tells what is meant, whatever else is gone."""
-        messages = {(session, entry.seq): entry for session, entry in found.messages}
-        target = Target(found.matches, messages, found.scope.session)
-        await self._redaction.redact(target)
-        await to_the_end(asyncio.to_thread(self._clean_files, found, target))
+        await self._redaction.redact(found)
+        await to_the_end(asyncio.to_thread(self._clean_files, found))
         search = MemorySearch(self.consolidator.store, self.consolidator.files.folder)
         try:
             await search.rebuild()
         finally:
             await search.aclose()
 
-    def _clean_files(self, found: Found, target: Target) -> None:
+    def _clean_files(self, found: Found) -> None:
         files = self.consolidator.files
         rewrite(files.history, lambda text: _without(text, found, parse_history(text)))
-        if not found.scope.session:  # lines typed in the terminal, conversations of the older nanobot
-            rewrite(
-                paths.home() / "history" / "cli_history", lambda text: _clean_prompts(text, target.matches)
-            )
+        if not found.only:  # lines typed in the terminal, conversations of the older nanobot
+            typed = paths.home() / "history" / "cli_history"
+            rewrite(typed, lambda text: _clean_prompts(text, found.matches))
             for folder in (files.folder.parent / "sessions", paths.home() / "sessions"):
                 for conversation in folder.glob("*.jsonl"):
-                    rewrite(conversation, lambda text: _clean_json_lines(text, target))
+                    rewrite(conversation, lambda text: _clean_json_lines(text, found))
         for stale in [*files.folder.glob(".*.md.*"), *files.backups.glob(".*.md.*")]:  # of killed processes
             stale.unlink(missing_ok=True)
         for facts in [files.waiting, *files.backups.glob("*.md"), files.memory]:
@@ -164,18 +154,17 @@ class Forgetter:
 
 def _without(text: str, found: Found, items: Sequence[Fact | HistoryEntry]) -> str:
     """The file without what is meant; for the owner also without other lines that say it, like headings."""
-    everywhere, inside, starts = not found.scope.session, False, {item.line: item for item in items}
-    kept = []
+    kept, inside, starts = list[str](), False, {item.line: item for item in items}
     for number, line in enumerate(text.split("\n")):
         item = starts.get(number)
         inside = found.means(item) if item else inside and isinstance(items[0], HistoryEntry)
-        if not line or not (inside or (everywhere and found.matches(_EVIDENCE.sub("", line)))):
+        if not line or not (inside or (not found.only and found.matches(_EVIDENCE.sub("", line)))):
             kept.append(line)
     return "\n".join(kept)
 
 
-def _clean_json_lines(text: str, target: Target) -> str:
-    return "\n".join(line for line in text.split("\n") if not target.holds(json_or_text(line)))
+def _clean_json_lines(text: str, found: Found) -> str:
+    return "\n".join(line for line in text.split("\n") if not found.holds(json_or_text(line)))
 
 
 def _clean_prompts(text: str, matches: Matches) -> str:
@@ -202,7 +191,6 @@ def _says(wanted: str, *, closely: bool = True) -> Matches:
 
 
 def _bare(text: str) -> str:
-    """`text` in small letters, "á" as "a"."""
     return _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold()))
 
 

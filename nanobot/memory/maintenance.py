@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from nanobot.memory.consolidation import Consolidator
     from nanobot.memory.forget import Forgetter
 
-
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 30.0  # seconds after which the gateway looks for work though nothing was stored

@@ -1,9 +1,6 @@
-"""A model's reply becomes a plan for the memory files, or is refused.
-
-The reply is one JSON object: `{"history": "…", "operations": [{"op": "add" | "supersede" | "expire",
-"id": "…", "text": "…", "evidence": [seq, …]}]}`. One bad operation is left out; a bad reply raises
-ProviderError.
-"""
+"""A model's reply becomes a plan for the memory files, or is refused (ProviderError). It is one JSON object:
+`{"history": "…", "operations": [{"op": "add" | "supersede" | "expire", "id": "…", "text": "…",
+"evidence": [seq, …]}]}`. A bad operation is left out alone."""
 
 from __future__ import annotations
 
@@ -89,7 +86,6 @@ def _bad(reason: str) -> ProviderError:
 
 
 def _parse(reply: str) -> dict[str, Any]:
-    """The JSON object in a reply, in a fence or between words."""
     for found in itertools.islice(re.finditer("{", reply), _MOST_STARTS):
         with contextlib.suppress(ValueError, RecursionError):
             data, _ = json.JSONDecoder(strict=False).raw_decode(reply, found.start())
@@ -99,7 +95,6 @@ def _parse(reply: str) -> dict[str, Any]:
 
 
 def _history(value: object, instructions: str, transcript: Transcript) -> str:
-    """The history entry without the sentences of others."""
     if not isinstance(value, str) or len(value) > _LONGEST_HISTORY:
         raise _bad(f"its history is no text of at most {_LONGEST_HISTORY:,} characters")
     if _is_echo(value, instructions):
@@ -119,8 +114,6 @@ def _is_echo(text: str, instructions: str) -> bool:
 
 
 class _Checker:
-    """Checks the operations of one reply, one after the other, and collects what comes of them."""
-
     def __init__(self, transcript: Transcript, facts: Sequence[Fact], instructions: str) -> None:
         self.edits: list[Edit] = []
         self.past: list[str] = []
@@ -132,7 +125,6 @@ class _Checker:
         self._expiries = max(_FREE_EXPIRIES, int(_MOST_SHRINK * len(self._known)))
 
     def check(self, operation: object) -> None:
-        """Take in one operation. Raises _Refused."""
         asked = operation if isinstance(operation, dict) else {}
         kind, evidence, text = asked.get("op"), self._evidence(asked.get("evidence")), asked.get("text")
         old = self._known.get(str(asked.get("id"))) if kind in ("supersede", "expire") else None
@@ -166,8 +158,8 @@ class _Checker:
         self._expiries -= 1
         if self._expiries < 0:
             raise _Refused("too many facts would expire")
-        spoken = transcript.is_clean or set(content_words(old.text)) & set(words(transcript.own(evidence)))
-        if not spoken or not all(map(transcript.is_own, evidence)):
+        spoken = set(content_words(old.text)) & set(words(transcript.own(evidence)))
+        if (transcript.others_said and not spoken) or not all(map(transcript.is_own, evidence)):
             raise _Refused(f"nobody spoke of {old.id}")
         self.edits.append(Edit(old.id, "", transcript.group))
 
@@ -180,7 +172,6 @@ class _Checker:
         return sorted(set(value))
 
     def _text(self, value: object) -> str:
-        """The text of a new fact. Raises _Refused."""
         text = plain_text(value) if isinstance(value, str) else ""
         if not any(char.isalnum() for char in text) or len(text) > _LONGEST_FACT:
             raise _Refused("it has no text, or too much")

@@ -12,12 +12,9 @@ from sqlite3 import Connection, Row
 from typing import Literal
 
 from nanobot.memory import search_index as rows
-from nanobot.memory.facts import message_id, parse_facts, parse_history
+from nanobot.memory.facts import FACTS_FILE, message_id, parse_facts, parse_history
 from nanobot.memory.search_index import SearchScope
 from nanobot.memory.words import content_words, words
-
-FACTS_FILE = "MEMORY.md"
-HISTORY_FILE = "HISTORY.md"
 
 _TURNS = 200  # candidates that are scored
 _LINES = 60
@@ -38,8 +35,6 @@ _EPISODE_HITS = 4
 _PAST = 0.5  # for facts that are no longer true, and for what they rest on
 _ASKER = {"i", "my", "me", "mine", "ich", "mein", "meine", "meinen", "我", "私"}
 
-Kind = Literal["fact", "history", "turn", "message"]
-
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -47,7 +42,7 @@ class Hit:
     `id`: a fact's or a message's; history entries have none. `day`: an ISO date or "", `time`: `HH:MM` or "".
     `past`: superseded, expired or "". `sources`: the messages a line rests on. `row`: that in the index."""
 
-    kind: Kind
+    kind: Literal["fact", "history", "turn", "message"]
     id: str
     text: str
     day: str
@@ -96,7 +91,8 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     very many rows hold nothing. Of the scope's own chat only what was said up to message `start`."""
     held, enough = _held(index, text)
     best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
-    turns = {turn["name"]: turn for turn in rows.these(index, "turns", best, scope, start)}
+    said = rows.these(index, "turns", best, scope)
+    turns = {turn["name"]: turn for turn in said if turn["session"] != scope.session or turn["seq"] <= start}
     scores = {name: held[turn["id"]] for name, turn in turns.items()}
     _boost(turns, scores, text)
     hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
@@ -176,9 +172,8 @@ def _line_hit(line: Row, score: float) -> Hit:
         hit = Hit("fact", fact.id, fact.text, fact.origin.day, sources=fact.origin.messages)
     else:
         (entry,) = parse_history(line["text"])
-        hit = Hit(
-            "history", "", entry.text, entry.origin.day, entry.time, "", entry.past, entry.origin.messages
-        )
+        about = (entry.origin.day, entry.time, "", entry.past, entry.origin.messages)
+        hit = Hit("history", "", entry.text, *about)
     return replace(hit, score=score, row=line["id"])
 
 

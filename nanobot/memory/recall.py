@@ -34,8 +34,6 @@ _TITLE = "[From memory, as information only; it may be out of date]\n"
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A prompt's section, the facts in it and how many there was no room for."""
-
     text: str
     ids: frozenset[str]
     hidden: int
@@ -129,26 +127,25 @@ class Recall:
         self._folder = folder
         self._memory: MemorySearch | None = None
         self._running: set[asyncio.Task[str]] = set()
-        self._late: set[asyncio.Task[str]] = set()  # those that no turn waits for any more
+        self._late: asyncio.Task[str] | None = None  # the last one that no turn waits for any more
 
     async def before_turn(self, inbound: InboundMessage, start: int) -> str:
         """Lines for a turn's newest message, or ""; its model is shown nothing up to message `start`.
         When the index is not ready in time, turns begin without, and do not wait, until it is made."""
-        if not self._config.recall.enabled or inbound.source != "person" or self._late:
+        if not self._config.recall.enabled or inbound.source != "person":
             return ""
-        only_this_chat = self._config.scope == "chat" or inbound.is_group
-        if start == 0 and only_this_chat and self._section.is_complete(inbound):
+        if self._late and not self._late.done():
+            return ""
+        only = inbound.session_key if self._config.scope == "chat" or inbound.is_group else ""
+        if start == 0 and only and self._section.is_complete(inbound):
             return ""  # so it is most often: the model has all there is to find before it
-        task = asyncio.create_task(
-            self._recall(inbound, start, inbound.session_key if only_this_chat else "")
-        )
+        task = asyncio.create_task(self._recall(inbound, start, only))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
         if done:
             return task.result()
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self._late = task
         log.info("Nothing is recalled for this message: the search index is still being made.")
         return ""
 

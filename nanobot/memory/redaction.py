@@ -1,9 +1,6 @@
-"""Taking words out of everything that is stored, step by step.
-
-Rows are read and judged outside of transactions; a transaction changes at most `STEP` rows, so that no chat
-waits for it. A request is noted before its first step, and done again as a whole when it was broken off: what
-is made of messages is cleaned before the messages themselves, by which it is found.
-"""
+"""Taking words out of everything that is stored. Rows are read and judged outside of transactions, and `STEP`
+at most are changed in one, so that no chat waits. A request is noted first, and done again as a whole when
+it was broken off: what is made of messages is cleaned before those by which it is found."""
 
 from __future__ import annotations
 
@@ -73,7 +70,7 @@ class Target:
         """Whether some text in a JSON value matches."""
         return bool(self.without(value) != value)
 
-    def means(self, row: Row) -> bool:
+    def has_message(self, row: Row) -> bool:
         """Whether a message is meant, by its place or by its words. A note beside it does not count."""
         if (row["session"], row["seq"]) in self.messages:
             return True
@@ -102,11 +99,10 @@ class Target:
 class Redaction(Table):
     """Takes words out of all tables of the database."""
 
-    @writes
-    def begin(self, connection: Connection, request: str) -> None:
+    async def begin(self, request: str) -> None:
         """Note that something is being forgotten; nothing is consolidated until `end` is called."""
         sql = "INSERT INTO forgets (at, request) VALUES (?, ?)"
-        connection.execute(sql, (connection.now, storable(request)))
+        await self.database.change(sql, self.database.clock(), storable(request))
 
     async def pending(self) -> list[tuple[int, str]]:
         """The numbers and requests of what was begun and has not ended, oldest first."""
@@ -129,7 +125,7 @@ class Redaction(Table):
         """The messages that say it, with their session; of one session, "" for all."""
         target, found = Target(matches), list[tuple[str, StoredMessage]]()
         async for rows in self._messages(only):
-            meant = await asyncio.to_thread(list, filter(target.means, rows))
+            meant = await asyncio.to_thread(list, filter(target.has_message, rows))
             found += [(row["session"], stored_message(row)) for row in meant]
         return found
 
@@ -169,7 +165,6 @@ class Redaction(Table):
     async def _pages(
         self, table: str, key: str, after: object, where: str, *values: str
     ) -> AsyncIterator[list[Row]]:
-        """The rows of a table in the order of a column."""
         sql = f"SELECT * FROM {table} WHERE {key} > ? AND {where} ORDER BY {key} LIMIT {_PAGE}"
         while rows := await self.database.rows(sql, after, *values):
             yield rows
@@ -178,7 +173,7 @@ class Redaction(Table):
 
 def _of_message(row: Row, target: Target) -> Iterator[_Update]:
     body = json.loads(row["body"])
-    if target.means(row):
+    if target.has_message(row):
         parts = [kept for part in body["parts"] for kept in _without_words(part)]
         parts = [part for part, _ in groupby(parts)]
     elif target.holds(body):  # only in a note: what was recalled

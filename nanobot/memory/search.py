@@ -12,19 +12,8 @@ from sqlite3 import Connection as IndexConnection
 from nanobot import paths
 from nanobot.errors import StorageError
 from nanobot.memory import search_index
-from nanobot.memory.facts import (
-    Fact,
-    HistoryEntry,
-    decode_memory,
-    format_entry,
-    format_fact,
-    message_id,
-    parse_facts,
-    parse_history,
-    read_memory,
-    split_message_id,
-)
-from nanobot.memory.ranking import FACTS_FILE, HISTORY_FILE, Hit, moment, rank, recall
+from nanobot.memory.facts import FACTS_FILE, HISTORY_FILE, read_lines, split_message_id
+from nanobot.memory.ranking import Hit, moment, rank, recall
 from nanobot.memory.search_index import EVERYTHING, Position, SearchIndex, SearchScope, TurnRow
 from nanobot.store.export import as_markdown
 from nanobot.store.records import StoredMessage
@@ -35,7 +24,6 @@ from nanobot.store.store import Store
 _BATCH = 200  # messages that are indexed in one transaction
 _LATE = 1000  # ids: a message that is not there when one so much newer is will never be
 _MESSAGES = "SELECT messages.*, is_group FROM messages JOIN sessions ON sessions.key = messages.session"
-_MANY = 1000  # messages after which the reader is told how far it is
 
 
 class MemorySearch:
@@ -63,8 +51,7 @@ class MemorySearch:
         if found := await message_named(self._store, text.strip(), scope):
             _, stored = found
             shown = "\n".join(as_markdown(stored)).strip()
-            when = moment(stored.created_at)
-            return [Hit("message", text.strip(), shown, *when, stored.message.role)]
+            return [Hit("message", text.strip(), shown, *moment(stored.created_at), stored.message.role)]
         return await self._ask(rank, text, scope, self._clock(), limit)
 
     async def recall(self, text: str, scope: SearchScope, start: int, newest: int, limit: int) -> list[Hit]:
@@ -96,7 +83,7 @@ class MemorySearch:
             while more:
                 count = await self._refresh_some()
                 read, more = read + count, count >= _BATCH
-                if read >= _MANY:
+                if more:
                     self._progress(read)
 
     async def rebuild(self) -> None:
@@ -112,7 +99,7 @@ class MemorySearch:
         position, changed = await self._index.read(_look, self._folder)
         for file, signature in changed.items():
             try:
-                lines = await asyncio.to_thread(_lines, self._folder / file)
+                lines = await asyncio.to_thread(read_lines, self._folder / file)
             except StorageError as error:  # the messages are found all the same
                 lines = {}
                 self._index.notices.append(str(error))
@@ -134,14 +121,13 @@ async def message_named(
         session, seq = split_message_id(name)
     except ValueError:
         return None
-    condition, parameters = scope.turns()
+    condition, parameters = scope.of("turns")
     sql = f"{_MESSAGES} WHERE session = ? AND seq = ? AND {condition}"
     found = await store.database.rows(sql, session, seq, *parameters)
     return (session, stored_message(found[0])) if found else None
 
 
 def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str]]:
-    """How far the database has been read, and the signatures of files that have changed since."""
     signatures = {file: _signature(folder / file) for file in (FACTS_FILE, HISTORY_FILE)}
     known = {name: search_index.state(index, f"file {name}") for name in signatures}
     changed = {name: found for name, found in signatures.items() if known[name] != found}
@@ -166,7 +152,7 @@ def _turn_row(row: Row) -> TurnRow:
 
 
 def _mark(row: TurnRow) -> str:
-    return f"{message_id(row.session, row.seq)} {row.at}"
+    return f"{row.session}#{row.seq} {row.at}"
 
 
 def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) -> bool:
@@ -180,18 +166,9 @@ def _add(index: IndexConnection, unread: Sequence[TurnRow], before: Position) ->
 
 
 def _signature(path: Path) -> str:
-    """Changes with the file."""
+    """Changes with the file. What is wrong with it is said when it is read."""
     try:
         about = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return "none"
-    except OSError as error:
-        raise StorageError(f"Cannot read {path}: {error.strerror}. Check its rights.") from error
     return f"{about.st_mtime_ns} {about.st_size} {about.st_ino}"
-
-
-def _lines(path: Path) -> dict[str, Fact | HistoryEntry]:
-    text = decode_memory(read_memory(path))
-    if path.name == FACTS_FILE:
-        return {format_fact(fact): fact for fact in parse_facts(text)}
-    return {format_entry(entry): entry for entry in parse_history(text)}

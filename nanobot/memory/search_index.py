@@ -1,10 +1,7 @@
-"""The search index: `$NANOBOT_HOME/search.db`, derived from the database and from the memory files.
-
-Nothing is lost with it: one that is missing, damaged or of another version is made anew. Processes share it.
-One full-text table holds messages, under their ids, and lines of memory files, under ids from FILES on, so
-that their scores can be compared. A term is a word as memory/words.py makes them, with a `*` at its end for
-a beginning of words.
-"""
+"""The search index, `$NANOBOT_HOME/search.db`, is derived from the database and the memory files: one that is
+missing, damaged or of another version is made anew. One full-text table holds messages, under their ids,
+and lines of files, under ids from FILES on, so that their scores can be compared. A term is a word as
+memory/words.py makes them, with a `*` at its end for a beginning of words."""
 
 from __future__ import annotations
 
@@ -194,19 +191,15 @@ class SearchScope:
     is_group: bool = False
     reach: Literal["chat", "all", "everything"] = "chat"
 
-    def turns(self) -> tuple[str, tuple[str | int, ...]]:
-        """A condition on the columns `session` and `is_group` of a message, and its parameters."""
+    def of(self, table: Literal["turns", "lines"]) -> tuple[str, tuple[str | int, ...]]:
+        """A condition on the columns `session` and `is_group` of messages or lines, and its parameters."""
         if self.reach == "everything":
             return "1", ()
+        if table == "lines":
+            return "session = ?", (self.session if self.is_group else "",)
         if self.reach == "all" and not self.is_group:
             return "is_group = 0", ()
         return "session = ? AND is_group = ?", (self.session, int(self.is_group))
-
-    def lines(self) -> tuple[str, tuple[str | int, ...]]:
-        """A condition on `lines` and its parameters."""
-        if self.reach == "everything":
-            return "1", ()
-        return "session = ?", (self.session if self.is_group else "",)
 
 
 EVERYTHING = SearchScope(reach="everything")
@@ -262,7 +255,6 @@ def _add_turn(db: Connection, row: TurnRow) -> None:
 
 
 def _add_words(db: Connection, row: int, text: str, day: str, before: str = "") -> str:
-    """Add the words of a row; returns those of the text."""
     from nanobot.memory.dates import date_words  # asking seldom needs it
 
     said, dates = " ".join(words(text)), date_words(date.fromisoformat(day)) if day else ""
@@ -301,7 +293,7 @@ def best(
     db: Connection, table: Literal["turns", "lines"], terms: Sequence[str], scope: SearchScope, limit: int
 ) -> list[Row]:
     """The messages, or lines of memory files, that match any of the terms best."""
-    condition, parameters = scope.turns() if table == "turns" else scope.lines()
+    condition, parameters = scope.of(table)
     first = FILES if table == "lines" else 0
     joined = "" if condition == "1" else f"CROSS JOIN {table} ON {table}.id = words.rowid"
     return db.execute(
@@ -313,22 +305,17 @@ def best(
 
 
 def these(
-    db: Connection, table: Literal["turns", "lines"], ids: Sequence[int], scope: SearchScope, after: int = 0
+    db: Connection, table: Literal["turns", "lines"], ids: Sequence[int], scope: SearchScope
 ) -> list[Row]:
-    """Those with these ids that are in view, without what the scope's own chat said after `after`."""
-    condition, parameters = scope.turns() if table == "turns" else scope.lines()
-    if table == "turns":
-        condition += " AND NOT (session = ? AND seq > ?)"
-        parameters = (*parameters, scope.session, after)
-    marks = ", ".join("?" * len(ids))
-    return db.execute(
-        f"SELECT * FROM {table} WHERE id IN ({marks}) AND {condition}", (*ids, *parameters)
-    ).fetchall()
+    """Those messages, or lines of memory files, that are in view."""
+    condition, parameters = scope.of(table)
+    sql = f"SELECT * FROM {table} WHERE id IN ({', '.join('?' * len(ids))}) AND {condition}"
+    return db.execute(sql, (*ids, *parameters)).fetchall()
 
 
 def turns_named(db: Connection, names: Iterable[str], scope: SearchScope) -> list[Row]:
     """The messages with these ids that are in view."""
-    condition, parameters = scope.turns()
+    condition, parameters = scope.of("turns")
     sql = f"SELECT * FROM turns WHERE session = ? AND seq = ? AND {condition}"
     found = (db.execute(sql, (*split_message_id(name), *parameters)).fetchone() for name in names)
     return [row for row in found if row is not None]

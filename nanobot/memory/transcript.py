@@ -1,9 +1,7 @@
 """A part of a conversation as it is consolidated: the words of its people, and what is not theirs.
 
-Whose words they are is recorded with each part, result and turn. The model that makes facts is shown nothing
-of what others wrote, nor answers given after reading it. Where others' words turn up in its reply all the
-same, as after a pasted mail, they are found out by comparing.
-"""
+Whose words they are is recorded with each part, result and turn. The model is shown nothing of what others
+wrote, nor answers given after reading it. What turns up of it all the same is found out by comparing."""
 
 from __future__ import annotations
 
@@ -113,13 +111,7 @@ class Transcript:
         read = (entry.seq for entry in self.messages if any(self._theirs(entry)))
         return next(read, self.messages[-1].seq + 1)
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing in it can have been written by others."""
-        return self._read_from > self.messages[-1].seq and not self._others_texts
-
     def _theirs(self, entry: StoredMessage) -> Iterator[str]:
-        """The texts of a message that no person of this chat wrote."""
         if entry.message.role == "user" and entry.turn_id in self.unattended:
             yield entry.message.text
         yield from others_texts(entry.message)
@@ -160,11 +152,11 @@ class Transcript:
         That is an address, a number or a code, any word of what one of the messages forwards, or two words
         in a row when they are names or when most words are others'. What people or `known` say is not.
         """
-        their_codes, their_stems, their_pairs = self._theirs_in_parts
+        users_stems, their_codes, their_stems, their_pairs = self._compared
         said, shown = _codes(f"{self.users_words}\n{known}"), _codes(self.own(seqs))
         if any(code in their_codes or shown or _LINK.search(code) for code in _codes(text) - said):
             return True
-        own, stems = self._own_stems | set(_stems(known)), _stems(text)
+        own, stems = users_stems | set(_stems(known)), _stems(text)
         parts = [
             part for seq in seqs for part in self.by_seq[seq].message.parts if isinstance(part, TextPart)
         ]
@@ -177,11 +169,7 @@ class Transcript:
         return bool(pairs) and (most or any(map(names.issuperset, pairs)))
 
     @cached_property
-    def _own_stems(self) -> set[str]:
-        return {word for seq in self.by_seq for word in _stems(self.own([seq]))}
-
-    @cached_property
-    def _others_texts(self) -> list[str]:
+    def others_said(self) -> list[str]:
         """What others wrote, what people may have pasted of it, and the answers that may repeat it."""
         found = [text for entry in self.messages for text in self._theirs(entry)]
         for entry in self.messages:
@@ -192,11 +180,10 @@ class Transcript:
         return [text[:_READ] for text in found if text]
 
     @cached_property
-    def _theirs_in_parts(self) -> tuple[set[str], set[str], set[tuple[str, str]]]:
-        """The codes, words and pairs of words of `_others_texts`."""
-        stems = [_stems(text) for text in self._others_texts]
+    def _compared(self) -> tuple[set[str], set[str], set[str], set[tuple[str, str]]]:
+        codes, stems = map(_codes, self.others_said), [_stems(text) for text in self.others_said]
         pairs = {pair for text in stems for pair in pairwise(text)}
-        return {code for text in self._others_texts for code in _codes(text)}, set().union(*stems), pairs
+        return set(_stems(self.users_words)), set().union(*codes), set().union(*stems), pairs
 
     def origin(self, seqs: Sequence[int]) -> Evidence:
         """These messages as evidence, of the day of the last one."""
