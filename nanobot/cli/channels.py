@@ -11,7 +11,7 @@ from typing import Any
 from nanobot import paths
 from nanobot.channels.registry import allow_from, load_channel
 from nanobot.cli.options import Json, new_app, print_result
-from nanobot.cli.session import existing_store
+from nanobot.cli.storage import existing_store
 from nanobot.columns import minute
 from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from nanobot import paths
+from nanobot.cli.completion import names_of
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import table
 from nanobot.cron.jobs import Job, JobTable, next_run_text
@@ -24,7 +25,10 @@ T = TypeVar("T")
 
 app = new_app()
 _NO_JOBS = "No jobs. Add one: nanobot cron add --name daily --message 'Good morning!' --cron '0 9 * * *'"
-JobId = Annotated[str, typer.Argument(metavar="ID", help="As `nanobot cron list` shows it.")]
+JobId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="As `nanobot cron list` shows it.", autocompletion=names_of("jobs")),
+]
 
 
 @app.command("add")

@@ -6,19 +6,23 @@ from typing import Annotated
 
 import typer
 
+from nanobot.cli.completion import names_of
 from nanobot.cli.options import Json, LazyGroup, new_app
+from nanobot.errors import ProviderError
 
-app = new_app("nanobot: an ultra-lightweight personal AI assistant. --version alone prints its version.")
+_MODEL = typer.Option(help="Model to use instead of the configured one.", autocompletion=names_of("models"))
+
+app = new_app("nanobot: an ultra-lightweight personal AI assistant. Alone it begins a conversation.")
 for name, text in {
-    "session": "Look into past conversations.",
+    "session": "Manage conversations.",
     "config": "Set a key of config.json, or describe all; `nanobot doctor` checks it.",
-    "memory": "Look after what is remembered.",
-    "cron": "Schedule jobs.",
-    "skills": "See, install and remove skills: instructions for kinds of tasks.",
-    "mcp": "Try MCP servers, log in.",
-    "channels": "See how the chat platforms are doing.",
-    "tools": "See what the assistant can do.",
-    "outbox": "Look after messages that could not be delivered.",
+    "memory": "Manage memory.",
+    "cron": "Manage scheduled jobs.",
+    "skills": "Manage skills: instructions for kinds of tasks.",
+    "mcp": "Test MCP servers, log in to them.",
+    "channels": "Show the state of the chat platforms.",
+    "tools": "List the tools of the assistant.",
+    "outbox": "List and retry messages that could not be delivered.",
 }.items():
     app.add_typer(new_app(text, LazyGroup), name=name)
 
@@ -27,10 +31,15 @@ for name, text in {
 def agent(
     context: typer.Context,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Ask this, print the reply.")] = None,
-    session: Annotated[str, typer.Option("--session", "-s", help="Conversation to go on with.")] = "",
+    session: Annotated[
+        str,
+        typer.Option(
+            "--session", "-s", help="Conversation to go on with.", autocompletion=names_of("sessions")
+        ),
+    ] = "",
     latest: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest one.")] = False,
     resume: Annotated[bool, typer.Option("--resume", "-r", help="Choose one from a list.")] = False,
-    model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
+    model: Annotated[str, _MODEL] = "",
     json_events: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
     markdown: Annotated[bool, typer.Option(help="Format replies on a terminal.")] = True,
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
@@ -45,7 +54,9 @@ def agent(
 @app.command()
 def onboard(
     provider: Annotated[str, typer.Option(help="Provider to set up, for example openrouter.")] = "",
-    api_key: Annotated[str, typer.Option(help="Its key, seen by other users; `-` reads it from stdin.")] = "",
+    api_key: Annotated[
+        str, typer.Option(help="API key, which other users can see here; `-` reads it from stdin.")
+    ] = "",
     api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "",
     api_base: Annotated[str, typer.Option(help="Base URL, for providers without a public one.")] = "",
     model: Annotated[str, typer.Option(help="Model to use.")] = "",
@@ -83,6 +94,19 @@ def doctor(
     raise typer.Exit(run_doctor(fix=fix, live=live, as_json=json_output))
 
 
+provider_app = new_app("Log in to providers that take a login instead of a key.")
+app.add_typer(provider_app, name="provider")
+
+
+@provider_app.command("login")
+def provider_login(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Log in to openai-codex or github-copilot. Not in this version yet."""
+    raise ProviderError(
+        f"A login to {name} is to come, and not in this version. What works now is a provider with an API "
+        "key, or a model server of your own: nanobot onboard."
+    )
+
+
 gateway_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(gateway_app, name="gateway")
 
@@ -93,7 +117,7 @@ def gateway(
     port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="HTTP port.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
-    """Run what works day and night: channels, schedules, deliveries."""
+    """Run the always-on service: chats, schedules, deliveries."""
     if context.invoked_subcommand is None:
         from nanobot.cli.gateway import run_gateway
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from nanobot.cli.options import Json, new_app, print_result
-from nanobot.cli.session import existing_store
+from nanobot.cli.storage import existing_store
 from nanobot.columns import table
 from nanobot.store.records import OutboxEntry
 from nanobot.terminal.screen import one_line

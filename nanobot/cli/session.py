@@ -16,7 +16,9 @@ from typing import Annotated, BinaryIO
 import typer
 
 from nanobot import paths
+from nanobot.cli.completion import names_of
 from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.storage import existing_store
 from nanobot.columns import minute, table
 from nanobot.errors import UsageError
 from nanobot.store.export import as_json, as_markdown
@@ -28,7 +30,11 @@ from nanobot.terminal.screen import clean, complain, one_line
 app = new_app()
 SessionName = Annotated[
     str,
-    typer.Argument(metavar="SESSION", help="@ID, or a key: the one that goes on there; NAME is cli:NAME."),
+    typer.Argument(
+        metavar="SESSION",
+        help="@ID, or a key: the one that goes on there; NAME is cli:NAME.",
+        autocompletion=names_of("sessions"),
+    ),
 ]
 
 _PAGE = 200  # messages that are in memory at once
@@ -155,20 +161,6 @@ async def _import_file(store: Store, path: Path) -> str:
         raise UsageError(f"The conversation in {path} was imported before; `nanobot session list` shows it.")
     left_out = f" {problems} lines made no sense and were left out." if problems else ""
     return f"Imported {len(session.messages)} messages of {path} as {key}.{left_out}"
-
-
-@asynccontextmanager
-async def existing_store() -> AsyncIterator[Store | None]:
-    """The database, or None when there is none yet."""
-    path = paths.database_file()
-    if not path.exists():
-        yield None
-        return
-    store = open_store(path)
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 @asynccontextmanager

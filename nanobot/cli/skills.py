@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nanobot.cli.completion import names_of
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import shortened, table
 from nanobot.config.schema import Config
@@ -22,7 +23,12 @@ from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.screen import clean
 
 app = new_app()
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `nanobot skills list` shows it.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="As `nanobot skills list` shows it.", autocompletion=names_of("skills")
+    ),
+]
 
 
 @app.command("list")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
 from nanobot import paths
-from nanobot.cli.session import existing_store
 from nanobot.config.schema import Config
 from nanobot.cron.jobs import JobTable
 from nanobot.errors import NanobotError
@@ -15,6 +16,21 @@ from nanobot.legacy.jobs_file import unreadable_jobs
 from nanobot.legacy.sessions_file import left_out_sessions
 from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.memory.files import open_files
+from nanobot.store.store import Store, open_store
+
+
+@asynccontextmanager
+async def existing_store() -> AsyncIterator[Store | None]:
+    """The database, or None when there is none yet."""
+    path = paths.database_file()
+    if not path.exists():
+        yield None
+        return
+    store = open_store(path)
+    try:
+        yield store
+    finally:
+        await store.aclose()
 
 
 async def storage_report() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nanobot import __version__
+from nanobot import __version__, paths
 from nanobot.app import App, open_app
 from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import COMMANDS, acts_at_once, run_command
@@ -118,7 +118,7 @@ class _Conversation:
             await self._session.stop_subagents()
         if labels:
             self._say(f"Stopped the subagents that were at work: {', '.join(labels)}")
-        self._say(f"To go on later: nanobot agent -s {shlex.quote(self._session.key)}")
+        self._say(f"To go on later: {paths.program()} agent -s {shlex.quote(self._session.key)}")
         return code
 
     async def _next(self) -> str | None:

@@ -52,8 +52,10 @@ def wrapped(text: str, out: TextIO) -> str:
 
 
 def complain(text: str) -> None:
-    """Print a line for the owner on stderr."""
-    print(wrapped(text, sys.stderr), file=sys.stderr)
+    """Print a line for the owner on stderr; what it names as `nanobot …` can be typed as it stands."""
+    from nanobot.paths import program
+
+    print(wrapped(text.replace("`nanobot ", f"`{program()} "), sys.stderr), file=sys.stderr)
 
 
 def terminal_is_smart(out: TextIO | None = None) -> bool:

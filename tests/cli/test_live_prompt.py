@@ -115,7 +115,7 @@ def test_leaving_stops_the_answer(nanobot: Nanobot) -> None:
     terminal.wait_for("^Once upon a time")
     terminal.send("\x04")
     assert terminal.leave() == 0
-    assert terminal.text.endswith("To go on later: nanobot agent -s cli:direct")
+    assert re.search(r"To go on later: (\S+/)?nanobot agent -s cli:direct$", terminal.text)
     assert "this turn was stopped" in json.dumps(nanobot.messages())
 
 

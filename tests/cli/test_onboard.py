@@ -217,7 +217,7 @@ async def test_nanobot_alone_sets_up_and_then_talks(bare: Nanobot) -> None:
 def test_nanobot_alone_without_a_terminal_prints_help(bare: Nanobot) -> None:
     assert "Usage" in bare.run().stderr
     done = bare.run("agent", "-m", "hi")
-    assert (done.returncode, "run `nanobot onboard`" in done.stderr) == (1, True)
+    assert (done.returncode, "bin/nanobot onboard`" in done.stderr) == (1, True)
 
 
 async def test_connect_sets_up_another_model_and_the_conversation_goes_on(nanobot: Nanobot) -> None:
