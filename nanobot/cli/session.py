@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,8 +19,8 @@ from nanobot.cli.completion import names_of
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.cli.storage import existing_store
 from nanobot.columns import minute, table
+from nanobot.commands.export import FORMATS, exported
 from nanobot.errors import UsageError
-from nanobot.store.export import as_json, as_markdown
 from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store, open_store
 from nanobot.terminal.options import conversation_named
@@ -36,8 +35,6 @@ SessionName = Annotated[
         autocompletion=names_of("sessions"),
     ),
 ]
-
-_PAGE = 200  # messages that are in memory at once
 
 
 @app.command("list")
@@ -112,38 +109,23 @@ def import_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]
 @app.command("export")
 def export_session(
     name: SessionName,
-    form: Annotated[str, typer.Option("--format", "-f", help="md or jsonl.")] = "md",
+    form: Annotated[str, typer.Option("--format", "-f", help="md, html or jsonl.")] = "md",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
 ) -> None:
-    """Write a whole conversation as Markdown or JSON Lines."""
-    if form not in ("md", "jsonl"):
-        raise UsageError(f"{form!r} is no export format. Use md or jsonl.")
+    """Write a whole conversation as Markdown, one HTML page or JSON Lines."""
+    if form not in FORMATS:
+        raise UsageError(f"{form!r} is no export format. Use {', '.join(FORMATS)}.")
     with paths.atomic_file(output) if output else contextlib.nullcontext() as file:
         asyncio.run(_write_session(name, form, None, functools.partial(_write, file)))
 
 
 async def _write_session(name: str, form: str, last: int | None, write: Callable[[str], None]) -> None:
-    """The whole session, or its last messages, as md or jsonl."""
+    """The whole session, or its last messages."""
     async with _open_with_older() as store:
         info, store = await _find(store, name)
-        seq = 0
-        if last is not None:
-            newest = await store.conversations.latest(info.id, last)
-            seq = newest[0].seq - 1 if newest else 0
-        if form == "md":
-            period = f"{minute(info.created_at)} to {minute(info.updated_at)}"
-            write(f"# {one_line(info.title, 200) or info.key}\n\nSession `{info.key}`, {period}.\n")
-        first = True
-        while page := await store.conversations.messages(info.id, seq, _PAGE):
-            for stored in page:
-                if form == "md":
-                    for paragraph in as_markdown(stored):
-                        write(paragraph)
-                else:
-                    title = {"title": info.title} if first and info.title else {}
-                    first = False
-                    write(json.dumps({**as_json(info.key, stored), **title}, ensure_ascii=False))
-            seq = page[-1].seq
+        newest = await store.conversations.latest(info.id, last) if last is not None else []
+        async for piece in exported(store, info, form, newest[0].seq - 1 if newest else 0):
+            write(piece)
 
 
 async def _import_file(store: Store, path: Path) -> str:

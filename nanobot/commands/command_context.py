@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from nanobot.agent.loop import Turn
 from nanobot.app import App
 from nanobot.bus.events import SubagentChanged
-from nanobot.errors import SetUpAsked, UsageError
+from nanobot.errors import ProviderError, SetUpAsked, UsageError
 from nanobot.messages import InboundMessage
 from nanobot.store.records import SessionInfo, SubagentInfo
+
+_PATIENCE = 8.0  # seconds for the list of a provider's models
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,11 @@ class Request:
     arguments: str
     session_key: str
     context: CommandContext
+
+    @property
+    def number(self) -> int:
+        """The arguments as a number, 0 when they are none."""
+        return int(self.arguments) if self.arguments.isdecimal() and len(self.arguments) < 10 else 0
 
 
 class CommandContext:
@@ -39,6 +49,7 @@ class CommandContext:
     ) -> None:
         self._app = app
         self._keys = keys
+        self._listed: dict[str, list[str]] = {}  # models, by provider
         self._switch = switch
         self.notify = notify
         self._only = only
@@ -47,9 +58,14 @@ class CommandContext:
         self.policy = app.assistant.policy
         self.queue_mode: str = app.config.agents.defaults.queue_mode
 
+    @property
+    def skills(self) -> list[str]:
+        """The names of the skills there are: commands, too, which the model is asked to follow."""
+        return self._app.skills.names()
+
     def more_help(self) -> list[str]:
         """What /help says beside the commands."""
-        skills = ", ".join(f"/{name}" for name in self._app.skills.names())
+        skills = ", ".join(f"/{name}" for name in self.skills)
         return [f"Skills, with what you want behind the name: {skills}", *filter(None, [self._keys])]
 
     async def model_in_use(self, session_key: str) -> str:
@@ -59,15 +75,38 @@ class CommandContext:
     async def use_model(self, session_key: str, model: str) -> None:
         """Answer the session with `model`, `default` being the configured one.
 
-        Raises UsageError for a script: it may call any tool.
+        Raises UsageError for one that its provider does not list, and for a script: it may call any tool.
         """
         if model.startswith("scripted/"):
             raise UsageError(
                 "A script is named on the command line only: nanobot agent --model scripted/PATH."
             )
         chosen = "" if model.lower() == "default" else model
-        await self._app.models.get(chosen or self._app.assistant.default_model)
+        resolution, _ = await self._app.models.get(chosen or self._app.assistant.default_model)
+        listed = await self.models(chosen) if chosen else []
+        if listed and not any(_is_named(resolution.model, name) for name in listed):
+            near = ", ".join(difflib.get_close_matches(resolution.model, listed))
+            advice = f"Nearest: {near}." if near else "/models lists those it has."
+            raise UsageError(f"{resolution.spec.title} has no model {resolution.model[:80]}. {advice}")
         await self._app.assistant.use_model(session_key, chosen)
+
+    async def models(self, model: str) -> list[str]:
+        """What the provider of `model` lists for chatting, asked once; nothing when it lists none in time."""
+        _, provider = await self._app.models.get(model)
+        if provider.name not in self._listed:
+            from nanobot.providers.discovery import chat_models
+            from nanobot.providers.transport import WireProvider
+
+            self._listed[provider.name] = []
+            if isinstance(provider, WireProvider):
+                with contextlib.suppress(ProviderError, TimeoutError):
+                    async with asyncio.timeout(_PATIENCE):
+                        self._listed[provider.name] = chat_models(await provider.models())
+        return self._listed[provider.name]
+
+    async def models_here(self, session_key: str) -> list[str]:
+        """What the provider of the session's model lists."""
+        return await self.models(await self._app.assistant.model_of(session_key))
 
     async def list_sessions(self, limit: int) -> list[SessionInfo]:
         """The newest conversations; a chat sees its own only."""
@@ -149,3 +188,9 @@ class CommandContext:
         for program in programs:
             await program.stop()
         return f"Ended: {names}." if names else "Nothing is running."
+
+
+def _is_named(wanted: str, listed: str) -> bool:
+    """Whether a provider that lists `listed` knows `wanted`: also without its date, or with `:variant`."""
+    rest = listed.removeprefix(wanted)
+    return listed in (wanted, wanted.partition(":")[0]) or (rest != listed and rest[1:].isdecimal())

@@ -65,7 +65,7 @@ async def last_words(store: Store, conversation: SessionInfo) -> str:
 
 async def fork(request: Request) -> str:
     """Go on in a copy."""
-    current = await _current(request)
+    current = await current_conversation(request)
     last = await request.context.store.conversations.latest(current.id, 1)
     if not last:
         raise UsageError("There is nothing to fork yet: say something first.")
@@ -76,18 +76,18 @@ async def fork(request: Request) -> str:
 async def rewind(request: Request) -> str:
     """Go on from before a message of the owner's; without a number, these are listed."""
     conversations = request.context.store.conversations
-    current = await _current(request)
+    current = await current_conversation(request)
     own = await own_messages(request.context.store, current)
     if not own:
         raise UsageError("There is nothing to go back to yet: say something first.")
     if not request.arguments:
         rows = [(f"{number:>3}", beginning(one)) for number, one in enumerate(own[:_LISTED], 1)]
         return "\n".join([*table(rows), "/rewind NUMBER goes back to before that message of yours."])
-    if not 0 < int(request.arguments) <= len(own):
+    if not 0 < request.number <= len(own):
         raise UsageError(
             f"There is no message {request.arguments[:9]}. /rewind lists yours, the newest as 1."
         )
-    chosen = own[int(request.arguments) - 1]
+    chosen = own[request.number - 1]
     await conversations.fork(current.id, chosen.seq - 1)
     return f"Back to before: {beginning(chosen)}\n/resume @{current.id} goes back to all that followed."
 
@@ -106,7 +106,7 @@ def beginning(stored: StoredMessage) -> str:
 async def rename(request: Request) -> str:
     """Another title."""
     title = checked_title(request.arguments)
-    await request.context.store.conversations.rename((await _current(request)).id, title)
+    await request.context.store.conversations.rename((await current_conversation(request)).id, title)
     return f"This conversation is now called {title}."
 
 
@@ -123,7 +123,8 @@ def messages_in_words(count: int) -> str:
     return f"{count} {'message' if count == 1 else 'messages'}"
 
 
-async def _current(request: Request) -> SessionInfo:
+async def current_conversation(request: Request) -> SessionInfo:
+    """The one that goes on here. Raises UsageError."""
     current = await request.context.store.sessions.get(request.session_key)
     if current is None:
         raise UsageError("There is no conversation yet: say something first.")

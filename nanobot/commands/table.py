@@ -14,6 +14,7 @@ from nanobot.bus.events import SubagentChanged
 from nanobot.commands.command_context import CommandContext, Request
 from nanobot.commands.context import compact, describe_context
 from nanobot.commands.conversations import fork, messages_in_words, new, rename, resume, rewind, sessions
+from nanobot.commands.export import export
 from nanobot.errors import UsageError
 from nanobot.messages import parse_command
 from nanobot.store.records import SubagentInfo
@@ -24,6 +25,7 @@ _QUEUE_MODES = {
 }
 _DAILY = 6  # the first commands of the table: help shows them apart
 _SEARCHED = 500  # messages back, for what tools have put out
+_MODELS = 40  # that are listed at once
 _AGENTS = r"\S*|stop\s+\S+"
 
 
@@ -58,6 +60,8 @@ async def run_command(text: str, session_key: str, context: CommandContext) -> s
             return await command.run(Request(arguments, session_key, context))
         if command.name == name and not arguments:
             raise UsageError(f"{command.usage}, please.")
+    if name in context.skills:
+        return None
     known, words = [command.name for command in COMMANDS], arguments.split()
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75 if words else 0.6)
     if not name or name in known or len(words) > 1 or (words and not nearest):
@@ -70,6 +74,20 @@ def acts_at_once(text: str) -> bool:
     """Whether `text` is a command that may run while an answer is being written."""
     name, _ = parse_command(text) or ("", "")
     return any(command.name == name and not command.waits for command in COMMANDS)
+
+
+async def completions(typed: str, session_key: str, context: CommandContext) -> list[tuple[str, str]]:
+    """What a line that begins with a slash may become, and what each is about."""
+    name, space, _ = typed.removeprefix("/").partition(" ")
+    if not space:
+        skills = [(f"/{skill}", "A skill.") for skill in context.skills]
+        return [*((f"/{command.name}", command.description) for command in COMMANDS), *skills]
+    if name == "model":
+        names = ["default", *await context.models_here(session_key)]
+    else:  # `[queue|steer]`
+        shown = next((command.arguments for command in COMMANDS if command.name == name), "")
+        names = [word for word in shown.strip("[]").split("|") if word.islower() and word.isalpha()]
+    return [(f"/{name} {word}", "") for word in names]
 
 
 async def _help(request: Request) -> str:
@@ -109,6 +127,18 @@ async def _model(request: Request) -> str:
 async def _connect(request: Request) -> str:
     request.context.connect(request.session_key)
     return ""
+
+
+async def _models(request: Request) -> str:
+    names = await request.context.models_here(request.session_key)
+    if not names:
+        raise UsageError("The provider lists no models now. /model NAME tries one.")
+    words = request.arguments.lower().split()
+    found = [name for name in names if all(word in name.lower() for word in words)]
+    more = [f"and {len(found) - _MODELS} more: /models TEXT searches"] if len(found) > _MODELS else []
+    return "\n".join(
+        [*found[:_MODELS], *more, f"{len(found)} of {len(names)} models; /model NAME chooses one."]
+    )
 
 
 async def _queue(request: Request) -> str:
@@ -155,7 +185,7 @@ async def _compact(request: Request) -> str:
 
 
 async def _output(request: Request) -> str:
-    conversations, number = request.context.store.conversations, int(request.arguments or 1)
+    conversations, number = request.context.store.conversations, request.number or 1
     current = await request.context.store.sessions.get(request.session_key)
     said = await conversations.latest(current.id, _SEARCHED) if current else []
     results = [result for stored in reversed(said) for result in stored.message.tool_results]
@@ -194,6 +224,8 @@ COMMANDS: tuple[Command, ...] = (
         "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
     ),
     Command("help", "", "List the commands.", _help),
+    Command("models", "[TEXT]", "List the models of the provider, or search them.", _models, ".*"),
+    Command("export", "[md|html|jsonl]", "Write this conversation into a file.", export, r"\S*"),
     Command("connect", "", "Set up another model and go on with it.", _connect, waits=True),
     Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue, r"\S*"),
     Command(
@@ -206,14 +238,14 @@ COMMANDS: tuple[Command, ...] = (
         "[NUMBER]",
         "Go back to before a message of yours; what followed is kept.",
         rewind,
-        r"\d*",
+        r"\S*",
         waits=True,
     ),
     Command("rename", "TITLE", "Give this conversation a title.", rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Summarise older messages now.", _compact, waits=True),
     Command(
-        "output", "[N]", "Show the whole output of the last tool call, or of the N-th last.", _output, r"\d*"
+        "output", "[N]", "Show the whole output of the last tool call, or of the N-th last.", _output, r"\S*"
     ),
     Command("approve", "CODE", "Let the tool call run that you were asked about.", _approve, r"\S+"),
     Command("deny", "CODE", "Do not let it run.", _approve, r"\S+"),

@@ -11,7 +11,10 @@ from nanobot.skills.library import BUNDLED, SkillLibrary
 from nanobot.skills.skill import SKILL_FILE, Skill
 
 _SHORTER = (1024, 200, 80, 40)  # characters of a description, tried in turn until the list fits
-_HEAD = "[skills] The owner's instructions for kinds of tasks. When one fits, first read it with read_file: "
+_HEAD = (
+    "[skills] The owner's instructions for kinds of tasks. When one fits, or a message begins with its /NAME,"
+    " first read it with read_file: "
+)
 _LACKING = " [needs …]: not usable yet; `nanobot skills show NAME` tells the owner what to do."
 
 

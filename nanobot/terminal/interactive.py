@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nanobot import __version__, paths
 from nanobot.app import App, open_app
 from nanobot.commands.command_context import CommandContext
-from nanobot.commands.table import COMMANDS, acts_at_once, run_command
+from nanobot.commands.table import acts_at_once, completions, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.once import choose_session, fault_of, make_renderer, notes_for, stop_in_good_order
@@ -59,7 +59,7 @@ async def _converse(options: AgentOptions) -> int:
         if terminal_is_smart():
             from nanobot.terminal.prompt import LivePrompt
 
-            prompt = LivePrompt([(command.name, command.description) for command in COMMANDS])
+            prompt = LivePrompt()
         renderer = make_renderer(options, screen=prompt, leading_blank=True)
         async with terminal_session(app, key, renderer) as session, contextlib.AsyncExitStack() as shown:
             conversation = _Conversation(app, session, renderer, prompt)
@@ -262,12 +262,19 @@ class _Conversation:
 
     def _bind_keys(self, prompt: LivePrompt) -> None:
         prompt.waiting = self._session.waiting
+        prompt.complete(self._completions)
         add = prompt.keys.add
         add("enter")(lambda _: self._enter(prompt.take()))
         add("escape")(lambda _: self._escape())
         add("c-o")(lambda _: self._run_beside(self._run_command("/output")))
         add("c-c")(lambda _: prompt.clear() if prompt.text and not self._work else self._interrupt())
         add("c-d")(lambda press: press.current_buffer.delete() if prompt.text else self._leave(EOFError()))
+
+    async def _completions(self, typed: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        with contextlib.suppress(NanobotError):  # which is said when the line is sent
+            found = await completions(typed, self._session.key, self._commands)
+        return [*found, ("/exit", "Leave.")]
 
     def _enter(self, text: str) -> None:
         """Take a line: it answers a question, is a command that acts at once, or waits for its turn."""

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -50,17 +50,25 @@ class _History(FileHistory):
             super().store_string(string)
 
 
-class _Commands(Completer):
-    """Completes what begins with a slash, of names and descriptions."""
+Completions = Callable[[str], Awaitable[Sequence[tuple[str, str]]]]
 
-    def __init__(self, commands: Sequence[tuple[str, str]]) -> None:
-        self._commands = commands
+
+class _Commands(Completer):
+    """Completes what begins with a slash, as `completions` says."""
+
+    def __init__(self, completions: Completions) -> None:
+        self._completions = completions
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        typed = document.text_before_cursor.lower()
-        for name, about in self._commands if typed.startswith("/") else ():
-            if f"/{name}".startswith(typed):
-                yield Completion(f"/{name}", -len(typed), display_meta=about)
+        yield from ()
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        typed = document.text_before_cursor
+        for line, about in await self._completions(typed) if typed.startswith("/") else ():
+            if line.lower().startswith(typed.lower()):
+                yield Completion(line, -len(typed), display_meta=about)
 
 
 def keyboard_output() -> Output:
@@ -75,12 +83,11 @@ class LivePrompt(Screen):
     """A screen whose last lines are what waits, and the prompt. `async with` shows it.
 
     `waiting` is what was sent and has not had its turn: it is shown above the prompt, and Up takes the last
-    of it back. `keys` are for whoever reads; they count while nothing is searched for. `commands` are the
-    names and descriptions that are completed behind a slash. `running` ends with the prompt. Raises
-    StorageError.
+    of it back. `keys` are for whoever reads; they count while nothing is searched for. `running` ends with
+    the prompt. Raises StorageError.
     """
 
-    def __init__(self, commands: Sequence[tuple[str, str]]) -> None:
+    def __init__(self) -> None:
         super().__init__(sys.stdout)
         self.waiting: list[str] = []
         self.keys = KeyBindings()
@@ -92,7 +99,6 @@ class LivePrompt(Screen):
         self._buffer = Buffer(
             multiline=True,
             history=_History(str(history)),
-            completer=_Commands((*commands, ("exit", "Leave."))),
             complete_while_typing=True,
         )
         self._add_keys()
@@ -126,6 +132,10 @@ class LivePrompt(Screen):
     def text(self) -> str:
         """What is typed and was not sent."""
         return self._buffer.text
+
+    def complete(self, completions: Completions) -> None:
+        """Offer what a line that begins with a slash may become, and what each is about."""
+        self._buffer.completer = _Commands(completions)
 
     def take(self) -> str:
         """What is typed, which is sent now."""

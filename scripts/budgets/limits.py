@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_560, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_010, target=23_500)
+TOTAL = Ratchet(now=28_170, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_687, target=9_000)
+HELLO_LINES = Ratchet(now=9_690, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,9 +36,9 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_616,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_472,
+    "cli": 2_454,
     # thirteen slash commands; target 480
-    "commands": 640,
+    "commands": 798,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -58,13 +58,13 @@ ROOMS: dict[str, int] = {
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 2_179,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 973,
+    "skills": 976,
     # the database seam, its adapter, the spine's tables; target 1,560
     "store": 1_999,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_849,
+    "terminal": 1_866,
     # the built-in tools; target 1,700
     "tools": 2_032,
     # what a new workspace holds
