@@ -48,7 +48,8 @@ class CommandContext:
         keys: str = "",
     ) -> None:
         self._app = app
-        self._keys = keys
+        self.keys = keys
+        self.skills = app.skills
         self._listed: dict[str, list[str]] = {}  # models, by provider
         self._switch = switch
         self.notify = notify
@@ -57,16 +58,6 @@ class CommandContext:
         self.workspace = app.workspace
         self.policy = app.assistant.policy
         self.queue_mode: str = app.config.agents.defaults.queue_mode
-
-    @property
-    def skills(self) -> list[str]:
-        """The names of the skills there are: commands, too, which the model is asked to follow."""
-        return self._app.skills.names()
-
-    def more_help(self) -> list[str]:
-        """What /help says beside the commands."""
-        skills = ", ".join(f"/{name}" for name in self.skills)
-        return [f"Skills, with what you want behind the name: {skills}", *filter(None, [self._keys])]
 
     async def model_in_use(self, session_key: str) -> str:
         resolution, _ = await self._app.models.get(await self._app.assistant.model_of(session_key))
@@ -83,16 +74,16 @@ class CommandContext:
             )
         chosen = "" if model.lower() == "default" else model
         resolution, _ = await self._app.models.get(chosen or self._app.assistant.default_model)
-        listed = await self.models(chosen) if chosen else []
+        listed = await self.models(session_key, chosen) if chosen else []
         if listed and not any(_is_named(resolution.model, name) for name in listed):
             near = ", ".join(difflib.get_close_matches(resolution.model, listed))
             advice = f"Nearest: {near}." if near else "/models lists those it has."
             raise UsageError(f"{resolution.spec.title} has no model {resolution.model[:80]}. {advice}")
         await self._app.assistant.use_model(session_key, chosen)
 
-    async def models(self, model: str) -> list[str]:
-        """What the provider of `model` lists for chatting, asked once; nothing when it lists none in time."""
-        _, provider = await self._app.models.get(model)
+    async def models(self, session_key: str, model: str = "") -> list[str]:
+        """What the provider of `model`, or of the session's, lists for chatting; asked once, and not for long."""
+        _, provider = await self._app.models.get(model or await self._app.assistant.model_of(session_key))
         if provider.name not in self._listed:
             from nanobot.providers.discovery import chat_models
             from nanobot.providers.transport import WireProvider
@@ -103,10 +94,6 @@ class CommandContext:
                     async with asyncio.timeout(_PATIENCE):
                         self._listed[provider.name] = chat_models(await provider.models())
         return self._listed[provider.name]
-
-    async def models_here(self, session_key: str) -> list[str]:
-        """What the provider of the session's model lists."""
-        return await self.models(await self._app.assistant.model_of(session_key))
 
     async def list_sessions(self, limit: int) -> list[SessionInfo]:
         """The newest conversations; a chat sees its own only."""

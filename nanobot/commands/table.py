@@ -60,7 +60,7 @@ async def run_command(text: str, session_key: str, context: CommandContext) -> s
             return await command.run(Request(arguments, session_key, context))
         if command.name == name and not arguments:
             raise UsageError(f"{command.usage}, please.")
-    if name in context.skills:
+    if name in context.skills.names():
         return None
     known, words = [command.name for command in COMMANDS], arguments.split()
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75 if words else 0.6)
@@ -80,10 +80,10 @@ async def completions(typed: str, session_key: str, context: CommandContext) -> 
     """What a line that begins with a slash may become, and what each is about."""
     name, space, _ = typed.removeprefix("/").partition(" ")
     if not space:
-        skills = [(f"/{skill}", "A skill.") for skill in context.skills]
+        skills = [(f"/{skill}", "A skill.") for skill in context.skills.names()]
         return [*((f"/{command.name}", command.description) for command in COMMANDS), *skills]
     if name == "model":
-        names = ["default", *await context.models_here(session_key)]
+        names = ["default", *await context.models(session_key)]
     else:  # `[queue|steer]`
         shown = next((command.arguments for command in COMMANDS if command.name == name), "")
         names = [word for word in shown.strip("[]").split("|") if word.islower() and word.isalpha()]
@@ -93,7 +93,9 @@ async def completions(typed: str, session_key: str, context: CommandContext) -> 
 async def _help(request: Request) -> str:
     """In lines that need no columns: chats have proportional letters, some terminals 40 cells."""
     lines = [f"{command.usage}: {command.description}" for command in COMMANDS]
-    return "\n".join([*lines[:_DAILY], "", *lines[_DAILY:], "", *request.context.more_help()])
+    skills = ", ".join(f"/{name}" for name in request.context.skills.names())
+    more = [f"Skills, with what you want behind the name: {skills}", *filter(None, [request.context.keys])]
+    return "\n".join([*lines[:_DAILY], "", *lines[_DAILY:], "", *more])
 
 
 async def _stop(request: Request) -> str:
@@ -130,7 +132,7 @@ async def _connect(request: Request) -> str:
 
 
 async def _models(request: Request) -> str:
-    names = await request.context.models_here(request.session_key)
+    names = await request.context.models(request.session_key)
     if not names:
         raise UsageError("The provider lists no models now. /model NAME tries one.")
     words = request.arguments.lower().split()

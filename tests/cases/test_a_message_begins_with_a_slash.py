@@ -148,7 +148,7 @@ async def test_any_text_is_a_message_a_command_or_answered(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nanobot.commands.table.COMMANDS", table)
         try:
-            context: Any = SimpleNamespace(skills=[SKILL])
+            context: Any = SimpleNamespace(skills=SimpleNamespace(names=lambda: [SKILL]))
             reply = await run_command(text, KEY, context)
         except UsageError:  # a word alone, or a command mistyped
             assert len(words) < 2
