@@ -82,7 +82,7 @@ class CommandContext:
         await self._app.assistant.use_model(session_key, chosen)
 
     async def models(self, session_key: str, model: str = "") -> list[str]:
-        """What the provider of `model`, or of the session's, lists for chatting; asked once, and not for long."""
+        """What the provider of `model`, or of the session's, lists for chatting; asked once, briefly."""
         _, provider = await self._app.models.get(model or await self._app.assistant.model_of(session_key))
         if provider.name not in self._listed:
             from nanobot.providers.discovery import chat_models
