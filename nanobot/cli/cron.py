@@ -19,7 +19,7 @@ from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.screen import one_line
+from nanobot.terminal.screen import complain, one_line
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def add(
     if not deliver:
         print(f"Its output stays in the session cron:{job.id}; --deliver --channel NAME --to CHAT sends it.")
     if not gateway:
-        print(_no_gateway())
+        complain(_no_gateway())
 
 
 @app.command("list")
@@ -73,9 +73,9 @@ def list_jobs(
     lines = _table(shown) if shown else [_NO_JOBS]
     if len(jobs) > len(shown):
         lines.append(f"Disabled: {len(jobs) - len(shown)} more; --all shows them.")
-    if shown:
-        lines.append(f"The gateway runs (process {gateway})." if gateway else _no_gateway())
     print_result([dataclasses.asdict(job) for job in shown], lines, json_output)
+    if shown:
+        complain(f"The gateway runs (process {gateway})." if gateway else _no_gateway())
 
 
 @app.command("remove")

@@ -63,7 +63,7 @@ def test_conversations_on_the_command_line(nanobot: Nanobot) -> None:
     for key in (NEWS, "b"):
         nanobot.run("agent", "--model", model, "-s", key, "-m", "hello")
     head, *rows = nanobot.run("session", "list").stdout.splitlines()
-    assert head.split() == ["KEY", "MESSAGES", "LATEST", "TITLE"]
+    assert head.split() == ["ID", "KEY", "MESSAGES", "LATEST", "TITLE"]
     assert {starts(row)[-2] for row in rows} == {starts(head)[-2]}
     assert all(re.search(ZONE, row) for row in rows)
 

@@ -25,7 +25,7 @@ def jobs(nanobot: Nanobot, *flags: str) -> list[dict[str, Any]]:
 def test_the_commands_of_the_readme(nanobot: Nanobot) -> None:
     assert "cron add" in nanobot.run("cron", "list").stdout
     added = nanobot.run("cron", "add", "--name", "daily", "--message", "Good morning!", "--cron", "0 9 * * *")
-    assert (added.returncode, added.stderr) == (0, "")
+    assert added.returncode == 0
     assert "stays in the session cron:" in added.stdout
     nanobot.run("cron", "add", "--name", "hourly", "--message", "Check status", "--every", "3600")
     daily, hourly = jobs(nanobot)
@@ -34,12 +34,13 @@ def test_the_commands_of_the_readme(nanobot: Nanobot) -> None:
         "Good morning!",
         3600,
     )
-    table = nanobot.run("cron", "list").stdout.splitlines()
-    assert [line.split()[0] for line in table] == ["ID", daily["id"], hourly["id"], "No"]
+    listed = nanobot.run("cron", "list")
+    table = listed.stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["ID", daily["id"], hourly["id"]]
     assert "0 9 * * *" in table[1]
     assert table[1].endswith("Good morning!")
-    assert "No gateway runs, and jobs need one" in table[3]
-    assert "No gateway runs" in added.stdout
+    for done in (listed, added):  # beside what a script reads
+        assert "No gateway runs, and jobs need one" in done.stderr
     assert re.search(r"09:00:00[+-]\d\d:\d\d", table[1])  # the next run says its zone
     assert "2 enabled, 0 failed, 0 times missed" in nanobot.run("status").stdout
     assert nanobot.run("cron", "enable", daily["id"], "--disable").returncode == 0
