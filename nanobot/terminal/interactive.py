@@ -63,6 +63,7 @@ async def _converse(options: AgentOptions) -> int:
         renderer = make_renderer(options, screen=prompt, leading_blank=True)
         async with terminal_session(app, key, renderer) as session, contextlib.AsyncExitStack() as shown:
             conversation = _Conversation(app, session, renderer, prompt)
+            await conversation.greet()
             for part in (prompt, renderer):
                 if part:
                     await shown.enter_async_context(part)
@@ -92,14 +93,13 @@ class _Conversation:
             self._bind_keys(prompt)
 
     async def run(self) -> int:
-        """Greet, answer until the owner leaves, and say how to come back."""
+        """Answer until the owner leaves, and say how to come back."""
         code, loop = 0, asyncio.get_running_loop()
         # Ctrl-C belongs to what is at work, or the prompt: asyncio must not end the conversation with it.
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         if not self._prompt:
             loop.add_reader(sys.stdin, self._read_line)
         try:
-            await self._greet()
             if self._app.mcp:
                 self._app.mcp.start()  # while the owner types
             await self._offer_to_go_on()
@@ -153,7 +153,8 @@ class _Conversation:
     def _switch(self, session: str) -> None:
         self._session.key = session
 
-    async def _greet(self) -> None:
+    async def greet(self) -> None:
+        """Say what this is. Raises ProviderError when no model can answer."""
         model = await self._commands.model_in_use(self._session.key)
         self._say(f"nanobot {__version__}, {model}, session {self._session.key}")
         self._say(_HINT)
