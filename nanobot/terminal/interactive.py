@@ -19,7 +19,7 @@ from nanobot.commands.command_context import CommandContext
 from nanobot.commands.table import acts_at_once, completions, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.config import load_and_warn
-from nanobot.terminal.once import choose_session, fault_of, make_renderer, notes_for, stop_in_good_order
+from nanobot.terminal.once import choose_session, exit_code, make_renderer, notes_for, stop_in_good_order
 from nanobot.terminal.options import AgentOptions
 from nanobot.terminal.render import Renderer, footer
 from nanobot.terminal.screen import one_line, terminal_is_smart
@@ -60,7 +60,7 @@ async def _converse(options: AgentOptions) -> int:
             from nanobot.terminal.prompt import LivePrompt
 
             prompt = LivePrompt()
-        renderer = make_renderer(options, screen=prompt, leading_blank=True)
+        renderer = make_renderer(options, screen=prompt)
         async with terminal_session(app, key, renderer) as session, contextlib.AsyncExitStack() as shown:
             conversation = _Conversation(app, session, renderer, prompt)
             await conversation.greet()
@@ -237,7 +237,8 @@ class _Conversation:
             number = await pick_message(own)
         if number is None or not self._prompt:
             return ""
-        self._prompt.type(own[number].message.text)
+        self._prompt.buffer.cursor_position = 0
+        self._prompt.buffer.insert_text(own[number].message.text)
         return f"/rewind {number + 1}"
 
     async def _stop_remembering(self) -> None:
@@ -252,9 +253,7 @@ class _Conversation:
         finished = await self._session.show_turn(text)
         if finished.stop_reason == "cancelled":
             self._say("Stopped." + " Ctrl-C again leaves." * self._warned + "\n")
-        elif fault := fault_of(finished):
-            self._say(f"Error: {fault}\n", "red")
-        else:
+        elif not exit_code(finished, lambda fault: self._say(f"{fault}\n", "red")):
             width = shutil.get_terminal_size().columns - 1
             line = footer(self._session.model, finished, time.monotonic() - started, width)
             self._say(f"{line}\n", "dim")
@@ -268,8 +267,10 @@ class _Conversation:
         add("enter")(lambda _: self._enter(prompt.take()))
         add("escape")(lambda _: self._escape())
         add("c-o")(lambda _: self._run_beside(self._run_command("/output")))
-        add("c-c")(lambda _: prompt.clear() if prompt.text and not self._work else self._interrupt())
-        add("c-d")(lambda press: press.current_buffer.delete() if prompt.text else self._leave(EOFError()))
+        add("c-c")(
+            lambda _: prompt.buffer.reset() if prompt.buffer.text and not self._work else self._interrupt()
+        )
+        add("c-d")(lambda _: prompt.buffer.delete() if prompt.buffer.text else self._leave(EOFError()))
 
     async def _completions(self, typed: str) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []

@@ -49,12 +49,12 @@ class LiveRenderer(Renderer):
     That is the last block of the text, the running tools, and a waiting line when all is silent.
     """
 
-    def __init__(self, screen: Screen, out: TextIO, *, markdown: bool, leading_blank: bool = False) -> None:
+    def __init__(self, screen: Screen, out: TextIO, *, markdown: bool) -> None:
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
         self._screen = screen
         self._answer = AnswerText(self._console, markdown=markdown)
         self._growing: list[str] = []  # lines of the answer that may still change
-        self._leading_blank = leading_blank
+        self._is_first = True  # nothing was printed yet
         self._after_answer = False  # whether a blank line goes before the next note
         self._tools: dict[str, _RunningTool] = {}
         self._subagents: dict[str, _RunningTool] = {}
@@ -88,7 +88,9 @@ class LiveRenderer(Renderer):
             self._silent_since = now
         match event:
             case events.TurnStarted():
-                self._begin_turn()
+                self._in_turn, self._is_printed = True, False
+                self._answer.separate = self._after_answer = not self._is_first
+                self._tick_on()
             case events.TextDelta(text=text):
                 self._answer.add(text)
             case events.TextDiscarded():
@@ -128,14 +130,9 @@ class LiveRenderer(Renderer):
         self._print(lines)
         self._answer.separate, self._after_answer = True, False
 
-    def _begin_turn(self) -> None:
-        self._in_turn, self._is_printed = True, False
-        self._answer.separate = self._after_answer = self._leading_blank
-        self._leading_blank = True  # a second turn comes after the answer of the first
-        self._tick_on()
-
     def _print(self, final: Sequence[str]) -> None:
         """Lines that stay, above all that is going on."""
+        self._is_first = self._is_first and not final
         self._screen.paint(final, [*self._growing, *self._status()])
 
     def repaint(self) -> None:
@@ -156,8 +153,8 @@ class LiveRenderer(Renderer):
         line.stylize("dim", 1)
         if tool and has_failed(event) and tool.output.strip():
             line.append(f"\n{_last_lines(tool.output)}", "dim")
-        for changed in event.diff.splitlines()[:_DIFF_LINES]:
-            line.append(f"\n  {clean(changed)}", _DIFF_STYLES.get(changed[0], "dim"))
+        for changed in clean(event.diff).split("\n")[:_DIFF_LINES] if event.diff else ():
+            line.append(f"\n  {changed}", _DIFF_STYLES.get(changed[:1], "dim"))
         self._note(line)
 
     def _show_printed(self) -> None:
@@ -165,7 +162,7 @@ class LiveRenderer(Renderer):
         self._printed.seek(0)
         self._printed.truncate()
         if text:
-            self._note(text, "dim")
+            self.say("\n" * self._after_answer + text, "dim")
 
     def _show_subagent(self, change: events.SubagentChanged) -> None:
         if change.state in ("waiting", "running"):
@@ -213,6 +210,7 @@ class LiveRenderer(Renderer):
     async def _tick(self) -> None:
         while self._in_turn or self._subagents:
             await asyncio.sleep(_TICK)
+            self._show_printed()
             if time.monotonic() >= self._next_paint:
                 self.repaint()
 

@@ -7,6 +7,7 @@ import math
 import select
 import signal
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from nanobot.app import App, open_app
@@ -18,7 +19,7 @@ from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store
 from nanobot.terminal.config import load_and_warn
 from nanobot.terminal.options import AgentOptions, conversation_named, session_key
-from nanobot.terminal.render import JsonRenderer, Notes, Renderer, WholeReplyRenderer
+from nanobot.terminal.render import JsonRenderer, PlainRenderer, Renderer
 from nanobot.terminal.screen import Screen, clean, complain, terminal_is_smart
 from nanobot.terminal.session import terminal_session
 
@@ -100,7 +101,7 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
                     print(reply, file=out, flush=True)
                 await _remember(app, options.model, out)
                 return 0
-        renderer = make_renderer(options, out=out)
+        renderer = make_renderer(options, out)
         for note in await notes_for(app, key):
             renderer.show(Notice(note))
         async with terminal_session(app, key, renderer) as session, renderer:
@@ -114,7 +115,8 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
                 stopped = True
         if not stopped:
             await _remember(app, options.model, out)
-        return max(exit_code(one, quiet=options.json_events) for one in finished)
+        say = (lambda _: None) if options.json_events else complain
+        return max(exit_code(one, say) for one in finished)
 
 
 async def _remember(app: App, model: str, out: TextIO) -> None:
@@ -142,39 +144,24 @@ def _say_what_takes_time() -> None:
         complain("Remembering the conversation (Ctrl-C skips that) ...")
 
 
-def make_renderer(
-    options: AgentOptions,
-    *,
-    out: TextIO | None = None,
-    screen: Screen | None = None,
-    leading_blank: bool = False,
-) -> Renderer:
+def make_renderer(options: AgentOptions, out: TextIO | None = None, screen: Screen | None = None) -> Renderer:
     """How this process shows a turn, given its options, `out` (stdout), and the `screen` of a prompt."""
     out = out or sys.stdout
     if options.json_events:
         return JsonRenderer(out)
     if not terminal_is_smart(out):
-        return WholeReplyRenderer(out, Notes(sys.stderr, tools=options.logs or sys.stderr.isatty()))
+        return PlainRenderer(out, tools=options.logs or sys.stderr.isatty())
     from nanobot.terminal.live import LiveRenderer
 
-    screen = screen or Screen(out)
-    return LiveRenderer(screen, out, markdown=options.markdown, leading_blank=leading_blank)
+    return LiveRenderer(screen or Screen(out), out, markdown=options.markdown)
 
 
-def exit_code(finished: TurnFinished, *, quiet: bool = False) -> int:
-    """The exit code of a turn; unless `quiet`, say on stderr why there is no (whole) answer."""
-    if finished.stop_reason == "cancelled":
-        return 130
-    fault = fault_of(finished)
-    if fault and not quiet:
-        complain(f"Error: {fault}")
-    return int(bool(fault))
-
-
-def fault_of(finished: TurnFinished) -> str:
-    """Why a turn that was not stopped has no (whole) answer; "" when it has."""
-    limit = "nanobot stopped at a limit before it was done. Ask it to go on."
-    return finished.error or (limit if finished.stop_reason in ("error", "limit") else "")
+def exit_code(finished: TurnFinished, say: Callable[[str], None] = lambda _: None) -> int:
+    """The exit code of a turn; `say` is told why there is no (whole) answer."""
+    if finished.stop_reason in ("done", "cancelled"):
+        return 0 if finished.stop_reason == "done" else 130
+    say(f"Error: {finished.error or 'nanobot stopped at a limit before it was done. Ask it to go on.'}")
+    return 1
 
 
 def _whole_message(message: str | None) -> str:

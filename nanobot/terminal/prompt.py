@@ -82,9 +82,9 @@ def keyboard_output() -> Output:
 class LivePrompt(Screen):
     """A screen whose last lines are what waits, and the prompt. `async with` shows it.
 
-    `waiting` is what was sent and has not had its turn: it is shown above the prompt, and Up takes the last
-    of it back. `keys` are for whoever reads; they count while nothing is searched for. `running` ends with
-    the prompt. Raises StorageError.
+    `buffer` is what is typed; `waiting` what was sent and has not had its turn: it is shown above the prompt,
+    and Up takes the last of it back. `keys` are for whoever reads; they count while nothing is searched for.
+    `running` ends with the prompt. Raises StorageError.
     """
 
     def __init__(self) -> None:
@@ -96,15 +96,11 @@ class LivePrompt(Screen):
         history = paths.make_private_dir(paths.home() / "history") / "cli_history"
         with contextlib.suppress(OSError):
             history.touch(mode=0o600)
-        self._buffer = Buffer(
-            multiline=True,
-            history=_History(str(history)),
-            complete_while_typing=True,
-        )
+        self.buffer = Buffer(multiline=True, history=_History(str(history)), complete_while_typing=True)
         self._add_keys()
         self._app: Application[None] = Application(
             layout=self._layout(),
-            key_bindings=ConditionalKeyBindings(self.keys, has_focus(self._buffer)),
+            key_bindings=ConditionalKeyBindings(self.keys, has_focus(self.buffer)),
             include_default_pygments_style=False,
             output=keyboard_output(),
             erase_when_done=True,
@@ -128,29 +124,15 @@ class LivePrompt(Screen):
         if self.running:
             await asyncio.wait([self.running])
 
-    @property
-    def text(self) -> str:
-        """What is typed and was not sent."""
-        return self._buffer.text
-
     def complete(self, completions: Completions) -> None:
         """Offer what a line that begins with a slash may become, and what each is about."""
-        self._buffer.completer = _Commands(completions)
+        self.buffer.completer = _Commands(completions)
 
     def take(self) -> str:
         """What is typed, which is sent now."""
-        text = self._buffer.text.strip()
-        self._buffer.reset(append_to_history=bool(text))
+        text = self.buffer.text.strip()
+        self.buffer.reset(append_to_history=bool(text))
         return text
-
-    def type(self, text: str) -> None:
-        """Put text in front of what is typed, to be changed and sent."""
-        self._buffer.cursor_position = 0
-        self._buffer.insert_text(text)
-
-    def clear(self) -> None:
-        """Take away what is typed and was not sent."""
-        self._buffer.reset()
 
     def paint(self, final: Sequence[str], live: Sequence[str]) -> None:
         """As a screen's."""
@@ -166,7 +148,7 @@ class LivePrompt(Screen):
 
     def _room(self) -> int:
         """Rows for live lines."""
-        taken = len(self.waiting) + 1 + self._buffer.document.line_count
+        taken = len(self.waiting) + 1 + self.buffer.document.line_count
         return max(1, shutil.get_terminal_size().lines - taken - 2)
 
     def _resized(self) -> None:
@@ -174,11 +156,9 @@ class LivePrompt(Screen):
         app, width = self._app, self.width
         if drawn := app.renderer.last_rendered_screen:
             cursor = drawn.get_cursor_position(app.layout.current_window)
-            rows = [drawn.data_buffer[row] for row in range(cursor.y)]
-            used = [
-                max((place for place, cell in row.items() if cell.char.strip()), default=0) for row in rows
-            ]
-            app.output.cursor_up(sum(last // width for last in [*used, cursor.x]))
+            rows = [drawn.data_buffer[row].items() for row in range(cursor.y)]
+            last = [max((at for at, cell in row if cell.char.strip()), default=0) for row in rows]
+            app.output.cursor_up(sum(at // width for at in [*last, cursor.x]))
         app.renderer.erase(leave_alternate_screen=False)
         app.invalidate()
 
@@ -186,12 +166,12 @@ class LivePrompt(Screen):
         search = SearchToolbar()
         line = Window(
             BufferControl(
-                self._buffer,
+                self.buffer,
                 search_buffer_control=search.control,
                 input_processors=[HighlightIncrementalSearchProcessor(), HighlightSelectionProcessor()],
                 preview_search=True,
             ),
-            height=lambda: Dimension(min=_MENU if self._buffer.complete_state else 1),
+            height=lambda: Dimension(min=_MENU if self.buffer.complete_state else 1),
             get_line_prefix=lambda number, wrapped: _CONTINUED if number or wrapped else _SIGN,
             wrap_lines=True,
             dont_extend_height=True,
@@ -212,7 +192,7 @@ class LivePrompt(Screen):
         return [*lines[:-1], (style, last.removesuffix("\n"))]
 
     def _add_keys(self) -> None:
-        buffer = self._buffer
+        buffer = self.buffer
 
         @self.keys.add("escape", "enter")
         def _new_line(event: KeyPressEvent) -> None:

@@ -9,7 +9,7 @@ from typing import Self, TextIO
 
 from nanobot.bus import events
 from nanobot.columns import cells, shortened
-from nanobot.terminal.screen import clean, one_line, wrapped
+from nanobot.terminal.screen import clean, complain, one_line, wrapped
 
 HINT_LIMIT = 100
 _PREVIEW_LIMIT = 160
@@ -45,8 +45,11 @@ class JsonRenderer(Renderer):
         print(json.dumps(events.event_to_json(event)), file=self._out, flush=True)
 
 
-class Notes(Renderer):
-    """One line per notice and, with `tools`, per tool call."""
+class PlainRenderer(Renderer):
+    """The reply alone, once it is whole: words of a broken attempt cannot be taken back from a pipe.
+
+    On stderr a line for each notice and, with `tools`, for each tool call.
+    """
 
     def __init__(self, out: TextIO, *, tools: bool) -> None:
         self._out = out
@@ -59,39 +62,22 @@ class Notes(Renderer):
             case events.ToolStarted(call_id=call_id, hint=hint):
                 self._hints[call_id] = hint
             case events.ToolFinished(call_id=call_id, name=name) if self._tools:
-                self._print(tool_line(event, self._hints.pop(call_id, name)))
+                complain(tool_line(event, self._hints.pop(call_id, name)))
             case events.Notice(text=text, attempt=attempt) if attempt <= _FIRST_RETRY:
-                self._print(one_line(text, 400))
+                complain(one_line(text, 400))
             case events.ApprovalAsked():
-                self._print(question(event))
+                complain(question(event))
             case events.SubagentChanged():
                 self._show_subagent(event)
-
-    def _print(self, text: str) -> None:
-        print(wrapped(text, self._out), file=self._out, flush=True)
+            case events.TurnFinished(text=text) if text:
+                text = clean(text) if self._out.isatty() else text
+                print(text.removesuffix("\n"), file=self._out, flush=True)
 
     def _show_subagent(self, change: events.SubagentChanged) -> None:
         said, now = self._subagents.get(change.id, ("", "")), (change.state, change.tool)
         if now != said and (change.tool or change.state != said[0]):
-            self._print(subagent_line(change))
+            complain(subagent_line(change))
             self._subagents[change.id] = now
-
-
-class WholeReplyRenderer(Renderer):
-    """The reply alone, once it is whole: words of a broken attempt cannot be taken back from a pipe.
-
-    Tool calls and notices go to `notes`.
-    """
-
-    def __init__(self, out: TextIO, notes: Renderer) -> None:
-        self._out = out
-        self._notes = notes
-
-    def show(self, event: events.Event) -> None:
-        self._notes.show(event)
-        if isinstance(event, events.TurnFinished) and event.text:
-            text = clean(event.text) if self._out.isatty() else event.text
-            print(text.removesuffix("\n"), file=self._out, flush=True)
 
 
 def tool_line(event: events.ToolFinished, hint: str) -> str:

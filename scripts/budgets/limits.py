@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_560, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_159, target=23_500)
+TOTAL = Ratchet(now=28_112, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=65, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_690, target=9_000)
+HELLO_LINES = Ratchet(now=9_663, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_866,
+    "terminal": 1_819,
     # the built-in tools; target 1,700
     "tools": 2_032,
     # what a new workspace holds
