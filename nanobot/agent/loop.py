@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from nanobot.agent.tools.base import Tool, ToolOutput, tool_surroundings
+from nanobot.agent.tools import Tool, ToolOutput, tool_surroundings
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import Conversation
 from nanobot.bus import events

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise, product, takewhile
 from typing import NamedTuple
 
-from nanobot.agent.tools.base import ToolOutput
+from nanobot.agent.tools import ToolOutput
 from nanobot.errors import NanobotError
 from nanobot.messages import (
     ContextPart,

@@ -16,7 +16,7 @@ from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from nanobot.agent.tools.base import Tool, ToolOutput, report_output
+from nanobot.agent.tools import Tool, ToolOutput, report_output
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ConfigError, NanobotError, ToolError
 from nanobot.mcp.http import HttpServer

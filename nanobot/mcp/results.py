@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from nanobot.agent.tools.base import ToolOutput
+from nanobot.agent.tools import ToolOutput
 from nanobot.errors import ToolError
 from nanobot.mcp.names import printable_text
 from nanobot.messages import ImagePart

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nanobot.agent.tools.base import Tool
+from nanobot.agent.tools import Tool
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.names import ToolNames

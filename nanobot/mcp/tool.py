@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nanobot.agent.tools.base import Tool, ToolOutput
+from nanobot.agent.tools import Tool, ToolOutput
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.names import DESCRIPTION_CHARS, LISTED, ToolNames, fit_schema, printable_text
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import Tool, current_turn
+from nanobot.agent.tools import Tool, current_turn
 from nanobot.config.schema import MemoryConfig
 from nanobot.errors import NanobotError, StorageError, ToolError
 from nanobot.messages import InboundMessage

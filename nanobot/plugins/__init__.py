@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nanobot.agent.tools.base import Tool
+    from nanobot.agent.tools import Tool
     from nanobot.agent.tools.registry import ToolReport
     from nanobot.plugins.folder import PluginTools
 

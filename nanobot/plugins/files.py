@@ -18,8 +18,15 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from nanobot.agent.tools import base
-from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
+from nanobot.agent.tools import (
+    Tool,
+    ToolContext,
+    ToolOutput,
+    current_call_id,
+    current_turn,
+    report_output,
+    tool_surroundings,
+)
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
 from nanobot.plugins.threads import PluginThreads, describe_fault
@@ -60,10 +67,10 @@ class PluginTool(Tool):
         loop, outside = asyncio.get_running_loop(), contextvars.copy_context()
 
         def report(text: str) -> None:
-            loop.call_soon_threadsafe(base.report_output, text, context=outside)
+            loop.call_soon_threadsafe(report_output, text, context=outside)
 
         try:
-            with base.tool_surroundings(base.current_turn(), base.current_call_id(), report):
+            with tool_surroundings(current_turn(), current_call_id(), report):
                 work = partial(_run, self._plugin, kwargs)
                 output: ToolOutput = await self._threads.run(work, self._seconds)
         except TimeoutError as error:

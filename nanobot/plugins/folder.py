@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from nanobot.agent.tools.base import Tool, ToolContext
+from nanobot.agent.tools import Tool, ToolContext
 from nanobot.agent.tools.registry import ToolReport
 from nanobot.errors import ToolError
 from nanobot.plugins.files import PluginTool, fresh_spec, load_tools, module_name

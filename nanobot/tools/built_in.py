@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from nanobot import paths
-from nanobot.agent.tools.base import Tool, ToolContext, ToolOutput
+from nanobot.agent.tools import Tool, ToolContext, ToolOutput
 from nanobot.config.schema import Config
 from nanobot.security.files import PathPolicy
 from nanobot.store.store import Store

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import report_output
+from nanobot.agent.tools import report_output
 from nanobot.errors import SandboxMissing, ToolError
 from nanobot.security.environment import UNATTENDED, child_environment
 from nanobot.security.process import start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import (
+from nanobot.agent.tools import (
     TEXT,
     WHOLE_NUMBER,
     Tool,

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from nanobot.agent.tools.base import TEXT, WHOLE_NUMBER, Tool, ToolOutput, current_turn, object_schema
+from nanobot.agent.tools import TEXT, WHOLE_NUMBER, Tool, ToolOutput, current_turn, object_schema
 from nanobot.errors import ToolError
 from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy

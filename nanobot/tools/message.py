@@ -8,7 +8,7 @@ import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanobot.agent.tools.base import TEXT, Tool, current_call_id, current_turn, object_schema
+from nanobot.agent.tools import TEXT, Tool, current_call_id, current_turn, object_schema
 from nanobot.errors import ToolError
 from nanobot.messages import Attachment, OutboundMessage
 from nanobot.paths import make_private_dir, outgoing_dir, write_atomic

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanobot.agent.tools.base import (
+from nanobot.agent.tools import (
     TEXT,
     WHOLE_NUMBER,
     Tool,

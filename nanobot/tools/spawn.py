@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nanobot.agent.tools.base import TEXT, Tool, current_call_id, current_turn, object_schema
+from nanobot.agent.tools import TEXT, Tool, current_call_id, current_turn, object_schema
 from nanobot.errors import ToolError, UsageError
 from nanobot.subagents import LazySubagents
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from nanobot.agent.tools.base import TEXT, WHOLE_NUMBER, Tool, object_schema
+from nanobot.agent.tools import TEXT, WHOLE_NUMBER, Tool, object_schema
 from nanobot.errors import ToolError
 
 if TYPE_CHECKING:

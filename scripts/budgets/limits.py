@@ -103,7 +103,7 @@ OAUTH_LOGINS = ("providers/codex.py", "providers/copilot.py")
 DATABASE_ADAPTERS = ("store/sqlite.py", "store/postgres.py")
 
 # The contract of plugins: its classes are implemented by others, outside this package.
-PLUGIN_API = ("agent/tools/base.py", "channels/base.py")
+PLUGIN_API = ("agent/tools/__init__.py", "channels/base.py")
 # The class of channels that stand on the shared base; itself part of that.
 CHANNEL_BASE = "channels/platform.py"
 # What everyone speaks: not counted among the rooms that a module imports.

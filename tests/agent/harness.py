@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nanobot.agent.loop import Turn
-from nanobot.agent.tools.base import Tool
+from nanobot.agent.tools import Tool
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.agent.window import Conversation, Limits
 from nanobot.bus.events import TurnEvent, TurnFinished

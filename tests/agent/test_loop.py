@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from nanobot.agent.tools.base import ToolOutput, current_turn, report_output
+from nanobot.agent.tools import ToolOutput, current_turn, report_output
 from nanobot.bus.events import (
     Notice,
     TextDelta,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import ToolOutput
+from nanobot.agent.tools import ToolOutput
 from nanobot.errors import ToolError
 from nanobot.security.files import PathPolicy
 from nanobot.tools.filesystem import EditFile, ReadFile, WriteFile

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.agent.tools.base import ToolContext, TurnContext, tool_surroundings
+from nanobot.agent.tools import ToolContext, TurnContext, tool_surroundings
 from nanobot.errors import ToolError
 from nanobot.messages import Address, InboundMessage
 from nanobot.security.files import PathPolicy

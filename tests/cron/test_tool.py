@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.tools.base import tool_surroundings
+from nanobot.agent.tools import tool_surroundings
 from nanobot.cron.jobs import JobTable, due_message
 from nanobot.errors import ToolError
 from nanobot.messages import Source

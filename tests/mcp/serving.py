@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.tools.base import ToolOutput, tool_surroundings
+from nanobot.agent.tools import ToolOutput, tool_surroundings
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.mcp.source import McpTools
 from tests.talk import turn_in

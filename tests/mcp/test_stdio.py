@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import tool_surroundings
+from nanobot.agent.tools import tool_surroundings
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import ToolError

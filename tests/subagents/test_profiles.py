@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nanobot.agent.tools.base import Tool
+from nanobot.agent.tools import Tool
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.app import App, open_app
 from nanobot.config.schema import Config

@@ -167,7 +167,7 @@ def test_a_protocol_needs_two_implementations(tmp_path: Path) -> None:
     assert "protocol" not in check(tmp_path).stderr
 
 
-@pytest.mark.parametrize("name", ["agent/tools/base.py", "channels/base.py"])
+@pytest.mark.parametrize("name", ["agent/tools/__init__.py", "channels/base.py"])
 def test_the_plugin_api_is_implemented_elsewhere(tmp_path: Path, name: str) -> None:
     write(tmp_path, name, PROTOCOL)
     assert "protocol" not in check(tmp_path).stderr

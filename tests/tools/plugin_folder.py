@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from nanobot.agent.tools.base import Tool, ToolContext
+from nanobot.agent.tools import Tool, ToolContext
 from nanobot.messages import ToolCall
 from nanobot.plugins.folder import PluginTools
 from tests.agent.harness import Played, Reply, play

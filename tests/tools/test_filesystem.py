@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import Tool, ToolOutput, tool_surroundings
+from nanobot.agent.tools import Tool, ToolOutput, tool_surroundings
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.messages import ImagePart
 from nanobot.security.files import PathPolicy

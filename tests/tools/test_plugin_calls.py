@@ -276,7 +276,7 @@ async def test_the_turn_is_known_and_output_is_shown_live(plugins: PluginFolder)
     body = """def execute(self, **kwargs):
     import threading
     from nanobot.agent.tools import current_turn
-    from nanobot.agent.tools.base import current_call_id, report_output
+    from nanobot.agent.tools import current_call_id, report_output
     report_output("working")
     main = threading.current_thread() is threading.main_thread()
     return f"{current_turn().session_key} {current_call_id()} {main}" """

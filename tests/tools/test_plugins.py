@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import Tool
+from nanobot.agent.tools import Tool
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.app import open_app
 from nanobot.config.schema import Config

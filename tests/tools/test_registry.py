@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanobot.agent.tools.base import Tool, ToolContext
+from nanobot.agent.tools import Tool, ToolContext
 from nanobot.agent.tools.registry import Toolbox
 from nanobot.errors import ToolError
 from nanobot.messages import ToolCall

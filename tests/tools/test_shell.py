@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.agent.tools.base import ToolContext, ToolOutput, tool_surroundings
+from nanobot.agent.tools import ToolContext, ToolOutput, tool_surroundings
 from nanobot.errors import AccessDenied, ToolError
 from nanobot.security.files import PathPolicy
 from nanobot.tools.shell import BackgroundPrograms, Exec

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from nanobot.agent.tools.base import Tool
+from nanobot.agent.tools import Tool
 from nanobot.errors import ToolError
 from nanobot.messages import ToolCall, ToolDefinition
 
