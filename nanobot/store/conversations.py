@@ -23,16 +23,14 @@ class Conversations(Table):
     ) -> list[SessionInfo]:
         """Those that changed last, newest first, without empty ones; of one session, if it is named."""
         rows = await self.database.rows(
-            f"{INFO} WHERE (? = '' OR session = ?) AND (? OR kind <> 'subagent') AND (inherited > 0"
-            " OR conversation = conversations.id OR EXISTS (SELECT 1 FROM messages"
-            " WHERE conversation = conversations.id))"
-            " ORDER BY conversations.updated_at DESC, conversations.id DESC LIMIT ?",
+            f"{INFO} WHERE (? = '' OR session = ?) AND (? OR kind <> 'subagent') AND (messages > 0"
+            " OR conversation = id) ORDER BY conversations.updated_at DESC, id DESC LIMIT ?",
             *(session, session, subagents, limit),
         )
         return [session_info(row) for row in rows]
 
     async def get(self, conversation: int) -> SessionInfo | None:
-        rows = await self.database.rows(f"{INFO} WHERE conversations.id = ?", conversation)
+        rows = await self.database.rows(f"{INFO} WHERE id = ?", conversation)
         return session_info(rows[0]) if rows else None
 
     async def messages(self, conversation: int, after: int, limit: int) -> list[StoredMessage]:
@@ -50,10 +48,7 @@ class Conversations(Table):
     def begin(self, connection: Connection, session: str) -> None:
         """Begin another one, unless nothing was said in this one yet; that is kept, and owed to memory."""
         connection.hold(session)
-        said = (
-            "SELECT 1 FROM sessions JOIN conversations ON conversations.id = conversation WHERE key = ? AND"
-            " (inherited > 0 OR EXISTS (SELECT 1 FROM messages WHERE conversation = conversations.id))"
-        )
+        said = "SELECT 1 FROM sessions JOIN conversations ON id = conversation WHERE key = ? AND messages > 0"
         if connection.row(said, session):
             begin_conversation(connection, session)
 
@@ -67,15 +62,14 @@ class Conversations(Table):
         """Go on with what was said in it up to message `seq`, in another one; it stays as it is."""
         key = _session_of(connection, conversation)
         counting = "SELECT COUNT(*) FROM messages WHERE conversation = ? AND seq <= ?"
-        parts = branch(connection, conversation, seq)
-        inherited = sum(connection.rows(counting, *part)[0][0] for part in parts)
-        number = begin_conversation(connection, key)
+        shared = sum(connection.rows(counting, *part)[0][0] for part in branch(connection, conversation, seq))
+        (old,) = connection.rows("SELECT * FROM conversations WHERE id = ?", conversation)
+        start, summary = (old["start_seq"], old["summary"]) if old["start_seq"] < seq else (0, "")
         connection.change(
-            "UPDATE conversations SET parent = ?, fork_seq = ?, inherited = ?,"
-            " (title, start_seq, shortened_seq, summary) = (SELECT CASE WHEN ? = 0 THEN '' ELSE title END,"
-            " CASE WHEN start_seq < ? THEN start_seq ELSE 0 END, shortened_seq,"
-            " CASE WHEN start_seq < ? THEN summary ELSE '' END FROM conversations WHERE id = ?) WHERE id = ?",
-            *(conversation, seq, inherited, inherited, seq, seq, conversation, number),
+            "UPDATE conversations SET parent = ?, fork_seq = ?, messages = ?, title = ?, start_seq = ?,"
+            " shortened_seq = ?, summary = ? WHERE id = ?",
+            *(conversation, seq, shared, old["title"] if shared else "", start),
+            *(old["shortened_seq"], summary, begin_conversation(connection, key)),
         )
 
 

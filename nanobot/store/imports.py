@@ -53,8 +53,9 @@ def import_session(
         *(min(times), max(times), total, start, start, int(session.is_group), key),
     )
     connection.change(
-        "UPDATE conversations SET title = ?, created_at = ?, updated_at = ?, start_seq = ? WHERE session = ?",
-        *(title, min(times), max(times), start, key),
+        "UPDATE conversations SET title = ?, messages = ?, created_at = ?, updated_at = ?, start_seq = ?"
+        " WHERE session = ?",
+        *(title, total, min(times), max(times), start, key),
     )
     seq = 0
     for _, group in groupby(session.messages, key=lambda stored: stored.turn_id):

@@ -163,7 +163,7 @@ CREATE TABLE conversations (
   title TEXT NOT NULL DEFAULT '', created_at REAL NOT NULL, updated_at REAL NOT NULL,
   parent INTEGER,                              -- it goes on from another one
   fork_seq INTEGER NOT NULL DEFAULT 0,         -- after this message of its parent
-  inherited INTEGER NOT NULL DEFAULT 0,        -- so many messages it has from there
+  messages INTEGER NOT NULL DEFAULT 0,         -- in it, with those it has from there
   start_seq INTEGER NOT NULL DEFAULT 0,        -- the model's context begins after this message
   summary TEXT NOT NULL DEFAULT '',            -- what was said before start_seq
   shortened_seq INTEGER NOT NULL DEFAULT 0,    -- tool results up to it are shown to the model in short
@@ -171,10 +171,10 @@ CREATE TABLE conversations (
   context_estimate INTEGER NOT NULL DEFAULT 0  -- and as it had been estimated
 );
 CREATE INDEX conversations_by_update ON conversations (updated_at);
-INSERT INTO conversations (session, title, created_at, updated_at, start_seq, summary, shortened_seq,
-    context_tokens, context_estimate)
-  SELECT key, title, created_at, updated_at, start_seq, summary, shortened_seq, context_tokens,
-    context_estimate FROM sessions ORDER BY updated_at;
+INSERT INTO conversations (session, title, messages, created_at, updated_at, start_seq, summary,
+    shortened_seq, context_tokens, context_estimate)
+  SELECT key, title, (SELECT COUNT(*) FROM messages WHERE session = key), created_at, updated_at, start_seq,
+    summary, shortened_seq, context_tokens, context_estimate FROM sessions ORDER BY updated_at;
 ALTER TABLE sessions ADD COLUMN conversation INTEGER NOT NULL DEFAULT 0;
 UPDATE sessions SET conversation = (SELECT id FROM conversations WHERE session = key);
 ALTER TABLE messages ADD COLUMN conversation INTEGER NOT NULL DEFAULT 0;

@@ -16,7 +16,7 @@ class Sessions(Table):
 
     async def get(self, key: str) -> SessionInfo | None:
         """The conversation that is going on in it; None when there is no such session."""
-        rows = await self.database.rows(f"{INFO} WHERE key = ? AND conversations.id = conversation", key)
+        rows = await self.database.rows(f"{INFO} WHERE key = ? AND id = conversation", key)
         return session_info(rows[0]) if rows else None
 
     async def history(self, key: str, *, after: int = 0, limit: int | None = None) -> list[StoredMessage]:
@@ -55,19 +55,14 @@ class Sessions(Table):
 
 
 INFO = (
-    "SELECT conversations.*, is_group, kind, inherited + (SELECT COUNT(*) FROM messages"
-    " WHERE conversation = conversations.id) AS messages FROM conversations JOIN sessions ON key = session"
+    "SELECT session, title, messages, conversations.created_at, conversations.updated_at, is_group, kind, id"
+    " FROM conversations JOIN sessions ON key = session"
 )
 
 
 def session_info(row: Row) -> SessionInfo:
     """What a query that begins with INFO has found."""
-    return SessionInfo(
-        *(row["session"], row["title"], row["messages"], row["created_at"], row["updated_at"]),
-        is_group=bool(row["is_group"]),
-        kind=row["kind"],
-        id=row["id"],
-    )
+    return SessionInfo(*row)._replace(is_group=bool(row["is_group"]))
 
 
 def ensure_session(connection: Connection, key: str, kind: SessionKind = "chat") -> None:

@@ -274,12 +274,12 @@ def _append(connection: Connection, claim: Claim, message: Message) -> StoredMes
         "UPDATE sessions SET last_seq = last_seq + 1, updated_at = ? WHERE key = ? RETURNING last_seq",
         *(connection.now, claim.session_key),
     )
-    if message.role == "user":
-        connection.change(
-            "UPDATE conversations SET updated_at = ?, title = CASE WHEN title = '' THEN ? ELSE title END"
-            " WHERE id = (SELECT conversation FROM turns WHERE id = ?)",
-            *(connection.now, " ".join(message.text.split())[:_TITLE], claim.turn_id),
-        )
+    title = " ".join(message.text.split())[:_TITLE] if message.role == "user" else ""
+    connection.change(
+        "UPDATE conversations SET messages = messages + 1, updated_at = ?, title = CASE WHEN title = ''"
+        " THEN ? ELSE title END WHERE id = (SELECT conversation FROM turns WHERE id = ?)",
+        *(connection.now, title, claim.turn_id),
+    )
     stored = StoredMessage(row["last_seq"], claim.turn_id, connection.now, message)
     insert_message(connection, claim.session_key, stored)
     if message.role == "assistant":

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_560, target=4_000)
+SPINE = Ratchet(now=4_546, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_112, target=23_500)
+TOTAL = Ratchet(now=28_105, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=65, target=60)
+HELLO_FILES = Ratchet(now=64, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_663, target=9_000)
+HELLO_LINES = Ratchet(now=9_654, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 805,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_724,
+    "agent": 1_720,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -52,7 +52,7 @@ ROOMS: dict[str, int] = {
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 2_900,
     # the owner's tool files, watched, each in threads of its own
-    "plugins": 568,
+    "plugins": 575,
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_471,
     # paths, addresses, shell text, environment, all programs; target 1,110
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 976,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_999,
+    "store": 1_989,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
