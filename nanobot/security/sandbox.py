@@ -1,7 +1,8 @@
-"""A sandbox for the programs of a session: bubblewrap with a small view of the machine (bwrap(1)).
+"""A sandbox for the programs of a session: bubblewrap (bwrap(1)), or Landlock where that cannot be had.
 
-What runs in it meets there (files in /tmp, servers on its loopback) and ends with it. It sees the system
-read-only, the folders of its `View`, and nothing of nanobot's own; the network only if it is let.
+What runs in it sees the system read-only, the folders of its `View`, and nothing of nanobot's own; the
+network only if it is let. With bubblewrap it meets there (files in /tmp, servers on its loopback), sees
+nothing else that runs, and ends with it.
 """
 
 from __future__ import annotations
@@ -10,104 +11,107 @@ import asyncio
 import functools
 import json
 import os
+import shutil
 import socket
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 from nanobot.errors import SandboxMissing
 from nanobot.security.process import Process, ProcessStreams, start
+from nanobot.security.sandbox_view import LINKED, SYSTEM, View, may_be_seen
 
-_SYSTEM = ("/usr", "/opt", "/nix", "/snap")
-_LINKED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")  # into /usr, on most systems
-# Of /etc only this: it may hold keys, and for root the passwords.
-_NO_PROJECT = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
-_ETC = (
-    *("alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "group", "hosts", "inputrc"),
-    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf"),
-    *("os-release", "passwd", "pki", "profile", "profile.d", "protocols", "resolv.conf", "services", "ssl"),
-    *("terminfo", "timezone", "vim"),
-)
-# What other programs keep secret, below the owner's home.
-_SECRETS = (
-    *(".ssh", ".gnupg", ".password-store", ".pki", ".local/share/keyrings", ".config/op", ".vault-token"),
-    *(".aws", ".azure", ".config/gcloud", ".kube", ".docker", ".oci", ".config/rclone", ".terraform.d"),
-    *(
-        ".config/gh",
-        ".config/hub",
-        ".config/git/credentials",
-        ".git-credentials",
-        ".netrc",
-        ".npmrc",
-        ".pypirc",
-    ),
-    *(".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials", ".m2/settings.xml", ".pgpass"),
-    *(
-        ".my.cnf",
-        ".mozilla",
-        ".thunderbird",
-        ".config/google-chrome",
-        ".config/chromium",
-        ".config/BraveSoftware",
-    ),
-    *(".config/microsoft-edge", ".config/vivaldi", ".config/opera", ".config/Signal", ".config/Slack"),
-    *(".claude", ".claude.json", ".codex", ".gemini", ".cursor", ".bash_history", ".zsh_history"),
-    *(".python_history", ".node_repl_history", ".psql_history", ".mysql_history"),
-)
 _TMP_BYTES = 1 << 30
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _STOP_SECONDS = 1.0
 _IDLE_SECONDS = 600.0
 _FIX = 'Install bubblewrap (`apt install bubblewrap`), or set tools.exec.sandbox to "off" in config.json.'
 
 
-class View(NamedTuple):
-    """What programs of a session see beside the system. `hidden` is within the others and is not seen.
-
-    `home` is the owner's home, seen without what other programs keep secret there; None for a private one.
-    """
-
-    writable: Sequence[Path]
-    read_only: Sequence[Path] = ()
-    hidden: Sequence[Path] = ()
-    home: Path | None = None
-
-
 def bubblewrap(view: View, *, network: bool) -> list[str]:
     """The command line up to the program itself."""
-    home = str(view.home or Path.home())
+    real = str(view.home or Path.home().resolve())
     command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
     command += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "nanobot"]
     command += ["--share-net"] if network else []
-    for name in _SYSTEM:
-        command += ["--ro-bind-try", name, name]
-    for link in _LINKED:
+    for link in LINKED:
         path = Path(link)
         command += ["--symlink", str(path.readlink())] if path.is_symlink() else ["--ro-bind-try", link]
         command.append(link)
-    for name in _ETC:
-        command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
     command += ["--tmpfs", "/run", "--dir", "/var/tmp"]
-    command += ["--bind", home, home] if view.home else ["--size", str(_TMP_BYTES), "--tmpfs", home]
-    command += ["--ro-bind-try", sys.base_prefix, sys.base_prefix]
-    secrets = [view.home / name for name in _SECRETS] if view.home else []
-    for path in (*secrets, *view.hidden):
+    command += ["--bind", real, real] if view.home else ["--size", str(_TMP_BYTES), "--tmpfs", real]
+    command += ["--symlink", real, str(Path.home())] if real != str(Path.home()) else []
+    for name in SYSTEM:
+        command += ["--ro-bind-try", name, name]
+    for path in view.closed:
         if path.is_dir():
             command += ["--tmpfs", str(path)]
         elif path.exists():
             command += ["--ro-bind", "/dev/null", str(path)]
-    for kind, paths in (("--bind", view.writable), ("--ro-bind", view.read_only)):
-        for path in paths:
+    for kind, paths in (("--bind", view.writable), ("--ro-bind", view.fixed)):
+        for path in filter(Path.exists, paths):
             command += [kind, str(path), str(path)]
     return [*command, "--remount-ro", "/"]
 
 
-class Sandbox:
+def _interpreter(name: str) -> list[str]:
+    """A bare Python that runs a module of this folder, which may not be seen where it runs."""
+    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    return [python, "-I", "-S", "-c", Path(__file__).with_name(name).read_text("utf-8")]
+
+
+class Landlock:
+    """Each program confines itself before it begins. They meet in a private TMPDIR."""
+
+    note = (  # what to know when something is denied
+        "Commands run in a sandbox (Landlock): nothing new can be made at the top of the workspace and the "
+        "home, only in folders there (write_file makes them), and in $TMPDIR instead of /tmp."
+    )
+
+    def __init__(self, view: View, *, network: bool) -> None:
+        self._tmp = ""
+        self._processes: list[Process] = []
+        self._home = view.home
+        self._write = [*_DEVICES, *map(str, view.writable), *([str(view.home)] if view.home else [])]
+        self._asked = {
+            "read": [*LINKED, *SYSTEM, "/proc", *map(str, view.fixed)],
+            "closed": [*map(str, view.closed)],
+            "fixed": [*map(str, view.fixed)],
+            "network": network,
+        }
+
+    async def start(self, command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Process:
+        """Start a program that sees these variables beside the harmless ones of ours. Raises OSError."""
+        self._tmp = self._tmp or tempfile.mkdtemp(prefix="nanobot-")
+        asked = json.dumps({**self._asked, "write": [*self._write, self._tmp]})
+        own = {"TMPDIR": self._tmp, **({} if self._home else {"HOME": self._tmp})}
+        helper = [*_interpreter("sandbox_landlock.py"), asked]
+        process = await start([*helper, *command], folder=folder, variables={**variables, **own})
+        self._processes = [one for one in self._processes if one.lives()] + [process]
+        return process
+
+    @property
+    def running(self) -> bool:
+        """Whether anything that was started in it has not ended."""
+        return any(one.lives() for one in self._processes)
+
+    async def aclose(self) -> None:
+        """Delete its files. What still runs is its starter's to end."""
+        if self._tmp:
+            await asyncio.to_thread(shutil.rmtree, self._tmp, ignore_errors=True)
+            self._tmp = ""
+
+
+class Bubblewrap:
     """Started with its first program, and ended with `aclose` or with nanobot."""
+
+    note = "Commands run in a sandbox (bubblewrap) that sees a part of the machine's files and writes to few."
 
     def __init__(self, view: View, *, network: bool) -> None:
         self._command = bubblewrap(view, network=network)
@@ -119,7 +123,7 @@ class Sandbox:
         self._opening = asyncio.Lock()
 
     async def start(self, command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Process:
-        """Start a program in it, with these variables only. Raises OSError, and SandboxMissing."""
+        """Start a program in it, with these variables only. Raises OSError."""
         async with self._opening:
             if self._socket is None:
                 await self._open()
@@ -128,12 +132,17 @@ class Sandbox:
         number, loop = self._count, asyncio.get_running_loop()
         transport, files = await _Transport.open()
         self._begun[number], self._running[number] = loop.create_future(), transport
-        request = {"id": number, "command": [*command], "folder": str(folder), "variables": {**variables}}
+        own = {**variables, "TMPDIR": "/tmp"}
+        request = {"id": number, "command": [*command], "folder": str(folder), "variables": own}
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], files)
             transport.pid = await self._begun[number]
-        except BaseException:
+        except BaseException as error:
             transport.close()
+            self._running.pop(number, None)
+            if isinstance(error, ConnectionError) and self._bwrap:
+                said = await self._bwrap.stderr.read(2000)
+                raise ConnectionError(said.decode("utf-8", "replace").strip() or str(error)) from error
             raise
         finally:
             for file in files:
@@ -159,14 +168,12 @@ class Sandbox:
         with theirs:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             ours.setblocking(False)
-            code = Path(__file__).with_name("sandbox_init.py").read_text("utf-8")
-            python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-            first = [python, "-I", "-S", "-c", code, str(theirs.fileno())]
+            first = [*_interpreter("sandbox_init.py"), str(theirs.fileno())]
             try:
                 self._bwrap = await start([*self._command, "--", *first], pass_fds=[theirs.fileno()])
-            except OSError as error:
+            except OSError:
                 ours.close()
-                raise SandboxMissing(f"{error}. {_FIX}") from error
+                raise
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._hear)
 
@@ -196,10 +203,25 @@ class Sandbox:
         self._socket = None
         for waiting in self._begun.values():
             if not waiting.done():
-                waiting.set_exception(SandboxMissing(f"The sandbox does not work here. {_FIX}"))
+                waiting.set_exception(ConnectionError("the sandbox has ended"))
         for transport in self._running.values():
             transport.ended(-9)
         self._running.clear()
+
+
+Sandbox = Bubblewrap | Landlock
+
+
+async def fault_of(sandbox: Sandbox) -> str:
+    """What is wrong with it, found by running a program in it; empty when nothing is."""
+    try:
+        process = await sandbox.start(["/bin/sh", "-c", "exit 0"], Path("/"), {})
+    except OSError as error:
+        return str(error)
+    said = await process.stderr.read()
+    in_time = await process.exits(_STOP_SECONDS)
+    process.close()
+    return "" if in_time and process.code == 0 else said.decode("utf-8", "replace").strip()
 
 
 class Sandboxes:
@@ -210,43 +232,56 @@ class Sandboxes:
     """
 
     def __init__(
-        self, workspace: Path, private: Path, readable: Sequence[Path], *, restrict: bool, network: bool
+        self,
+        way: Literal["bwrap", "landlock"],
+        workspace: Path,
+        private: Path,
+        readable: Sequence[Path],
+        *,
+        restrict: bool,
+        network: bool,
     ) -> None:
+        self._kind = Bubblewrap if way == "bwrap" else Landlock
         self._workspace = workspace.resolve()
         self._private = private.resolve()
         self._readable = readable
         self._restrict = restrict
         self._network = network
         self._open: dict[str, tuple[View, Sandbox, float]] = {}
+        self._making = asyncio.Lock()
 
     async def of(self, session: str, folder: str) -> Sandbox:
-        """The one of a session, whose owner stands in `folder`."""
+        """The one of a session, whose owner stands in `folder`. Raises SandboxMissing."""
         now, view = time.monotonic(), self._view(folder)
-        for key, (other, sandbox, used) in [*self._open.items()]:
-            if (key == session and other != view) or (not sandbox.running and now - used > _IDLE_SECONDS):
-                del self._open[key]
-                await sandbox.aclose()
-        _, sandbox, _ = self._open.get(session) or (view, Sandbox(view, network=self._network), now)
-        self._open[session] = view, sandbox, now
+        async with self._making:
+            for key, (other, sandbox, used) in [*self._open.items()]:
+                if (key == session and other != view) or (not sandbox.running and now - used > _IDLE_SECONDS):
+                    del self._open[key]
+                    await sandbox.aclose()
+            sandbox = self._open[session][1] if session in self._open else await self._made(view)
+            self._open[session] = view, sandbox, now
         return sandbox
 
     async def aclose(self) -> None:
         """End them all."""
         await asyncio.gather(*(sandbox.aclose() for _, sandbox, _ in self._open.values()))
 
+    async def _made(self, view: View) -> Sandbox:
+        sandbox = self._kind(view, network=self._network)
+        if fault := await fault_of(sandbox):
+            await sandbox.aclose()
+            raise SandboxMissing(f"The sandbox does not work here: {fault}. {_FIX}")
+        return sandbox
+
     def _view(self, folder: str) -> View:
         own = [self._workspace / "tools", self._workspace / "skills"]  # what steers nanobot itself
         for path in (*own, *self._readable):  # what comes to be later would be another view
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         stands = Path(folder).resolve() if folder else self._workspace
-        theirs = [] if self._restrict or not self._may_be_seen(stands) else [stands]
-        home = None if self._restrict else Path.home()
+        home = None if self._restrict else Path.home().resolve()
+        seen = self._restrict or (home and stands.is_relative_to(home))
+        theirs = [] if seen or not may_be_seen(stands, self._private) else [stands]
         return View([*theirs, self._workspace], [*own, *self._readable], [self._private], home)
-
-    def _may_be_seen(self, folder: Path) -> bool:
-        """Whether a folder outside the home may be written to: no system's, and none above nanobot's own."""
-        system = any(folder.is_relative_to(path) for path in _NO_PROJECT)
-        return folder.is_dir() and not system and not self._private.is_relative_to(folder)
 
 
 class _Transport(asyncio.SubprocessTransport):

@@ -41,7 +41,12 @@ def commands_of(config: Config) -> BackgroundPrograms:
         restrict, network = tools.restrict_to_workspace, tools.exec.network == "on"
         readable = (paths.home() / "media", output)
         sandboxes = Sandboxes(
-            config.workspace_path, paths.home(), readable, restrict=restrict, network=network
+            tools.exec.sandbox,
+            config.workspace_path,
+            paths.home(),
+            readable,
+            restrict=restrict,
+            network=network,
         )
     return BackgroundPrograms(output, sandboxes)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanobot.agent.tools import report_output
-from nanobot.errors import SandboxMissing, ToolError
+from nanobot.errors import ToolError
 from nanobot.security.environment import UNATTENDED, child_environment
 from nanobot.security.process import start
 from nanobot.security.screen import TextScreen
@@ -43,13 +43,13 @@ async def run_in_shell(
     variables = {name: value for name, value in UNATTENDED.items() if name not in env_names}
     try:
         if sandbox is not None:
-            variables = {**child_environment(env_names), **variables, "TMPDIR": "/tmp"}
+            variables = {**child_environment(env_names), **variables}
             process = await sandbox.start([shell, "-c", command], folder, variables)
         else:
             process = await start(
                 [shell, "-c", command], folder=folder, inherited=env_names, variables=variables
             )
-    except (OSError, ValueError, SandboxMissing) as error:
+    except (OSError, ValueError) as error:
         raise ToolError(f"The command could not be started: {error}") from error
     streams = ((1, process.stdout), (2, process.stderr))
     reading = [asyncio.create_task(output.read(number, stream)) for number, stream in streams]

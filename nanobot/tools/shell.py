@@ -18,7 +18,7 @@ from nanobot.agent.tools import (
     current_turn,
     object_schema,
 )
-from nanobot.errors import ToolError
+from nanobot.errors import SandboxMissing, ToolError
 from nanobot.paths import home
 from nanobot.security.files import PathPolicy
 
@@ -111,7 +111,10 @@ class Exec(Tool):
             raise ToolError(f"{MOST_PROGRAMS} programs run in the background. Stop one first.")
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
         sandboxes, output = self._programs.sandboxes, CommandOutput()
-        sandbox = await sandboxes.of(session, _owner_folder()) if sandboxes else None
+        try:
+            sandbox = await sandboxes.of(session, _owner_folder()) if sandboxes else None
+        except SandboxMissing as error:
+            raise ToolError(f"The command could not be started: {error}") from error
         # A task of its own: however often this call is cancelled, the clean-up runs to its end.
         running = asyncio.create_task(
             run_in_shell(
@@ -133,6 +136,8 @@ class Exec(Tool):
                 f"the background (`command &`). Output until then:\n{output.text()}"
             )
         text = output.text()
+        if sandbox and code and ("denied" in text or "Read-only file" in text):
+            text += f"\n[{sandbox.note}]"
         if (left := output.program) is not None:
             text += f"\n[goes on in the background until nanobot ends: process {left.number}, "
             text += f"output in {left.output.path}]"

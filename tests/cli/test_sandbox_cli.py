@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 
 import pytest
 
+from nanobot.security.sandbox import Landlock, fault_of
+from nanobot.security.sandbox_view import View
 from tests.cli.conftest import Nanobot
 
 
@@ -26,6 +29,25 @@ def outputs(nanobot: Nanobot, *commands: str, env: dict[str, str] | None = None)
         for part in message["parts"]
         if part["type"] == "tool_result"
     )
+
+
+def test_with_landlock_they_write_below_the_workspace_and_are_told_so(nanobot: Nanobot) -> None:
+    if fault := asyncio.run(fault_of(Landlock(View([]), network=True))):
+        pytest.skip(fault)
+    configure(nanobot, exec={"sandbox": "landlock"})
+    told = outputs(
+        nanobot,
+        "echo kept > memory/file; cat memory/file; cat $(dirname $PWD)/config.js*",
+        "echo x > file",
+        "echo over > $TMPDIR/there",
+        "cat $TMPDIR/there; (sleep 100 &) ; echo $HOME",
+    )
+    assert "kept\n" in told
+    assert '"landlock"' not in told
+    assert "nothing new can be made at the top" in told
+    assert "over\n" in told
+    assert "goes on in the background" in told
+    assert (nanobot.home / "workspace/memory/file").read_text() == "kept\n"
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")

@@ -84,11 +84,13 @@ def test_a_users_existing_file_loads_unchanged_with_one_note(file: Path) -> None
 
 
 def test_the_fixture_names_every_key_older_releases_had() -> None:
-    new = {"gateway.token", "tools.exec.env", "tools.policy"}
+    new = {"gateway.token", "tools.exec.env", "tools.policy", "tools.exec.sandbox", "tools.exec.network"}
     new |= {f"channels.telegram.{key}" for key in ("groupPolicy", "groupAllowFrom", "apiBase", "reactEmoji")}
     keys = ("groupPolicy", "groupAllowFrom", "apiBase", "proxy", "replyToMessage", "reactEmoji")
     new |= {f"channels.discord.{key}" for key in keys}
-    new |= {f"agents.defaults.{key}" for key in ("contextWindow", "turnTimeoutSeconds", "queueMode")}
+    new |= {
+        f"agents.defaults.{key}" for key in ("contextWindow", "turnTimeoutSeconds", "queueMode", "deliverTo")
+    }
     new |= {"agents.defaults.maxConcurrentTurns", "agents.defaults.maxConcurrentSubagents"}
     keys = ("enabledTools", "disabledTools", "autoApprove", "envFile", "cwd", "startupTimeout")
     new |= {f"tools.mcpServers.*.{key}" for key in keys}
