@@ -24,7 +24,7 @@ _SCOPES = 3  # sockets without a name in the file system, and signals
 _CAPABILITY_DROP, _NO_NEW_PRIVILEGES = 24, 38  # prctl(2)
 
 
-def main(asked: str, command: list[str]) -> None:
+def become(asked: str, command: list[str]) -> None:
     """Never returns."""
     try:
         confine(json.loads(asked))
@@ -97,4 +97,4 @@ def call(number: int, *arguments: object) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    become(sys.argv[1], sys.argv[2:])
