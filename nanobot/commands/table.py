@@ -229,7 +229,14 @@ COMMANDS: tuple[Command, ...] = (
     Command("models", "[TEXT]", "List the models of the provider, or search them.", _models, ".*"),
     Command("export", "[md|html|jsonl]", "Write this conversation into a file.", export, r"\S*"),
     Command("connect", "", "Set up another model and go on with it.", _connect, waits=True),
-    Command("queue", "[queue|steer]", "Let new messages wait, or join the running answer.", _queue, r"\S*"),
+    Command(
+        "queue",
+        "[queue|steer]",
+        "Let new messages wait, or join the running answer.",
+        _queue,
+        r"\S*",
+        waits=True,
+    ),
     Command(
         "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS
     ),

@@ -23,7 +23,7 @@ from nanobot.terminal.once import choose_session, exit_code, make_renderer, note
 from nanobot.terminal.options import AgentOptions
 from nanobot.terminal.render import Renderer, footer
 from nanobot.terminal.screen import one_line, terminal_is_smart
-from nanobot.terminal.session import TerminalSession, is_goodbye, said, terminal_session
+from nanobot.terminal.session import GOODBYES, TerminalSession, said, terminal_session
 
 if TYPE_CHECKING:
     from nanobot.terminal.prompt import LivePrompt
@@ -61,13 +61,12 @@ async def _converse(options: AgentOptions) -> int:
 
             prompt = LivePrompt()
         renderer = make_renderer(options, screen=prompt)
-        async with terminal_session(app, key, renderer) as session, contextlib.AsyncExitStack() as shown:
+        async with terminal_session(app, key, renderer) as session:
             conversation = _Conversation(app, session, renderer, prompt)
             await conversation.greet()
-            for part in (prompt, renderer):
-                if part:
-                    await shown.enter_async_context(part)
-            return await conversation.run()
+            async with prompt.shown() if prompt else contextlib.nullcontext():
+                with renderer.shown():
+                    return await conversation.run()
 
 
 class _Conversation:
@@ -177,7 +176,7 @@ class _Conversation:
     async def _take(self, text: str | None) -> None:
         """Deal with what the owner wrote, or show the turn that has begun."""
         self._warned = False
-        if text is not None and is_goodbye(text):
+        if text is not None and text.lower() in GOODBYES:
             raise EOFError
         await self._do(self._answer("") if text is None else self._respond(text))
 

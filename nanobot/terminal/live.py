@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -65,22 +64,19 @@ class LiveRenderer(Renderer):
         self._next_paint = 0.0
         self._ticker: asyncio.Task[None] | None = None
         self._printed = io.StringIO()  # by plugins: it must not get between the live lines
-        self._redirected = contextlib.ExitStack()
 
-    async def __aenter__(self) -> Self:
-        self._redirected.enter_context(contextlib.redirect_stdout(self._printed))
-        self._redirected.enter_context(contextlib.redirect_stderr(self._printed))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._ticker:
-            self._ticker.cancel()
-        self._redirected.close()
-        self._end_answer()
-        self._show_printed()
-        self._screen.paint((), ())
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """What is printed meanwhile stands above what is going on."""
+        try:
+            with contextlib.redirect_stdout(self._printed), contextlib.redirect_stderr(self._printed):
+                yield
+        finally:
+            if self._ticker:
+                self._ticker.cancel()
+            self._end_answer()
+            self._show_printed()
+            self._screen.paint((), ())
 
     def show(self, event: events.Event) -> None:
         now = time.monotonic()

@@ -104,15 +104,16 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
         renderer = make_renderer(options, out)
         for note in await notes_for(app, key):
             renderer.show(Notice(note))
-        async with terminal_session(app, key, renderer) as session, renderer:
-            finished = [await session.show_turn(text)]
-            stopped = finished[0].stop_reason == "cancelled"
-            try:
-                while not stopped and await session.another_turn():
-                    finished.append(await session.show_turn())
-                    stopped = finished[-1].stop_reason == "cancelled"
-            except asyncio.CancelledError:  # nothing was left to be stopped
-                stopped = True
+        async with terminal_session(app, key, renderer) as session:
+            with renderer.shown():
+                finished = [await session.show_turn(text)]
+                stopped = finished[0].stop_reason == "cancelled"
+                try:
+                    while not stopped and await session.another_turn():
+                        finished.append(await session.show_turn())
+                        stopped = finished[-1].stop_reason == "cancelled"
+                except asyncio.CancelledError:  # nothing was left to be stopped
+                    stopped = True
         if not stopped:
             await _remember(app, options.model, out)
         say = (lambda _: None) if options.json_events else complain

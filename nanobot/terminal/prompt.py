@@ -7,9 +7,7 @@ import contextlib
 import shutil
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -80,7 +78,7 @@ def keyboard_output() -> Output:
 
 
 class LivePrompt(Screen):
-    """A screen whose last lines are what waits, and the prompt. `async with` shows it.
+    """A screen whose last lines are what waits, and the prompt.
 
     `buffer` is what is typed; `waiting` what was sent and has not had its turn: it is shown above the prompt,
     and Up takes the last of it back. `keys` are for whoever reads; they count while nothing is searched for.
@@ -108,20 +106,20 @@ class LivePrompt(Screen):
         self._app.ttimeoutlen = self._app.timeoutlen = _ESCAPE
         self._app.terminal_size_polling_interval = None
 
-    async def __aenter__(self) -> Self:
+    @contextlib.asynccontextmanager
+    async def shown(self) -> AsyncIterator[None]:
+        """It is there while this runs."""
+
         def watch_size() -> None:  # in place of what the application has set just before
             loop.call_soon(loop.add_signal_handler, signal.SIGWINCH, self._resized)
 
         loop = asyncio.get_running_loop()
         self.running = asyncio.create_task(self._app.run_async(watch_size, handle_sigint=False))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._app.is_running:
-            self._app.exit()
-        if self.running:
+        try:
+            yield
+        finally:
+            if self._app.is_running:
+                self._app.exit()
             await asyncio.wait([self.running])
 
     def complete(self, completions: Completions) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from types import TracebackType
-from typing import Self, TextIO
+from collections.abc import Iterator
+from typing import TextIO
 
 from nanobot.bus import events
 from nanobot.columns import cells, shortened
@@ -19,13 +20,10 @@ _FIRST_RETRY = 2  # the attempt of which a pipe is told, for all
 class Renderer:
     """Shows turns. How they failed is not shown here: the caller says it."""
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Turns are shown while this runs."""
+        yield
 
     def show(self, event: events.Event) -> None:
         """Called for every event of a turn, in order, and, also between turns, of subagents."""

@@ -28,7 +28,7 @@ from nanobot.terminal.render import Renderer
 from nanobot.terminal.screen import complain, one_line
 
 _STOPPED = TurnFinished("cancelled", "", Usage())
-_GOODBYES = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
+GOODBYES = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
 
 
 class TerminalSession:
@@ -157,7 +157,7 @@ class TerminalSession:
         mode = (await self._app.store.sessions.open(self.key)).settings.get("queue")
         if (mode or self._app.config.agents.defaults.queue_mode) != "steer":
             return
-        while self.waiting and not (parse_command(self.waiting[0]) or is_goodbye(self.waiting[0])):
+        while self.waiting and not (parse_command(self.waiting[0]) or self.waiting[0].lower() in GOODBYES):
             text = self.waiting.pop(0)
             self._renderer.say(said(text))
             await self._submit(text)
@@ -210,11 +210,6 @@ class TerminalSession:
         """Stop all that this terminal runs, of whatever session."""
         for parent in {order.reply_to.session_key for order, _ in self._subagents.values() if order.reply_to}:
             await self._app.dispatcher.stop_subagents(parent, None)
-
-
-def is_goodbye(text: str) -> bool:
-    """Whether the owner leaves with these words."""
-    return text.lower() in _GOODBYES
 
 
 def said(text: str) -> str:

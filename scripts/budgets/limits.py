@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_546, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_324, target=23_500)
+TOTAL = Ratchet(now=28_318, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=64, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_664, target=9_000)
+HELLO_LINES = Ratchet(now=9_658, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_454,
     # thirteen slash commands; target 480
-    "commands": 787,
+    "commands": 794,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_819,
+    "terminal": 1_806,
     # the built-in tools; target 1,700
     "tools": 2_042,
     # what a new workspace holds

@@ -125,7 +125,8 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
 
 async def test_block_taller_than_the_screen_is_printed_once(paper: Paper) -> None:
     code = [f"value_{number} = {number}" for number in range(100)]
-    async with LiveRenderer(Screen(paper), paper, markdown=True) as renderer:
+    renderer = LiveRenderer(Screen(paper), paper, markdown=True)
+    with renderer.shown():
         for piece in cut("```python\n" + "\n".join(code) + "\n```\n\nDone.", list(range(0, 3000, 97))):
             renderer.show(TextDelta(piece))
             renderer.repaint()
@@ -133,7 +134,8 @@ async def test_block_taller_than_the_screen_is_printed_once(paper: Paper) -> Non
 
 
 async def test_tools_notices_and_broken_attempts(paper: Paper) -> None:
-    async with LiveRenderer(Screen(paper), paper, markdown=True) as renderer:
+    renderer = LiveRenderer(Screen(paper), paper, markdown=True)
+    with renderer.shown():
         renderer.show(TextDelta("Half a th"))
         renderer.repaint()
         renderer.show(TextDiscarded("The stream broke."))
