@@ -90,7 +90,10 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     """What holds at least `_ENOUGH` of the words of `text`, most first; rare words count more, and those that
     very many rows hold nothing. Of the scope's own chat only what was said up to message `start`."""
     held, enough = _held(index, text)
-    best = sorted(held, key=lambda row: (-held[row], -row))[:_WEIGHED]
+    found = [row for row, weight in held.items() if weight >= enough]
+    if not found:
+        return []
+    best = sorted(found, key=lambda row: (-held[row], -row))[:_WEIGHED]
     said = rows.these(index, "turns", best, scope)
     turns = {turn["name"]: turn for turn in said if turn["session"] != scope.session or turn["seq"] <= start}
     scores = {name: held[turn["id"]] for name, turn in turns.items()}
@@ -98,7 +101,6 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
     lines = rows.these(index, "lines", best, scope)
     hits += [_line_hit(line, _LINE * held[line["id"]]) for line in lines]
-    hits = [hit for hit in hits if held[hit.row] >= enough]
     return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]
 
 
@@ -107,12 +109,12 @@ def _held(index: Connection, text: str) -> tuple[dict[int, float], float]:
     known = max(rows.position(index).last, _SMALL)
     total, held = 0.0, defaultdict[int, float](float)
     for term in content_words(text)[:_MOST_TERMS]:
-        holders = rows.holders(index, term, _MOST_HOLDERS)
-        if not holders and not term.isascii() and len(term) < 3:
+        count, holders = rows.holders(index, term, _MOST_HOLDERS)
+        if not count and not term.isascii() and len(term) < 3:
             continue  # a pair of characters need not be a word
-        weight = math.log(1 + known / (max(_RARE, len(holders)) + 0.5))
+        weight = math.log(1 + known / (max(_RARE, count) + 0.5))
         total += weight
-        for row in holders if len(holders) < _MOST_HOLDERS else ():
+        for row in holders:
             held[row] += weight
     return held, _ENOUGH * total
 

@@ -136,10 +136,10 @@ class Recall:
             return ""
         if self._late and not self._late.done():
             return ""
-        only = inbound.session_key if self._config.scope == "chat" or inbound.is_group else ""
-        if start == 0 and only and self._section.is_complete(inbound):
+        is_own = self._config.scope == "chat" or inbound.is_group
+        if start == 0 and is_own and self._section.is_complete(inbound):
             return ""  # so it is most often: the model has all there is to find before it
-        task = asyncio.create_task(self._recall(inbound, start, only))
+        task = asyncio.create_task(self._recall(inbound, start))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
@@ -181,20 +181,15 @@ class Recall:
         self._memory = self._memory or MemorySearch(self._store, self._folder)
         return self._memory, SearchScope(inbound.session_key, inbound.is_group, self._config.scope)
 
-    async def _recall(self, inbound: InboundMessage, start: int, only: str) -> str:
-        """`only`: the session that is searched, "" for all."""
+    async def _recall(self, inbound: InboundMessage, start: int) -> str:
         from nanobot.memory.ranking import show
         from nanobot.memory.words import content_words, says_something
 
         if not any(map(says_something, content_words(inbound.text))):
             return ""
-        up_to = ("WHERE session = ? AND seq <= ? ORDER BY seq", only, start) if only else ("ORDER BY id",)
-        newest = f"SELECT id FROM messages {up_to[0]} DESC LIMIT 1"
         memory, scope = self._search(inbound)
         try:
-            rows = await self._store.database.rows(newest, *up_to[1:])
-            last = rows[0]["id"] if rows else 0
-            hits = await memory.recall(inbound.text, scope, start, last, _CANDIDATES)
+            hits = await memory.recall(inbound.text, scope, start, _CANDIDATES)
         except NanobotError as error:
             log.error("Nothing is recalled: %s", error)
             return ""
@@ -204,7 +199,7 @@ class Recall:
         for hit in hits:
             line = show(hit, inbound.text, _RECALLED) + "\n"
             fits = len(lines) < self._config.recall.limit and len(line) <= room
-            if fits and not self._section.shows(hit.id, inbound):
+            if fits and not (hit.kind == "fact" and self._section.shows(hit.id, inbound)):
                 lines.append(line)
                 room -= len(line)
         return _TITLE + "".join(lines) if lines else ""

@@ -54,13 +54,10 @@ class MemorySearch:
             return [Hit("message", text.strip(), shown, *moment(stored.created_at), stored.message.role)]
         return await self._ask(rank, text, scope, self._clock(), limit)
 
-    async def recall(self, text: str, scope: SearchScope, start: int, newest: int, limit: int) -> list[Hit]:
-        """As ranking.recall. Raises StorageError. `newest` is the id of the newest message that counts:
-        nothing is read when that one is in the index already."""
-        position, changed = await self._index.read(_look, self._folder)
-        if changed or newest > position.last or newest in position.missing:
-            return await self._ask(recall, text, scope, start, limit)
-        return await self._index.read(recall, text, scope, start, limit)
+    async def recall(self, text: str, scope: SearchScope, start: int, limit: int) -> list[Hit]:
+        """As ranking.recall. Raises StorageError."""
+        found = await self._index.read(_recall_known, self._folder, text, scope, start, limit)
+        return await self._ask(recall, text, scope, start, limit) if found is None else found
 
     async def _ask(self, ask: Callable[..., list[Hit]], *args: object) -> list[Hit]:
         """Ask the index when it holds everything; once more when it was lost meanwhile."""
@@ -132,6 +129,16 @@ def _look(index: IndexConnection, folder: Path) -> tuple[Position, dict[str, str
     known = {name: search_index.state(index, f"file {name}") for name in signatures}
     changed = {name: found for name, found in signatures.items() if known[name] != found}
     return search_index.position(index), changed
+
+
+def _recall_known(
+    index: IndexConnection, folder: Path, text: str, scope: SearchScope, start: int, limit: int
+) -> list[Hit] | None:
+    """As ranking.recall; None when there is something to be read before."""
+    _, changed = _look(index, folder)
+    if changed or not scope.is_own or not search_index.reaches(index, scope.session, start):
+        return None
+    return recall(index, text, scope, start, limit)
 
 
 def _unread(connection: Connection, position: Position, limit: int) -> tuple[str, list[TurnRow]]:

@@ -191,13 +191,18 @@ class SearchScope:
     is_group: bool = False
     reach: Literal["chat", "all", "everything"] = "chat"
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it sees messages of its own chat only."""
+        return self.is_group or self.reach == "chat"
+
     def of(self, table: Literal["turns", "lines"]) -> tuple[str, tuple[str | int, ...]]:
         """A condition on the columns `session` and `is_group` of messages or lines, and its parameters."""
         if self.reach == "everything":
             return "1", ()
         if table == "lines":
             return "session = ?", (self.session if self.is_group else "",)
-        if self.reach == "all" and not self.is_group:
+        if not self.is_own:
             return "is_group = 0", ()
         return "session = ? AND is_group = ?", (self.session, int(self.is_group))
 
@@ -283,10 +288,17 @@ def frequency(db: Connection, term: str, most: int) -> int:
     return int(db.execute(counted, (_quoted(term), most)).fetchone()[0])
 
 
-def holders(db: Connection, term: str, most: int) -> list[int]:
-    """The ids of rows that hold a term themselves, at most that many."""
-    sql = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
-    return [row[0] for row in db.execute(sql, (f"said : {_quoted(term)}", most))]
+def holders(db: Connection, term: str, most: int) -> tuple[int, list[int]]:
+    """How many rows hold a term themselves, counted up to `most`, and their ids when they are fewer."""
+    sql = "SELECT COUNT(*), GROUP_CONCAT(id) FROM (SELECT rowid AS id FROM words WHERE words MATCH ? LIMIT ?)"
+    count, ids = db.execute(sql, (f"said : {_quoted(term)}", most)).fetchone()
+    return count, [*map(int, ids.split(","))] if 0 < count < most else []
+
+
+def reaches(db: Connection, session: str, seq: int) -> bool:
+    """Whether what was said in a session up to message `seq` is here: each is read in its order."""
+    later = "SELECT 1 FROM turns WHERE session = ? AND seq >= ? LIMIT 1"
+    return not seq or db.execute(later, (session, seq)).fetchone() is not None
 
 
 def best(

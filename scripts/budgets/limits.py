@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_546, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_318, target=23_500)
+TOTAL = Ratchet(now=28_334, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=64, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_658, target=9_000)
+HELLO_LINES = Ratchet(now=9_653, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_677,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 2_900,
+    "memory": 2_916,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 575,
     # two wires, what models write as text, the registry, the local model; target 2,150
