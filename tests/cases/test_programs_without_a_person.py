@@ -195,7 +195,10 @@ async def test_progress_bars_are_shown_in_their_last_state(
     lines = f"fetch 100.0% |{full}|\nWARNING: checksum differs\nunpack 100.0% |{full}|\ndone"
     assert await shell.run("python3 p.py") == f"{lines}\nExit code: 0"
     assert f"STDERR:\n{lines}\nExit code: 4" in await shell.run("python3 p.py >&2; exit 4")
-    assert lines in await shell.run(process=process_of(await shell.run("python3 p.py on &")))
+    behind = process_of(await shell.run("python3 p.py on &"))
+    async with asyncio.timeout(20):
+        while lines not in await shell.run(process=behind):
+            await asyncio.sleep(0.05)
     hasty = Shell(shell.workspace.parent, programs, timeout=3)
     with pytest.raises(ToolError, match=r"was stopped[^\x1b\r]*WARNING: checksum differs"):
         await hasty.run("python3 p.py on")
