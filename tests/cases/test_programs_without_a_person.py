@@ -197,7 +197,7 @@ async def test_progress_bars_are_shown_in_their_last_state(
     assert f"STDERR:\n{lines}\nExit code: 4" in await shell.run("python3 p.py >&2; exit 4")
     behind = process_of(await shell.run("python3 p.py on &"))
     async with asyncio.timeout(20):
-        while lines not in await shell.run(process=behind):
+        while lines not in await shell.run(process=behind):  # noqa: ASYNC110  another process writes it
             await asyncio.sleep(0.05)
     hasty = Shell(shell.workspace.parent, programs, timeout=3)
     with pytest.raises(ToolError, match=r"was stopped[^\x1b\r]*WARNING: checksum differs"):
