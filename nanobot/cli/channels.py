@@ -16,7 +16,7 @@ from nanobot.columns import minute
 from nanobot.config.channels import CHANNELS
 from nanobot.config.schema import GatewayConfig
 from nanobot.errors import ChannelError, ConfigError
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 
 app = new_app()
 

@@ -18,7 +18,7 @@ from nanobot.cron.jobs import Job, JobTable, next_run_text
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import open_store
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import complain, one_line
 
 T = TypeVar("T")

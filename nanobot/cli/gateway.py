@@ -13,7 +13,7 @@ from nanobot.app import App, open_app
 from nanobot.config.schema import Config
 from nanobot.errors import ProviderError
 from nanobot.gateway import Gateway
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import clean
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.config.schema import Config
 from nanobot.mcp.servers import find_server
 from nanobot.mcp.source import server_row, summary_of, try_servers
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import clean
 
 if TYPE_CHECKING:

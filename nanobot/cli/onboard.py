@@ -24,7 +24,7 @@ from nanobot.providers.local import find_weights
 from nanobot.providers.registry import LOCAL_MODEL, PROVIDERS, ProviderSpec, spec_named_by_prefix, wire_model
 from nanobot.providers.resolve import open_provider, resolve
 from nanobot.providers.transport import WireProvider
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import clean, complain
 from nanobot.workspace import create_workspace
 

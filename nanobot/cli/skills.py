@@ -19,7 +19,7 @@ from nanobot.skills.install import Staged, remove, staged
 from nanobot.skills.library import SkillLibrary, library_of
 from nanobot.skills.preview import Preview, preview
 from nanobot.skills.skill import Skill
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import clean
 
 app = new_app()

@@ -10,7 +10,7 @@ from nanobot.app import open_app
 from nanobot.cli.options import Json, new_app, print_result
 from nanobot.columns import table
 from nanobot.config.schema import Config
-from nanobot.terminal.config import load_and_warn
+from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import take_stdout
 
 app = new_app()

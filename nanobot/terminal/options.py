@@ -1,11 +1,13 @@
-"""The options of `nanobot agent`."""
+"""What a command that somebody watches is given: its configuration, and the options of `nanobot agent`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nanobot.config.loader import LoadedConfig, load_config
 from nanobot.errors import UsageError
+from nanobot.terminal.screen import complain
 
 if TYPE_CHECKING:
     from nanobot.store.records import SessionInfo
@@ -27,6 +29,14 @@ class AgentOptions:
     json_events: bool = False
     markdown: bool = True
     logs: bool = False
+
+
+def load_and_warn() -> LoadedConfig:
+    """The configuration; what is odd about it goes to stderr."""
+    loaded = load_config()
+    for warning in loaded.warnings:
+        complain(f"Warning: {warning}")
+    return loaded
 
 
 def session_key(name: str) -> str:
