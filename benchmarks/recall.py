@@ -45,7 +45,7 @@ from nanobot.memory.search_index import (  # noqa: E402
     TurnRow,
     add_turns,
 )
-from nanobot.store.store import open_store  # noqa: E402
+from nanobot.store.store import Store  # noqa: E402
 
 CUTS = (5, 10, 20)
 _FOUND = 200  # hits asked for; facts among them do not count as turns
@@ -224,7 +224,7 @@ async def run(
     with tempfile.TemporaryDirectory(prefix="nanobot-recall-") as name:
         folder = Path(name)
         index = SearchIndex(folder / "search.db")
-        store = open_store(folder / "nanobot.db")
+        store = Store(folder / "nanobot.db")
         started = time.perf_counter()
         places, now = await _fill(index, conversations, folder / "MEMORY.md" if with_facts else None)
         memory = MemorySearch(store, folder, index=index, clock=lambda: datetime.fromtimestamp(now))

@@ -10,11 +10,11 @@ from pathlib import Path
 from nanobot.memory.search import MemorySearch
 from nanobot.memory.search_index import SearchIndex
 from nanobot.messages import InboundMessage, Message
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 
 async def main(database: Path, session: str, messages: int) -> None:
-    store = open_store(database)
+    store = Store(database)
     for number in range(messages // 2):
         message = InboundMessage(
             *("cli", session, "owner", "", f"seed-{number}", session), owner=store.workers.owner

@@ -21,7 +21,7 @@ from nanobot.memory.recall import MemorySearchTool, MemorySection, Recall
 from nanobot.plugins import LazyPlugins
 from nanobot.skills.library import BUNDLED, library_of
 from nanobot.skills.prompt import SkillsSection
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from nanobot.subagents import LazySubagents
 from nanobot.tools.built_in import SWITCHABLE, build_tools, commands_of, tool_context
 from nanobot.tools.spawn import SpawnTool
@@ -39,7 +39,7 @@ class App:
     def __init__(self, config: Config, *, model: str = "") -> None:
         self.config = config
         self.notices: list[str] = []  # what the owner should know before the first turn
-        self.store = store = open_store(paths.database_file())
+        self.store = store = Store(paths.database_file())
         self.models = models = ModelPool(config)
         self.workspace = config.workspace_path
         folder = self.workspace / "memory"

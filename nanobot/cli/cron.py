@@ -17,7 +17,7 @@ from nanobot.columns import table
 from nanobot.cron.jobs import Job, JobTable, next_run_text
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import complain, one_line
 
@@ -108,7 +108,7 @@ def _with_jobs(work: Callable[[JobTable], Awaitable[T]]) -> T:
     """Do `work` on the jobs of this home, those of an older nanobot included."""
 
     async def open_and_work() -> T:
-        store = open_store(paths.database_file())
+        store = Store(paths.database_file())
         try:
             left_out = await import_jobs(store, paths.home(), time.time())
             return await work(JobTable(store, left_out=left_out))

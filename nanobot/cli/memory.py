@@ -44,13 +44,13 @@ async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot.memory.files import open_files
     from nanobot.memory.search import MemorySearch
     from nanobot.memory.search_index import SearchScope
-    from nanobot.store.store import open_store
+    from nanobot.store.store import Store
 
     config = load_and_warn().config
     folder = config.workspace_path / "memory"
     if not paths.database_file().exists() and not folder.is_dir():
         return []
-    store = open_store(paths.database_file())
+    store = Store(paths.database_file())
     memory = MemorySearch(store, folder, progress=_progress)
     try:
         scope = SearchScope(reach="everything")

@@ -22,7 +22,7 @@ from nanobot.columns import minute, table
 from nanobot.commands.export import FORMATS, exported
 from nanobot.errors import UsageError
 from nanobot.store.records import SessionInfo
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from nanobot.terminal.options import conversation_named
 from nanobot.terminal.screen import clean, complain, one_line
 
@@ -90,7 +90,7 @@ def import_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]
     """Add conversations that were exported as JSON Lines, or that an older nanobot wrote."""
 
     async def add() -> int:
-        store = open_store(paths.database_file())
+        store = Store(paths.database_file())
         failed = 0
         try:
             for path in files:
@@ -155,7 +155,7 @@ async def _open_with_older(*, also_told: bool = False) -> AsyncIterator[Store | 
 
     workspace = paths.home() / "workspace"
     if older_files(paths.home(), workspace):
-        older = open_store(paths.database_file())
+        older = Store(paths.database_file())
         try:
             notices = await import_sessions(older, paths.home(), workspace)
             if also_told:

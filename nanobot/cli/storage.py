@@ -16,7 +16,7 @@ from nanobot.legacy.jobs_file import unreadable_jobs
 from nanobot.legacy.sessions_file import left_out_sessions
 from nanobot.memory.consolidation import Waiting, count_waiting
 from nanobot.memory.files import open_files
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def existing_store() -> AsyncIterator[Store | None]:
     if not path.exists():
         yield None
         return
-    store = open_store(path)
+    store = Store(path)
     try:
         yield store
     finally:

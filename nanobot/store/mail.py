@@ -57,7 +57,7 @@ class Inbox(Table):
         )
         found = []
         for row in rows:
-            if (inbound := inbound_of(row)) is None:  # it is put aside when it is its turn
+            if (inbound := message_of(InboundMessage, row)) is None:  # it is put aside when it is its turn
                 break
             found.append((row["id"], inbound))
         return found
@@ -102,7 +102,7 @@ class Outbox(Table):
         )
         due = []
         for row in rows:
-            if message := _read(OutboundMessage, row):
+            if message := message_of(OutboundMessage, row):
                 due.append(Delivery(row["id"], message, row["attempts"], row["created_at"]))
             else:
                 await self.failed(row["id"], "This message cannot be read by this nanobot.", None)
@@ -110,8 +110,9 @@ class Outbox(Table):
 
     async def take_for_terminal(self) -> list[str]:
         """The texts that wait for the owner at a terminal, oldest first; they count as delivered."""
-        rows = await self.database.write(_take_for_terminal)
-        return [message.text for row in rows if (message := _read(OutboundMessage, row))]
+        query = "UPDATE outbox SET state = 'sent' WHERE state = 'pending' AND channel = 'cli' RETURNING body"
+        rows = await self.database.write(Connection.rows, query)
+        return [message.text for row in rows if (message := message_of(OutboundMessage, row))]
 
     @writes
     def delivered(self, connection: Connection, outbox_id: int, receipt: str) -> bool:
@@ -140,9 +141,8 @@ class Outbox(Table):
             " SELECT id FROM outbox WHERE state = 'parked') ORDER BY id LIMIT ?",
             limit,
         )
-        texts = [
-            message.text if (message := _read(OutboundMessage, row)) else "(cannot be read)" for row in rows
-        ]
+        read = [message_of(OutboundMessage, row) for row in rows]
+        texts = [message.text if message else "(cannot be read)" for message in read]
         return [OutboxEntry._make((*row[:6], text)) for row, text in zip(rows, texts, strict=True)]
 
     async def backlog(self) -> dict[str, int | str]:
@@ -164,11 +164,6 @@ class Outbox(Table):
 
 
 # -- inside a transaction
-
-
-def _take_for_terminal(connection: Connection) -> list[Row]:
-    waiting = "state = 'pending' AND channel = 'cli'"
-    return connection.rows(f"UPDATE outbox SET state = 'sent' WHERE {waiting} RETURNING body")
 
 
 def accept(connection: Connection, inbound: InboundMessage) -> bool:
@@ -203,7 +198,7 @@ def first(connection: Connection, where: str, *values: object) -> tuple[int, Inb
     """The first message for which `where` is true, and its id; what cannot be read is put aside."""
     query = f"SELECT * FROM inbox WHERE {where} ORDER BY id LIMIT 1"
     while (row := connection.row(query, *values)) is not None:
-        if (inbound := inbound_of(row)) is not None:
+        if (inbound := message_of(InboundMessage, row)) is not None:
             return row["id"], inbound
         log.error("A message in the inbox of %s cannot be read and is put aside", row["session"])
         connection.hold(row["session"])
@@ -237,12 +232,8 @@ def _to_json(message: InboundMessage | OutboundMessage) -> str:
     return storable(json.dumps(body, ensure_ascii=False, default=asdict))
 
 
-def inbound_of(row: Row) -> InboundMessage | None:
-    """The message in a row of the inbox."""
-    return _read(InboundMessage, row)
-
-
-def _read(cls: type[M], row: Row) -> M | None:
+def message_of(cls: type[M], row: Row) -> M | None:
+    """The message in a row of the inbox or the outbox."""
     try:
         known = known_fields(cls, json.loads(row["body"])) | {name: row[name] for name in _COLUMNS[cls]}
         for name, part in (("attachments", Attachment), ("quoted", Quoted)):

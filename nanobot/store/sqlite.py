@@ -24,6 +24,7 @@ from nanobot.store.migrations import MIGRATIONS
 P = ParamSpec("P")
 S = TypeVar("S", bound="Table")
 T = TypeVar("T")
+Clock = Callable[[], float]  # gives seconds
 
 _CHECKPOINTS = 5  # tries, each waiting for readers as long as any write does
 _GROUP = 128  # writes that may share one commit
@@ -67,7 +68,7 @@ class Database:
     `clock` gives Unix seconds; a file of 0.2.0 is not brought up to date while it is `in_use`.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float], in_use: Callable[[], bool]) -> None:
+    def __init__(self, path: Path, clock: Clock, in_use: Callable[[], bool]) -> None:
         self.path = path
         self.clock = clock
         self.changes = Changes(path.parent / "run")

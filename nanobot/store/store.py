@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanobot.store.mail import Inbox, Outbox
 from nanobot.store.sessions import Sessions
-from nanobot.store.sqlite import Database
+from nanobot.store.sqlite import Clock, Database
 from nanobot.store.turns import Turns
 from nanobot.store.workers import Workers, older_is_running
 
@@ -20,16 +18,20 @@ if TYPE_CHECKING:
     from nanobot.store.subagents import SubagentTable
 
 
-@dataclass(frozen=True)
 class Store:
-    """The tables of the spine. Rooms with tables of their own put them on `database`."""
+    """The tables of the spine. Rooms with tables of their own put them on `database`.
 
-    database: Database
-    workers: Workers
-    sessions: Sessions
-    turns: Turns
-    inbox: Inbox
-    outbox: Outbox
+    The file `path` is made by the first call. `clock` gives Unix seconds.
+    """
+
+    def __init__(self, path: Path, clock: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
+        folder = path.parent / "run"
+        self.database = Database(path, clock, functools.partial(older_is_running, folder))
+        self.workers = Workers(self.database, folder, monotonic)
+        self.sessions = Sessions(self.database)
+        self.turns = Turns(self.database, self.workers)
+        self.inbox = Inbox(self.database)
+        self.outbox = Outbox(self.database)
 
     @functools.cached_property
     def subagents(self) -> SubagentTable:
@@ -47,14 +49,3 @@ class Store:
         """Finish what is queued, close the database and give up all running turns."""
         await self.database.aclose()
         self.workers.release()
-
-
-def open_store(
-    path: Path, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
-) -> Store:
-    """The store in the database file `path`, made by the first call. `clock` gives Unix seconds."""
-    folder = path.parent / "run"
-    database = Database(path, clock, functools.partial(older_is_running, folder))
-    workers = Workers(database, folder, monotonic)
-    sessions, turns = Sessions(database), Turns(database, workers)
-    return Store(database, workers, sessions, turns, Inbox(database), Outbox(database))

@@ -60,7 +60,7 @@ class SubagentTable(Table):
         for row in connection.rows(_OPEN, parent):
             info = self._info(row)
             asked = connection.row(_ORDER, info.id)
-            order = asked and mail.inbound_of(asked)
+            order = asked and mail.message_of(InboundMessage, asked)
             if order and info.state in _UNFINISHED:
                 found.append((info, order))
         return found

@@ -11,11 +11,10 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from nanobot.paths import make_private_dir
-from nanobot.store.sqlite import Database, Table, explain
+from nanobot.store.sqlite import Clock, Database, Table, explain
 
 RENEW = 5.0  # seconds between two signs of life of a worker that has turns
 LEASE = 15.0  # seconds without a sign of life after which a worker's turns may be taken over
@@ -26,9 +25,7 @@ class Workers(Table):
     """This process as a worker, from when it first claims something, and the others; one of them leads.
     `monotonic` gives seconds that all processes of the machine count alike."""
 
-    def __init__(
-        self, database: Database, folder: Path, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, database: Database, folder: Path, monotonic: Clock = time.monotonic) -> None:
         super().__init__(database)
         self._folder = folder
         self._monotonic = monotonic

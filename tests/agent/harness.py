@@ -21,7 +21,7 @@ from nanobot.providers.scripted import Reply, ScriptedProvider
 from nanobot.security.policy import Policy
 from nanobot.store.records import Claim
 from nanobot.store.sqlite import Connection
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from nanobot.store.turns import Turns
 from tests.talk import claim_own, message_in
 
@@ -127,7 +127,7 @@ async def open_turn(
     """A turn that was asked `messages`, after one of the `earlier` ones; `intended` calls have begun."""
     provider = steps if isinstance(steps, ScriptedProvider) else ScriptedProvider(steps)
     with tempfile.TemporaryDirectory() as home:
-        async with contextlib.aclosing(open_store(Path(home) / "nanobot.db")) as opened:
+        async with contextlib.aclosing(Store(Path(home) / "nanobot.db")) as opened:
             opened = replace(opened, turns=turns(opened.database, opened.workers))
             if earlier:
                 done = await claim_own(opened, KEY)

@@ -16,7 +16,7 @@ from nanobot.agent.window import SPARE_MESSAGES, Conversation, Limits, Summarise
 from nanobot.errors import ProviderError
 from nanobot.messages import ContextPart, ContextUse, ImagePart, Message, TextPart, ToolCall, ToolResult
 from nanobot.store.records import Claim, StoredMessage, Window
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from tests.talk import claim_own
 
 KEY = "cli:direct"
@@ -94,7 +94,7 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
     refusals: int,
 ) -> None:
     async def check(home: Path) -> None:
-        store = open_store(home / "nanobot.db")
+        store = Store(home / "nanobot.db")
         for asked, taken, answered in earlier:
             await write_turn(store, Message.user("q" * asked), taken, "a" * answered)
         claim = await write_turn(store, Message.user("Q" * running[0]), running[1], None)
@@ -123,7 +123,7 @@ def test_any_history_becomes_a_valid_request_that_fits_or_says_so(
 
 @pytest.fixture
 async def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     yield store
     await store.aclose()
 

@@ -18,7 +18,7 @@ from nanobot.bus.events import (
 )
 from nanobot.bus.hub import Hub
 from nanobot.messages import Address, InboundMessage, Usage
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 
 HI = InboundMessage("tg", "1", "anna", "hi", "a", "tg:1")
 END = TurnFinished("done", "all of it", Usage())
@@ -26,7 +26,7 @@ END = TurnFinished("done", "all of it", Usage())
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(tmp_path / "nanobot.db")
+    opened = Store(tmp_path / "nanobot.db")
     yield opened
     await opened.aclose()
 

@@ -15,7 +15,7 @@ from nanobot.bus.events import TurnFinished, TurnStarted
 from nanobot.config.schema import Config
 from nanobot.messages import InboundMessage
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 
 async def test_nothing_is_left_unread(
@@ -25,7 +25,7 @@ async def test_nothing_is_left_unread(
     unread: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
     go = asyncio.Event()
-    other = open_store(tmp_path / "nanobot.db")
+    other = Store(tmp_path / "nanobot.db")
     async with open_app(Config(), model="scripted/x") as app:
         app.models.use("scripted/x", ScriptedProvider([Reply("late", wait=go)]))
         await app.hub.submit(InboundMessage("tg", "1", "anna", "hi", "1", "tg:1"))

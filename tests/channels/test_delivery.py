@@ -15,7 +15,7 @@ from nanobot.messages import OutboundMessage
 from nanobot.store.mail import Outbox
 from nanobot.store.records import Delivery
 from nanobot.store.sqlite import Database
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 
 class SlowToRead(Outbox):
@@ -62,7 +62,7 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
             while [(e.state, e.attempts) for e in await store.outbox.entries()] != [(state, attempts)]:
                 hub.notify()
 
-    store = open_store(tmp_path / "nanobot.db", clock=lambda: now[0])
+    store = Store(tmp_path / "nanobot.db", clock=lambda: now[0])
     hub = Hub(store)
     await store.outbox.enqueue(OutboundMessage("first", "tg", "1", "hello"))
     running = asyncio.create_task(DeliveryService(store, hub, send).run())
@@ -82,7 +82,7 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
 
 
 async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     outbox = SlowToRead(store.database)
     store = replace(store, outbox=outbox)
     hub = Hub(store)

@@ -15,7 +15,7 @@ from nanobot.memory.forget import Forgetter
 from nanobot.messages import InboundMessage, Message
 from nanobot.providers.base import ModelRequest, Provider
 from nanobot.providers.scripted import Reply, ScriptedProvider
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next, claim_own
 
 NOON = 1_790_000_000.0  # 2026-09-21
@@ -58,7 +58,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
-        self.store = open_store(paths.database_file(), self.clock)
+        self.store = Store(paths.database_file(), self.clock)
         self.folder = paths.home() / "workspace" / "memory"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.files = MemoryFiles(self.folder, paths.home() / "backups" / "memory")

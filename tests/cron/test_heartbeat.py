@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.cron.heartbeat import Heartbeat, has_tasks
 from nanobot.messages import InboundMessage, Message
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next
 
 START = 1_800_000_000.0
@@ -203,7 +203,7 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.now = START
-        self.store = open_store(home / "nanobot.db", lambda: self.now)
+        self.store = Store(home / "nanobot.db", lambda: self.now)
         self.file = home / "HEARTBEAT.md"
         self.file.write_text(TASK)
 
@@ -315,7 +315,7 @@ async def test_every_tick_begins_with_an_empty_context(world: World) -> None:
 
 async def test_two_running_gateways_share_the_intervals(tmp_path: Path) -> None:
     """The real clock, and an interval of a second."""
-    stores = [open_store(tmp_path / "nanobot.db") for _ in range(2)]
+    stores = [Store(tmp_path / "nanobot.db") for _ in range(2)]
     file = tmp_path / "HEARTBEAT.md"
     file.write_text(TASK)
     await stores[0].inbox.accept(InboundMessage("telegram", "anna", "anna", "hi", "1", "telegram:anna"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nanobot.cron.jobs import Job, JobTable
 from nanobot.legacy.jobs_file import import_jobs
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 NOW = 1_800_000_000.0
 
@@ -45,7 +45,7 @@ async def imported(home: Path, content: str) -> list[Job]:
     path = home / "cron" / "jobs.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
-    store = open_store(home / "nanobot.db")
+    store = Store(home / "nanobot.db")
     try:
         await import_jobs(store, home, NOW)
         await import_jobs(store, home, NOW)
@@ -86,7 +86,7 @@ async def test_a_time_that_was_never_served_is_left_to_the_catch_up(tmp_path: Pa
 
 async def test_a_removed_job_does_not_come_back(tmp_path: Path) -> None:
     (job,) = await imported(tmp_path, file_of(entry()))
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     await JobTable(store).remove(job.id)
     await import_jobs(store, tmp_path, NOW)
     assert await JobTable(store).all() == []
@@ -113,7 +113,7 @@ BAD: list[tuple[Any, str]] = [
 
 async def left_out(home: Path) -> list[Job]:
     """The jobs that cannot be taken over, as the command line lists them."""
-    store = open_store(home / "nanobot.db")
+    store = Store(home / "nanobot.db")
     try:
         unread = await import_jobs(store, home, NOW)
         stored = await JobTable(store).all()
@@ -137,7 +137,7 @@ async def test_a_bad_entry_stops_no_other_and_says_why(tmp_path: Path, bad: Any,
 async def test_a_mended_entry_is_taken_over_and_a_removed_one_stays_away(tmp_path: Path) -> None:
     bad = entry(id="b", schedule={"kind": "cron", "expr": "61 * * * *"})
     (good,) = await imported(tmp_path, file_of(bad, entry(id="good")))
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     await JobTable(store).remove(good.id)
     await store.aclose()
     (mended,) = await imported(tmp_path, file_of(entry(id="b"), entry(id="good", name="changed")))
@@ -179,7 +179,7 @@ async def test_what_0_2_0_has_left_out_comes_in_and_what_was_removed_since_does_
     exprs = {"a": "0 9 * * *", "b": "@daily", "c": "@midnight", "d": "0 9 * * mon", "e": "0 9 ? * *"}
     exprs["f"] = "0 9 * * * 30"
     jobs = [entry(id=name, schedule={"kind": "cron", "expr": expr}) for name, expr in exprs.items()]
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     await store.database.change("INSERT INTO imports (name, imported_at) VALUES ('cron/jobs.json', 1)")
     await store.aclose()
     every = entry(id="g", schedule={"kind": "every", "everyMs": 60_000})

@@ -23,7 +23,7 @@ from nanobot.cron.service import CronService, owners_chat
 from nanobot.errors import ScheduleError, UsageError
 from nanobot.legacy.jobs_file import import_jobs
 from nanobot.messages import InboundMessage
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next
 
 START = 1_800_000_000.0
@@ -48,7 +48,7 @@ class World:
         return self.now
 
     def open(self) -> Store:
-        self.stores.append(open_store(self.home / "nanobot.db", self.clock))
+        self.stores.append(Store(self.home / "nanobot.db", self.clock))
         return self.stores[-1]
 
     def service(self, store: Store | None = None, *, catch_up: float = 3600) -> CronService:
@@ -424,11 +424,11 @@ from pathlib import Path
 from nanobot.bus.hub import Hub
 from nanobot.cron.service import CronService, owners_chat
 from nanobot.legacy.jobs_file import import_jobs
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 
 async def main():
     home = Path(sys.argv[1])
-    store = open_store(home / "nanobot.db")
+    store = Store(home / "nanobot.db")
     print("ready", flush=True)
     await CronService(
         store,
@@ -444,7 +444,7 @@ asyncio.run(main())
 
 async def test_two_processes_and_kill_9_fire_each_slot_once(tmp_path: Path) -> None:
     """Processes fire a job of every second and are killed at random; every slot comes once or is missed."""
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     book = JobTable(store)
     job = await book.add(JOB, every=1)
     seen: list[float] = []

@@ -13,7 +13,7 @@ from nanobot.agent.tools import tool_surroundings
 from nanobot.cron.jobs import JobTable, due_message
 from nanobot.errors import ToolError
 from nanobot.messages import Source
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from nanobot.tools.cron import CronTool
 from tests.talk import turn_in
 
@@ -22,7 +22,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 async def book(tmp_path: Path) -> AsyncIterator[JobTable]:
-    store = open_store(tmp_path / "nanobot.db", lambda: NOW)
+    store = Store(tmp_path / "nanobot.db", lambda: NOW)
     yield JobTable(store)
     await store.aclose()
 

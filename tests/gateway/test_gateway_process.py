@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.gateway.processes import Home
 from tests.peers.loopback_platform import Platform
 from tests.talk import claim_next
@@ -179,7 +179,7 @@ async def test_systemd_is_told(home: Home, tmp_path: Path, abstract: bool) -> No
 
 async def test_looking_for_work_writes_nothing(tmp_path: Path) -> None:
     """An idle gateway looks several times a second; a write each time would wake it up again."""
-    watcher, gateway = (open_store(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
+    watcher, gateway = (Store(tmp_path / "nanobot.db", lambda: 1000.0) for _ in range(2))
     assert await gateway.workers.lead()
 
     async def version() -> int:

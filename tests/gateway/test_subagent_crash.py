@@ -15,7 +15,7 @@ import pytest
 from nanobot.bus.hub import Hub, wait_for
 from nanobot.messages import unanswered_calls
 from nanobot.providers.scripted import ScriptedProvider
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.gateway.conftest import config_for, running_gateway
 from tests.gateway.forked import (
     AT_INTENT,
@@ -77,7 +77,7 @@ async def test_a_subagent_stays_stopped_when_its_gateway_dies_before_it_could_st
     async with forked_gateway(home, config) as gateway_process:
         platform.user_sends("anna", "delegate hang")
         await platform.wait_for("anna", 1)
-        store = open_store(home / "nanobot.db")
+        store = Store(home / "nanobot.db")
         hub = Hub(store)
         watching = asyncio.create_task(hub.watch())
         async with asyncio.timeout(20):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nanobot.messages import InboundMessage
 from nanobot.providers.scripted import ScriptedProvider
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from nanobot.store.workers import LEASE
 from tests.gateway.conftest import config_for, running_gateway
 from tests.gateway.forked import all_delivered, check_database, forked_gateway, model
@@ -59,7 +59,7 @@ async def test_a_gateway_that_slept_stands_by_and_can_lead_again(
 async def test_a_machine_that_slept_takes_no_turn_from_its_own_workers(home: Path) -> None:
     """The clock on the wall goes on while a laptop is closed; the monotonic one does not."""
     wall, monotonic = [1_000_000.0], [500.0]
-    first, second = (open_store(home / "nanobot.db", lambda: wall[0], lambda: monotonic[0]) for _ in range(2))
+    first, second = (Store(home / "nanobot.db", lambda: wall[0], lambda: monotonic[0]) for _ in range(2))
     assert await first.workers.lead()
     await first.inbox.accept(InboundMessage("loopback", "anna", "anna", "hi", "1", "loopback:anna"))
     assert await claim_next(first)
@@ -75,7 +75,7 @@ async def test_a_machine_that_slept_takes_no_turn_from_its_own_workers(home: Pat
 
 
 async def test_whoever_gives_up_the_lead_gives_up_its_turns(home: Path) -> None:
-    first, second = open_store(home / "nanobot.db"), open_store(home / "nanobot.db")
+    first, second = Store(home / "nanobot.db"), Store(home / "nanobot.db")
     assert await first.workers.lead()
     for chat in ("anna", "ben"):
         await first.inbox.accept(InboundMessage("loopback", chat, chat, "hi", chat, f"loopback:{chat}"))

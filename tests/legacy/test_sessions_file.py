@@ -30,7 +30,7 @@ from nanobot.messages import (
 from nanobot.store.export import as_json
 from nanobot.store.imports import import_session
 from nanobot.store.records import ImportedSession
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.talk import claim_own
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": '{"command": "ls"}'}}
@@ -68,7 +68,7 @@ async def test_a_folder_is_taken_over_once_and_stays_as_it_is(tmp_path: Path) ->
     )
     write(tmp_path / "sessions" / "cli_direct.jsonl", metadata("cli:direct"), *TALK[:1])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     first = await import_sessions(store, tmp_path, workspace)
     assert all(words in notice for words, notice in zip(("telegram:-10_5", "cli:direct"), first, strict=True))
     assert await import_sessions(store, tmp_path, workspace) == []
@@ -96,7 +96,7 @@ async def test_keys_that_shared_a_file_name_and_keys_in_use_stay_apart(tmp_path:
     write(folder / "2.jsonl", metadata("tg_a:b"), line("user", "two"))
     write(folder / "3.jsonl", metadata("tg:a_b"), line("user", "three"))
     write(folder / "4.jsonl", metadata("cli:direct"), line("user", "four"))
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     claim = await claim_own(store, "cli:direct")
     assert claim is not None
     await import_sessions(store, tmp_path, tmp_path / "workspace")
@@ -122,7 +122,7 @@ async def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe.jsonl")
     (folder / "folder.jsonl").mkdir()
     (home / "sessions").symlink_to(secret.parent)
-    store = open_store(home / "nanobot.db")
+    store = Store(home / "nanobot.db")
     told = await import_sessions(store, home, home / "workspace")
     assert await store.conversations.newest() == []
     for words in (
@@ -143,7 +143,7 @@ async def test_a_file_with_odd_lines_is_taken_over_once_more_when_it_was_mended(
     write(odd, metadata("cli:odd"), *TALK, "{torn", line("user", "and this?"))
     write(lost, "{", "[")
     write(workspace / "sessions/cli_good.jsonl", metadata("cli:good"), *TALK)
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     left_out = [f"{lines} of {path} cannot be read" for lines, path in (("2 lines", lost), ("1 line", odd))]
     told = await import_sessions(store, tmp_path, workspace)
     assert all(words in "\n".join(told) for words in left_out)
@@ -285,7 +285,7 @@ def test_no_file_breaks_the_import(lines: list[str]) -> None:
 
 
 async def stored(session: ImportedSession, home: Path) -> None:
-    store = open_store(home / "nanobot.db")
+    store = Store(home / "nanobot.db")
     try:
         assert bool(await store.database.write(import_session, session, "x")) == bool(session.messages)
         assert len(await store.sessions.history(session.key)) == len(session.messages)
@@ -309,7 +309,7 @@ def test_odd_texts_and_times_are_no_obstacle(tmp_path: Path) -> None:
 
 
 async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     thinking = ReasoningPart("hm", signature="sig", provider="x")
     picture = ToolResult("c1", "read_file", "a picture", "ok", (ImagePart("image/png", "aGk="),))
     for number in range(2):
@@ -343,7 +343,7 @@ async def test_an_export_comes_back_whole(tmp_path: Path) -> None:
 
 async def test_an_import_is_a_conversation_like_any_other(tmp_path: Path) -> None:
     session, _ = read_file(write(tmp_path / "x.jsonl", metadata("cli:old"), *TALK), follow=True)
-    store = open_store(tmp_path / "nanobot.db")
+    store = Store(tmp_path / "nanobot.db")
     assert await store.database.write(import_session, session, "a") == "cli:old"
     assert await store.database.write(import_session, session, "a") == ""
     assert await store.database.write(import_session, ImportedSession("cli:none", "", ()), "b") == ""

@@ -12,7 +12,7 @@ from nanobot.memory.ranking import Hit
 from nanobot.memory.search import MemorySearch
 from nanobot.memory.search_index import SearchIndex, SearchScope
 from nanobot.messages import InboundMessage, Message
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next, claim_own
 
 EVERYTHING = SearchScope(reach="everything")
@@ -25,7 +25,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = datetime(2026, 11, 26, 12, 0)
-        self.store = open_store(folder / "nanobot.db", clock=lambda: self.now.timestamp())
+        self.store = Store(folder / "nanobot.db", clock=lambda: self.now.timestamp())
         self.memory = self.open_memory()
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nanobot.store import sqlite
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 
 
 class Clock:
@@ -61,7 +61,7 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -
 
     def open_one() -> Store:
         assert request.param == "sqlite"
-        opened.append(open_store(tmp_path / "nanobot.db", clock, clock))
+        opened.append(Store(tmp_path / "nanobot.db", clock, clock))
         return opened[-1]
 
     yield open_one

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from nanobot.store import changes
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next
 
 _WRITER = """
 import asyncio, sys
 from pathlib import Path
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 async def main():
-    store = open_store(Path(sys.argv[1]))
+    store = Store(Path(sys.argv[1]))
     await store.sessions.set_setting("cli:direct", "model", "x")
     await store.aclose()
 
@@ -32,10 +32,10 @@ asyncio.run(main())
 _LISTENER = """
 import asyncio, sys
 from pathlib import Path
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 async def main():
-    watching = asyncio.create_task(open_store(Path(sys.argv[1])).database.changes.watch())
+    watching = asyncio.create_task(Store(Path(sys.argv[1])).database.changes.watch())
     await asyncio.sleep(0)
     print("ready", flush=True)
     await watching
@@ -69,7 +69,7 @@ async def change(store: Store, value: str) -> None:
 
 async def test_a_change_is_told_here_and_elsewhere(tmp_path: Path) -> None:
     database = tmp_path / "nanobot.db"
-    async with aclosing(open_store(database)) as store, aclosing(open_store(database)) as other:
+    async with aclosing(Store(database)) as store, aclosing(Store(database)) as other:
         await change(store, "a")
         async with watched(store) as told, watched(other) as told_too:
             await change(store, "b")
@@ -85,7 +85,7 @@ async def test_a_change_is_told_here_and_elsewhere(tmp_path: Path) -> None:
 async def test_a_storm_of_changes_is_told_once_in_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+    async with aclosing(Store(tmp_path / "nanobot.db")) as store:
         await change(store, "a")
         monkeypatch.setattr(changes, "PAUSE", 3600.0)
         async with watched(store) as told:
@@ -97,7 +97,7 @@ async def test_a_storm_of_changes_is_told_once_in_a_while(
 
 
 async def test_the_last_change_of_a_storm_is_told(tmp_path: Path) -> None:
-    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+    async with aclosing(Store(tmp_path / "nanobot.db")) as store:
         async with watched(store) as told:
             await change(store, "told at once")
             await heard(told)
@@ -106,7 +106,7 @@ async def test_the_last_change_of_a_storm_is_told(tmp_path: Path) -> None:
 
 
 async def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
-    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+    async with aclosing(Store(tmp_path / "nanobot.db")) as store:
         await change(store, "a")
         async with watched(store) as told:
             assert await claim_next(store) is None
@@ -117,7 +117,7 @@ async def test_what_changes_nothing_is_not_told(tmp_path: Path) -> None:
 
 async def test_one_that_was_killed_or_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _LISTENER, str(tmp_path / "nanobot.db")]
-    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+    async with aclosing(Store(tmp_path / "nanobot.db")) as store:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as listener:  # noqa: ASYNC220
             assert listener.stdout is not None
             await asyncio.to_thread(listener.stdout.readline)
@@ -145,7 +145,7 @@ async def test_without_pipes_a_process_still_hears_itself(
         raise PermissionError("Operation not permitted")
 
     monkeypatch.setattr(os, "mkfifo", no_pipes)
-    async with aclosing(open_store(tmp_path / "nanobot.db")) as store:
+    async with aclosing(Store(tmp_path / "nanobot.db")) as store:
         async with watched(store) as told:
             await change(store, "a")
             await heard(told)

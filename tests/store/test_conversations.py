@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.messages import Message
 from nanobot.store.records import Claim
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from tests.store.conftest import Clock
 from tests.talk import claim_own
 
@@ -97,7 +97,7 @@ async def test_each_shows_exactly_what_was_said_in_it(
     steps: list[tuple[str, int]], tmp_path_factory: object
 ) -> None:
     """Against lists of words, however often it is forked and gone back to."""
-    store = open_store(tmp_path_factory.mktemp("home") / "nanobot.db")  # type: ignore[attr-defined]
+    store = Store(tmp_path_factory.mktemp("home") / "nanobot.db")  # type: ignore[attr-defined]
     await say(store, "0")
     now, number = 1, 1
     said: dict[int, list[tuple[int, str]]] = {1: [(1, "0")]}

@@ -22,7 +22,7 @@ import pytest
 from nanobot.cron.jobs import JobTable
 from nanobot.errors import HomeUnusable
 from nanobot.store.migrations import MIGRATIONS
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next
 
 OLD_HOME = Path(__file__).with_name("cli_home_0_2_0")
@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Path:
 
 async def check(home: Path) -> None:
     """Everything is there."""
-    async with contextlib.aclosing(open_store(home / "nanobot.db", lambda: 1_796_000_000.0)) as store:
+    async with contextlib.aclosing(Store(home / "nanobot.db", lambda: 1_796_000_000.0)) as store:
         infos = {info.key: info for info in await store.conversations.newest()}
         counts = {key: (info.title, info.messages) for key, info in infos.items() if info.kind == "chat"}
         assert counts == {
@@ -80,7 +80,7 @@ async def test_it_is_left_alone_while_0_2_0_works_on_it(home: Path) -> None:
     before = (home / "nanobot.db").read_bytes()
     with (home / "run" / "worker-1.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        async with contextlib.aclosing(open_store(home / "nanobot.db")) as store:
+        async with contextlib.aclosing(Store(home / "nanobot.db")) as store:
             with pytest.raises(HomeUnusable, match="older nanobot is running"):
                 await store.conversations.newest()
         with contextlib.closing(sqlite3.connect(home / "nanobot.db")) as database:
@@ -110,7 +110,7 @@ _DYING = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from nanobot.store import sqlite
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 class Mortal(sqlite.Connection):
     left = int(sys.argv[2])
@@ -122,7 +122,7 @@ class Mortal(sqlite.Connection):
         return super().execute(statement, *parameters)
 
 sqlite.Connection = Mortal
-asyncio.run(open_store(Path(sys.argv[1])).conversations.newest())
+asyncio.run(Store(Path(sys.argv[1])).conversations.newest())
 """
 
 

@@ -14,7 +14,7 @@ import pytest
 from nanobot.cron.jobs import JobTable, due_message
 from nanobot.memory.consolidation_table import ConsolidationTable
 from nanobot.messages import Address, InboundMessage, OutboundMessage
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from tests.talk import claim_next
 
 OLD_HOME = Path(__file__).with_name("home_0_2_0.sql")  # dumped from a home that 0.2.0 has written
@@ -22,7 +22,7 @@ OLD_HOME = Path(__file__).with_name("home_0_2_0.sql")  # dumped from a home that
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(tmp_path / "nanobot.db", lambda: 1_800_000_100.0)
+    opened = Store(tmp_path / "nanobot.db", lambda: 1_800_000_100.0)
     yield opened
     await opened.aclose()
 
@@ -149,7 +149,7 @@ async def test_a_row_that_cannot_be_read_stops_no_other(
 async def test_an_unreadable_message_of_a_terminal_stops_nobody(tmp_path: Path) -> None:
     """Whether its terminal lives, or is gone in the middle of a turn and others close what it left."""
     path = tmp_path / "nanobot.db"
-    terminal, other = open_store(path), open_store(path)
+    terminal, other = Store(path), Store(path)
     try:
         terminal.workers.enlist()
         owner = terminal.workers.owner

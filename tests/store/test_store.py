@@ -315,10 +315,10 @@ _DYING_WORKER = """
 import asyncio, os, sys
 from pathlib import Path
 from nanobot.messages import InboundMessage, Message, ToolCall
-from nanobot.store.store import open_store
+from nanobot.store.store import Store
 
 async def main():
-    store = open_store(Path(sys.argv[1]), lambda: 1_000_000.0)
+    store = Store(Path(sys.argv[1]), lambda: 1_000_000.0)
     if sys.argv[2] == "inbox":
         (turn,) = await store.turns.claim()
     else:

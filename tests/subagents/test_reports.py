@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanobot.bus.events import TurnFinished
 from nanobot.messages import Address, InboundMessage, Message, ToolResult, Usage
-from nanobot.store.store import Store, open_store
+from nanobot.store.store import Store
 from nanobot.subagents.reports import cancelled, report
 from tests.talk import claim_own
 
@@ -40,7 +40,7 @@ def done(text: str) -> TurnFinished:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "nanobot.db")
+    return Store(tmp_path / "nanobot.db")
 
 
 async def test_it_goes_to_the_thread_of_the_chat_that_asked(store: Store) -> None:
