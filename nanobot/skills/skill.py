@@ -218,7 +218,7 @@ def missing(skill: Skill, env_names: Iterable[str] = (), *, has_exec: bool = Tru
         fix = "Set tools.exec.enabled to true in config.json: it runs programs."
         found = [Missing("the exec tool", fix)]
     for name in needs.env:
-        from nanobot.security.environment import child_environment
+        from nanobot.security.process import child_environment
 
         is_seen = bool(child_environment(env_names).get(name))
         allow = f'add "{name}" to tools.exec.env in config.json, as commands see no other variables'

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from nanobot.agent.tools import report_output
 from nanobot.errors import ToolError
-from nanobot.security.environment import UNATTENDED, child_environment
-from nanobot.security.process import start
+from nanobot.security.process import UNATTENDED, child_environment, start
 from nanobot.security.screen import TextScreen
 from nanobot.tools.background import OUTPUT_CHARS, BackgroundProgram, OutputFile
 

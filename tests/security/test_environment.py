@@ -1,6 +1,6 @@
 """B4: children see no keys."""
 
-from nanobot.security.environment import child_environment
+from nanobot.security.process import child_environment
 
 PARENT = {
     "PATH": "/usr/bin",
