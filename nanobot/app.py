@@ -19,8 +19,7 @@ from nanobot.config.schema import Config
 from nanobot.memory.maintenance import MemoryMaintenance
 from nanobot.memory.recall import MemorySearchTool, MemorySection, Recall
 from nanobot.plugins import LazyPlugins
-from nanobot.skills.library import BUNDLED, library_of
-from nanobot.skills.prompt import SkillsSection
+from nanobot.skills.library import BUNDLED, SkillsSection, library_of
 from nanobot.store.store import Store
 from nanobot.subagents import LazySubagents
 from nanobot.tools.built_in import SWITCHABLE, build_tools, commands_of, tool_context

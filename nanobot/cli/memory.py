@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanobot.cli.options import Json, new_app
-from nanobot.terminal.options import load_and_warn
-from nanobot.terminal.options import session_key
+from nanobot.terminal.options import load_and_warn, session_key
 from nanobot.terminal.screen import clean, complain, one_line
 
 if TYPE_CHECKING:

@@ -1,17 +1,25 @@
-"""The skills there are: those of the workspace, and the bundled ones that they do not shadow."""
+"""The skills there are, the workspace's before bundled ones, and what the system prompt says of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
-from nanobot.skills.skill import Missing, Skill, SkillSource, load_skill, missing, skill_file_name
+from nanobot.messages import InboundMessage
+from nanobot.skills.skill import SKILL_FILE, Missing, Skill, SkillSource, load_skill, missing, skill_file_name
 
 BUNDLED = Path(__file__).parent
 _DEPTH = 3  # folders within folders in which skills are looked for
+_SHORTER = (1024, 200, 80, 40)  # characters of a description, tried in turn until the list fits
+_HEAD = (
+    "[skills] The owner's instructions for kinds of tasks. When one fits, or a message begins with its /NAME,"
+    " first read it with read_file: "
+)
+_LACKING = " [needs …]: not usable yet; `nanobot skills show NAME` tells the owner what to do."
 
 
 class SkillLibrary:
@@ -106,3 +114,65 @@ def library_of(config: Config) -> SkillLibrary:
     """The library of the configured workspace."""
     command = config.tools.exec
     return SkillLibrary(config.workspace_path, env_names=command.env, has_exec=command.enabled)
+
+
+@dataclass(frozen=True)
+class SkillsSection:
+    """A PromptSection: a list of skills in `list_bytes`; in `always_bytes`, whole, those wanted always."""
+
+    library: SkillLibrary
+    list_bytes: int
+    always_bytes: int
+    name = "skills"
+
+    def text(self, inbound: InboundMessage) -> str:
+        skills = self.library.usable()
+        always = [skill for skill in skills if skill.always and not self.library.missing(skill)]
+        listed = self._list([skill for skill in skills if skill not in always])
+        return "\n\n".join(filter(None, [listed, *self._in_full(always)]))
+
+    def _list(self, skills: Sequence[Skill]) -> str:
+        needs = [", ".join(item.what for item in self.library.missing(skill)) for skill in skills]
+        places = [f"{BUNDLED}/NAME/{SKILL_FILE}"] * any(skill.source == "bundled" for skill in skills)
+        if any(skill.source == "workspace" for skill in skills):
+            places.append(f"skills/NAME/{SKILL_FILE} (those with *)")
+        head = f"{_HEAD}{', '.join(places)}.{_LACKING if any(needs) else ''}"
+        for limit in _SHORTER:
+            lines = [self._line(*one, limit) for one in zip(skills, needs, strict=True)]
+            if _size([head, *lines]) <= self.list_bytes:
+                return "\n".join([head, *lines]) if lines else ""
+        while lines and _size([head, *lines, _more(len(skills))]) > self.list_bytes:
+            lines.pop()
+        return "\n".join([head, *lines, _more(len(skills) - len(lines))]) if lines else ""
+
+    def _line(self, skill: Skill, needs: str, limit: int) -> str:
+        mark = "*" if skill.source == "workspace" else ""
+        if mark and skill.file != self.library.folder / skill.name / SKILL_FILE:
+            mark = f"* in {skill.file.relative_to(self.library.folder.parent)}"
+        lacks = f" [needs {needs}]" if needs else ""
+        about = skill.description
+        about = about if len(about) <= limit else f"{about[: limit - 1]}…"
+        return f"- {skill.name}{mark}{lacks}: {about}"
+
+    def _in_full(self, skills: Sequence[Skill]) -> list[str]:
+        room = self.always_bytes
+        parts = []
+        for skill in skills:
+            try:
+                text = self.library.text(skill.name)
+            except UsageError:  # gone since it was listed
+                continue
+            data = text.encode()
+            if len(data) > room:
+                text = data[:room].decode(errors="ignore") + f"\n[… cut; read {skill.file} for the rest …]"
+            room = max(0, room - len(data))
+            parts.append(f"[skill {skill.name}, in {skill.folder}]\n{text}")
+        return parts
+
+
+def _more(count: int) -> str:
+    return f"- … and {count} more: list_dir skills, list_dir {BUNDLED}"
+
+
+def _size(lines: Sequence[str]) -> int:
+    return len("\n".join(lines).encode())

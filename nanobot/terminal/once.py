@@ -17,8 +17,7 @@ from nanobot.messages import Usage, parse_command
 from nanobot.security.process import leave_running
 from nanobot.store.records import SessionInfo
 from nanobot.store.store import Store
-from nanobot.terminal.options import load_and_warn
-from nanobot.terminal.options import AgentOptions, conversation_named, session_key
+from nanobot.terminal.options import AgentOptions, conversation_named, load_and_warn, session_key
 from nanobot.terminal.render import JsonRenderer, PlainRenderer, Renderer
 from nanobot.terminal.screen import Screen, clean, complain, terminal_is_smart
 from nanobot.terminal.session import terminal_session

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_546, target=4_000)
+SPINE = Ratchet(now=4_526, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_334, target=23_500)
+TOTAL = Ratchet(now=28_288, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=64, target=60)
+HELLO_FILES = Ratchet(now=61, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_653, target=9_000)
+HELLO_LINES = Ratchet(now=9_610, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 805,
+    "root files": 804,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_720,
     # the events of a turn, the one way in and out; target 190
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_616,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_454,
+    "cli": 2_453,
     # thirteen slash commands; target 480
     "commands": 794,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
@@ -56,17 +56,17 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_471,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 2_388,
+    "security": 2_379,
     # finding, reading, previewing and installing skills; target 960
-    "skills": 976,
+    "skills": 966,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_989,
+    "store": 1_969,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_806,
+    "terminal": 1_802,
     # the built-in tools; target 1,700
-    "tools": 2_042,
+    "tools": 2_041,
     # what a new workspace holds
     "workspace": 35,
 }

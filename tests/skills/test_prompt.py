@@ -13,8 +13,7 @@ from nanobot.bus.events import ToolFinished
 from nanobot.config.schema import Config
 from nanobot.providers.base import ModelRequest
 from nanobot.skills.install import remove
-from nanobot.skills.library import BUNDLED, SkillLibrary
-from nanobot.skills.prompt import SkillsSection
+from nanobot.skills.library import BUNDLED, SkillLibrary, SkillsSection
 from tests.skills.folders import write_skill
 from tests.talk import message_in, talk
 
