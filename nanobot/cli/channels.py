@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import logging
@@ -10,7 +9,7 @@ from typing import Any
 
 from nanobot import paths
 from nanobot.channels.registry import allow_from, load_channel
-from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.options import Json, new_app, print_result, runs
 from nanobot.cli.storage import existing_store
 from nanobot.columns import minute
 from nanobot.config.channels import CHANNELS
@@ -23,12 +22,12 @@ app = new_app()
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-@app.command("status")
-def show_channels(json_output: Json = False) -> None:
+@runs(app, "status")
+async def show_channels(json_output: Json = False) -> None:
     """Show which channels are enabled and how they are doing."""
-    logging.getLogger("nanobot.channels").addHandler(logging.NullHandler())  # told below, in one line
     config = load_and_warn().config
-    pid = asyncio.run(_leading_process())
+    async with existing_store() as store:
+        pid = await store.workers.leader() if store else None
     note, live = _ask(pid, config.gateway) if pid else ("not running. Start it with `nanobot gateway`.", {})
     enabled, faults = config.channels.enabled(), config.channels.faults()
     channels: list[dict[str, Any]] = [
@@ -67,6 +66,7 @@ def _describe(channel: dict[str, Any]) -> str:
 
 def problem_of(name: str, section: Any) -> str:
     """Why an enabled channel cannot work, such as a missing library."""
+    logging.getLogger("nanobot.channels").addHandler(logging.NullHandler())  # told here, in one line
     try:
         load_channel(name)
         allow_from(name, section)
@@ -93,8 +93,3 @@ def _ask(pid: int, config: GatewayConfig) -> tuple[str, dict[str, dict[str, Any]
     finally:
         connection.close()
     return f"process {pid} runs.", {channel["name"]: channel for channel in channels}
-
-
-async def _leading_process() -> int | None:
-    async with existing_store() as store:
-        return await store.workers.leader() if store else None

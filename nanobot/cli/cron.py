@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated
 
 import typer
 
 from nanobot import paths
 from nanobot.cli.completion import names_of
-from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.options import Json, new_app, print_result, runs
 from nanobot.columns import table
 from nanobot.cron.jobs import Job, JobTable, next_run_text
 from nanobot.errors import ScheduleError, UsageError
@@ -20,8 +20,6 @@ from nanobot.legacy.jobs_file import import_jobs
 from nanobot.store.store import Store
 from nanobot.terminal.options import load_and_warn
 from nanobot.terminal.screen import complain, one_line
-
-T = TypeVar("T")
 
 app = new_app()
 _NO_JOBS = "No jobs. Add one: nanobot cron add --name daily --message 'Good morning!' --cron '0 9 * * *'"
@@ -31,8 +29,8 @@ JobId = Annotated[
 ]
 
 
-@app.command("add")
-def add(
+@runs(app, "add")
+async def add(
     name: Annotated[str, typer.Option("--name", "-n", help="What to call the job.")],
     message: Annotated[str, typer.Option("--message", "-m", help="What the assistant is told.")],
     every: Annotated[int | None, typer.Option("--every", "-e", help="Run every so many seconds.")] = None,
@@ -46,15 +44,13 @@ def add(
     """Add a job, with one of --every, --cron and --at."""
     _check_target(deliver, channel, to)
     job = Job("", name, message, {}, channel or "cli", to or "direct", deliver)
-
-    async def add_to(book: JobTable) -> tuple[Job, int | None]:
-        return await book.add(job, every=every, cron=cron, tz=tz, at=at), await book.store.workers.leader()
-
-    try:
-        job, gateway = _with_jobs(add_to)
-    except ScheduleError as error:
-        flags = "--every SECONDS, --cron '0 9 * * *' (with --tz ZONE) or --at 2030-01-31T09:00"
-        raise UsageError(f"{error} Flags: {flags}.") from error
+    async with _open_jobs() as jobs:
+        try:
+            job = await jobs.add(job, every=every, cron=cron, tz=tz, at=at)
+        except ScheduleError as error:
+            flags = "--every SECONDS, --cron '0 9 * * *' (with --tz ZONE) or --at 2030-01-31T09:00"
+            raise UsageError(f"{error} Flags: {flags}.") from error
+        gateway = await jobs.store.workers.leader()
     print(f"Added job {job.id}, next run {next_run_text(job)}.")
     if not deliver:
         print(f"Its output stays in the session cron:{job.id}; --deliver --channel NAME --to CHAT sends it.")
@@ -62,13 +58,14 @@ def add(
         complain(_no_gateway())
 
 
-@app.command("list")
-def list_jobs(
+@runs(app, "list")
+async def list_jobs(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also the disabled ones.")] = False,
     json_output: Json = False,
 ) -> None:
     """List jobs with their next and their last run."""
-    jobs, gateway = _with_jobs(lambda book: asyncio.gather(book.all(), book.store.workers.leader()))
+    async with _open_jobs() as stored:
+        jobs, gateway = await stored.all(), await stored.store.workers.leader()
     shown = [job for job in jobs if everything or job.enabled or job.fault or job.last_status == "skipped"]
     lines = _table(shown) if shown else [_NO_JOBS]
     if len(jobs) > len(shown):
@@ -78,44 +75,41 @@ def list_jobs(
         complain(f"The gateway runs (process {gateway})." if gateway else _no_gateway())
 
 
-@app.command("remove")
-def remove(job_id: JobId) -> None:
+@runs(app, "remove")
+async def remove_job(job_id: JobId) -> None:
     """Remove a job."""
-    job = _with_jobs(lambda book: book.remove(job_id))
+    async with _open_jobs() as jobs:
+        job = await jobs.remove(job_id)
     print(f"Removed job {job.id} ({job.name}).")
 
 
-@app.command("enable")
-def enable(
+@runs(app, "enable")
+async def enable(
     job_id: JobId, disable: Annotated[bool, typer.Option("--disable", help="Disable it instead.")] = False
 ) -> None:
     """Enable a job, or disable it."""
-    job = _with_jobs(lambda book: book.enable(job_id, not disable))
+    async with _open_jobs() as jobs:
+        job = await jobs.enable(job_id, not disable)
     print(f"Job {job.id} ({job.name}): " + ("disabled." if disable else f"next run {next_run_text(job)}."))
 
 
-@app.command("run")
-def run(
+@runs(app, "run")
+async def run(
     job_id: JobId,
     force: Annotated[bool, typer.Option("--force", "-f", help="Also when it is disabled.")] = False,
 ) -> None:
     """Run a job now, in the running gateway."""
-    job = _with_jobs(lambda book: book.run_now(job_id, force=force))
+    async with _open_jobs() as jobs:
+        job = await jobs.run_now(job_id, force=force)
     print(f"Job {job.id} ({job.name}) runs now; `nanobot session show cron:{job.id}` shows what it says.")
 
 
-def _with_jobs(work: Callable[[JobTable], Awaitable[T]]) -> T:
-    """Do `work` on the jobs of this home, those of an older nanobot included."""
-
-    async def open_and_work() -> T:
-        store = Store(paths.database_file())
-        try:
-            left_out = await import_jobs(store, paths.home(), time.time())
-            return await work(JobTable(store, left_out=left_out))
-        finally:
-            await store.aclose()
-
-    return asyncio.run(open_and_work())
+@contextlib.asynccontextmanager
+async def _open_jobs() -> AsyncIterator[JobTable]:
+    """The jobs of this home, those of an older nanobot included."""
+    async with contextlib.aclosing(Store(paths.database_file())) as store:
+        left_out = await import_jobs(store, paths.home(), time.time())
+        yield JobTable(store, left_out=left_out)
 
 
 def _no_gateway() -> str:

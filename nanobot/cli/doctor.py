@@ -81,24 +81,10 @@ def _of_report(report: Report) -> Iterator[Finding]:
         yield Finding("error", error, f"Run: {nanobot} onboard")
     if storage["error"]:
         yield Finding("error", storage["error"])
-    for fault in [*report["subagents"]["errors"], *report["subagents"]["notes"]]:
-        yield Finding("warning", fault)
     for name, entry in report["mcp_servers"].items():
         if entry["enabled"] and entry["problem"]:
             yield Finding("warning", f"MCP server {name}: {entry['problem']}")
-    if report["skills"]["complaint"]:
-        yield Finding("warning", report["skills"]["complaint"], f"See: {nanobot} skills list")
-    outbox, jobs, memory = storage["outbox"], storage["jobs"], report["memory"]
-    if outbox["parked"]:
-        text = f"{outbox['parked']} messages could not be delivered: {outbox['error']}"
-        yield Finding("warning", text, f"Run: {nanobot} outbox retry")
-    if jobs["failed"] or jobs["unreadable"]:
-        text = f"{jobs['failed']} jobs failed the last time, {jobs['unreadable']} cannot be read."
-        yield Finding("warning", text, f"See: {nanobot} cron list")
-    if memory["error"]:
-        yield Finding("warning", f"Memory: {memory['error']}", f"Run: {nanobot} memory consolidate")
-    yield from (Finding("warning", text) for text in memory["unreadable"])
-    waits = [*report["channels"], *(["schedules"] if jobs["enabled"] else [])]
+    waits = [*report["channels"], *(["schedules"] if storage["jobs"]["enabled"] else [])]
     if waits and not storage["gateway_pid"]:
         text = f"No gateway runs, and these need one: {', '.join(waits)}."
         yield Finding("warning", text, f"Run: {nanobot} gateway install (a service), or {nanobot} gateway")

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.options import Json, new_app, print_result, say
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.config.schema import Config
 from nanobot.mcp.servers import find_server
 from nanobot.mcp.source import server_row, summary_of, try_servers
 from nanobot.terminal.options import load_and_warn
-from nanobot.terminal.screen import clean
 
 if TYPE_CHECKING:
     from nanobot.mcp.connection import ServerConnection
@@ -73,9 +72,9 @@ def login(
     secret = sys.stdin.readline().strip() if client_secret == "-" else client_secret
 
     async def open_page(url: str) -> None:
-        _say(f"Log in at {name} in your browser:\n\n{url}\n", flush=True)
+        say(f"Log in at {name} in your browser:\n\n{url}\n")
         if sys.stdin.isatty():
-            _say("If that browser is on another machine, paste the address it ends at here.", flush=True)
+            say("If that browser is on another machine, paste the address it ends at here.")
         if browser and has_screen():
             await asyncio.to_thread(webbrowser.open, url)
 
@@ -91,7 +90,7 @@ def login(
             port=port,
         )
     )
-    _say(f"Logged in. Try it: nanobot mcp test {name}" if done else f"{name} works without a login.")
+    say(f"Logged in. Try it: nanobot mcp test {name}" if done else f"{name} works without a login.")
 
 
 @app.command("logout")
@@ -100,7 +99,7 @@ def logout(name: ServerName) -> None:
     from nanobot.mcp.oauth import Credentials
 
     done = Credentials(name, find_server(load_and_warn().config.tools.mcp_servers, name).url).delete()
-    _say(f"The login at {name} is deleted." if done else f"There was no login at {name}.")
+    say(f"The login at {name} is deleted." if done else f"There was no login at {name}.")
 
 
 def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) -> dict[str, ServerConnection]:
@@ -108,7 +107,3 @@ def _try(config: Config, servers: dict[str, McpServerConfig], seconds: float) ->
         usable = [name for name, server in servers.items() if server.usable]
         print(f"Connecting to {', '.join(usable) or 'nothing'} ...", file=sys.stderr)
     return asyncio.run(try_servers(servers, config.tools.web.allow_private, seconds))
-
-
-def _say(text: str, *, flush: bool = False) -> None:
-    print(clean(text), flush=flush)

@@ -2,68 +2,65 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
+import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nanobot.cli.options import Json, new_app
+from nanobot.cli.options import Json, new_app, print_result, runs
 from nanobot.terminal.options import load_and_warn, session_key
 from nanobot.terminal.screen import clean, complain, one_line
-
-if TYPE_CHECKING:
-    from nanobot.memory.ranking import Hit
 
 _EXCERPT = 300  # characters of a hit
 
 app = new_app()
 
 
-@app.command("search")
-def search(
+@runs(app, "search")
+async def search(
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, names, dates, or an id.")],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many, best first.")] = 10,
     session: Annotated[str, typer.Option("--session", "-s", help="As a turn of this session sees it.")] = "",
     json_output: Json = False,
 ) -> None:
     """Find facts, summaries and messages of all conversations."""
-    hits = asyncio.run(_search(" ".join(query), limit, session))
-    if json_output:
-        _print_json(hits)
-    elif hits:
-        _print(hits, " ".join(query))
-    else:
-        print("Nothing found. Try other words, a name, or a date.", file=sys.stderr)
-
-
-async def _search(query: str, limit: int, session: str) -> list[Hit]:
     from nanobot import paths
     from nanobot.memory.files import open_files
+    from nanobot.memory.ranking import Hit, describe, excerpt
     from nanobot.memory.search import MemorySearch
     from nanobot.memory.search_index import SearchScope
     from nanobot.store.store import Store
 
-    config = load_and_warn().config
-    folder = config.workspace_path / "memory"
-    if not paths.database_file().exists() and not folder.is_dir():
-        return []
-    store = Store(paths.database_file())
-    memory = MemorySearch(store, folder, progress=_progress)
-    try:
-        scope = SearchScope(reach="everything")
-        if session:
-            info = await store.sessions.get(session_key(session))
-            scope = SearchScope(session_key(session), bool(info and info.is_group), config.memory.scope)
-        hits = await memory.search(query, scope, limit)
-        _progress(0)
-        for notice in [*memory.take_notices(), *open_files(config.workspace_path).complaints()]:
-            complain(notice)
-        return hits
-    finally:
-        await memory.aclose()
-        await store.aclose()
+    config, words, hits = load_and_warn().config, " ".join(query), list[Hit]()
+    folder, scope = config.workspace_path / "memory", SearchScope(reach="everything")
+    if paths.database_file().exists() or folder.is_dir():
+        async with (
+            contextlib.aclosing(Store(paths.database_file())) as store,
+            contextlib.aclosing(MemorySearch(store, folder, progress=_progress)) as memory,
+        ):
+            if session:
+                info = await store.sessions.get(key := session_key(session))
+                scope = SearchScope(key, bool(info and info.is_group), config.memory.scope)
+            hits = await memory.search(words, scope, limit)
+            _progress(0)
+            for notice in [*memory.take_notices(), *open_files(config.workspace_path).complaints()]:
+                complain(notice)
+    rows = [
+        {
+            **{"kind": hit.kind, "id": hit.id, "date": hit.day, "time": hit.time, "speaker": hit.speaker},
+            **{"past": hit.past, "text": hit.text, "sources": list(hit.sources)},
+            "score": float(f"{hit.score:.4g}"),
+        }
+        for hit in hits
+    ]
+    lines = [
+        hit.text if hit.kind == "message" else f"{describe(hit)}\n    {excerpt(hit.text, words, _EXCERPT)}"
+        for hit in hits
+    ]
+    print_result(rows, lines, json_output)
+    if not hits and not json_output:
+        complain("Nothing found. Try other words, a name, or a date.")
 
 
 def _progress(read: int) -> None:
@@ -73,42 +70,17 @@ def _progress(read: int) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _print(hits: list[Hit], query: str) -> None:
-    from nanobot.memory.ranking import describe, excerpt
-
-    for hit in hits:
-        shown = f"{describe(hit)}\n    {excerpt(hit.text, query, _EXCERPT)}"
-        print(clean(hit.text if hit.kind == "message" else shown))
-
-
-def _print_json(hits: list[Hit]) -> None:
-    shown = [
-        {
-            **{"kind": hit.kind, "id": hit.id, "date": hit.day, "time": hit.time, "speaker": hit.speaker},
-            **{"past": hit.past, "text": hit.text, "sources": list(hit.sources)},
-            "score": float(f"{hit.score:.4g}"),
-        }
-        for hit in hits
-    ]
-    print(json.dumps(shown, indent=2, ensure_ascii=False))
-
-
-@app.command("consolidate")
-def consolidate(
+@runs(app, "consolidate")
+async def consolidate(
     model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
     beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
-) -> None:
+) -> int:
     """Save memories now: turn conversations into facts and summaries."""
-    raise typer.Exit(asyncio.run(_consolidate(model, beside)))
-
-
-async def _consolidate(model: str, beside: bool) -> int:
-    """0 when nothing is owed any more. What runs `beside` makes one attempt of at most 30 s."""
     from nanobot.app import open_app
     from nanobot.memory.consolidation import count_waiting
 
     async with open_app(load_and_warn().config, model=model) as app:
-        if beside:
+        if beside:  # a reply that has ended: one attempt
             await app.memory.remember(most=1, seconds=30)
             return 0
         for notice in app.memory.consolidator.files.complaints():
@@ -123,18 +95,13 @@ async def _consolidate(model: str, beside: bool) -> int:
     return int(bool(after.messages))
 
 
-@app.command("confirm")
-def confirm(
+@runs(app, "confirm")
+async def confirm(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Facts; none: show them.")
     ] = None,
-) -> None:
+) -> int:
     """Show what others wrote that would be facts by your word, or make these facts yours."""
-    raise typer.Exit(asyncio.run(_confirm(ids or [])))
-
-
-async def _confirm(ids: list[str]) -> int:
-    """1 when one of them does not wait."""
     from nanobot.memory.files import hold, open_files
 
     files = open_files(load_and_warn().config.workspace_path)
@@ -142,29 +109,24 @@ async def _confirm(ids: list[str]) -> int:
         waiting = {fact.id: fact for fact in files.unconfirmed()}
         for fact in waiting.values() if not ids else ():
             print(one_line(f"{fact.id}: {fact.text} ({' '.join(fact.origin.messages)})", 300))
-        for name in ids:
+        for name in ids or ():
             if name in waiting:
                 files.confirm(waiting[name])
                 print(one_line(f"Remembered: {waiting[name].text}", 300))
     if not ids:
         complain("`nanobot memory confirm ID` remembers one." if waiting else "No fact waits for your word.")
-    unknown = [name for name in ids if name not in waiting]
+    unknown = [name for name in ids or () if name not in waiting]
     if unknown:
         complain(f"No unconfirmed fact has the id {unknown[0]}. `nanobot memory confirm` shows them.")
     return int(bool(unknown))
 
 
-@app.command("forget")
-def forget(
+@runs(app, "forget")
+async def forget(
     wanted: Annotated[str, typer.Argument(metavar="TEXT|ID", help="Words, or an id of a fact or message.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
+) -> int:
     """Show everything that says this, and remove it for good: files, database, index, backups."""
-    raise typer.Exit(asyncio.run(_forget(wanted, yes)))
-
-
-async def _forget(wanted: str, yes: bool) -> int:
-    """1 when it was not confirmed."""
     from nanobot.app import open_app
     from nanobot.memory.forget import ForgetScope
 
@@ -175,7 +137,8 @@ async def _forget(wanted: str, yes: bool) -> int:
             print(one_line(line, 200))
         if not found:
             print("No fact, summary, message or job says that.")
-        if not yes and not _confirmed():
+        asked = "Remove this for good, with all copies in backups and queues? (y/N) "
+        if not yes and not (sys.stdin.isatty() and input(asked).strip().lower() in ("y", "yes")):  # noqa: ASYNC250
             complain("Nothing was forgotten. Confirm with y, or give --yes.")
             return 1
         count = await forgetter.forget(found)
@@ -184,10 +147,3 @@ async def _forget(wanted: str, yes: bool) -> int:
         " backups and queues are clean."
     )
     return 0
-
-
-def _confirmed() -> bool:
-    if not sys.stdin.isatty():
-        return False
-    reply = input("Remove this for good, with all copies in backups and queues? (y/N) ")
-    return reply.strip().lower() in ("y", "yes")

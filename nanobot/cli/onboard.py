@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from nanobot import paths
+from nanobot.cli.options import say
 from nanobot.cli.status import has_key
 from nanobot.config.loader import load_config, update_config_file
 from nanobot.config.schema import Config
@@ -108,16 +109,16 @@ def run_onboard(options: OnboardOptions) -> int:
         if choice and not options.skip_check:
             asyncio.run(_check(choice, config))
         _write(choice, config)
-    print(f"Configuration: {paths.config_file()}\nWorkspace:     {config.workspace_path}")
+    say(f"Configuration: {paths.config_file()}\nWorkspace:     {config.workspace_path}")
     if asks and not options.skip_check:
         from nanobot.terminal.agent import run_agent
         from nanobot.terminal.options import AgentOptions
 
-        print("\nThe first reply:\n", flush=True)
+        say("\nThe first reply:\n")
         code = run_agent(AgentOptions(message=_FIRST_WORDS))
-        print(_NEXT_STEPS.format(nanobot=paths.program()))
+        say(_NEXT_STEPS.format(nanobot=paths.program()))
         return code
-    print(
+    say(
         f"Next: `{paths.program()} status` shows what is configured, "
         f"`{paths.program()} agent` begins a conversation."
     )
@@ -128,7 +129,7 @@ def connect() -> str:
     """Ask until a model answers, and write it down; the name of that model, or "" when nothing changed."""
     if not (choice := _set_up(load_config().config, OnboardOptions())):
         return ""
-    print(_NEXT_STEPS.format(nanobot=paths.program()) + "\n")
+    say(_NEXT_STEPS.format(nanobot=paths.program()) + "\n")
     return choice.model or ""
 
 
@@ -137,7 +138,7 @@ def _set_up(config: Config, options: OnboardOptions) -> _Choice | None:
     try:
         choice = _ask_until_it_works(config, options)
     except (KeyboardInterrupt, EOFError):
-        print("\nNothing was changed.")
+        say("\nNothing was changed.")
         return None
     _write(choice, config)
     return choice
@@ -167,23 +168,24 @@ def _given(config: Config, options: OnboardOptions) -> _Choice | None:
 
 def _ask_until_it_works(config: Config, options: OnboardOptions) -> _Choice:
     """Ask, and after a failure only for what was wrong with the answers."""
-    print(f"This sets up nanobot in {paths.home()}. Enter takes what is in brackets, Ctrl-C changes nothing.")
+    say(f"This sets up nanobot in {paths.home()}. Enter takes what is in brackets, Ctrl-C changes nothing.")
     offers = _offers(config)
     for number, (label, _) in enumerate(offers, start=1):
-        print(clean(f"  {number}  {label}"))
+        say(f"  {number}  {label}")
     shown = {offer.spec.name for _, offer in offers}
-    print(f"  or, by name: {', '.join(spec.name for spec in _SPECS if spec.name not in shown)}")
+    say(f"  or, by name: {', '.join(spec.name for spec in _SPECS if spec.name not in shown)}")
     choice, keys, given = None, dict[str, str](), options
     while True:
         try:
             if choice is None:
                 choice = _picked(config, offers, given)
-                choice.api_key = choice.api_key or keys.get(choice.spec.name)
+                if choice.api_key is None:
+                    choice.api_key = keys.get(choice.spec.name)
             _ask_missing(choice, config)
             if not options.skip_check:
-                print(f"Asking {clean(choice.model or '')} for a word …", flush=True)
+                say(f"Asking {choice.model} for a word …")
                 asyncio.run(_check(choice, config))
-                print("It answers.")
+                say("It answers.")
             return choice
         except (ProviderError, UsageError) as error:
             complain(f"Error: {error}\nOnce more, please.")
@@ -252,7 +254,7 @@ def _ask_missing(choice: _Choice, config: Config) -> None:
 
 def _ask_model(choice: _Choice, config: Config) -> str:
     """A model of the server's own list; part of a name searches it. Without a list, any name."""
-    print(f"Asking {choice.spec.title} for its models …", flush=True)
+    say(f"Asking {choice.api_base or choice.spec.title} for its models …")
     names = asyncio.run(models_of(choice.applied_to(config), choice.spec))
     default = _default_model(choice.spec, config)
     if names and wire_model(choice.spec, default) not in names:
@@ -260,7 +262,7 @@ def _ask_model(choice: _Choice, config: Config) -> str:
     found, last = names, ""
     while True:
         for number, name in enumerate(found[:_SHOWN], start=1):
-            print(clean(f"  {number:>2}  {name}"))
+            say(f"  {number:>2}  {name}")
         more = f"{len(found) - _SHOWN} more: a part of the name searches. " if len(found) > _SHOWN else ""
         typed = _ask(f"{more}Model", default)
         if typed.isdecimal() and 0 < int(typed) <= len(found[:_SHOWN]):
@@ -270,7 +272,7 @@ def _ask_model(choice: _Choice, config: Config) -> str:
         words = typed.lower().split()
         matches = [name for name in names if all(word in name.lower() for word in words)]
         if not matches:
-            print(f"It lists no model with {typed!r} in its name. The same once more takes it all the same.")
+            say(f"It lists no model with {typed!r} in its name. The same once more takes it all the same.")
         found, last = matches, typed
         if len(matches) == 1:
             default = matches[0]

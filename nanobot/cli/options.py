@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
-from collections.abc import Iterable
-from typing import Annotated, Any, TextIO
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, ParamSpec, TextIO
 
 import typer
 from typer.core import TyperGroup
 
-from nanobot.terminal.screen import clean
+from nanobot.terminal.screen import wrapped
 
+P = ParamSpec("P")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -39,8 +42,33 @@ def new_app(text: str | None = None, cls: type[TyperGroup] = TyperGroup) -> type
     )
 
 
+def runs(app: typer.Typer, name: str) -> Callable[[Callable[P, Awaitable[int | None]]], object]:
+    """Makes a coroutine function the command `name`; what it returns is the exit code, None is 0."""
+
+    def register(function: Callable[P, Awaitable[int | None]]) -> object:
+        @app.command(name)
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            import asyncio
+
+            async def wait() -> int | None:
+                return await function(*args, **kwargs)
+
+            raise typer.Exit(asyncio.run(wait()) or 0)
+
+        return run
+
+    return register
+
+
 def print_result(value: object, lines: Iterable[str], as_json: bool, out: TextIO | None = None) -> None:
-    """Print `value` as JSON, or else `lines`, without what could steer the terminal."""
-    text = json.dumps(value, indent=2) if as_json else "\n".join(map(clean, lines))
-    if text:
-        print(text, file=out, flush=True)
+    """Print `value` as JSON, or else `lines`."""
+    if as_json:
+        print(json.dumps(value, indent=2), file=out, flush=True)
+    elif text := "\n".join(lines):
+        say(text, out)
+
+
+def say(text: str, out: TextIO | None = None) -> None:
+    """Print text without what could steer a terminal, and broken at words on one."""
+    print(wrapped(text, out or sys.stdout), file=out, flush=True)

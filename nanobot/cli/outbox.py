@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.options import Json, new_app, print_result, runs
 from nanobot.cli.storage import existing_store
 from nanobot.columns import table
-from nanobot.store.records import OutboxEntry
 from nanobot.terminal.screen import one_line
 
 app = new_app()
 
 
-@app.command("list")
-def list_outbox(json_output: Json = False) -> None:
+@runs(app, "list")
+async def list_outbox(json_output: Json = False) -> None:
     """List messages that wait or were given up."""
-    entries = asyncio.run(_entries())
+    async with existing_store() as store:
+        entries = await store.outbox.entries() if store else []
     rows = []
     for entry in entries:
         error = f"; last error: {entry.error}" if entry.error else ""
@@ -27,21 +25,11 @@ def list_outbox(json_output: Json = False) -> None:
     print_result([entry._asdict() for entry in entries], lines, json_output)
 
 
-@app.command("retry")
-def retry_parked() -> None:
+@runs(app, "retry")
+async def retry_parked() -> None:
     """Try again to deliver what was given up."""
-    print(asyncio.run(_retry()))
-
-
-async def _entries() -> list[OutboxEntry]:
-    async with existing_store() as store:
-        return await store.outbox.entries() if store else []
-
-
-async def _retry() -> str:
     async with existing_store() as store:
         count = await store.outbox.retry_parked() if store else 0
-        if store is None or not count:
-            return "Nothing was given up."
-        running = await store.workers.leader()
-    return f"To be delivered now: {count}" + ("." if running else ", as soon as `nanobot gateway` runs.")
+        running = store and await store.workers.leader()
+    when = "." if running else ", as soon as `nanobot gateway` runs."
+    print(f"To be delivered now: {count}{when}" if count else "Nothing was given up.")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -16,7 +15,7 @@ import typer
 
 from nanobot import paths
 from nanobot.cli.completion import names_of
-from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.options import Json, new_app, print_result, runs
 from nanobot.cli.storage import existing_store
 from nanobot.columns import minute, table
 from nanobot.commands.export import FORMATS, exported
@@ -37,18 +36,14 @@ SessionName = Annotated[
 ]
 
 
-@app.command("list")
-def list_sessions(
+@runs(app, "list")
+async def list_sessions(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
     json_output: Json = False,
 ) -> None:
     """List conversations, newest first."""
-
-    async def read() -> list[SessionInfo]:
-        async with _open_with_older(also_told=True) as store:
-            return await store.conversations.newest(limit) if store else []
-
-    sessions = asyncio.run(read())
+    async with _open_with_older(also_told=True) as store:
+        sessions = await store.conversations.newest(limit) if store else []
     rows = [("ID", "KEY", "MESSAGES", "LATEST", "TITLE")]
     for it in sessions:
         said = str(it.messages), minute(it.updated_at), one_line(it.title, 200)
@@ -58,56 +53,44 @@ def list_sessions(
     print_result([it._asdict() for it in sessions], table(rows, right=[2]) if sessions else (), json_output)
 
 
-@app.command("show")
-def show_session(
+@runs(app, "show")
+async def show_session(
     name: SessionName,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the last messages.")] = 20,
     json_output: Json = False,
 ) -> None:
     """Print the last messages of a conversation."""
-    form = "jsonl" if json_output else "md"
-    asyncio.run(_write_session(name, form, limit, functools.partial(_write, None)))
+    await _write_session(name, "jsonl" if json_output else "md", limit)
 
 
-@app.command("rename")
-def rename_session(name: SessionName, title: Annotated[str, typer.Argument(metavar="TITLE")]) -> None:
+@runs(app, "rename")
+async def rename_session(name: SessionName, title: Annotated[str, typer.Argument(metavar="TITLE")]) -> None:
     """Give a conversation a title; its key stays."""
-
-    async def rename() -> str:
-        async with _open_with_older() as store:
-            info, store = await _find(store, name)
-            await store.conversations.rename(info.id, title)
-            return f"@{info.id}"
-
     from nanobot.commands.conversations import checked_title
 
     title = checked_title(title)
-    _write(None, f"{asyncio.run(rename())} is now called {title}.")
+    async with _open_with_older() as store:
+        info, store = await _find(store, name)
+        await store.conversations.rename(info.id, title)
+    _write(None, f"@{info.id} is now called {title}.")
 
 
-@app.command("import")
-def import_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+@runs(app, "import")
+async def import_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> int:
     """Add conversations that were exported as JSON Lines, or that an older nanobot wrote."""
-
-    async def add() -> int:
-        store = Store(paths.database_file())
-        failed = 0
-        try:
-            for path in files:
-                try:
-                    _write(None, await _import_file(store, path))
-                except UsageError as error:
-                    complain(f"Error: {error}")
-                    failed = 1
-        finally:
-            await store.aclose()
-        return failed
-
-    raise typer.Exit(asyncio.run(add()))
+    failed = 0
+    async with contextlib.aclosing(Store(paths.database_file())) as store:
+        for path in files:
+            try:
+                _write(None, await _import_file(store, path))
+            except UsageError as error:
+                complain(f"Error: {error}")
+                failed = 1
+    return failed
 
 
-@app.command("export")
-def export_session(
+@runs(app, "export")
+async def export_session(
     name: SessionName,
     form: Annotated[str, typer.Option("--format", "-f", help="md, html or jsonl.")] = "md",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
@@ -116,16 +99,16 @@ def export_session(
     if form not in FORMATS:
         raise UsageError(f"{form!r} is no export format. Use {', '.join(FORMATS)}.")
     with paths.atomic_file(output) if output else contextlib.nullcontext() as file:
-        asyncio.run(_write_session(name, form, None, functools.partial(_write, file)))
+        await _write_session(name, form, None, file)
 
 
-async def _write_session(name: str, form: str, last: int | None, write: Callable[[str], None]) -> None:
+async def _write_session(name: str, form: str, last: int | None, file: BinaryIO | None = None) -> None:
     """The whole session, or its last messages."""
     async with _open_with_older() as store:
         info, store = await _find(store, name)
         newest = await store.conversations.latest(info.id, last) if last is not None else []
         async for piece in exported(store, info, form, newest[0].seq - 1 if newest else 0):
-            write(piece)
+            _write(file, piece)
 
 
 async def _import_file(store: Store, path: Path) -> str:
@@ -155,15 +138,12 @@ async def _open_with_older(*, also_told: bool = False) -> AsyncIterator[Store | 
 
     workspace = paths.home() / "workspace"
     if older_files(paths.home(), workspace):
-        older = Store(paths.database_file())
-        try:
+        async with contextlib.aclosing(Store(paths.database_file())) as older:
             notices = await import_sessions(older, paths.home(), workspace)
             if also_told:
                 notices += await left_out_sessions(older, paths.home(), workspace)
             for notice in dict.fromkeys(notices):
                 complain(notice)
-        finally:
-            await older.aclose()
     async with existing_store() as store:
         yield store
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from nanobot.cli.completion import names_of
-from nanobot.cli.options import Json, new_app, print_result
+from nanobot.cli.options import Json, new_app, print_result, say
 from nanobot.columns import shortened, table
 from nanobot.config.schema import Config
 from nanobot.errors import UsageError
@@ -76,8 +76,8 @@ def install_skill(
     try:
         with staged(source, library, config.tools.web.allow_private) as new:
             for line in [*_about(new.skill, library, new.target), *_contents(new.contents)]:
-                _say(line)
-            _say("\nA skill is instructions: once installed, it is followed as if you had written it.")
+                say(line)
+            say("\nA skill is instructions: once installed, it is followed as if you had written it.")
             if not (yes or _says_yes(new)):
                 print("Nothing was installed.")
                 raise typer.Exit(1)
@@ -86,7 +86,7 @@ def install_skill(
     except KeyboardInterrupt as interrupt:
         print("\nNothing was installed.")
         raise typer.Exit(130) from interrupt
-    _say(f"{verb} {new.skill.name} in {new.target}. It counts from the next message on.")
+    say(f"{verb} {new.skill.name} in {new.target}. It counts from the next message on.")
 
 
 @app.command("remove")
@@ -95,7 +95,7 @@ def remove_skill(name: Name) -> None:
     _, library = _open()
     place = remove(name, library)
     now = " The bundled skill of this name is used again." if name in library.names() else ""
-    _say(f"Removed {name}: {place} is deleted.{now}")
+    say(f"Removed {name}: {place} is deleted.{now}")
 
 
 def _open() -> tuple[Config, SkillLibrary]:
@@ -164,8 +164,4 @@ def _says_yes(new: Staged) -> bool:
         for name, _, kind in new.contents.files:
             if kind != "binary":
                 text = (new.skill.folder / name).read_text(encoding="utf-8", errors="replace")
-                _say(f"\n----- {name}\n{text.rstrip()}\n-----\n")
-
-
-def _say(text: str) -> None:
-    print(clean(text))
+                say(f"\n----- {name}\n{text.rstrip()}\n-----\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -22,15 +22,11 @@ from nanobot.store.store import Store
 @asynccontextmanager
 async def existing_store() -> AsyncIterator[Store | None]:
     """The database, or None when there is none yet."""
-    path = paths.database_file()
-    if not path.exists():
+    if not paths.database_file().exists():
         yield None
         return
-    store = Store(path)
-    try:
+    async with aclosing(Store(paths.database_file())) as store:
         yield store
-    finally:
-        await store.aclose()
 
 
 async def storage_report() -> dict[str, Any]:

@@ -47,7 +47,8 @@ def wrapped(text: str, out: TextIO) -> str:
         return clean(text)
     import textwrap
 
-    wrap = textwrap.TextWrapper(shutil.get_terminal_size().columns - 1, break_on_hyphens=False)
+    width = shutil.get_terminal_size().columns - 1
+    wrap = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False)  # addresses stay whole
     return "\n".join(wrap.fill(line) for line in clean(text).split("\n"))
 
 

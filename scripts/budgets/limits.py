@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_526, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_288, target=23_500)
+TOTAL = Ratchet(now=28_198, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=61, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_610, target=9_000)
+HELLO_LINES = Ratchet(now=9_611, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_616,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_453,
+    "cli": 2_362,
     # thirteen slash commands; target 480
     "commands": 794,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_802,
+    "terminal": 1_803,
     # the built-in tools; target 1,700
     "tools": 2_041,
     # what a new workspace holds
