@@ -29,6 +29,7 @@ Client = TypeVar("Client")
 
 _PATIENCE = 3  # failed polls in a row that are only waited for; one more ends the connection
 _RESTS = 6  # no more: whoever sends without end would hold up all others
+_FORWARD_REST = 0.4  # of a rest is enough for a forward: the program sends it with its comment
 _QUIET_AFTER_ERROR = 5.0  # seconds
 _OLDEST_MISSED = 24 * 3600.0  # seconds
 _CLOCKS_DIFFER = 60.0  # by at most so many seconds, here and at the platform
@@ -118,8 +119,13 @@ class Platform(Channel, Generic[Client]):
         """
         events, rests = list(events), _RESTS
         messages = fresh = [self._parsed(event) for event in events]
-        while more and rests and any(may_go_on(one, comments=rests == _RESTS) for one in fresh):
-            await asyncio.sleep(self.rest)
+        while more and rests:
+            if any(may_go_on(one, comments=False) for one in fresh):
+                await asyncio.sleep(self.rest)
+            elif rests == _RESTS and any(may_go_on(one, comments=True) for one in fresh):
+                await asyncio.sleep(self.rest * _FORWARD_REST)
+            else:
+                break
             following = await more(len(events))
             fresh, rests = [self._parsed(event) for event in following], rests - 1
             events, messages = [*events, *following], [*messages, *fresh]
@@ -127,8 +133,9 @@ class Platform(Channel, Generic[Client]):
         waiting: list[tuple[Any, bool]] = []
         whole = 0  # up to which event all messages are complete
         for number, parts in enumerate(groups):
+            refused = self.host.status.refused
             accepted = bool(parts) and await self._accept(functools.reduce(joined, parts))
-            if len(parts) > 1 and not accepted:  # perhaps a part of it is known: then without that
+            if len(parts) > 1 and not accepted and self.host.status.refused == refused:  # a part may be known
                 accepted = any([await self._accept(part) for part in parts])
             waiting.append((events[number], accepted))
             whole = max(whole, last[number])

@@ -27,6 +27,7 @@ _DAILY = 6  # the first commands of the table: help shows them apart
 _SEARCHED = 500  # messages back, for what tools have put out
 _MODELS = 40  # that are listed at once
 _AGENTS = r"\S*|stop\s+\S+"
+_SEARCH = r"\S*(?:\s+\S+)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ COMMANDS: tuple[Command, ...] = (
         "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
     ),
     Command("help", "", "List the commands.", _help),
-    Command("models", "[TEXT]", "List the models of the provider, or search them.", _models, ".*"),
+    Command("models", "[TEXT]", "List the models of the provider, or search them.", _models, _SEARCH),
     Command("export", "[md|html|jsonl]", "Write this conversation into a file.", export, r"\S*"),
     Command("connect", "", "Set up another model and go on with it.", _connect, waits=True),
     Command(

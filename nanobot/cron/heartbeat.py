@@ -50,7 +50,7 @@ _UNDERLINE = re.compile(r"(={3,}|-{3,})\s*")
 _TABLE_RULE = re.compile(r"[\s:|+-]+")
 _MARKDOWN_COMMENT = re.compile(r"\[[^\]]+\]:\s*(?:#|<>)")
 _NOTHING = 1_000_000_000  # an indent that no line has
-_DONE = {f"[{mark}]" for mark in "xX✓✔✅☑"}
+_DONE = {f"[{mark}]" for mark in "xX✓✔✅☑-"}  # the last one: cancelled
 # SHA-256 of the lines that the older nanobot has written into every new workspace about this file itself.
 _OLDER_TEMPLATE = {"ca7d11579a957587", "cfb33971d4f8f8bd", "f224bc137e5bd0f9"}
 

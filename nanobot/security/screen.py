@@ -14,13 +14,14 @@ LONGEST = 400_000  # characters: far more than a model gets to see
 
 _TOKEN = re.compile(
     r"(?P<text>[^\x01-\x08\x0b-\x1f\x7f-\x9f]+)"
-    r"|\x1b\[(?P<numbers>[0-?]{0,64})[ -/]{0,8}(?P<final>[@-~])"
+    r"|(?:\x1b\[|\x9b)(?P<numbers>[0-?]{0,64})[ -/]{0,8}(?P<final>[@-~])"
     r"|\x1b[\]PX^_][^\x07\x18\x1a\n\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, pictures
     r"|\x1b[ -/]{0,8}(?P<escape>[0-~])"
     r"|(?P<control>[\r\b])"
 )
 _UNFINISHED = re.compile(
-    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}|[ -/]{0,8}|[\]PX^_][^\x07\x18\x1a\n\x1b\x9c]{0,4000}\x1b?)\Z"
+    r"(?:\x9b|\x1b\[)[0-?]{0,64}[ -/]{0,8}\Z"
+    r"|\x1b(?:[ -/]{0,8}|[\]PX^_][^\x07\x18\x1a\n\x1b\x9c]{0,4000}\x1b?)\Z"
 )
 _OTHER_SCREENS = {"?47", "?1047", "?1049"}  # which editors and pagers use
 

@@ -27,13 +27,17 @@ LISTED_CHARS = 10_000  # of what commands print, as words for xargs
 # Programs that run what follows: their options that take a value, and how many words come before the command.
 _WRAPPERS: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("sudo", "doas"), ("ugpCrtTDRhUcaL", 0)),
-    **dict.fromkeys(("nohup", "setsid", "time", "builtin", "busybox", "toybox", "command"), ("fo", 0)),
+    **dict.fromkeys(
+        ("nohup", "setsid", "time", "builtin", "busybox", "toybox", "command", "coproc"), ("fo", 0)
+    ),
     **dict.fromkeys(("timeout", "chroot", "flock", "taskset", "chrt"), ("ksEwTPD", 1)),
     **dict.fromkeys(
         ("nice", "ionice", "stdbuf", "exec", "unshare", "nsenter", "strace"), ("naceiopstuPEI", 0)
     ),
     "env": ("uC", 0),
     "xargs": ("IadEnLPs", 0),
+    "parallel": ("jaIS", 0),
+    "watch": ("n", 0),
     "ssh": ("bcDEeFIiJLlmOopQRSWw", 1),
 }
 _LONG_WITH_VALUE = re.compile(

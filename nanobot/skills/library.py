@@ -106,8 +106,17 @@ class SkillLibrary:
             elif name and known and known[0] == stamp:
                 yield known[1]
             elif name:
-                self._read[folder] = (stamp, load_skill(Path(folder), source))
-                yield self._read[folder][1]
+                skill = load_skill(Path(folder), source)
+                if is_link and self._is_open(folder):
+                    fault = "it is a link into the workspace, where tools may change it; move the folder here"
+                    skill = skill._replace(fault=fault)
+                self._read[folder] = (stamp, skill)
+                yield skill
+
+    def _is_open(self, link: str) -> bool:
+        """Whether a link leads to what tools may write: into the workspace, but out of its skills."""
+        real, own = Path(link).resolve(), self.folder.resolve()
+        return real.is_relative_to(self.folder.parent.resolve()) and not real.is_relative_to(own)
 
 
 def library_of(config: Config) -> SkillLibrary:

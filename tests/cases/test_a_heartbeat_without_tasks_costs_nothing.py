@@ -16,6 +16,7 @@ from tests.cron.test_heartbeat import OLDER_TEMPLATE, World
         "```markdown\n# Keep this file empty to skip heartbeats.\n```\n",
         "---\ntitle: Heartbeat\n---\n\n**Tasks**\n\n> Checked twice an hour.\n\n| Task | When |\n|---|---|\n",
         "Tasks\n=====\n\n- [x] Water the plants\n    - on Monday\n- ~~Call Anna~~\n- [ ]\n***\n",
+        "# Tasks\n- [-] Call Ben\n  - at home\n",
         f"\ufeff{OLDER_TEMPLATE}",
     ],
 )

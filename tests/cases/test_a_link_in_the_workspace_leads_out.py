@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanobot.agent.context import OWNER_FILES, PromptBuilder
+from nanobot.skills.library import SkillLibrary
 from tests.talk import message_in
 
 
@@ -66,3 +67,20 @@ def test_a_link_that_comes_later_is_noticed(workspace: Path) -> None:
     (workspace / "SOUL.md").unlink()
     (workspace / "SOUL.md").symlink_to("../secret.md")
     assert "the secret" not in str(builder.parts(message_in("cli:direct"), with_tools=True))
+
+
+def test_a_skill_that_tools_could_change_by_its_real_path_is_off(workspace: Path) -> None:
+    """`skills/` is protected, the rest of the workspace is not."""
+    for folder in ("skills/group", "drafts/mine", "../elsewhere"):
+        (workspace / folder).mkdir(parents=True)
+        (workspace / folder / "SKILL.md").write_text("Do so.")
+    for name, target in {"a": "../drafts/mine", "b": "../../elsewhere", "c": "group"}.items():
+        (workspace / "skills" / name).symlink_to(target)
+    (workspace / "skills/more").mkdir()
+    (workspace / "skills/more/d").symlink_to("../../drafts/mine")
+    library = SkillLibrary(workspace)
+    for _ in range(2):  # once read, once remembered
+        faults = {skill.name: skill.fault for skill in library.all() if skill.source == "workspace"}
+        assert {name for name, fault in faults.items() if "link into the workspace" in fault} == {"a", "d"}
+        assert {"b", "c", "group"} <= {*library.names()}
+    assert library.complaint().startswith("Skills cannot be used: a, d;")

@@ -35,6 +35,7 @@ MESSAGES = [
     "/help me write a letter",
     "/status of my order?",
     "/stop words in German",
+    "/models of cars are fun",
     "/model trains are fun",
     "/queue of people",
     "/agents are everywhere",

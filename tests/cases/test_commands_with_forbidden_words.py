@@ -191,6 +191,9 @@ STEPS: dict[str, Callable[[str], str]] = {
                 "setsid",
                 "stdbuf -oL",
                 "time",
+                "watch -n 5",
+                "coproc",
+                "parallel -j 2",
             ),
             *("exec", "command", "builtin", "busybox", "xargs", "xargs -0 -n 1"),
             *("timeout --signal KILL 9", "chroot /x", "flock lock", "unshare -r", "strace -f -o log"),
@@ -247,7 +250,7 @@ STEPS: dict[str, Callable[[str], str]] = {
         f"eval ${{nothing:-{command}}}" if not any(c in command for c in "$'}\"") else command
     ),
     "parameter": lambda command: (
-        f'eval "${{x:={command}}}"' if not any(c in command for c in "$'}\"`") else command
+        f'eval "${{y:={command}}}"' if not any(c in command for c in "$'}\"`") else command
     ),
 }
 FIRST: dict[str, Callable[[str], str]] = {

@@ -178,6 +178,16 @@ async def test_a_comment_and_its_forwards_are_one_question(server: TelegramServe
     assert "so is the sun" in message.all_text, "to be found again, and forgotten"
 
 
+async def test_what_a_stranger_sends_at_once_is_refused_once(server: TelegramServer) -> None:
+    eve, ann = server.user(99), server.user(7)
+    eve.send("is this true?")
+    forward(server, eve)
+    ann.send("hello")
+    async with running_gateway(config_for(server, allowFrom=["7"]), ScriptedProvider(["hi"])) as (_, gateway):
+        await server.wait_for(lambda: server.texts(ann) == ["hi"])
+        assert gateway.channels.status["telegram"].refused == 1
+
+
 async def test_a_comment_and_its_forward_in_two_polls_are_one_question(server: TelegramServer) -> None:
     ann, taken = server.user(7), list[InboundMessage]()
 

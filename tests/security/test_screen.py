@@ -34,6 +34,7 @@ def bar(name: str) -> str:
         ("下载 100%\r下载 99%\x1b[K", "下载 99%"),
         ("a\x00b\x07c\x9d", "a\x00bc"),
         ("\x1b(B\x1b[mtext\x1b[?25h\x1b=", "text"),
+        ("\x9b1;31mred\x9b0m", "red"),
         ("\x1b", ""),
     ],
 )
