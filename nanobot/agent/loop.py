@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from nanobot.agent.tools import Tool, ToolOutput, tool_surroundings
@@ -80,7 +81,6 @@ class Turn:
         To stop it, cancel the task that runs it: what runs is stopped, and the turn has ended as `cancelled`.
         """
         self._emit = emit
-        self._call_ids = {call.id for message in self.conversation.messages for call in message.tool_calls}
         self._last_step: object = None
         self._repeats = 0
         self._text = ""  # what the model said last
@@ -121,7 +121,8 @@ class Turn:
         if messages[-1].role == "assistant" and not messages[-1].tool_calls:
             self._text = messages[-1].text  # the turn died between its answer and its end
             return "done"
-        await self._run_calls(unanswered_calls(messages))
+        if messages[-1].role != "user":  # it died in the middle of a step
+            await self._run_calls(unanswered_calls(messages))
         for _ in range(self.max_iterations):
             if reason := await self._step():
                 return reason
@@ -223,6 +224,10 @@ class Turn:
                     self._emit(events.TextDiscarded("The model was still thinking."))
                 self._emit(events.ReasoningDelta(event.text))
         raise BrokenStreamError(f"{self.provider.name} ended its answer without finishing it. Try again.")
+
+    @cached_property
+    def _call_ids(self) -> set[str]:
+        return {call.id for message in self.conversation.messages for call in message.tool_calls}
 
     def _accept(self, completion: Completion) -> Completion:
         """Count the answer, and give its calls ids of their own: results are matched by id."""

@@ -92,6 +92,8 @@ class Conversation:
         seen = [it.seq for it in earlier if it.message.role != "user" or it.turn_id != earlier[-1].turn_id]
         self._seen = max(seen, default=0)
         self._made: dict[tuple[int, bool], tuple[Message, int]] = {}  # by number and whether in short
+        self._last_view = _View([], 0, 0)
+        self._viewed: tuple[Window, int] | None = None  # what that was made of: window, number of entries
 
     @property
     def messages(self) -> list[Message]:
@@ -123,6 +125,8 @@ class Conversation:
 
     def _view(self, window: Window) -> _View:
         """What the running turn was asked never leaves a window; a result leaves with its call."""
+        if self._viewed == (window, len(self.entries)):
+            return self._last_view
         note = Message("user", (ContextPart(_NOTE.format(window=window)),))
         messages = [note] if window.summary else []
         size, earlier, calls = size_of(messages), 0, set[str]()
@@ -139,7 +143,8 @@ class Conversation:
                 messages.append(message)
                 size += bytes_
                 earlier += is_earlier
-        return _View(messages, size, earlier)
+        self._viewed, self._last_view = (window, len(self.entries)), _View(messages, size, earlier)
+        return self._last_view
 
     def _shown(self, entry: StoredMessage, short: bool) -> tuple[Message, int]:
         """A message as the model sees it, and its size: made once, as most requests differ in little."""

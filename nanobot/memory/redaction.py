@@ -13,7 +13,7 @@ from itertools import chain, groupby
 from typing import Any
 
 from nanobot.store.records import StoredMessage
-from nanobot.store.sessions import storable, stored_message
+from nanobot.store.sessions import storable, stored_message, stored_messages
 from nanobot.store.sqlite import Connection, Row, Table, writes
 
 FORGOTTEN = "[forgotten]"
@@ -133,7 +133,7 @@ class Redaction(Table):
         """All messages of the turn in which message `seq` was said."""
         said_in = "SELECT turn FROM messages WHERE session = ? AND seq = ?"
         sql = f"SELECT * FROM messages WHERE session = ? AND turn IN ({said_in}) ORDER BY seq"
-        return [stored_message(row) for row in await self.database.rows(sql, session, session, seq)]
+        return stored_messages(await self.database.rows(sql, session, session, seq))
 
     async def redact(self, target: Target) -> None:
         """Take the words out. Calls and their results stay paired."""

@@ -183,7 +183,7 @@ class _Writer:
                 written.append({"role": "user", "content": content})
             elif message.role == "assistant":
                 written.append(self._assistant(message))
-            for result in message.tool_results:
+            for result in message.tool_results if message.role == "tool" else ():
                 content = self._content([TextPart(result_text(result, self.sees))])
                 call_id = wire_id(result.call_id, self.spec.tool_id_pattern)
                 written.append({"role": "tool", "tool_call_id": call_id, "content": content})

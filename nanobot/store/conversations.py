@@ -10,7 +10,7 @@ from nanobot.store.sessions import (
     go_on,
     read_latest,
     session_info,
-    stored_message,
+    stored_messages,
 )
 from nanobot.store.sqlite import Connection, Table, writes
 
@@ -85,5 +85,5 @@ def _messages(connection: Connection, conversation: int, after: int, limit: int)
     query = "SELECT * FROM messages WHERE conversation = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
     for part, until in reversed(branch(connection, conversation)):
         rows = connection.rows(query, part, after, until, limit - len(found))
-        found += [stored_message(row) for row in rows]
+        found += stored_messages(rows)
     return found
