@@ -98,7 +98,8 @@ def recall(index: Connection, text: str, scope: SearchScope, start: int, limit: 
     turns = {turn["name"]: turn for turn in said if turn["session"] != scope.session or turn["seq"] <= start}
     scores = {name: held[turn["id"]] for name, turn in turns.items()}
     _boost(turns, scores, text)
-    hits = [_turn_hit(turn, scores[name]) for name, turn in turns.items()]
+    names = sorted(turns, key=lambda name: (-scores[name], -turns[name]["id"]))[:limit]
+    hits = [_turn_hit(turns[name], scores[name]) for name in names]
     lines = rows.these(index, "lines", best, scope)
     hits += [_line_hit(line, _LINE * held[line["id"]]) for line in lines]
     return sorted(hits, key=lambda hit: (-hit.score, -hit.row))[:limit]

@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_526, target=4_000)
+SPINE = Ratchet(now=4_543, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_220, target=23_500)
+TOTAL = Ratchet(now=28_238, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=61, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_620, target=9_000)
+HELLO_LINES = Ratchet(now=9_637, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 804,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_720,
+    "agent": 1_730,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160
@@ -50,7 +50,7 @@ ROOMS: dict[str, int] = {
     # own stdio transport, logins, supervision and calls apart; target 1,780
     "mcp": 1_677,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
-    "memory": 2_916,
+    "memory": 2_917,
     # the owner's tool files, watched, each in threads of its own
     "plugins": 575,
     # two wires, what models write as text, the registry, the local model; target 2,150
@@ -60,7 +60,7 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 975,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_969,
+    "store": 1_976,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
