@@ -36,13 +36,17 @@ class ProviderError(NanobotError):
     """A model call failed.
 
     `status` is the HTTP status when there was one. `retryable` says whether the transport
-    may try again; `retry_after` is the wait the provider asked for, in seconds.
+    may try again; `retry_after` is the wait the provider asked for, in seconds. `what` is the
+    message without `advice`, its end.
     """
 
     retryable = False
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, advice: str = "", status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"{message} {advice}".rstrip())
+        self.what = message
         self.status = status
         self.retry_after = retry_after
 

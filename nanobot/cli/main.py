@@ -15,7 +15,7 @@ _MODEL = typer.Option(help="Model to use instead of the configured one.", autoco
 app = new_app("nanobot: an ultra-lightweight personal AI assistant. Alone it begins a conversation.")
 for name, text in {
     "session": "Manage conversations.",
-    "config": "Set a key of config.json, or describe all; `nanobot doctor` checks it.",
+    "config": "Set a key of config.json, or describe all keys.",
     "memory": "Manage memory.",
     "cron": "Manage scheduled jobs.",
     "skills": "Manage skills: instructions for kinds of tasks.",
@@ -44,7 +44,7 @@ def agent(
     markdown: Annotated[bool, typer.Option(help="Format replies on a terminal.")] = True,
     logs: Annotated[bool, typer.Option(help="Print log messages and tool calls to stderr.")] = False,
 ) -> None:
-    """Talk to the assistant: interactively, or once with -m or with text on standard input."""
+    """Talk to the assistant; with -m or standard input, for one reply."""
     from nanobot.terminal.options import AgentOptions
 
     options = AgentOptions(message, session, latest, resume, model, json_events, markdown, logs)
@@ -72,7 +72,7 @@ def onboard(
 
 @app.command()
 def status(json_output: Json = False) -> None:
-    """Show configuration, model, providers, channels and storage, without calling a model."""
+    """Show what is ready, without calling a model."""
     from nanobot.cli.status import run_status
 
     raise typer.Exit(run_status(as_json=json_output))

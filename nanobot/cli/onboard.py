@@ -26,7 +26,7 @@ from nanobot.providers.registry import LOCAL_MODEL, PROVIDERS, ProviderSpec, spe
 from nanobot.providers.resolve import open_provider, resolve
 from nanobot.providers.transport import WireProvider
 from nanobot.terminal.options import load_and_warn
-from nanobot.terminal.screen import clean, complain
+from nanobot.terminal.screen import clean, complain, wrapped
 from nanobot.workspace import create_workspace
 
 _LOCAL = ProviderSpec("local", (), "", "Tiny model on this machine (no key, chats only)", needs_key=False)
@@ -188,7 +188,10 @@ def _ask_until_it_works(config: Config, options: OnboardOptions) -> _Choice:
                 say("It answers.")
             return choice
         except (ProviderError, UsageError) as error:
-            complain(f"Error: {error}\nOnce more, please.")
+            said = (
+                error.what if isinstance(error, ProviderError) else error
+            )  # its advice is the next question
+            complain(f"Error: {said}\nOnce more, please.")
             given = OnboardOptions()
             if choice and choice.api_key:
                 keys[choice.spec.name] = choice.api_key
@@ -309,8 +312,8 @@ def _forget_what_was_wrong(choice: _Choice, error: ProviderError | UsageError) -
 def _ask(question: str, default: str) -> str:
     """What the owner answers in a line, hidden if it is a key; an empty one takes the default."""
     read = getpass.getpass if question.startswith("API key") else input
-    hint = f" [{clean(default)}]" if default else ""
-    return clean(read(f"{question}{hint}: ")).strip() or default
+    hint = f" [{default}]" if default else ""
+    return clean(read(f"{wrapped(f'{question}{hint}:', sys.stdout)} ")).strip() or default
 
 
 def _base_of(spec: ProviderSpec, config: Config) -> str:

@@ -52,9 +52,14 @@ async def resume(request: Request) -> str:
         return f"{await sessions(request)}\n/resume NUMBER, /resume @ID or /resume TITLE goes on with one."
     found = await context.find_session(request.arguments, _LISTED)
     await context.resume(request.session_key, found)
-    title = f" ({found.title})" if found.title else ""
-    words = await last_words(context.store, found)
-    return f"Going on with @{found.id}{title}, {messages_in_words(found.messages)}.\n{words}".rstrip()
+    return await going_on(context.store, found)
+
+
+async def going_on(store: Store, conversation: SessionInfo) -> str:
+    """Which conversation goes on, and how it ended."""
+    title = f" ({conversation.title})" if conversation.title else ""
+    which = f"@{conversation.id}{title}, {messages_in_words(conversation.messages)}."
+    return f"Going on with {which}\n{await last_words(store, conversation)}".rstrip()
 
 
 async def last_words(store: Store, conversation: SessionInfo) -> str:

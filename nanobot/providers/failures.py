@@ -139,15 +139,16 @@ class Failures:
     def broken(self, what: str, excerpt: str = "") -> ProviderError:
         shown = f" ({self._clean(excerpt)!r})" if excerpt else ""
         advice = f"Try again; if it stays so, check {self.base_key}."
-        return errors.BrokenStreamError(f"The answer of {self.title} is unusable: {what}{shown}. {advice}")
+        return errors.BrokenStreamError(
+            f"The answer of {self.title} is unusable: {what}{shown}.", advice=advice
+        )
 
     def unreachable(self, reason: str, *, retryable: bool = True) -> ProviderError:
         why = self._clean(reason).rstrip(".") or "no connection"
         way = f" through the proxy {self.proxy}" if self.proxy else ""
         check = "that proxy, or name the host in no_proxy" if way else f"the network and {self.base_key}"
-        error = errors.UnreachableError(
-            f"Cannot reach {self.title} at {self.base}{way}: {why}. Check {check}."
-        )
+        said = f"Cannot reach {self.title} at {self.base}{way}: {why}."
+        error = errors.UnreachableError(said, advice=f"Check {check}.")
         error.retryable = retryable
         return error
 
@@ -166,8 +167,8 @@ class Failures:
             said = " ".join("***" if self._quotes(word) else word for word in said[:8_000].split())
         detail = self._clean(said).rstrip(".")
         text = f"{self.title} {does} ({status or 'in the middle of an answer'}, {model})"
-        text += f": {detail}. " if detail else ". "
-        return kind((text + advice.format(at=self, when=when)).strip(), status=status, retry_after=wait)
+        text += f": {detail}." if detail else "."
+        return kind(text, advice=advice.format(at=self, when=when), status=status, retry_after=wait)
 
     def _quotes(self, word: str) -> bool:
         """Whether it may show a part of a key."""

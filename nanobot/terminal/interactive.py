@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nanobot import __version__, paths
 from nanobot.app import App, open_app
 from nanobot.commands.command_context import CommandContext
+from nanobot.commands.conversations import going_on, own_messages
 from nanobot.commands.table import acts_at_once, completions, run_command
 from nanobot.errors import NanobotError
 from nanobot.terminal.once import choose_session, exit_code, make_renderer, notes_for, stop_in_good_order
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GO_ON = "You were interrupted. Go on with what I asked before."
+_LOOK = 2.0  # seconds between two looks for what a schedule has brought
 _TWICE = 1.0  # seconds within which a second Esc counts
 _KEYS = (
     "Enter sends, also while an answer is written: then it waits, and Up on an empty prompt takes it back."
@@ -102,8 +104,6 @@ class _Conversation:
                 self._app.mcp.start()  # while the owner types
             await self._offer_to_go_on()
             while True:
-                for text in await self._app.store.outbox.take_for_terminal():
-                    self._say(f"Scheduled: {text}")
                 await self._take(await self._next())
         except EOFError:
             pass
@@ -130,17 +130,20 @@ class _Conversation:
             if self._session.turn_waits:
                 return None
             self._entered.clear()
+            for text in await self._app.store.outbox.take_for_terminal():
+                self._say(f"Scheduled: {text}")
             await self._wait()
         return self._session.waiting.pop(0)
 
     async def _wait(self) -> None:
-        """Wait for the owner, or for a turn."""
+        """Wait for the owner, for a turn, or until reminders are looked for again."""
         if not self._prompt:
             print("> ", end="", flush=True)
         waits = [asyncio.create_task(work) for work in (self._entered.wait(), self._session.until_turn())]
         if self._prompt and self._prompt.running:
             waits.append(self._prompt.running)
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        pause = _LOOK if self._prompt else None
+        done, _ = await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         for one in waits[:2]:
             one.cancel()
         for one in done:
@@ -158,6 +161,9 @@ class _Conversation:
         self._say(_HINT)
         for note in await notes_for(self._app, self._session.key):
             self._say(note)
+        current = await self._app.store.sessions.get(self._session.key)
+        if current and current.messages:
+            self._say(await going_on(self._app.store, current))
 
     async def _offer_to_go_on(self) -> None:
         interrupted = await self._app.store.turns.last_interrupted(self._session.key)
@@ -222,7 +228,6 @@ class _Conversation:
         """The command with what the owner has picked from a list, which is typed again; "" for nothing."""
         from prompt_toolkit.application import in_terminal
 
-        from nanobot.commands.conversations import own_messages
         from nanobot.terminal.picker import pick_conversation, pick_message
 
         store, current = self._app.store, await self._app.store.sessions.get(self._session.key)

@@ -15,6 +15,7 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_WIDEST_LABEL = 16  # columns
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,14 +43,23 @@ def one_line(text: str, limit: int) -> str:
 
 
 def wrapped(text: str, out: TextIO) -> str:
-    """Cleaned lines, broken at words if `out` is a terminal."""
+    """Cleaned lines, broken at words if `out` is a terminal; what goes on stands below where it began."""
     if not out.isatty():
         return clean(text)
+    return "\n".join(map(_wrapped_line, clean(text).split("\n")))
+
+
+def _wrapped_line(line: str) -> str:
     import textwrap
 
+    begin = len(line) - len(line.lstrip(" "))
+    gap = line.find("  ", begin)  # behind the label of a row
+    label = len(line) - len(line[gap:].lstrip(" ")) if gap > 0 else begin
+    indent = " " * (label if label <= _WIDEST_LABEL else begin)
     width = shutil.get_terminal_size().columns - 1
-    wrap = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False)  # addresses stay whole
-    return "\n".join(wrap.fill(line) for line in clean(text).split("\n"))
+    wrap = textwrap.TextWrapper(width, subsequent_indent=indent, break_on_hyphens=False)
+    wrap.break_long_words = False  # addresses stay whole
+    return wrap.fill(line)
 
 
 def complain(text: str) -> None:

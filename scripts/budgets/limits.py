@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_543, target=4_000)
+SPINE = Ratchet(now=4_547, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_238, target=23_500)
+TOTAL = Ratchet(now=28_266, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=61, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_637, target=9_000)
+HELLO_LINES = Ratchet(now=9_651, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -28,7 +28,7 @@ SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
 # Lines of each room of nanobot/, and why it needs them. A room grows only in a commit that edits its line.
 ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
-    "root files": 804,
+    "root files": 808,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
     "agent": 1_730,
     # the events of a turn, the one way in and out; target 190
@@ -36,9 +36,9 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_623,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_362,
+    "cli": 2_365,
     # thirteen slash commands; target 480
-    "commands": 795,
+    "commands": 800,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -54,7 +54,7 @@ ROOMS: dict[str, int] = {
     # the owner's tool files, watched, each in threads of its own
     "plugins": 575,
     # two wires, what models write as text, the registry, the local model; target 2,150
-    "providers": 2_471,
+    "providers": 2_472,
     # paths, addresses, shell text, environment, all programs; target 1,110
     "security": 2_384,
     # finding, reading, previewing and installing skills; target 960
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_803,
+    "terminal": 1_818,
     # the built-in tools; target 1,700
     "tools": 2_041,
     # what a new workspace holds

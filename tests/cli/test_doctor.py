@@ -114,3 +114,9 @@ async def test_live_asks_whether_the_keys_are_taken(
     assert found[0] == code
     assert words in "".join(it["text"] for it in found[1])
     assert "hunter2" not in str(found)
+
+
+def test_findings_are_broken_at_words_below_each_other(nanobot: Nanobot) -> None:
+    terminal = nanobot.open("doctor", columns=40)
+    terminal.wait_for(r"^ {9}lacks AGENTS.md, HEARTBEAT.md,\n {9}SOUL.md, TOOLS.md, USER.md,\n {9}memory\.$")
+    terminal.wait_for(r"^ {9}The next turn creates what is\n {9}missing\.$")

@@ -245,3 +245,14 @@ async def test_connect_sets_up_another_model_and_the_conversation_goes_on(nanobo
         await asyncio.to_thread(play, server.url)
         seen = server.requests[-1].json()["messages"]
     assert "I am a script." in json.dumps(seen)
+
+
+def test_the_wizard_breaks_its_lines_at_words_and_asks_again_without_advice(nanobot: Nanobot) -> None:
+    terminal = nanobot.open("onboard", columns=40)
+    answer(terminal, (r"^Provider", "custom"), ("^Address", "localhost:1/v1"), ("^API key", ""))
+    terminal.wait_for(r"^Once more, please\.\nAddress of its API:")
+    words = " ".join(terminal.text.split())
+    assert "Enter takes what is in brackets, Ctrl-C changes nothing." in words
+    assert "config.json" not in words
+    terminal.interrupt()
+    assert terminal.leave() == 130

@@ -186,6 +186,18 @@ def test_esc_twice_goes_back_to_a_message_which_can_be_changed(nanobot: Nanobot)
     assert terminal.leave() == 0
 
 
+def test_a_terminal_says_which_conversation_goes_on(nanobot: Nanobot) -> None:
+    model = nanobot.script(HELLO, loop=True)
+    nanobot.run("agent", "-m", "the red boat", "--model", model)
+    terminal = nanobot.open("agent", "--model", model, "-s", "@1")
+    terminal.wait_for(
+        r"^Going on with @1 \(the red boat\), 2 messages.\nuser: the red boat\nassistant: Hi there.$"
+    )
+    terminal.wait_for_prompt()
+    terminal.send("\x04")
+    assert terminal.leave() == 0
+
+
 def test_a_list_is_chosen_from_with_arrows_or_left(nanobot: Nanobot) -> None:
     model = nanobot.script(HELLO, loop=True)
     for number in range(14):
