@@ -121,7 +121,7 @@ class ExecConfig(Section):
     enabled: bool = key(True, "Whether there is an exec tool at all, subagents included.", guard=True)
     timeout: int = key(60, "Longest time of one command (s).", ge=1)
     env: list[str] = key([], "Names of further environment variables that commands may see.")
-    sandbox: Literal["bwrap", "landlock", "off"] = key("off", "What confines commands.", guard=True)
+    sandbox: Literal["auto", "bwrap", "landlock", "off"] = key("off", "What confines commands.", guard=True)
     network: Literal["on", "off"] = key("on", "Whether commands in a sandbox reach the network.", guard=True)
     restrict_to_workspace: bool = key(False, "Older place of tools.restrictToWorkspace.", guard=True)
 

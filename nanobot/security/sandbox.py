@@ -210,6 +210,7 @@ class Bubblewrap:
 
 
 Sandbox = Bubblewrap | Landlock
+_KINDS: tuple[type[Sandbox], ...] = (Bubblewrap, Landlock)  # the better first
 
 
 async def fault_of(sandbox: Sandbox) -> str:
@@ -233,7 +234,7 @@ class Sandboxes:
 
     def __init__(
         self,
-        way: Literal["bwrap", "landlock"],
+        way: Literal["auto", "bwrap", "landlock", "off"],
         workspace: Path,
         private: Path,
         readable: Sequence[Path],
@@ -241,7 +242,7 @@ class Sandboxes:
         restrict: bool,
         network: bool,
     ) -> None:
-        self._kind = Bubblewrap if way == "bwrap" else Landlock
+        self._kinds = {"bwrap": _KINDS[:1], "landlock": _KINDS[1:]}.get(way, _KINDS)
         self._workspace = workspace.resolve()
         self._private = private.resolve()
         self._readable = readable
@@ -267,11 +268,14 @@ class Sandboxes:
         await asyncio.gather(*(sandbox.aclose() for _, sandbox, _ in self._open.values()))
 
     async def _made(self, view: View) -> Sandbox:
-        sandbox = self._kind(view, network=self._network)
-        if fault := await fault_of(sandbox):
+        faults = []
+        for kind in self._kinds:
+            sandbox = kind(view, network=self._network)
+            if not (fault := await fault_of(sandbox)):
+                return sandbox
             await sandbox.aclose()
-            raise SandboxMissing(f"The sandbox does not work here: {fault}. {_FIX}")
-        return sandbox
+            faults.append(f"{kind.__name__}: {fault}")
+        raise SandboxMissing(f"No sandbox works here. {'. '.join(faults)}. {_FIX}")
 
     def _view(self, folder: str) -> View:
         own = [self._workspace / "tools", self._workspace / "skills"]  # what steers nanobot itself

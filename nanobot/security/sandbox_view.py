@@ -15,7 +15,8 @@ _ETC = (
     " ld.so.conf.d localtime magic mime.types nsswitch.conf os-release passwd pki profile profile.d protocols"
     " resolv.conf services ssl terminfo timezone vim"
 )
-SYSTEM = (*_FOLDERS, *(f"/etc/{name}" for name in _ETC.split()), sys.base_prefix)
+_OURS = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[1]))  # Python, and the skills it brings
+SYSTEM = (*_FOLDERS, *(f"/etc/{name}" for name in _ETC.split()), *_OURS)
 _NO_PROJECT = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
 # What other programs keep secret, below the owner's home.
 _SECRETS = (

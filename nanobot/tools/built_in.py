@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanobot import paths
 from nanobot.agent.tools import Tool, ToolContext, ToolOutput
@@ -15,6 +16,9 @@ from nanobot.tools.filesystem import file_tools
 from nanobot.tools.message import MessageTool
 from nanobot.tools.shell import BackgroundPrograms, Exec
 from nanobot.tools.web import WebFetchTool, WebSearchTool
+
+if TYPE_CHECKING:
+    from nanobot.security.sandbox import Sandboxes
 
 SWITCHABLE = (Exec.name,)  # names that stay nanobot's own when the owner has switched their tools off
 
@@ -34,21 +38,21 @@ def tool_context(config: Config) -> ToolContext:
 
 def commands_of(config: Config) -> BackgroundPrograms:
     """Where commands run, and what they leave running is kept."""
-    output, tools, sandboxes = paths.home() / "run" / "exec", config.tools, None
-    if tools.exec.sandbox != "off":
+    output, tools = paths.home() / "run" / "exec", config.tools
+
+    def sandboxes() -> Sandboxes:
         from nanobot.security.sandbox import Sandboxes
 
-        restrict, network = tools.restrict_to_workspace, tools.exec.network == "on"
-        readable = (paths.home() / "media", output)
-        sandboxes = Sandboxes(
+        return Sandboxes(
             tools.exec.sandbox,
             config.workspace_path,
             paths.home(),
-            readable,
-            restrict=restrict,
-            network=network,
+            (paths.home() / "media", output),
+            restrict=tools.restrict_to_workspace,
+            network=tools.exec.network == "on",
         )
-    return BackgroundPrograms(output, sandboxes)
+
+    return BackgroundPrograms(output, None if tools.exec.sandbox == "off" else sandboxes)
 
 
 def build_tools(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +34,20 @@ log = logging.getLogger(__name__)
 class BackgroundPrograms:
     """What the commands of this process have left running. `folder` is where their output is written.
 
-    `sandboxes` are where commands run; without them, beside nanobot.
+    `confine` makes the sandboxes where commands run; without it, they run beside nanobot.
     """
 
-    def __init__(self, folder: Path, sandboxes: Sandboxes | None = None) -> None:
+    def __init__(self, folder: Path, confine: Callable[[], Sandboxes] | None = None) -> None:
         self.folder = folder
-        self.sandboxes = sandboxes
+        self._confine = confine
+        self._sandboxes: Sandboxes | None = None
         self._programs: dict[int, tuple[str, BackgroundProgram]] = {}
+
+    def sandboxes(self) -> Sandboxes | None:
+        """Where commands run, made when the first one does."""
+        if self._confine and self._sandboxes is None:
+            self._sandboxes = self._confine()
+        return self._sandboxes
 
     def running(self, session_key: str) -> list[BackgroundProgram]:
         """Those of a session that have not ended."""
@@ -63,8 +70,8 @@ class BackgroundPrograms:
         if running:
             log.warning("Ended with nanobot: %s", ", ".join(map(str, running)))
         await asyncio.gather(*(one.stop() for one in running))
-        if self.sandboxes:
-            await self.sandboxes.aclose()
+        if self._sandboxes:
+            await self._sandboxes.aclose()
 
 
 class Exec(Tool):
@@ -110,7 +117,7 @@ class Exec(Tool):
         if len(self._programs.running(session)) >= MOST_PROGRAMS:
             raise ToolError(f"{MOST_PROGRAMS} programs run in the background. Stop one first.")
         folder = await asyncio.to_thread(self._checked_folder, command, working_dir or self._default_dir)
-        sandboxes, output = self._programs.sandboxes, CommandOutput()
+        sandboxes, output = self._programs.sandboxes(), CommandOutput()
         try:
             sandbox = await sandboxes.of(session, _owner_folder()) if sandboxes else None
         except SandboxMissing as error:

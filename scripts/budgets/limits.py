@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_547, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_266, target=23_500)
+TOTAL = Ratchet(now=28_282, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=61, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_651, target=9_000)
+HELLO_LINES = Ratchet(now=9_662, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_472,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 2_384,
+    "security": 2_389,
     # finding, reading, previewing and installing skills; target 960
     "skills": 975,
     # the database seam, its adapter, the spine's tables; target 1,560
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_818,
     # the built-in tools; target 1,700
-    "tools": 2_041,
+    "tools": 2_052,
     # what a new workspace holds
     "workspace": 35,
 }

@@ -72,3 +72,12 @@ def test_without_bubblewrap_it_refuses_and_says_what_to_do(nanobot: Nanobot) -> 
     told = outputs(nanobot, "echo ran", env={"PATH": "/nowhere"})
     assert "apt install bubblewrap" in told
     assert "ran\n" not in told
+
+
+def test_without_bubblewrap_auto_confines_with_landlock(nanobot: Nanobot) -> None:
+    if fault := asyncio.run(fault_of(Landlock(View([]), network=True))):
+        pytest.skip(fault)
+    configure(nanobot, exec={"sandbox": "auto"})
+    told = outputs(nanobot, "echo ran; ls /tmp", env={"PATH": "/nowhere"})
+    assert "ran\n" in told
+    assert "sandbox (Landlock)" in told
