@@ -83,7 +83,7 @@ class _Conversation:
         self._say = renderer.say
         self._prompt = prompt
         self._work: asyncio.Task[Any] | None = None  # a turn or a command
-        self._beside: set[asyncio.Task[object]] = set()  # commands that do not wait for it
+        self._beside: set[asyncio.Task[None]] = set()  # commands that do not wait for it
         self._entered = asyncio.Event()
         self._warned = False  # Ctrl-C was pressed: the next one leaves
         self._escaped = 0.0  # when Esc was pressed last
@@ -296,7 +296,13 @@ class _Conversation:
         self._run_beside(work)
 
     def _run_beside(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.create_task(work)
+        async def run() -> None:
+            try:
+                await work
+            except NanobotError as error:
+                self._say(f"Error: {error}\n", "red")
+
+        task = asyncio.create_task(run())
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 

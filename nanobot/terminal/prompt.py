@@ -39,7 +39,7 @@ from nanobot.terminal.screen import Screen, one_line
 
 _SIGN, _CONTINUED = "> ", "  "
 _MENU = 8  # rows kept free for completions
-_ESCAPE = 0.05  # seconds after which an Esc is no beginning of another key
+_ESCAPE = 0.1  # seconds after which an Esc is no beginning of another key
 
 
 class _History(FileHistory):
@@ -114,7 +114,8 @@ class LivePrompt(Screen):
             loop.call_soon(loop.add_signal_handler, signal.SIGWINCH, self._resized)
 
         loop = asyncio.get_running_loop()
-        self.running = asyncio.create_task(self._app.run_async(watch_size, handle_sigint=False))
+        running = self._app.run_async(watch_size, set_exception_handler=False, handle_sigint=False)
+        self.running = asyncio.create_task(running)
         try:
             yield
         finally:
@@ -169,7 +170,7 @@ class LivePrompt(Screen):
                 input_processors=[HighlightIncrementalSearchProcessor(), HighlightSelectionProcessor()],
                 preview_search=True,
             ),
-            height=lambda: Dimension(min=_MENU if self.buffer.complete_state else 1),
+            height=lambda: Dimension(min=1, preferred=_MENU if self.buffer.complete_state else None),
             get_line_prefix=lambda number, wrapped: _CONTINUED if number or wrapped else _SIGN,
             wrap_lines=True,
             dont_extend_height=True,
