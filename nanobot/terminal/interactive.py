@@ -19,11 +19,19 @@ from nanobot.commands.command_context import CommandContext
 from nanobot.commands.conversations import going_on, own_messages
 from nanobot.commands.table import acts_at_once, completions, run_command
 from nanobot.errors import NanobotError
-from nanobot.terminal.once import choose_session, exit_code, make_renderer, notes_for, stop_in_good_order
-from nanobot.terminal.options import AgentOptions, load_and_warn
+from nanobot.terminal.options import AgentOptions, choose_session, load_and_warn
 from nanobot.terminal.render import Renderer, footer
 from nanobot.terminal.screen import one_line, terminal_is_smart
-from nanobot.terminal.session import GOODBYES, TerminalSession, said, terminal_session
+from nanobot.terminal.session import (
+    GOODBYES,
+    TerminalSession,
+    exit_code,
+    make_renderer,
+    notes_for,
+    said,
+    stop_in_good_order,
+    terminal_session,
+)
 
 if TYPE_CHECKING:
     from nanobot.terminal.prompt import LivePrompt

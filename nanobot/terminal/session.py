@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TextIO
 
 from nanobot.app import App
 from nanobot.bus.events import (
@@ -24,8 +27,9 @@ from nanobot.bus.events import (
 )
 from nanobot.bus.hub import Subscription
 from nanobot.messages import InboundMessage, Usage, parse_command
-from nanobot.terminal.render import Renderer
-from nanobot.terminal.screen import complain, one_line
+from nanobot.terminal.options import AgentOptions
+from nanobot.terminal.render import JsonRenderer, PlainRenderer, Renderer
+from nanobot.terminal.screen import Screen, complain, one_line, terminal_is_smart
 
 _STOPPED = TurnFinished("cancelled", "", Usage())
 GOODBYES = frozenset({"exit", "quit", "/exit", "/quit", ":q"})
@@ -231,3 +235,38 @@ async def terminal_session(app: App, key: str, renderer: Renderer) -> AsyncItera
         async with app.working_for_itself() as working:
             working.add_done_callback(lambda _: events.end())
             yield TerminalSession(app, key, renderer, events, working)
+
+
+async def notes_for(app: App, session: str) -> list[str]:
+    """What the owner must know before the first turn. Raises ProviderError when no model can serve it."""
+    resolution, provider = await app.models.get(await app.assistant.model_of(session))
+    notes = [*app.notices, *filter(None, [provider.traits(resolution.model).note])]
+    return notes + await app.profile_faults()
+
+
+def stop_in_good_order() -> None:
+    """Let SIGTERM and the end of the terminal cancel this task as Ctrl-C does: no command stays behind."""
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if task and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def make_renderer(options: AgentOptions, out: TextIO | None = None, screen: Screen | None = None) -> Renderer:
+    """How this process shows a turn, given its options, `out` (stdout), and the `screen` of a prompt."""
+    out = out or sys.stdout
+    if options.json_events:
+        return JsonRenderer(out)
+    if not terminal_is_smart(out):
+        return PlainRenderer(out, tools=options.logs or sys.stderr.isatty())
+    from nanobot.terminal.live import LiveRenderer
+
+    return LiveRenderer(screen or Screen(out), out, markdown=options.markdown)
+
+
+def exit_code(finished: TurnFinished, say: Callable[[str], None] = lambda _: None) -> int:
+    """The exit code of a turn; `say` is told why there is no (whole) answer."""
+    if finished.stop_reason in ("done", "cancelled"):
+        return 0 if finished.stop_reason == "done" else 130
+    say(f"Error: {finished.error or 'nanobot stopped at a limit before it was done. Ask it to go on.'}")
+    return 1
