@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from nanobot.store.records import SessionInfo, StoredMessage
-from nanobot.store.sessions import (
-    INFO,
-    begin_conversation,
-    branch,
-    go_on,
-    read_latest,
-    session_info,
-    stored_messages,
-)
+from nanobot.store.sessions import INFO, begin_conversation, branch, go_on, read_messages, session_info
 from nanobot.store.sqlite import Connection, Table, writes
 
 
@@ -35,11 +27,11 @@ class Conversations(Table):
 
     async def messages(self, conversation: int, after: int, limit: int) -> list[StoredMessage]:
         """What was said in it after message `after` of its session, oldest first."""
-        return await self.database.read(_messages, conversation, after, limit)
+        return await self.database.read(read_messages, conversation, limit, after, newest=False)
 
     async def latest(self, conversation: int, limit: int) -> list[StoredMessage]:
         """What was said last in it, oldest first."""
-        return await self.database.read(read_latest, conversation, limit)
+        return await self.database.read(read_messages, conversation, limit)
 
     async def rename(self, conversation: int, title: str) -> None:
         await self.database.change("UPDATE conversations SET title = ? WHERE id = ?", title, conversation)
@@ -78,12 +70,3 @@ def _session_of(connection: Connection, conversation: int) -> str:
     (row,) = connection.rows("SELECT session FROM conversations WHERE id = ?", conversation)
     connection.hold(row["session"])
     return str(row["session"])
-
-
-def _messages(connection: Connection, conversation: int, after: int, limit: int) -> list[StoredMessage]:
-    found: list[StoredMessage] = []
-    query = "SELECT * FROM messages WHERE conversation = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-    for part, until in reversed(branch(connection, conversation)):
-        rows = connection.rows(query, part, after, until, limit - len(found))
-        found += stored_messages(rows)
-    return found

@@ -113,14 +113,17 @@ def branch(connection: Connection, conversation: int, until: int = _EVERYTHING) 
     return parts
 
 
-def read_latest(connection: Connection, conversation: int, limit: int, after: int = 0) -> list[StoredMessage]:
-    """The newest messages of a conversation after message `after`, oldest first."""
-    query = "SELECT * FROM messages WHERE conversation = ? AND seq <= ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+def read_messages(
+    connection: Connection, conversation: int, limit: int, after: int = 0, *, newest: bool = True
+) -> list[StoredMessage]:
+    """The `newest` or the first messages of a conversation after message `after`, oldest first."""
     found: list[StoredMessage] = []
-    for part in branch(connection, conversation):
-        if len(found) < limit:
-            found += stored_messages(connection.rows(query, *part, after, limit - len(found)))
-    return found[::-1]
+    parts, order = branch(connection, conversation), "DESC" if newest else "ASC"
+    query = "SELECT * FROM messages WHERE conversation = ? AND seq <= ? AND seq > ? ORDER BY seq"
+    for part in parts if newest else reversed(parts):
+        rows = connection.rows(f"{query} {order} LIMIT ?", *part, after, limit - len(found))
+        found += stored_messages(rows)
+    return found[::-1] if newest else found
 
 
 def read_history(connection: Connection, key: str, after: int, limit: int | None) -> list[StoredMessage]:
@@ -168,7 +171,7 @@ def _open(connection: Connection, key: str, limit: int) -> OpenSession:
     (row,) = connection.rows("SELECT * FROM conversations WHERE id = ?", current)
     used = ContextUse(row["context_tokens"], row["context_estimate"])
     window = Window(row["start_seq"], row["shortened_seq"], row["summary"], used, current)
-    stored = read_latest(connection, current, limit, window.start)
+    stored = read_messages(connection, current, limit, window.start)
     if running and stored and stored[0].message.role != "user" and stored[0].seq > running["first_seq"]:
         stored = read_history(connection, key, running["first_seq"] - 1, 1) + stored
     return OpenSession(window, stored, json.loads(session["settings"]))

@@ -53,14 +53,11 @@ class SubagentTable(Table):
 
     async def unfinished(self, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
         """Those of a session that wait or run, with their orders."""
-        return await self.database.read(self._unfinished, parent)
-
-    def _unfinished(self, connection: Connection, parent: str) -> list[tuple[SubagentInfo, InboundMessage]]:
         found = []
-        for row in connection.rows(_OPEN, parent):
+        for row in await self.database.rows(_OPEN, parent):
             info = self._info(row)
-            asked = connection.row(_ORDER, info.id)
-            order = asked and mail.message_of(InboundMessage, asked)
+            asked = await self.database.rows(_ORDER, info.id)
+            order = mail.message_of(InboundMessage, asked[0]) if asked else None
             if order and info.state in _UNFINISHED:
                 found.append((info, order))
         return found

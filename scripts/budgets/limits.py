@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_547, target=4_000)
+SPINE = Ratchet(now=4_530, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_289, target=23_500)
+TOTAL = Ratchet(now=28_268, target=23_500)
 # Files that one hello loads.
-HELLO_FILES = Ratchet(now=61, target=60)
+HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_662, target=9_000)
+HELLO_LINES = Ratchet(now=9_653, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -60,11 +60,11 @@ ROOMS: dict[str, int] = {
     # finding, reading, previewing and installing skills; target 960
     "skills": 975,
     # the database seam, its adapter, the spine's tables; target 1,560
-    "store": 1_976,
+    "store": 1_959,
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_825,
+    "terminal": 1_821,
     # the built-in tools; target 1,700
     "tools": 2_052,
     # what a new workspace holds
