@@ -194,7 +194,7 @@ def test_a_report_comes_in_while_the_prompt_waits_and_keeps_what_is_typed(nanobo
     terminal.send("half a thou")
     terminal.wait_for("Now I know.")
     terminal.wait_for(r"● Subagent weather: done")
-    terminal.wait_for("^> half a thou")
+    terminal.wait_for(rf"{FOOTER}.*\n\n> half a thou\Z")  # no turn is left that Ctrl-C would stop
     terminal.send("ght\x03\x04")
     terminal.wait_for("To go on later")
     assert terminal.leave() == 0
