@@ -86,6 +86,7 @@ async def _model(config: Config, wanted: str) -> dict[str, Any]:
         "configured": wanted,
         "used": resolution.model,
         "provider": resolution.provider_name,
+        "title": resolution.spec.title,
         "address": without_secrets(resolution.api_base),
         "steps": list(resolution.steps),
         "error": "",
@@ -156,4 +157,4 @@ def _model_line(model: dict[str, Any]) -> str:
     if model["error"]:
         return f"{model['configured']}, which nothing can serve"
     address = f" at {model['address']}" if model["address"] else ""
-    return f"{model['used']}, provider {model['provider']}{address}"
+    return f"{model['used']}, {model['title']}{address}"

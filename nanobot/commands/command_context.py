@@ -61,7 +61,7 @@ class CommandContext:
 
     async def model_in_use(self, session_key: str) -> str:
         resolution, _ = await self._app.models.get(await self._app.assistant.model_of(session_key))
-        return f"{resolution.model} ({resolution.provider_name})"
+        return f"{resolution.model} ({resolution.spec.title})"
 
     async def use_model(self, session_key: str, model: str) -> None:
         """Answer the session with `model`, `default` being the configured one.

@@ -206,7 +206,7 @@ async def test_nanobot_alone_sets_up_and_then_talks(bare: Nanobot) -> None:
             (r"^Model \[tiny\]:", ""),
         )
         terminal.wait_for(r"bin/nanobot gateway install")
-        terminal.wait_for(r"^nanobot \S+, tiny \(custom\)")
+        terminal.wait_for(r"^nanobot \S+, tiny \(Custom\)")
         answer(terminal, (r"^>\Z", "hello"), ("I am nanobot.", "/exit"))
         assert terminal.leave() == 0
 
@@ -236,7 +236,7 @@ async def test_connect_sets_up_another_model_and_the_conversation_goes_on(nanobo
             ("^Address", f"{url}/v1"),
             ("^API key", ""),
             (r"^Model \[tiny\]:", ""),
-            (r"tiny \(custom\), session cli:talk[^$]*^>\Z", "and now"),
+            (r"tiny \(Custom\), session cli:talk[^$]*^>\Z", "and now"),
             (r"I am nanobot.[^$]*^>\Z", "/exit"),
         )
         assert terminal.leave() == 0
