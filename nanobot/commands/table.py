@@ -214,49 +214,29 @@ async def _forget(request: Request) -> str:
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        "new",
-        "",
-        "Begin a new conversation; the earlier one is kept. Words behind it make a message.",
-        new,
-        waits=True,
+        "new", "", "Begin a new conversation, the old one is kept; more words are a message.", new, waits=True
     ),
     Command("resume", "[NUMBER|TITLE]", "Go on with another conversation.", resume, ".*", waits=True),
     Command("model", "[NAME]", "Show or change the model.", _model, r"\S*"),
     Command("status", "", "Show model, workspace and session.", _status),
-    Command(
-        "stop", "", "Stop the answer being written, and its subagents; again: programs.", _stop, "(?i:now)?"
-    ),
+    Command("stop", "", "Stop the answer and its subagents; again: programs.", _stop, "(?i:now)?"),
     Command("help", "", "List the commands.", _help),
     Command("models", "[TEXT]", "List the models of the provider, or search them.", _models, _SEARCH),
     Command("export", "[md|html|jsonl]", "Write this conversation into a file.", export, r"\S*"),
     Command("connect", "", "Set up another model and go on with it.", _connect, waits=True),
     Command(
-        "queue",
-        "[queue|steer]",
-        "Let new messages wait, or join the running answer.",
-        _queue,
-        r"\S*",
-        waits=True,
+        "queue", "[queue|steer]", "Let new messages wait or join the answer.", _queue, r"\S*", waits=True
     ),
-    Command(
-        "agents", "[stop ID|all]", "List the subagents of this conversation, or stop them.", _agents, _AGENTS
-    ),
+    Command("agents", "[stop ID|all]", "List or stop the subagents of this conversation.", _agents, _AGENTS),
     Command("sessions", "", "List the latest conversations.", sessions),
     Command("fork", "", "Go on in a copy; this conversation stays as it is.", fork, waits=True),
     Command(
-        "rewind",
-        "[NUMBER]",
-        "Go back to before a message of yours; what followed is kept.",
-        rewind,
-        r"\S*",
-        waits=True,
+        "rewind", "[NUMBER]", "Go back to before a message; the rest is kept.", rewind, r"\S*", waits=True
     ),
     Command("rename", "TITLE", "Give this conversation a title.", rename, ".*"),
     Command("context", "", "Show what fills the model's window, in tokens.", _context),
     Command("compact", "", "Summarise older messages now.", _compact, waits=True),
-    Command(
-        "output", "[N]", "Show the whole output of the last tool call, or of the N-th last.", _output, r"\S*"
-    ),
+    Command("output", "[N]", "Show the whole output of the N-th last tool call.", _output, r"\S*"),
     Command("approve", "CODE", "Let the tool call run that you were asked about.", _approve, r"\S+"),
     Command("deny", "CODE", "Do not let it run.", _approve, r"\S+"),
     Command(

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_530, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_269, target=23_500)
+TOTAL = Ratchet(now=28_249, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_366,
     # thirteen slash commands; target 480
-    "commands": 800,
+    "commands": 780,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
