@@ -130,8 +130,7 @@ class ServerConnection:
 
         try:
             result = await live.session.call_tool(tool, arguments, progress_callback=show)
-            written = live.transport.written if isinstance(live.transport, StdioServer) else ()
-            return tool_output(result, written)
+            return tool_output(result, live.transport.written.newest if live.transport else ())
         except MCPError as error:
             if (error.code, error.message) == _CLOSED:
                 await asyncio.wait([live.over], timeout=_VERDICT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -17,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from nanobot import __version__
 from nanobot.config.mcp_servers import McpServerConfig
+from nanobot.mcp.results import WrittenContents
 from nanobot.mcp.servers import TransportKind
 from nanobot.security.addresses import url_port
 from nanobot.security.net import guarded_client
@@ -40,7 +41,11 @@ class HttpServer:
         auth: httpx2.Auth | None,
     ) -> None:
         self._url = httpx2.URL(server.url)
-        self._headers = {"User-Agent": f"nanobot/{__version__}", **server.headers}
+        self._headers = {
+            "User-Agent": f"nanobot/{__version__}",
+            "Accept-Encoding": "identity",
+            **server.headers,
+        }
         self._kind = kind
         self._auth = auth
         host = self._url.raw_host.decode("ascii")
@@ -51,6 +56,7 @@ class HttpServer:
             self._headers.setdefault("Authorization", f"Basic {base64.b64encode(password).decode()}")
             self._url = self._url.copy_with(userinfo=b"")
         self.last_status = 0
+        self.written = WrittenContents()
 
     @contextlib.asynccontextmanager
     async def streams(self) -> AsyncGenerator[TransportStreams, None]:
@@ -78,6 +84,31 @@ class HttpServer:
     async def _note(self, response: httpx2.Response) -> None:
         if response.request.url == self._url:  # not one of a login server
             self.last_status = response.status_code
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            response.stream = _Noted(response.stream, self.written)
+
+
+class _Noted(httpx2.AsyncByteStream):
+    """A body of JSON or of server-sent events, whose messages are noted before they are passed on."""
+
+    def __init__(self, body: httpx2.AsyncByteStream, written: WrittenContents) -> None:
+        self._body = body
+        self._written = written
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        line: list[bytes] = []
+        async for piece in self._body:
+            line.append(piece)
+            if b"\n" in piece:
+                *whole, rest = b"".join(line).split(b"\n")
+                line = [rest]
+                for one in whole:
+                    self._written.note(one)
+            yield piece
+        self._written.note(b"".join(line))
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 async def _limit_goodbye(request: httpx2.Request) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ _IMAGE_BASE64 = 7_000_000  # characters, about 5 MB of image: the limit of the s
 _IMAGES = 8
 _BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
 _LINK_CHARS = 500
+_WRITTEN = 16  # structured contents that are kept as they were written
 _SPACE = re.compile(r"[\s,:]*")
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -48,6 +51,19 @@ def written_content(message: str) -> str:
     """The structured content of a message as it is written there: the SDK gives 1.1 for 1.10, and of equal
     keys the last; "" without one. Raises ValueError, and RecursionError for what is nested too deep."""
     return _member(_member(message, "result"), "structuredContent")
+
+
+class WrittenContents:
+    """The newest structured contents of a server's messages as they were written, to be found again."""
+
+    def __init__(self) -> None:
+        self.newest: deque[str] = deque(maxlen=_WRITTEN)
+
+    def note(self, message: bytes) -> None:
+        """Take a message, or a line that may hold one."""
+        if b'"structuredContent"' in message:
+            with contextlib.suppress(ValueError, RecursionError):
+                self.newest.appendleft(written_content(message.decode()))
 
 
 def _member(text: str, key: str) -> str:

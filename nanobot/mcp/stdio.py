@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from nanobot.config.mcp_servers import McpServerConfig
 from nanobot.errors import McpError
-from nanobot.mcp.results import written_content
+from nanobot.mcp.results import WrittenContents
 from nanobot.mcp.servers import address_of, safe_text
 from nanobot.security.process import Process, start
 from nanobot.security.screen import rendered
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 32 * 1024 * 1024  # bytes of one message
 _UNREAD = 1000  # messages
-_WRITTEN = 16  # structured contents that are kept as they were written
 _PATIENCE = 1.0  # seconds to end after its input was closed, and again after SIGTERM
 _LOG_LINE = 500  # characters of a stderr line that are kept
 _LOG_LINES = 50  # stderr lines that are logged within _LOG_WINDOW seconds
@@ -58,7 +56,7 @@ class StdioServer:
         self._last_line = b""  # of its stderr
         self._closing = False
         self.ended = False  # by itself
-        self.written: deque[str] = deque(maxlen=_WRITTEN)  # of results, the newest first
+        self.written = WrittenContents()
 
     @property
     def last_words(self) -> str:
@@ -122,9 +120,7 @@ class StdioServer:
             except ValueError:
                 log.debug("MCP server %s wrote a line that is no message", self._name)
                 continue
-            if b'"structuredContent"' in line:
-                with contextlib.suppress(ValueError, RecursionError):
-                    self.written.appendleft(written_content(line.decode()))
+            self.written.note(line)
             await arriving.send(SessionMessage(message))
         self.ended = not self._closing
         await process.exits(_PATIENCE)

@@ -7,6 +7,8 @@ import json
 import logging
 import signal
 import stat
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -57,6 +59,51 @@ async def test_both_transports_work_from_end_to_end(kind: str, path: str, type: 
                 await run(tools, "mcp_remote_slow")
             await run(tools, "mcp_remote_grow")
             await until(lambda: any(tool.name == "mcp_remote_grown" for tool in tools.servers()[0].tools))
+
+
+class Precise(BaseHTTPRequestHandler):
+    """A server whose one tool gives the same numbers, as JSON at /json and as events elsewhere."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        about = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}}
+        tools = [{"name": "price", "inputSchema": {"type": "object"}}]
+        results = {
+            "initialize": json.dumps({**about, "serverInfo": {"name": "s", "version": "1"}}),
+            "tools/list": json.dumps({"tools": tools}),
+            "tools/call": '{"content": [], "structuredContent": {"price": 1.10, "price": 1e2}}',
+        }
+        if "id" not in asked or asked["method"] not in results:
+            self.send_response(202 if "id" not in asked else 400)
+            self.end_headers()
+            return
+        answer = '{"jsonrpc": "2.0", "id": %s, "result": %s}'
+        body = answer % (json.dumps(asked["id"]), results[asked["method"]])
+        as_json = self.path == "/json"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json" if as_json else "text/event-stream")
+        self.end_headers()
+        self.wfile.write((body if as_json else f"event: message\r\ndata: {body}\r\n\r\n").encode())
+
+    def do_GET(self) -> None:
+        self.send_error(405)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("path", ["/json", "/events"])
+async def test_structured_content_is_shown_as_the_server_wrote_it(path: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Precise) as peer:
+        threading.Thread(target=peer.serve_forever).start()
+        try:
+            server = McpServerConfig(url=f"http://127.0.0.1:{peer.server_port}{path}", type="http")
+            async with serving(remote=server) as tools:
+                await tools.wait(20)
+                assert told(tools) == ("ready", "")
+                assert (await run(tools, "mcp_remote_price")).text == '{"price": 1.10, "price": 1e2}'
+        finally:
+            peer.shutdown()
 
 
 @pytest.mark.parametrize(("kind", "path"), [("sse-at-mcp", "/mcp"), ("http-at-sse", "/sse")])
