@@ -24,6 +24,8 @@ _ALIASES = {
     **dict.fromkeys(("@daily", "@midnight"), "0 0 * * *"),
     **{"@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0", "@hourly": "0 * * * *"},
 }
+_AROUND = re.compile(r"(?<![^,])(\d{1,2})-(\d{1,2})(?![^,])")
+_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))  # of the five fields
 _LAST_ON = re.compile(r"\bL([0-7])")  # the last Friday is L5 for some, 5L for others
 _BIGGEST_SHIFT = timedelta(hours=2)  # by which clocks are set back anywhere
 _LAST_SECOND = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
@@ -84,9 +86,20 @@ def parse_cron(expr: str, *, tz: str | None = None) -> Cron:
         )
     fields = ["*" if field == "?" else field for field in fields[:5]]
     fields[4] = _LAST_ON.sub(r"\1L", fields[4].upper())
+    fields = [_unwound(field, *bounds) for field, bounds in zip(fields, _BOUNDS, strict=True)]
     _zone(tz or None)
     _walk(" ".join(fields), datetime(2000, 1, 1))
     return Cron(" ".join(fields + [field for field in second if int(field)]), tz or None)
+
+
+def _unwound(field: str, first: int, last: int) -> str:
+    """A field in which ranges over the end, such as the hours `22-2`, are two: cronsim wants that."""
+
+    def parts(found: re.Match[str]) -> str:
+        start, end = int(found[1]), int(found[2])
+        return f"{start}-{last},{first}-{end}" if end < start <= last else found[0]
+
+    return _AROUND.sub(parts, field)
 
 
 def parse_one(every: float | None, cron: str, tz: str, at: str, now: float) -> Schedule:

@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_530, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_249, target=23_500)
+TOTAL = Ratchet(now=28_305, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_653, target=9_000)
+HELLO_LINES = Ratchet(now=9_654, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -42,13 +42,13 @@ ROOMS: dict[str, int] = {
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 699,
+    "cron": 712,
     # the service, its HTTP surface
     "gateway": 325,
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_677,
+    "mcp": 1_719,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 2_917,
     # the owner's tool files, watched, each in threads of its own
@@ -66,7 +66,7 @@ ROOMS: dict[str, int] = {
     # one reply or a conversation in a terminal; target 1,020
     "terminal": 1_821,
     # the built-in tools; target 1,700
-    "tools": 2_052,
+    "tools": 2_053,
     # what a new workspace holds
     "workspace": 35,
 }

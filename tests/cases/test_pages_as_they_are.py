@@ -173,6 +173,12 @@ async def test_redirects_in_a_circle_end() -> None:
     assert "goesOnTo" in found
 
 
+@pytest.mark.parametrize("target", ["/", "file:///etc/passwd", "javascript:x()"])
+async def test_a_page_without_text_says_so(target: str) -> None:
+    found = await fetch({"/": html(f'<meta http-equiv=refresh content="0; url={target}">')})
+    assert found["text"] == "[This page has no text.]"
+
+
 async def test_a_redirect_in_the_page_meets_the_same_guard() -> None:
     for first in (
         html('<meta http-equiv=refresh content="0; url=http://127.0.0.2:PPORT/secret">'),
