@@ -23,6 +23,7 @@ from typing import Literal
 
 from nanobot.errors import SandboxMissing
 from nanobot.security.process import Process, ProcessStreams, start
+from nanobot.security.sandbox_filter import system_call_filter
 from nanobot.security.sandbox_view import LINKED, SYSTEM, View, may_be_seen
 
 _TMP_BYTES = 1 << 30
@@ -84,6 +85,7 @@ class Landlock:
             "closed": [*map(str, view.closed)],
             "fixed": [*map(str, view.fixed)],
             "network": network,
+            "filter": system_call_filter(services=False, network=network).hex(),
         }
 
     async def start(self, command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Process:
@@ -169,11 +171,16 @@ class Bubblewrap:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             ours.setblocking(False)
             first = [*_interpreter("sandbox_init.py"), str(theirs.fileno())]
+            refused = os.memfd_create("filter")
             try:
-                self._bwrap = await start([*self._command, "--", *first], pass_fds=[theirs.fileno()])
+                size = os.pwrite(refused, system_call_filter(services=True, network=True), 0)
+                command = [*self._command, *(["--seccomp", str(refused)] if size else []), "--", *first]
+                self._bwrap = await start(command, pass_fds=[theirs.fileno(), refused])
             except OSError:
                 ours.close()
                 raise
+            finally:
+                os.close(refused)
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._hear)
 

@@ -7,6 +7,7 @@ program announces itself, as the kernel adds its process id as nanobot sees it (
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -19,6 +20,7 @@ def serve(nanobot: socket.socket) -> None:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds secrets
     running: dict[int, int] = {}  # request by process
     while True:
         ready, _, _ = select.select([nanobot.fileno(), woken], [], [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -283,3 +284,55 @@ async def test_a_folder_that_is_not_seen_and_a_long_command_are_errors(place: Pl
             await begin(box, "x" * 5_000_000, place.workspace)
         assert not box.running
         assert await run(box, "echo fine", place.workspace) == (0, "fine\n")
+
+
+_CALLS = """
+import ctypes, errno, platform, sys
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = platform.machine() == "x86_64"
+for name, number in {
+    "add_key": 248 if x86 else 217, "request_key": 249 if x86 else 218, "keyctl": 250 if x86 else 219,
+    "io_uring_setup": 425, "bpf": 321 if x86 else 280, "userfaultfd": 323 if x86 else 282,
+    "perf_event_open": 298 if x86 else 241,
+}.items():
+    libc.syscall(number, 0, 0, 0, 0, 0)
+    print(name, errno.errorcode.get(ctypes.get_errno()))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="there is no filter for it")
+async def test_what_the_kernel_keeps_is_closed_and_programs_work(place: Place) -> None:
+    python = Path(sys.executable).resolve()
+    async with sandbox(place.sandboxes(network=True)) as box:
+        _, text = await run(box, f"{python} -c '{_CALLS}'", place.workspace)
+        assert len(text.splitlines()) == 7
+        assert all(line.endswith("EPERM") for line in text.splitlines()), text
+        threads = (
+            "import threading, subprocess, socket, multiprocessing, asyncio\n"
+            "def work(number): return number * 2\n"
+            "t = threading.Thread(target=print, args=(1,)); t.start(); t.join()\n"
+            'print(subprocess.run(["echo", "2"], capture_output=True).stdout)\n'
+            'print(multiprocessing.get_context("fork").Pool(2).map(work, [3]))\n'
+            'socket.socketpair(); asyncio.run(asyncio.sleep(0)); socket.getaddrinfo("localhost", 80)\n'
+        )
+        _, text = await run(box, f"{python} -c '{threads}'; ulimit -c", place.workspace)
+        assert text == "1\nb'2\\n'\n[6]\n0\n"
+
+
+async def test_services_of_the_machine_are_not_reached(place: Place) -> None:
+    path = place.project / "service"
+    with socket.socket(socket.AF_UNIX) as service, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        service.bind(str(path))
+        service.listen()
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        reach = (
+            f'import socket\ntry: socket.socket(socket.AF_UNIX).connect("{path}")\n'
+            "except OSError as error: print(type(error).__name__)\n"
+            f'socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", {udp.getsockname()[1]}))'
+        )
+        async with sandbox(place.sandboxes()) as box:
+            _, text = await run(box, f"{Path(sys.executable).resolve()} -c '{reach}'", place.workspace)
+        assert "FileNotFoundError" in text or "PermissionError" in text
+        with pytest.raises(BlockingIOError):
+            udp.recv(10)
