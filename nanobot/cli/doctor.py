@@ -23,7 +23,7 @@ from nanobot.cli.service import unit_path, unit_text
 from nanobot.cli.status import Report, has_key, report_all
 from nanobot.config.loader import load_config
 from nanobot.config.schema import Config
-from nanobot.errors import ProviderError
+from nanobot.errors import ProviderError, SandboxMissing
 from nanobot.providers.registry import PROVIDERS
 from nanobot.terminal.screen import complain
 from nanobot.workspace import create_workspace
@@ -45,17 +45,23 @@ class Finding:
 def run_doctor(*, fix: bool, live: bool, as_json: bool) -> int:
     """Print the findings; 1 when an error is left."""
     report = asyncio.run(report_all())
+    confined, reached = "", dict[str, bool]()
     found = [*_of_report(report), *_of_files(Path(report["storage"]["path"]))]
     if not report["config"]["error"]:
         config = load_config().config
         found += [*_of_config(config, report), *(asyncio.run(_live(config)) if live else ())]
+        if config.tools.exec.enabled and paths.home().exists():
+            confined, reached = asyncio.run(_of_sandbox(config, found))
     if fix:
         _mend(found)
     versions = {"nanobot": __version__, "python": platform.python_version()}
     versions |= {"sqlite": sqlite3.sqlite_version, "system": platform.platform()}
     rows = [{name: getattr(it, name) for name in ("severity", "text", "fix", "mended")} for it in found]
     lines = [", ".join(f"{name} {version}" for name, version in versions.items())]
-    print_result({"findings": rows, "versions": versions}, [*lines, *_lines(found)], as_json)
+    lines += [f"Commands are confined by {confined or 'nothing (tools.exec.sandbox)'}:"] if reached else []
+    lines += [f"{'FAIL' if done else 'pass':<8} commands {what}" for what, done in reached.items()]
+    shown = {"findings": rows, "versions": versions, "sandbox": {"confinedBy": confined, "reached": reached}}
+    print_result(shown, [*lines, *_lines(found)], as_json)
     return int(any(it.severity == "error" and not it.mended for it in found))
 
 
@@ -112,6 +118,20 @@ def _of_config(config: Config, report: Report) -> Iterator[Finding]:
     if unit.exists() and unit.read_text("utf-8", "replace") != unit_text():
         text = f"{unit} is not what this nanobot would write."
         yield Finding("warning", text, f"Run: {paths.program()} gateway install (the old one is kept)")
+
+
+async def _of_sandbox(config: Config, found: list[Finding]) -> tuple[str, dict[str, bool]]:
+    """What confines commands, and what they reach; what is wrong with that is added."""
+    from nanobot.cli.sandbox_proof import READS, WRITES, what_commands_reach
+
+    try:
+        confined, reached = await what_commands_reach(config)
+    except (SandboxMissing, OSError) as error:
+        found.append(Finding("error", f"No command can run: {error}"))
+        return "", {}
+    if confined and (reached[READS] or reached[WRITES]):
+        found.append(Finding("error", f"{confined} does not keep commands from nanobot's own files."))
+    return confined, reached
 
 
 def _of_files(database: Path) -> Iterator[Finding]:

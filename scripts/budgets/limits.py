@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_530, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_305, target=23_500)
+TOTAL = Ratchet(now=28_434, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
@@ -36,7 +36,7 @@ ROOMS: dict[str, int] = {
     # shared base, Telegram 560, Discord 350; target 2,160
     "channels": 2_623,
     # nine groups of commands, two of them read without Typer; target 1,700
-    "cli": 2_366,
+    "cli": 2_433,
     # thirteen slash commands; target 480
     "commands": 780,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_472,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 2_389,
+    "security": 2_451,
     # finding, reading, previewing and installing skills; target 960
     "skills": 975,
     # the database seam, its adapter, the spine's tables; target 1,560

@@ -120,3 +120,26 @@ def test_findings_are_broken_at_words_below_each_other(nanobot: Nanobot) -> None
     terminal = nanobot.open("doctor", columns=40)
     terminal.wait_for(r"^ {9}lacks AGENTS.md, HEARTBEAT.md,\n {9}SOUL.md, TOOLS.md, USER.md,\n {9}memory\.$")
     terminal.wait_for(r"^ {9}The next turn creates what is\n {9}missing\.$")
+
+
+@pytest.mark.parametrize("way", ["bwrap", "landlock", "off"])
+def test_what_commands_reach_is_tried(nanobot: Nanobot, way: str) -> None:
+    configure(nanobot, tools={"exec": {"sandbox": way, "network": "off"}})
+    told = json.loads(nanobot.run("doctor", "--json").stdout)
+    if any("No sandbox works" in it["text"] for it in told["findings"]):
+        pytest.skip(f"{way} does not work here")
+    reached = told["sandbox"]["reached"]
+    names = ["read a secret", "write outside", "see other programs", "reach loopback"]
+    assert [reached[name] for name in names] == {
+        "bwrap": [False] * 4,
+        "landlock": [False, False, True, False],
+        "off": [True] * 4,
+    }[way]
+    shown = nanobot.run("doctor").stdout
+    assert f"{'FAIL' if way == 'off' else 'pass'}     commands read a secret" in shown
+
+
+def test_doctor_says_that_no_command_can_run(nanobot: Nanobot) -> None:
+    configure(nanobot, tools={"exec": {"sandbox": "bwrap"}})
+    done = nanobot.run("doctor", env={"PATH": "/nowhere"})
+    assert (done.returncode, "apt install bubblewrap" in done.stdout) == (1, True)
