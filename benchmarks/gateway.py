@@ -181,8 +181,8 @@ async def talk(gateway: Gateway, chats: list[str], turns: int) -> float:
 
 
 async def settled(gateway: Gateway) -> None:
-    """Wait until it does nothing any more, such as filling the search index."""
-    for _ in range(60):
+    """Wait until it does nothing any more, such as filling the search index: minutes on a busy machine."""
+    for _ in range(600):
         before = gateway.fine_cpu()
         await asyncio.sleep(0.5)
         if gateway.fine_cpu() - before < 0.005:

@@ -8,8 +8,10 @@ Cuts are deep and rare, so that requests begin with the same words between them.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import pairwise, product, takewhile
+from functools import partial
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from nanobot.agent.tools import ToolOutput
@@ -206,12 +208,19 @@ class Conversation:
             (steps[1:][-1:], levels[-1:], 12),
             ([last], [self.entries[-1].seq], 12),
         ):
-            for level, start in product(shortened, starts):
-                summary = "." * self._summary_size if start > now.start else now.summary  # at its longest
-                window = now._replace(start=start, shortened=level, summary=summary)
-                if self._has_room(self._view(window), twelfths):
-                    return window
-        return window
+            for level in shortened:  # the later it starts, the less is shown
+                place = bisect_left(starts, True, key=partial(self._is_enough, level, twelfths))
+                if place < len(starts):
+                    return self._moved(level, starts[place])
+        return self._moved(self.entries[-1].seq, last)
+
+    def _is_enough(self, shortened: int, twelfths: int, start: int) -> bool:
+        return self._has_room(self._view(self._moved(shortened, start)), twelfths)
+
+    def _moved(self, shortened: int, start: int) -> Window:
+        """The window with its summary at its longest."""
+        summary = "." * self._summary_size if start > self.window.start else self.window.summary
+        return self.window._replace(start=start, shortened=shortened, summary=summary)
 
     def _turn_ends(self) -> list[int]:
         """The messages in the window after which another turn begins."""

@@ -33,7 +33,7 @@ def shown_parts(message: Message, sees: bool) -> Iterator[TextPart | ImagePart]:
     for part in message.parts:
         if isinstance(part, TextPart | ContextPart):
             if part.text.strip():
-                yield TextPart(part.text)
+                yield part if isinstance(part, TextPart) else TextPart(part.text)
         elif isinstance(part, ImagePart):
             yield part if sees else TextPart(_NO_SIGHT)
 
