@@ -14,13 +14,13 @@ class Ratchet:
 
 
 # Lines of SPINE_PARTS.
-SPINE = Ratchet(now=4_530, target=4_000)
+SPINE = Ratchet(now=4_539, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_434, target=23_500)
+TOTAL = Ratchet(now=28_443, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_654, target=9_000)
+HELLO_LINES = Ratchet(now=9_663, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -30,7 +30,7 @@ ROOMS: dict[str, int] = {
     # the ground floor, the entry point and the composition root; target 640
     "root files": 808,
     # the turn: loop, dispatch, prompt, window; the tool contract; target 1,850
-    "agent": 1_730,
+    "agent": 1_739,
     # the events of a turn, the one way in and out; target 190
     "bus": 256,
     # shared base, Telegram 560, Discord 350; target 2,160

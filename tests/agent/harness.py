@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ async def open_turn(
     provider = steps if isinstance(steps, ScriptedProvider) else ScriptedProvider(steps)
     with tempfile.TemporaryDirectory() as home:
         async with contextlib.aclosing(Store(Path(home) / "nanobot.db")) as opened:
-            opened = replace(opened, turns=turns(opened.database, opened.workers))
+            opened.turns = turns(opened.database, opened.workers)
             if earlier:
                 done = await claim_own(opened, KEY)
                 assert done is not None

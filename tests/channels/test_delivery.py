@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +83,7 @@ async def test_a_send_that_raises_anything_is_tried_later_and_parked_in_the_end(
 async def test_a_delivery_that_ends_while_the_outbox_is_read_is_not_sent_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "nanobot.db")
     outbox = SlowToRead(store.database)
-    store = replace(store, outbox=outbox)
+    store.outbox = outbox
     hub = Hub(store)
     sent: list[str] = []
     done = asyncio.Event()
