@@ -89,7 +89,6 @@ TASKS = [
     "2. [ ] Water the plants",
     "3) Water the plants",
     "[ ] Water the plants",
-    "- [-] Water the plants",
     "- [ ]Water the plants",
     "> - [ ] Water the plants",
     "## [ ] Water the plants",
