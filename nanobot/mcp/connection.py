@@ -60,6 +60,7 @@ class ServerConnection:
         names: ToolNames,
         allow_private: Sequence[str] = (),
         *,
+        patience: float = 1.0,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = name
@@ -73,6 +74,7 @@ class ServerConnection:
         self.current = asyncio.Event()  # no change of its tools is known that `tools` does not have
         self.current.set()
         self._allow_private = allow_private
+        self._patience = patience  # a program's, once its input was closed
         self._pause = pause
         self._names = names
         self._credentials = credentials
@@ -162,7 +164,7 @@ class ServerConnection:
         began = time.monotonic()
         try:
             if kind == "stdio":
-                live.transport = StdioServer(self.name, self.server)
+                live.transport = StdioServer(self.name, self.server, self._patience)
             else:
                 auth = self._credentials.auth(expired=self._renew_token)
                 live.transport = HttpServer(self.server, kind, self._allow_private, auth)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FIRST_TURN = 5.0  # seconds a terminal's first turn waits for servers that were started, at most
 _SILENT = 1.0  # seconds of waiting before it is mentioned
 _CHANGE = 1.0  # seconds for a changed list of tools to arrive
+_PATIENCE = 1.0  # seconds for a program to end once its input was closed
 _CLOSE = 5.0  # seconds for all servers to end
 
 
@@ -41,15 +42,15 @@ class McpTools:
         self._tasks: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None
         self._settled = False
-        self._first_turn = _FIRST_TURN
+        self._first_turn, self._patience = _FIRST_TURN, _PATIENCE
 
-    def start(self, first_turn: float = _FIRST_TURN) -> asyncio.Task[None]:
+    def start(self, first_turn: float = _FIRST_TURN, patience: float = _PATIENCE) -> asyncio.Task[None]:
         """Start the servers, each as a task of its own, for which the first turn waits so many seconds.
 
-        A second call does nothing.
+        At the end a program has `patience` seconds until SIGTERM. A second call does nothing.
         """
         if self._starting is None:
-            self._first_turn = first_turn
+            self._first_turn, self._patience = first_turn, patience
         self._starting = self._starting or asyncio.create_task(self._start())
         return self._starting
 
@@ -121,7 +122,9 @@ class McpTools:
 
         for name, server in self._servers.items():
             login = Credentials(name, server.url, self._sign_in)
-            connection = ServerConnection(name, server, login, self._names, self._allow_private)
+            connection = ServerConnection(
+                name, server, login, self._names, self._allow_private, patience=self._patience
+            )
             self._connections.append(connection)
             self._tasks.append(asyncio.create_task(connection.run(), name=f"MCP server {name}"))
 

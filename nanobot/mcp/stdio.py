@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 32 * 1024 * 1024  # bytes of one message
 _UNREAD = 1000  # messages
-_PATIENCE = 1.0  # seconds to end after its input was closed, and again after SIGTERM
+_PATIENCE = 1.0  # seconds to end after SIGTERM
 _LOG_LINE = 500  # characters of a stderr line that are kept
 _LOG_LINES = 50  # stderr lines that are logged within _LOG_WINDOW seconds
 _LOG_WINDOW = 60.0
@@ -49,9 +49,10 @@ class StdioServer:
 
     last_status = 0  # of HTTP, which this is not
 
-    def __init__(self, name: str, server: McpServerConfig) -> None:
+    def __init__(self, name: str, server: McpServerConfig, patience: float) -> None:
         self._name = name
         self._server = server
+        self._patience = patience
         self._code: int | None = None
         self._last_line = b""  # of its stderr
         self._closing = False
@@ -81,7 +82,7 @@ class StdioServer:
             try:
                 if process.stdin is not None:
                     process.stdin.close()
-                if not await process.exits(_PATIENCE):
+                if not await process.exits(self._patience):
                     await process.stop(_PATIENCE)
             finally:
                 process.kill()

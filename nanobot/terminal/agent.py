@@ -66,7 +66,8 @@ async def answer_once(options: AgentOptions, out: TextIO) -> int:
     stop_in_good_order()
     async with open_app(load_and_warn().config, model=options.model) as app:
         if app.mcp:
-            app.mcp.start(first_turn=math.inf)  # there is no later one in which their tools could come
+            # There is no later turn in which their tools could come, and nobody waits for them to end.
+            app.mcp.start(first_turn=math.inf, patience=0.05)
         key = await choose_session(options, app.store)
         if options.message is not None and parse_command(options.message):
             from nanobot.commands.command_context import CommandContext

@@ -308,6 +308,19 @@ async def test_secrets_of_the_configuration_stay_out_of_errors_and_logs(
     assert "secret" not in told + caplog.text
 
 
+@pytest.mark.parametrize(("patience", "how"), [(60.0, "by itself"), (0.0, "by SIGTERM")])
+async def test_a_program_has_so_much_time_to_end_by_itself(tmp_path: Path, patience: float, how: str) -> None:
+    script = """trap 'echo by SIGTERM > "$FILE"; exit' TERM; "$@"; sleep 1.2; echo by itself > "$FILE" """
+    fault, file = faulty(), tmp_path / "how"
+    arguments = ["-c", script, "sh", fault.command, *fault.args]
+    server = McpServerConfig(command="sh", args=arguments, env={"FILE": str(file)})
+    tools = McpTools({"s": server})
+    tools.start(patience=patience)
+    assert await tools.wait(20)
+    await tools.aclose()
+    assert file.read_text() == f"{how}\n"
+
+
 async def test_nothing_of_a_server_is_left_behind(tmp_path: Path) -> None:
     script = 'sleep 600 & echo $! > "$FILE"; exec "$@"'
     fault = faulty("stubborn")
