@@ -31,6 +31,10 @@ class Request:
         """The arguments as a number, 0 when they are none."""
         return int(self.arguments) if self.arguments.isdecimal() and len(self.arguments) < 10 else 0
 
+    def columns(self, text: str) -> str:
+        """Aligned lines as they stay aligned: a chat has proportional letters, but not in a code block."""
+        return "```\n{}\n```".format(text.replace("`", "'")) if self.context.is_chat else text
+
 
 class CommandContext:
     """What slash commands may do. `switch` goes on in another session, `notify` is told what takes time.
@@ -54,6 +58,7 @@ class CommandContext:
         self._switch = switch
         self.notify = notify
         self._only = only
+        self.is_chat = bool(only)
         self.store = app.store
         self.workspace = app.workspace
         self.policy = app.assistant.policy

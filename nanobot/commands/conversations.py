@@ -32,7 +32,8 @@ async def sessions(request: Request) -> str:
     """The newest ones, numbered."""
     listed = await request.context.list_sessions(_LISTED)
     current = await request.context.store.sessions.get(request.session_key)
-    return list_of_sessions(listed, current.id if current else 0) or "There are no conversations yet."
+    shown = list_of_sessions(listed, current.id if current else 0)
+    return request.columns(shown) if shown else "There are no conversations yet."
 
 
 def list_of_sessions(listed: Sequence[SessionInfo], current: int = 0) -> str:
@@ -87,7 +88,8 @@ async def rewind(request: Request) -> str:
         raise UsageError("There is nothing to go back to yet: say something first.")
     if not request.arguments:
         rows = [(f"{number:>3}", beginning(one)) for number, one in enumerate(own[:_LISTED], 1)]
-        return "\n".join([*table(rows), "/rewind NUMBER goes back to before that message of yours."])
+        shown = request.columns("\n".join(table(rows)))
+        return f"{shown}\n/rewind NUMBER goes back to before that message of yours."
     if not 0 < request.number <= len(own):
         raise UsageError(
             f"There is no message {request.arguments[:9]}. /rewind lists yours, the newest as 1."

@@ -108,13 +108,14 @@ async def _status(request: Request) -> str:
     session = await context.store.sessions.get(request.session_key)
     count = session.messages if session else 0
     title = f" ({session.title})" if session and session.title else ""
-    return "\n".join(
+    rows = "\n".join(
         [
             f"Model      {await context.model_in_use(request.session_key)}",
             f"Workspace  {context.workspace}",
             f"Session    {request.session_key}, {messages_in_words(count)}{title}",
         ]
     )
+    return request.columns(rows)
 
 
 async def _model(request: Request) -> str:
@@ -179,7 +180,8 @@ def _agent_line(info: SubagentInfo, now: SubagentChanged | None) -> str:
 
 
 async def _context(request: Request) -> str:
-    return await describe_context(await request.context.prepare(request.session_key))
+    turn = await request.context.prepare(request.session_key)
+    return request.columns(await describe_context(turn))
 
 
 async def _compact(request: Request) -> str:

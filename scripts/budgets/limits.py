@@ -16,11 +16,11 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_539, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_443, target=23_500)
+TOTAL = Ratchet(now=28_459, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
-HELLO_LINES = Ratchet(now=9_663, target=9_000)
+HELLO_LINES = Ratchet(now=9_664, target=9_000)
 
 # Everything between *accepted* and *delivered*, implementation included: folders and files of nanobot/.
 SPINE_PARTS = ("messages.py", "errors.py", "paths.py", "bus", "store", "agent")
@@ -38,7 +38,7 @@ ROOMS: dict[str, int] = {
     # nine groups of commands, two of them read without Typer; target 1,700
     "cli": 2_433,
     # thirteen slash commands; target 480
-    "commands": 780,
+    "commands": 789,
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
@@ -48,7 +48,7 @@ ROOMS: dict[str, int] = {
     # conversations and jobs of the older nanobot, taken over once
     "legacy": 342,
     # own stdio transport, logins, supervision and calls apart; target 1,780
-    "mcp": 1_719,
+    "mcp": 1_725,
     # facts, summaries, search with its index and tool, consolidation, forgetting; target 3,050
     "memory": 2_917,
     # the owner's tool files, watched, each in threads of its own
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_821,
+    "terminal": 1_822,
     # the built-in tools; target 1,700
     "tools": 2_053,
     # what a new workspace holds

@@ -61,6 +61,18 @@ async def test_slash_commands_answer_in_the_chat(platform: Platform) -> None:
         assert "no command /nonsense" in shown[1]
 
 
+@pytest.mark.parametrize("command", ["/sessions", "/status", "/context", "/rewind", "/resume"])
+async def test_what_stands_in_columns_is_a_code_block_in_a_chat(platform: Platform, command: str) -> None:
+    async with running_gateway(config_for(platform), ScriptedProvider(echo)):
+        platform.user_sends("anna", "a title with ``` in it")
+        platform.user_sends("anna", command)
+        _, shown = await platform.wait_for("anna", 2)
+        begin, block, end = shown.split("```")
+        assert (begin, block[0], block[-1]) == ("", "\n", "\n")
+        assert "a title with" in block or command == "/context"
+        assert end.count("\n") <= 1
+
+
 async def test_a_chat_sees_no_sessions_of_others(platform: Platform) -> None:
     async with running_gateway(config_for(platform), ScriptedProvider(echo)):
         platform.user_sends("anna", "my secret plan")
