@@ -75,7 +75,7 @@ async def consolidate(
     model: Annotated[str, typer.Option(help="Model to use instead of the configured one.")] = "",
     beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
 ) -> int:
-    """Save memories now: turn conversations into facts and summaries."""
+    """Save memories now. Conversations become facts and summaries."""
     from nanobot.app import open_app
     from nanobot.memory.consolidation import count_waiting
 
@@ -101,7 +101,7 @@ async def confirm(
         list[str] | None, typer.Argument(metavar="[ID]...", help="Facts; none: show them.")
     ] = None,
 ) -> int:
-    """Show what others wrote that would be facts by your word, or make these facts yours."""
+    """List facts that others wrote, or make them yours."""
     from nanobot.memory.files import hold, open_files
 
     files = open_files(load_and_warn().config.workspace_path)
@@ -126,7 +126,7 @@ async def forget(
     wanted: Annotated[str, typer.Argument(metavar="TEXT|ID", help="Words, or an id of a fact or message.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Show everything that says this, and remove it for good: files, database, index, backups."""
+    """Remove something for good. All that says it is shown first: files, database, index, backups."""
     from nanobot.app import open_app
     from nanobot.memory.forget import ForgetScope
 

@@ -77,7 +77,7 @@ async def rename_session(name: SessionName, title: Annotated[str, typer.Argument
 
 @runs(app, "import")
 async def import_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> int:
-    """Add conversations that were exported as JSON Lines, or that an older nanobot wrote."""
+    """Add exported conversations, or those of an older nanobot."""
     failed = 0
     async with contextlib.aclosing(Store(paths.database_file())) as store:
         for path in files:
@@ -95,7 +95,7 @@ async def export_session(
     form: Annotated[str, typer.Option("--format", "-f", help="md, html or jsonl.")] = "md",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
 ) -> None:
-    """Write a whole conversation as Markdown, one HTML page or JSON Lines."""
+    """Write a conversation as Markdown, HTML or JSON Lines."""
     if form not in FORMATS:
         raise UsageError(f"{form!r} is no export format. Use {', '.join(FORMATS)}.")
     with paths.atomic_file(output) if output else contextlib.nullcontext() as file:

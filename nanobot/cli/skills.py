@@ -67,7 +67,7 @@ def install_skill(
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without being asked.")] = False,
 ) -> None:
-    """Fetch a skill, show what it contains, and install it if you say yes. Nothing of it is run."""
+    """Fetch a skill, show it, and install it if you say yes. Nothing of it is run."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # none leaves anything behind
         signal.signal(number, signal.default_int_handler)
     config, library = _open()
