@@ -1,8 +1,8 @@
 """`make bench`: what nanobot costs, beside the plain thing it is compared with, and what is promised.
 
 Prints every figure as it is found, at the end all of them as a table, and exits 1 when a promise is broken
-(`--no-fail`: 0). `--only commands|gateway|install` measures a part, `--rounds N` oftener. The table also goes
-to benchmarks/last.json.
+(`--no-fail`: 0). `--only commands|sandbox|gateway|install` measures a part, `--rounds N` oftener. The table
+also goes to benchmarks/last.json.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import commands
+import confined
 import gateway
 import install
 from figures import Figure, table
@@ -41,6 +42,8 @@ def model_server() -> Iterator[str]:
 def measure(part: str, folder: Path, base_url: str, rounds: int) -> Iterator[Figure]:
     if part in ("", "commands"):
         yield from commands.measure(folder, base_url, rounds * 3)
+    if part in ("", "sandbox"):
+        yield from asyncio.run(confined.measure(folder, rounds))
     if part in ("", "gateway"):
         yield from asyncio.run(gateway.measure(folder, base_url, rounds))
     if part in ("", "install"):
@@ -49,7 +52,7 @@ def measure(part: str, folder: Path, base_url: str, rounds: int) -> Iterator[Fig
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure nanobot against its promises.")
-    parser.add_argument("--only", choices=["commands", "gateway", "install"], default="")
+    parser.add_argument("--only", choices=["commands", "sandbox", "gateway", "install"], default="")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-fail", action="store_true", help="exit 0 whatever is broken")
     options = parser.parse_args()
