@@ -262,8 +262,8 @@ async def test_the_owner_decides_about_variables(tmp_path: Path, monkeypatch: py
 
 
 def test_a_reply_that_ends_says_what_ended_with_it(tmp_path: Path) -> None:
-    script = tmp_path / "script.json"
-    call = {"name": "exec", "arguments": {"command": "sleep 600 & echo $! > pid"}}
+    script, seconds = tmp_path / "script.json", f"600.{os.getpid()}"
+    call = {"name": "exec", "arguments": {"command": f"sleep {seconds} & true"}}
     script.write_text(json.dumps({"replies": [{"tool_calls": [call]}, {"text": "started"}]}))
     home = tmp_path / "home"
     done = subprocess.run(
@@ -274,5 +274,7 @@ def test_a_reply_that_ends_says_what_ended_with_it(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "started")
-    assert "Ended with nanobot: sleep 600 &" in done.stderr
-    assert not alive(int((home / "workspace/pid").read_text()))
+    assert f"Ended with nanobot: sleep {seconds} &" in done.stderr
+    pattern = seconds.replace(".", "[.]")  # which does not find itself
+    found = subprocess.run(["grep", "-ls", pattern, *Path("/proc").glob("[0-9]*/cmdline")], check=False)
+    assert found.returncode != 0

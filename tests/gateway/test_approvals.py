@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from nanobot import paths
 from nanobot.messages import ToolCall
 from nanobot.providers.base import ModelRequest
 from nanobot.providers.scripted import Reply, ScriptedProvider
@@ -13,6 +14,11 @@ from tests.gateway.conftest import config_for, running_gateway
 from tests.peers.loopback_platform import Platform
 
 QUESTION = re.compile(r"May I run `exec`\?.*\n/approve (\w{6}) or /deny \1", re.DOTALL)
+
+
+def mine() -> Path:
+    """A file that a command may make, in a sandbox too."""
+    return paths.home() / "workspace" / "memory" / "file"
 
 
 def touching(file: Path) -> ScriptedProvider:
@@ -38,55 +44,55 @@ async def code_of_question(platform: Platform, user: str, count: int = 1) -> str
     return found[1]
 
 
-async def test_a_call_runs_when_the_owner_says_so(platform: Platform, tmp_path: Path) -> None:
-    async with running_gateway(config(platform), touching(tmp_path / "file")):
+async def test_a_call_runs_when_the_owner_says_so(platform: Platform) -> None:
+    async with running_gateway(config(platform), touching(mine())):
         platform.user_sends("anna", "go")
         code = await code_of_question(platform, "anna")
-        assert f"command: touch {tmp_path / 'file'}" in platform.texts("anna")[0]
-        assert not (tmp_path / "file").exists()
+        assert f"command: touch {mine()}" in platform.texts("anna")[0]
+        assert not mine().exists()
         platform.user_sends("anna", f"/approve {code.lower()}")
         assert "Exit code: 0" in (await platform.wait_for("anna", 2))[1]
         assert (await platform.wait_for("anna", 3))[2] == "It was allowed."
-        assert (tmp_path / "file").exists()
+        assert mine().exists()
 
 
-async def test_a_call_does_not_run_when_the_owner_says_no(platform: Platform, tmp_path: Path) -> None:
-    async with running_gateway(config(platform), touching(tmp_path / "file")):
+async def test_a_call_does_not_run_when_the_owner_says_no(platform: Platform) -> None:
+    async with running_gateway(config(platform), touching(mine())):
         platform.user_sends("anna", "go")
         platform.user_sends("anna", f"/deny {await code_of_question(platform, 'anna')}")
         _, told, answer = await platform.wait_for("anna", 3)
         assert told.startswith("Error: The owner said no to this call of exec.")
         assert answer == "It was not allowed."
-        assert not (tmp_path / "file").exists()
+        assert not mine().exists()
 
 
-async def test_nobody_answers_for_another_chat(platform: Platform, tmp_path: Path) -> None:
-    async with running_gateway(config(platform), touching(tmp_path / "file")):
+async def test_nobody_answers_for_another_chat(platform: Platform) -> None:
+    async with running_gateway(config(platform), touching(mine())):
         platform.user_sends("anna", "go")
         code = await code_of_question(platform, "anna")
         platform.user_sends("ben", f"/approve {code}")
         assert await platform.wait_for("ben", 1) == ["No question of that code waits here for your answer."]
-        assert not (tmp_path / "file").exists()
+        assert not mine().exists()
         platform.user_sends("anna", "/stop")
         assert (await platform.wait_for("anna", 2))[1] == "Stopped."
         platform.user_sends("anna", f"/approve {code}")  # too late
         await platform.wait_for("anna", 3)
-        assert not (tmp_path / "file").exists()
+        assert not mine().exists()
 
 
 async def test_who_is_admitted_because_everybody_is_cannot_be_asked(
-    platform: Platform, tmp_path: Path
+    platform: Platform,
 ) -> None:
     open_to_all = config_for(platform, tools={"policy": {"exec": "ask"}})
-    async with running_gateway(open_to_all, touching(tmp_path / "file")):
+    async with running_gateway(open_to_all, touching(mine())):
         platform.user_sends("eve", "go")
         (told,) = await platform.wait_for("eve", 1)
         assert "nobody can give it here" in told
-        assert not (tmp_path / "file").exists()
+        assert not mine().exists()
 
 
-async def test_a_question_is_asked_again_after_a_restart(platform: Platform, tmp_path: Path) -> None:
-    provider = touching(tmp_path / "file")
+async def test_a_question_is_asked_again_after_a_restart(platform: Platform) -> None:
+    provider = touching(mine())
     async with running_gateway(config(platform), provider):
         platform.user_sends("anna", "go")
         first = await code_of_question(platform, "anna")
@@ -94,14 +100,14 @@ async def test_a_question_is_asked_again_after_a_restart(platform: Platform, tmp
         second = await code_of_question(platform, "anna", 2)
         platform.user_sends("anna", f"/approve {first}")
         assert second != first
-        assert not (tmp_path / "file").exists()
+        assert not mine().exists()
         platform.user_sends("anna", f"/approve {second}")
         assert "Exit code: 0" in (await platform.wait_for("anna", 3))[2]
 
 
-async def test_what_is_denied_asks_nobody(platform: Platform, tmp_path: Path) -> None:
+async def test_what_is_denied_asks_nobody(platform: Platform) -> None:
     denied = config_for(platform, allow=["anna"], tools={"policy": {"*": "deny"}})
-    async with running_gateway(denied, touching(tmp_path / "file")):
+    async with running_gateway(denied, touching(mine())):
         platform.user_sends("anna", "go")
         (told,) = await platform.wait_for("anna", 1)
         assert told.startswith("Error: The owner does not allow exec (tools.policy).")

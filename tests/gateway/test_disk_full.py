@@ -72,7 +72,9 @@ async def test_it_waits_for_the_disk_and_answers_everything(
     begun, go, effects = tmp_path / "begun", tmp_path / "go", tmp_path / "effects"
     slow = f"run touch {begun}; until [ -e {go} ]; do sleep 0.05; done; echo done >> {effects}"
     chats = [f"c{number}" for number in range(5)]
-    async with forked_gateway(disk.home, config_for(platform, **QUIET), log=tmp_path / "log") as gateway:
+    beside = {"exec": {"sandbox": "off"}}  # the command writes to another disk
+    config = config_for(platform, tools=beside, **QUIET)
+    async with forked_gateway(disk.home, config, log=tmp_path / "log") as gateway:
         platform.user_sends("anna", slow)
         await gateway.until(begun.exists)
         disk.stop(gateway)

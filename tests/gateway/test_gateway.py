@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nanobot import paths
 from nanobot.app import open_app
 from nanobot.errors import StorageError
 from nanobot.gateway import Gateway
@@ -122,8 +123,9 @@ async def test_a_turn_that_is_stopped_again_while_it_cleans_up_is_closed(
     platform: Platform, tmp_path: Path
 ) -> None:
     """It stayed `running` under a worker that lived on, and the chat was never answered again."""
-    begun = tmp_path / "begun"
-    stubborn = f"trap 'touch {tmp_path}/asked' TERM; touch {begun}; while true; do sleep 0.1; done"
+    folder = paths.home() / "workspace" / "memory"
+    begun = folder / "begun"
+    stubborn = f"trap 'touch {folder}/asked' TERM; touch {begun}; while true; do sleep 0.1; done"
 
     def model(request: ModelRequest) -> Reply | str:
         if request.messages[-1].text == "work":
@@ -134,7 +136,7 @@ async def test_a_turn_that_is_stopped_again_while_it_cleans_up_is_closed(
         platform.user_sends("anna", "work")
         await until_exists(begun)
         platform.user_sends("anna", "/stop")
-        await until_exists(tmp_path / "asked")  # the command is being ended, which takes a while
+        await until_exists(folder / "asked")  # the command is being ended, which takes a while
         for text in ("/stop", "hello"):
             platform.user_sends("anna", text)
         shown = await platform.wait_for("anna", 3)

@@ -28,7 +28,7 @@ async def test_a_gateway_that_slept_stands_by_and_can_lead_again(
     home: Path, tmp_path: Path, platform: Platform
 ) -> None:
     config = config_for(platform, **QUIET)
-    begun, go = tmp_path / "begun", tmp_path / "go"
+    begun, go = (home / "workspace" / "memory" / name for name in ("begun", "go"))
     slow = f"run touch {begun}; until [ -e {go} ]; do sleep 0.05; done; echo done >> effects.log"
     async with forked_gateway(home, config) as paused:
         platform.user_sends("anna", slow)
