@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from nanobot.columns import cells
 from nanobot.cron.service import owners_chat
 from nanobot.errors import NanobotError, StorageError
 from nanobot.messages import InboundMessage
@@ -156,7 +157,7 @@ def _decorates(marks: str, words: str, below: str) -> bool:
         return True
     line = _UNDERLINE.fullmatch(below)
     # Dashes below a task are a rule, unless they are made to measure.
-    underlined = line and (line[1][0] == "=" or abs(len(line[1]) - len(words)) <= 3)
+    underlined = line and (line[1][0] == "=" or abs(len(line[1]) - cells(words)) <= 1)
     table_head = "|" in words and "|" in below and _TABLE_RULE.fullmatch(below)
     shapes = (_FENCE.fullmatch(words), _BOLD.fullmatch(words), _MARKDOWN_COMMENT.match(words))
     template_line = hashlib.sha256(words.encode()).hexdigest()[:16]

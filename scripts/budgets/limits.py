@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_539, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_459, target=23_500)
+TOTAL = Ratchet(now=28_460, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
@@ -42,7 +42,7 @@ ROOMS: dict[str, int] = {
     # keys, their reader and JSON Schema without pydantic, the table of channels; target 450
     "config": 1_106,
     # schedules with daylight saving, jobs and their table, heartbeat; target 560
-    "cron": 712,
+    "cron": 713,
     # the service, its HTTP surface
     "gateway": 325,
     # conversations and jobs of the older nanobot, taken over once
