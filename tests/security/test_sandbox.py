@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -336,3 +337,11 @@ async def test_services_of_the_machine_are_not_reached(place: Place) -> None:
         assert "FileNotFoundError" in text or "PermissionError" in text
         with pytest.raises(BlockingIOError):
             udp.recv(10)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+async def test_git_works_where_the_owner_stands(place: Place) -> None:
+    author = "-c user.name=a -c user.email=a@b.c"
+    command = f"git init -q . && echo x > f && git add f && git {author} commit -qm x && git status --short"
+    async with sandbox(place.sandboxes(), place.project) as box:
+        assert await run(box, command, place.project) == (0, "")
