@@ -14,6 +14,7 @@ _ETC = (
     "alternatives ca-certificates ca-certificates.conf fonts group hosts inputrc ld.so.cache ld.so.conf"
     " ld.so.conf.d localtime magic mime.types nsswitch.conf os-release passwd pki profile profile.d protocols"
     " resolv.conf services ssl terminfo timezone vim gitconfig pip.conf npmrc gai.conf host.conf bash.bashrc"
+    " debian_version lsb-release redhat-release fedora-release centos-release alpine-release arch-release"
 )
 _OURS = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[1]))  # Python, and the skills it brings
 SYSTEM = (*_FOLDERS, *(f"/etc/{name}" for name in _ETC.split()), *_OURS)

@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_539, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_460, target=23_500)
+TOTAL = Ratchet(now=28_461, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
@@ -56,7 +56,7 @@ ROOMS: dict[str, int] = {
     # two wires, what models write as text, the registry, the local model; target 2,150
     "providers": 2_472,
     # paths, addresses, shell text, environment, all programs; target 1,110
-    "security": 2_451,
+    "security": 2_452,
     # finding, reading, previewing and installing skills; target 960
     "skills": 975,
     # the database seam, its adapter, the spine's tables; target 1,560

@@ -345,3 +345,11 @@ async def test_git_works_where_the_owner_stands(place: Place) -> None:
     command = f"git init -q . && echo x > f && git add f && git {author} commit -qm x && git status --short"
     async with sandbox(place.sandboxes(), place.project) as box:
         assert await run(box, command, place.project) == (0, "")
+
+
+async def test_a_virtual_environment_with_pip_can_be_made(place: Place) -> None:
+    command = f"{Path(sys.executable).resolve()} -m venv v && v/bin/pip --version"
+    async with sandbox(place.sandboxes(), place.project) as box:
+        code, text = await run(box, command, place.project)
+    assert code == 0, text
+    assert text.startswith("pip ")
