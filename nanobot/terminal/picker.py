@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from prompt_toolkit import Application
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import FormattedTextControl, Layout, Window
@@ -36,7 +37,11 @@ class Picker:
         content = FormattedTextControl(self._content, focusable=True, show_cursor=False)
         layout = Layout(Window(content, wrap_lines=False, dont_extend_height=True))
         app: Application[int | None] = Application(
-            layout, key_bindings=self._keys(), erase_when_done=True, output=keyboard_output()
+            layout,
+            key_bindings=self._keys(),
+            erase_when_done=True,
+            input=create_input(),  # of its own: a prompt's would take an Esc that comes at once for its own
+            output=keyboard_output(),
         )
         self._look(app)
         return await app.run_async()

@@ -36,7 +36,7 @@ def test_it_comes_up_while_the_owner_looks_at_the_prompt(nanobot: Nanobot) -> No
     terminal.wait_for_prompt()
     terminal.send("half a tho")
     gateway = nanobot.start("gateway")
-    terminal.wait_for(r"^Scheduled: Tea time!\n> half a tho\Z")
+    terminal.wait_for(r"^Scheduled: Tea time!\n(.*\n)*> half a tho\Z")
     gateway.terminate()
     gateway.communicate(timeout=30)
 
