@@ -66,6 +66,11 @@ class Terminal:
             except (pexpect.TIMEOUT, pexpect.EOF):
                 pytest.fail(f"{pattern!r} did not appear {times} times:\n{self.text}")
 
+    def wait_for_more(self, bytes_before: int) -> None:
+        """Read until more has come than `bytes_before`: what was drawn since."""
+        while len(self.raw) <= bytes_before:
+            self._read(30)
+
     def wait_for_prompt(self) -> None:
         """Read until the last line of the screen is an empty prompt."""
         self.wait_for(r"^>\Z")

@@ -126,7 +126,9 @@ def test_a_resize_in_mid_stream_loses_and_doubles_nothing(nanobot: Nanobot) -> N
     terminal.send("and more")
     terminal.wait_for(r"^> and more\Z")
     for columns in (40, 90, 35, 60):
+        before = len(terminal.raw)
         terminal.resize(60, columns)
+        terminal.wait_for_more(before)  # the screen has wrapped by itself: now it is drawn anew
         terminal.wait_for(r"on\s+a\s+narrow\s+terminal\n(.*thinking.*\n)?> and more\Z")
     terminal.send("\x03")
     terminal.wait_for(r"^Stopped.*\n\n> and more\Z")
