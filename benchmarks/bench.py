@@ -57,7 +57,10 @@ def main() -> int:
     parser.add_argument("--no-fail", action="store_true", help="exit 0 whatever is broken")
     options = parser.parse_args()
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="nanobot-bench-") as name, model_server() as base_url:
+    with (
+        tempfile.TemporaryDirectory(prefix="nanobot-bench-", ignore_cleanup_errors=True) as name,
+        model_server() as base_url,
+    ):
         for figure in measure(options.only, Path(name), base_url, options.rounds):
             figures.append(figure)
             print(f"{figure.name} ...", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from figures import Figure, ratio, typical
@@ -49,13 +50,12 @@ class Variant:
     wall: list[float] = field(default_factory=list)
     peak: list[float] = field(default_factory=list)
 
-    def run(self, scratch: Path) -> tuple[float, float, float]:
+    def run(self, scratch: Path, **variables: str) -> tuple[float, float, float]:
         """CPU and wall seconds and peak MiB of one run, in a fresh copy of the variant's home."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NANOBOT_")}
         if self.home:
-            shutil.rmtree(scratch, ignore_errors=True)
             shutil.copytree(self.home, scratch)
-            environment["NANOBOT_HOME"] = str(scratch)
+            environment |= {"NANOBOT_HOME": str(scratch), **variables}
         command = [sys.executable, "-I", "-S", "-c", MEASURE, *self.command]
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
@@ -114,17 +114,16 @@ def variants(folder: Path, base_url: str) -> dict[str, Variant]:
 def measure(folder: Path, base_url: str, rounds: int) -> Iterator[Figure]:
     """A round runs every variant once, so that a machine that slows down slows all of them."""
     measured = variants(folder, base_url)
-    scratch = folder / "scratch"
-    for (
-        variant
-    ) in measured.values():  # once unmeasured: compiles modules, fills the workspace, cuts the session
-        variant.run(scratch)
+    places = (folder / f"run-{number}" for number in count())  # memory may go on in that of the last run
+    for variant in measured.values():  # once unmeasured: compiles modules, fills workspaces, cuts sessions
+        scratch = next(places)
+        variant.run(scratch, NANOBOT_MEMORY__CONSOLIDATE_AFTER_REPLY="true")
         if variant.home:
             shutil.rmtree(variant.home)
             scratch.rename(variant.home)
     for _ in range(rounds):
         for variant in measured.values():
-            seconds, wall, megabytes = variant.run(scratch)
+            seconds, wall, megabytes = variant.run(next(places))
             variant.cpu.append(seconds)
             variant.wall.append(wall)
             variant.peak.append(megabytes)
