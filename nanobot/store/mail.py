@@ -108,11 +108,11 @@ class Outbox(Table):
                 await self.failed(row["id"], "This message cannot be read by this nanobot.", None)
         return due
 
-    async def take_for_terminal(self) -> list[str]:
-        """The texts that wait for the owner at a terminal, oldest first; they count as delivered."""
-        query = "UPDATE outbox SET state = 'sent' WHERE state = 'pending' AND channel = 'cli' RETURNING body"
-        rows = await self.database.write(Connection.rows, query)
-        return [message.text for row in rows if (message := message_of(OutboundMessage, row))]
+    async def for_terminal(self) -> list[tuple[int, str]]:
+        """What waits for the owner at a terminal, oldest first, with its ids; who has shown it says so."""
+        query = "SELECT * FROM outbox WHERE state = 'pending' AND channel = 'cli' ORDER BY id"
+        found = [(row["id"], message_of(OutboundMessage, row)) for row in await self.database.rows(query)]
+        return [(number, message.text) for number, message in found if message]
 
     @writes
     def delivered(self, connection: Connection, outbox_id: int, receipt: str) -> bool:

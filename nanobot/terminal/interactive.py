@@ -138,8 +138,9 @@ class _Conversation:
             if self._session.turn_waits:
                 return None
             self._entered.clear()
-            for text in await self._app.store.outbox.take_for_terminal():
+            for number, text in await self._app.store.outbox.for_terminal():
                 self._say(f"Scheduled: {text}")
+                await self._app.store.outbox.delivered(number, "")
             await self._wait()
         return self._session.waiting.pop(0)
 

@@ -50,3 +50,14 @@ async def test_a_joined_message_is_known_by_each_of_its_ids(store: Store) -> Non
         await store.turns.finish(turn.claim, "done")
         served.append(turn.inbound.external_id)
     assert served == ["1:a", "1:c"]
+
+
+async def test_what_waits_for_a_terminal_waits_until_it_was_shown(store: Store) -> None:
+    """Whoever is killed before that has shown nothing."""
+    for number in range(2):
+        await store.outbox.enqueue(OutboundMessage(f"m{number}", "cli", "direct", f"Tea {number}"))
+    (first, text), other = await store.outbox.for_terminal()
+    assert text == "Tea 0"
+    assert await store.outbox.for_terminal() == [(first, text), other]
+    await store.outbox.delivered(first, "")
+    assert await store.outbox.for_terminal() == [other]
