@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +175,16 @@ def nanobot(tmp_path: Path) -> Iterator[Nanobot]:
     bot = Nanobot(tmp_path)
     yield bot
     bot.close()
+
+
+@contextlib.contextmanager
+def answered_by(nanobot: Nanobot, server: HTTPServer, model: str) -> Iterator[Nanobot]:
+    """nanobot with a model whose server runs meanwhile."""
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        access = {"custom": {"apiBase": f"http://127.0.0.1:{server.server_port}/v1", "apiKey": "k"}}
+        nanobot.home.mkdir()
+        config = {"providers": access, "agents": {"defaults": {"model": model}}}
+        (nanobot.home / "config.json").write_text(json.dumps(config))
+        yield nanobot
+        server.shutdown()

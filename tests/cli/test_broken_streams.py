@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.cli.conftest import Nanobot
+from tests.cli.conftest import Nanobot, answered_by
 
 HALF = b'data: {"choices": [{"index": 0, "delta": {"content": "Half an answer"}}]}\n\n'
 WHOLE = HALF.replace(b"Half an", b"The whole") + b"data: [DONE]\n\n"
@@ -40,14 +38,8 @@ class _Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def broken(nanobot: Nanobot) -> Iterator[Nanobot]:
-    with _Server(("127.0.0.1", 0), _Failing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        access = {"custom": {"apiBase": f"http://127.0.0.1:{server.server_port}/v1", "apiKey": "k"}}
-        nanobot.home.mkdir()
-        config = {"providers": access, "agents": {"defaults": {"model": "fake"}}}
-        (nanobot.home / "config.json").write_text(json.dumps(config))
+    with answered_by(nanobot, _Server(("127.0.0.1", 0), _Failing), "fake"):
         yield nanobot
-        server.shutdown()
 
 
 def test_a_pipe_is_told_once(broken: Nanobot) -> None:

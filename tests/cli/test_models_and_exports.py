@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Nanobot
+from tests.cli.conftest import Nanobot, answered_by
 
 MODELS = ["fake-1", "fake-2", "claude-x-20260101", "text-embed-3"]
 HOSTILE = (
@@ -47,14 +46,8 @@ class _Models(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(nanobot: Nanobot) -> Iterator[Nanobot]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Models) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        access = {"custom": {"apiBase": f"http://127.0.0.1:{server.server_port}/v1", "apiKey": "k"}}
-        nanobot.home.mkdir()
-        config = {"providers": access, "agents": {"defaults": {"model": "fake-1"}}}
-        (nanobot.home / "config.json").write_text(json.dumps(config))
+    with answered_by(nanobot, ThreadingHTTPServer(("127.0.0.1", 0), _Models), "fake-1"):
         yield nanobot
-        server.shutdown()
 
 
 def say(nanobot: Nanobot, text: str, code: int = 0) -> str:
