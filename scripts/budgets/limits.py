@@ -16,7 +16,7 @@ class Ratchet:
 # Lines of SPINE_PARTS.
 SPINE = Ratchet(now=4_539, target=4_000)
 # Lines of all of nanobot/.
-TOTAL = Ratchet(now=28_466, target=23_500)
+TOTAL = Ratchet(now=28_467, target=23_500)
 # Files that one hello loads.
 HELLO_FILES = Ratchet(now=60, target=60)
 # Lines of these files.
@@ -64,7 +64,7 @@ ROOMS: dict[str, int] = {
     # profiles, limits, the spawn tool, reports; target 400
     "subagents": 342,
     # one reply or a conversation in a terminal; target 1,020
-    "terminal": 1_827,
+    "terminal": 1_828,
     # the built-in tools; target 1,700
     "tools": 2_053,
     # what a new workspace holds
